@@ -1,0 +1,37 @@
+"""Errors that a user meets: each says what was expected, what came, and how to fix it."""
+
+from __future__ import annotations
+
+
+class HisirEdgeError(Exception):
+    """Root of the errors shown to users as one line; the command line exits with ``exit_code``."""
+
+    exit_code = 2
+
+    def __init__(self, *, expected: str, received: str, fix: str) -> None:
+        self.expected, self.received, self.fix = expected, received, fix
+        super().__init__(f"expected {expected}; got {received}; {fix}")
+
+
+class InputError(HisirEdgeError):
+    """A file, image, option or argument from the user is not usable."""
+
+
+class ConfigError(HisirEdgeError):
+    """The line's TOML file is wrong."""
+
+
+class BundleError(HisirEdgeError):
+    """A bundle is missing, altered, or not made for this machine or frame."""
+
+
+class CameraError(HisirEdgeError):
+    """A camera or its GenTL producer cannot be used."""
+
+
+class PublishError(HisirEdgeError):
+    """The verdict socket cannot be opened."""
+
+
+class InspectionError(HisirEdgeError):
+    """This frame cannot be judged; inside the daemon it becomes an ERROR verdict."""

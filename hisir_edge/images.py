@@ -1,0 +1,127 @@
+"""Reading and writing pictures, with one-line errors and atomic writes. Colours are RGB in memory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from hisir_edge.errors import InputError
+
+U8 = npt.NDArray[np.uint8]
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+# a camera frame larger than this is not a picture of a board but a mistake (or an attack)
+MAX_PIXELS = 16384 * 16384
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """The pictures directly in a folder, sorted by name; InputError if there is none."""
+    if not folder.is_dir():
+        raise InputError(expected="a folder of images", received=f"{folder} (not a folder)", fix="check the path")
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not found:
+        raise InputError(
+            expected=f"images ({', '.join(IMAGE_SUFFIXES)}) in {folder}",
+            received="none",
+            fix="check the path, or convert the images",
+        )
+    return found
+
+
+def decode_unchanged(path: Path) -> npt.NDArray[np.generic]:
+    """Decode a picture file as it is; InputError when unreadable, truncated or not a picture."""
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(
+            expected="a readable image file", received=f"{path} ({error.strerror})", fix="check the path and its permissions"
+        ) from error
+    if _is_truncated(data):
+        raise InputError(expected="a whole image file", received=f"{path} (cut short)", fix="copy the file again")
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except cv2.error:
+        image = None
+    if image is None:
+        raise InputError(
+            expected="a PNG, JPEG, BMP or TIFF image",
+            received=f"{path} ({data.size} bytes that do not decode)",
+            fix="replace the file",
+        )
+    return image
+
+
+def _is_truncated(data: U8) -> bool:
+    """PNG and JPEG name their end; decoders fill a cut picture with grey, which must not be judged."""
+    head, tail = data[:8].tobytes(), data[-64:].tobytes()
+    if head == b"\x89PNG\r\n\x1a\n":
+        return b"IEND\xaeB`\x82" not in tail
+    if head[:3] == b"\xff\xd8\xff":
+        return b"\xff\xd9" not in data[-4096:].tobytes()
+    return False
+
+
+def read_rgb(path: Path) -> U8:
+    """Read an 8-bit colour picture as RGB uint8 (h, w, 3); InputError for any other depth or channels.
+
+    An alpha channel is refused, not dropped: what it covers is unknown.
+    """
+    image = decode_unchanged(path)
+    if image.dtype != np.uint8:
+        raise InputError(
+            expected="8 bits per channel", received=f"{path} with {image.dtype.itemsize * 8} bits", fix="convert it to 8 bits"
+        )
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels != 3:
+        raise InputError(
+            expected="3 colour channels", received=f"{path} with {channels}", fix="convert it to RGB without alpha"
+        )
+    return cv2.cvtColor(image.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def read_mask(path: Path) -> npt.NDArray[np.bool_]:
+    """Read a ground-truth or zone mask: (h, w) bool, true where any channel is not 0."""
+    image = decode_unchanged(path)
+    return np.asarray(image > 0) if image.ndim == 2 else np.asarray((image[..., :3] > 0).any(2))
+
+
+def png_bytes(image: U8, compression: int = 3) -> bytes:
+    """Encode RGB or grey uint8 as PNG."""
+    ready = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    ok, encoded = cv2.imencode(".png", ready, [cv2.IMWRITE_PNG_COMPRESSION, compression])
+    if not ok:
+        raise InputError(expected="an encodable image", received=f"shape {image.shape}", fix="report this as a fault")
+    return encoded.tobytes()
+
+
+def mask_png_bytes(mask: npt.NDArray[np.bool_]) -> bytes:
+    """Encode a bool mask (h, w) as a 1-bit PNG."""
+    bits = mask.view(np.uint8) * np.uint8(255)
+    ok, encoded = cv2.imencode(".png", bits, [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not ok:
+        raise InputError(expected="an encodable mask", received=f"shape {mask.shape}", fix="report this as a fault")
+    return encoded.tobytes()
+
+
+def jpeg_bytes(image: U8, quality: int = 92) -> bytes:
+    """Encode RGB uint8 as JPEG."""
+    ok, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not ok:
+        raise InputError(expected="an encodable image", received=f"shape {image.shape}", fix="report this as a fault")
+    return encoded.tobytes()
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: to a temporary name beside it, then rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            expected=f"to write {path}", received=error.strerror or str(error), fix="check the folder, its permissions and free space"
+        ) from error

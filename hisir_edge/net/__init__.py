@@ -1,0 +1,1 @@
+"""The network: backbones, positional cue, SIR-Gate and their losses (torch; training side only)."""

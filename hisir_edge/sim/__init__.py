@@ -1,0 +1,1 @@
+"""Rendered boards for tests, benchmarks and the demonstration; never imported by line/."""
