@@ -1,0 +1,1 @@
+"""From good boards to a trained run: data, corruption, training, thresholds, evaluation."""

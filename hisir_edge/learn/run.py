@@ -1,0 +1,115 @@
+"""A training run on disk: its settings, its board memory, its checkpoint; all written atomically."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hisir_edge.errors import InputError
+from hisir_edge.images import write_atomic
+from hisir_edge.learn.memory import BoardMemory
+
+RUN_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What a run was asked for; ``tile_px``, ``overlap_px`` in scaled pixels, sizes (h, w)."""
+
+    data: str
+    backbone: str
+    width: int
+    tile_px: int
+    overlap_px: int
+    scale: float
+    register: str
+    batch: int
+    steps: int
+    learning_rate: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """``run.json``: settings and what the data turned out to be."""
+
+    settings: RunSettings
+    frame_hw: tuple[int, int]
+    registered: bool
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+
+
+def save_record(run: Path, record: RunRecord) -> None:
+    """Write ``run.json``."""
+    write_atomic(run / "run.json", json.dumps({"schema": RUN_SCHEMA, **asdict(record)}, indent=1).encode())
+
+
+def load_record(run: Path) -> RunRecord:
+    """Read ``run.json``; InputError when this is no training run or one of another version."""
+    try:
+        raw: dict[str, Any] = json.loads((run / "run.json").read_text())
+        if raw.get("schema") != RUN_SCHEMA:
+            raise ValueError(f"schema {raw.get('schema')}")
+        known = {f.name for f in fields(RunSettings)}
+        settings = RunSettings(**{k: v for k, v in raw["settings"].items() if k in known})
+        h, w = raw["frame_hw"]
+        return RunRecord(settings, (h, w), bool(raw["registered"]), tuple(raw["train"]), tuple(raw["held_out"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            expected="a training run (a folder written by 'hisir-edge train')",
+            received=f"{run} ({type(error).__name__}: {error})",
+            fix="check the path, or train again",
+        ) from error
+
+
+def save_memory(run: Path, memory: BoardMemory) -> None:
+    """Write the board memory."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, mean_rgb=memory.mean_rgb, deviation=memory.deviation)
+    write_atomic(run / "memory.npz", buffer.getvalue())
+
+
+def load_memory(run: Path) -> BoardMemory:
+    """Read the board memory of a run."""
+    try:
+        with np.load(run / "memory.npz", allow_pickle=False) as stored:
+            return BoardMemory(stored["mean_rgb"], stored["deviation"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            expected=f"the run's board memory, {run / 'memory.npz'}", received=str(error), fix="train again"
+        ) from error
+
+
+def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint durably: a kill at any instant leaves the old one or the new one whole."""
+    import torch
+
+    temporary = run / "checkpoint.pt.tmp"
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(run / "checkpoint.pt")
+
+
+def load_checkpoint(run: Path) -> dict[str, Any] | None:
+    """The last checkpoint, or None if training has not reached one."""
+    import torch
+
+    path = run / "checkpoint.pt"
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+    except Exception as error:
+        raise InputError(
+            expected=f"a whole checkpoint, {path}", received=str(error).splitlines()[0], fix="delete it and train again"
+        ) from error

@@ -1,0 +1,124 @@
+"""The stream of training tiles: random places of registered good boards, corrupted in worker processes.
+
+Workers are spawned, not forked (OpenCV's and torch's thread pools do not survive a fork), read the
+boards through a memory-mapped file, so that all share one copy, and never load torch.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from hisir_edge.learn.corrupt import add_sensor_noise, corrupt_tile, part_boxes, vary_appearance
+from hisir_edge.learn.memory import BoardMemory
+from hisir_edge.processes import die_with_parent
+
+U8 = npt.NDArray[np.uint8]
+
+JITTER_PX = 0.9
+JITTER_DEG = 0.12
+BATCHES_AHEAD = 4
+
+
+class TileBatch(NamedTuple):
+    """uint8 arrays: tile and clean (N, 3, t, t), cue (N, 4, t, t), mask (N, 1, t, t) of 0/1."""
+
+    tile: U8
+    cue: U8
+    clean: U8
+    mask: U8
+
+
+class CorruptedTiles:
+    """Numbered batches; a number and the seed fix a batch, whichever process makes it."""
+
+    def __init__(self, frames_file: Path, memory: BoardMemory, tile_px: int, batch: int, seed: int) -> None:
+        self.frames_file, self.tile_px, self.batch, self.seed = frames_file, tile_px, batch, seed
+        self.cue = memory.cue()
+        self.boxes = part_boxes(memory.mean_rgb, largest_px=int(tile_px * 0.86))
+        self.frames: U8 | None = None
+
+    def batch_of(self, number: int) -> TileBatch:
+        """Batch ``number`` of the stream."""
+        if self.frames is None:
+            self.frames = np.load(self.frames_file, mmap_mode="r")
+        rng = np.random.default_rng([self.seed, number])
+        made = [self._one(rng, self.frames) for _ in range(self.batch)]
+        tile, cue, clean, mask = (np.stack(column) for column in zip(*made, strict=True))
+        nchw = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (tile, cue, clean)]
+        return TileBatch(*nchw, mask[:, None])
+
+    def _one(self, rng: np.random.Generator, frames: U8) -> tuple[U8, U8, U8, U8]:
+        t = self.tile_px
+        frame = frames[int(rng.integers(len(frames)))]
+        y, x = self._place(rng, frame)
+        clean = vary_appearance(rng, self._crop(rng, frame, y, x))
+        other = frames[int(rng.integers(len(frames)))]
+        donor_y, donor_x = self._place(rng, other)
+        donor = other[donor_y : donor_y + t, donor_x : donor_x + t]
+        inside = (
+            (self.boxes[:, 0] >= x) & (self.boxes[:, 1] >= y)
+            & (self.boxes[:, 0] + self.boxes[:, 2] <= x + t) & (self.boxes[:, 1] + self.boxes[:, 3] <= y + t)
+        )  # fmt: skip
+        made = corrupt_tile(rng, clean, donor, self.boxes[inside] - np.array([x, y, 0, 0], np.int32))
+        return add_sensor_noise(rng, made.tile), self.cue[y : y + t, x : x + t], made.clean, made.mask
+
+    def _place(self, rng: np.random.Generator, frame: U8) -> tuple[int, int]:
+        h, w = frame.shape[:2]
+        return int(rng.integers(h - self.tile_px + 1)), int(rng.integers(w - self.tile_px + 1))
+
+    def _crop(self, rng: np.random.Generator, frame: U8, y: int, x: int) -> U8:
+        """The tile as registration would leave it: up to a pixel and a tenth of a degree off."""
+        t = self.tile_px
+        m = cv2.getRotationMatrix2D((t / 2, t / 2), float(rng.normal(0, JITTER_DEG / 2)), 1.0)
+        m[:, 2] += rng.normal(0, JITTER_PX / 2, 2)
+        m[:, 2] -= m[:, :2] @ (x, y)
+        out = cv2.warpAffine(frame, m, (t, t), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        return out.astype(np.uint8, copy=False)
+
+
+_worker_stream: CorruptedTiles | None = None
+
+
+def _start_worker(stream: CorruptedTiles, parent_pid: int) -> None:
+    global _worker_stream
+    die_with_parent(parent_pid)
+    cv2.setNumThreads(1)
+    _worker_stream = stream
+
+
+def _make(number: int) -> TileBatch:
+    if _worker_stream is None:
+        raise RuntimeError("a tile worker was used before it was started")
+    return _worker_stream.batch_of(number)
+
+
+def batches_from_stream(stream: CorruptedTiles, first: int, workers: int) -> Generator[TileBatch, None, None]:
+    """Endless batches ``first``, ``first + 1``, ... in order, made ahead in ``workers`` processes (0: here)."""
+    if workers == 0:
+        number = first
+        while True:
+            yield stream.batch_of(number)
+            number += 1
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (stream, os.getpid()))
+    try:
+        ahead: deque[Future[TileBatch]] = deque()
+        for number in range(first, first + BATCHES_AHEAD * workers):
+            ahead.append(pool.submit(_make, number))
+        number = first + len(ahead)
+        while True:
+            yield ahead.popleft().result()
+            ahead.append(pool.submit(_make, number))
+            number += 1
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,1 @@
+"""The line: grab, register, tile, infer, merge, judge, publish. Imports neither torch nor learn/ nor sim/."""

@@ -1,0 +1,81 @@
+"""The records that travel along the line; frozen, so that a stage can never change another's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+
+
+class Result(str, Enum):
+    """The outcome of one trigger. ERROR is never a PASS."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    ERROR = "ERROR"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One image of one board as the camera gave it, RGB uint8 (h, w, 3)."""
+
+    rgb: U8 = field(repr=False)
+    source: str
+    frame_id: int
+    unit: str
+    grabbed_at_ns: int
+    device_timestamp_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GrabFault:
+    """A frame that should have come but cannot be judged: lost, incomplete, unreadable, overrun."""
+
+    source: str
+    frame_id: int
+    unit: str
+    reason: str
+    grabbed_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A defect: box in frame pixels, area, peak of the anomaly map (1.0 = threshold), contour (n, 2)."""
+
+    box_xywh: tuple[int, int, int, int]
+    area_px: int
+    peak: float
+    contour_xy: tuple[tuple[int, int], ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Seconds spent per stage on one frame."""
+
+    register_s: float = 0.0
+    tile_s: float = 0.0
+    infer_s: float = 0.0
+    merge_s: float = 0.0
+    judge_s: float = 0.0
+    total_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one frame was found to be, before it is given a sequence number and published.
+
+    ``mask`` is frame-sized bool (None for ERROR); ``score`` is the peak of the anomaly map.
+    """
+
+    result: Result
+    reason: str
+    score: float | None
+    regions: tuple[Region, ...]
+    mask: npt.NDArray[np.bool_] | None = field(repr=False)
+    times: StageTimes = StageTimes()
+    registration_residual_px: float | None = None
