@@ -69,13 +69,15 @@ class StageTimes:
 class Judgement:
     """What one frame was found to be, before it is given a sequence number and published.
 
-    ``mask`` is frame-sized bool (None for ERROR); ``score`` is the peak of the anomaly map.
+    ``mask`` is frame-sized bool (None for ERROR); ``score`` is the peak of the anomaly map;
+    ``regions_total`` counts what was found even where ``regions`` is cut to its limit.
     """
 
     result: Result
     reason: str
     score: float | None
     regions: tuple[Region, ...]
+    regions_total: int
     mask: npt.NDArray[np.bool_] | None = field(repr=False)
     times: StageTimes = StageTimes()
     registration_residual_px: float | None = None

@@ -151,6 +151,8 @@ def _move(
     m = m @ np.array([[scale[0], 0, cx * (1 - scale[0])], [0, scale[1], cy * (1 - scale[1])], [0, 0, 1]])
     m[:, 2] += (dx, dy)
     moved = cv2.warpAffine(tile, m, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    if rng.random() < 0.3:  # what stands up catches the light differently
+        moved = np.clip(moved * float(rng.uniform(0.75, 1.3)), 0, 255)
     weight = cv2.warpAffine(solid, m, (side, side), flags=cv2.INTER_LINEAR)
     return _mix(emptied, moved, weight.astype(np.float32) / 255)
 
@@ -196,7 +198,7 @@ def dull(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
     side = tile.shape[0]
     x, y, w, h = box
     level = tile[y : y + h, x : x + w].reshape(-1, 3).mean(0) if w and h else np.zeros(3)
-    contrast, lift = float(rng.uniform(0.0, 0.8)), float(rng.choice([-1, 1]) * rng.uniform(16, 70))
+    contrast, lift = float(rng.uniform(0.0, 0.8)), float(rng.choice([-1, 1]) * rng.uniform(12, 64))
     changed = np.clip((tile - level) * contrast + level + lift, 0, 255)
     return _mix(tile, changed, region_mask(rng, box, side))
 
@@ -220,7 +222,7 @@ CORRUPTERS: tuple[tuple[Corrupter, float], ...] = (
     (empty, 0.10),
     (blob, 0.13),
     (line, 0.11),
-    (dull, 0.06),
+    (dull, 0.12),
     (texture, 0.04),
 )
 _WEIGHTS = np.array([w for _, w in CORRUPTERS]) / sum(w for _, w in CORRUPTERS)

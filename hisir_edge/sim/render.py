@@ -19,6 +19,7 @@ from hisir_edge.sim.sprites import LOTS, PRINTS, U8, sprite_from_part
 
 Roi = tuple[int, int, int, int]
 SOLDER_VARIANTS = 12
+PLACEMENT_TOLERANCE_PX = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,11 @@ def board_from_seed(product: int, seed: int, size_wh: tuple[int, int]) -> BoardI
     layout = layout_from_product(product, size_wh)
     rng = np.random.default_rng([product, seed, 1])
     n = len(layout.parts)
-    shift = np.clip(rng.normal(0, 0.6, (n, 2)), -1.5, 1.5)
-    turn = np.clip(rng.normal(0, 0.5, n), -1.2, 1.2)
+    shift = np.clip(rng.normal(0, 0.6, (n, 2)), -PLACEMENT_TOLERANCE_PX, PLACEMENT_TOLERANCE_PX)
+    # a long connector cannot turn as far as a chip: its leads stay within the same tolerance
+    reach = np.array([0.5 * np.hypot(p.body_w, p.body_h) for p in layout.parts])
+    limit = np.minimum(1.2, np.rad2deg(PLACEMENT_TOLERANCE_PX / reach)) if n else reach
+    turn = np.clip(rng.normal(0, 0.5, n) * limit / 1.2, -limit, limit)
     lot_of_marking: dict[tuple[str, str], int] = {}
     placed = []
     for part in layout.parts:

@@ -1,0 +1,142 @@
+"""The line's TOML file -> frozen settings, all validated before a device opens."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hisir_edge.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class LineTable(_Table):
+    """``[line]``: who publishes."""
+
+    name: str = Field(default="line-1", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+
+
+class BundleTable(_Table):
+    """``[bundle]``: what is inspected."""
+
+    path: str
+
+
+class ReplaySource(_Table):
+    """``[source]`` with ``type = "replay"``: a folder of images as a camera."""
+
+    type: Literal["replay"]
+    name: str = Field(default="replay", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    folder: str
+    rate_hz: float = Field(default=0.0, ge=0, le=1000, description="0: as fast as frames are taken")
+    loop: bool = False
+
+
+class GenicamSource(_Table):
+    """``[source]`` with ``type = "genicam"``: a camera behind a GenTL producer (.cti file)."""
+
+    type: Literal["genicam"]
+    name: str = Field(default="camera", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    cti: str
+    device: int = Field(default=0, ge=0, le=255, description="position in the producer's device list")
+    pixel_format: Literal[
+        "Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGB8", "BayerGR8", "BayerBG8"
+    ] | None = None
+    width: int | None = Field(default=None, gt=0, le=16384)
+    height: int | None = Field(default=None, gt=0, le=16384)
+    frame_rate_hz: float | None = Field(default=None, gt=0, le=10000)
+    ring_slots: int = Field(default=8, ge=2, le=256)
+    restart_delay_s: float = Field(default=1.0, ge=0.05, le=60)
+
+
+class PublishTable(_Table):
+    """``[publish]``: the verdict socket."""
+
+    endpoint: str = "tcp://127.0.0.1:5556"
+    wait_for_subscribers: int = Field(default=0, ge=0, le=64)
+    wait_timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    send_high_water_mark: int = Field(default=1000, ge=1, le=1_000_000)
+
+    @field_validator("endpoint")
+    @classmethod
+    def _known_transport(cls, value: str) -> str:
+        if not value.startswith(("tcp://", "ipc://")):
+            raise ValueError("a tcp:// or ipc:// address")
+        return value
+
+
+class InferTable(_Table):
+    """``[infer]``: how the engine runs."""
+
+    threads: int = Field(default=0, ge=0, le=256, description="0: every core there is")
+
+
+class OutputTable(_Table):
+    """``[output]``: pictures kept on disk; empty folder: none."""
+
+    overlay_folder: str = ""
+    overlay_of: Literal["all", "fail"] = "fail"
+
+
+class Settings(_Table):
+    """A whole line.toml."""
+
+    line: LineTable = LineTable()
+    bundle: BundleTable
+    source: Annotated[ReplaySource | GenicamSource, Field(discriminator="type")]
+    publish: PublishTable = PublishTable()
+    infer: InferTable = InferTable()
+    output: OutputTable = OutputTable()
+
+
+def _one_line(error: ValidationError, path: Path) -> ConfigError:
+    first = error.errors()[0]
+    parts = [str(p) for p in first["loc"] if str(p) not in ("replay", "genicam")]
+    where = ".".join(parts) or "the file"
+    if first["type"] == "extra_forbidden":
+        return ConfigError(expected=f"only known keys in {path}", received=f"{where}", fix="remove or correct this key (docs/operations.md lists them)")
+    if first["type"] == "missing":
+        return ConfigError(expected=f"{where} in {path}", received="nothing", fix="add it (docs/operations.md lists the keys)")
+    received = repr(first["input"])
+    return ConfigError(
+        expected=f"{where} in {path}: {first['msg']}",
+        received=received if len(received) < 120 else received[:117] + "...",
+        fix="correct this value",
+    )
+
+
+def settings_from_toml(path: Path) -> Settings:
+    """Read and validate a line's configuration; relative paths in it count from the file's folder.
+
+    ConfigError names the key, what was expected and what is there.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(expected="a readable line.toml", received=f"{path} ({error.strerror})", fix="check --config") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(expected=f"TOML in {path}", received=str(error), fix="correct this line") from error
+    try:
+        return _with_absolute_paths(Settings.model_validate(raw), path.parent.absolute())
+    except ValidationError as error:
+        raise _one_line(error, path) from error
+
+
+def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
+    source = settings.source
+    key = "folder" if isinstance(source, ReplaySource) else "cti"
+    moved = source.model_copy(update={key: str(base / getattr(source, key))})
+    bundle = settings.bundle.model_copy(update={"path": str(base / settings.bundle.path)})
+    folder = settings.output.overlay_folder
+    output = settings.output.model_copy(update={"overlay_folder": str(base / folder) if folder else ""})
+    return settings.model_copy(update={"source": moved, "bundle": bundle, "output": output})

@@ -1,0 +1,168 @@
+"""``build-engine``: a training run becomes a bundle. Reads as one sentence: export, quantise, threshold, write."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hisir_edge import __version__
+from hisir_edge.engine.bundle import (
+    MANIFEST,
+    MODEL,
+    SCHEMA_VERSION,
+    Manifest,
+    RecipeModel,
+    ThresholdModel,
+    load_bundle,
+    replace_folder,
+    write_manifest,
+    write_memory,
+)
+from hisir_edge.engine.calibrate import int8_from_onnx
+from hisir_edge.engine.export import onnx_from_net
+from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.errors import InputError, InspectionError
+from hisir_edge.images import read_rgb
+from hisir_edge.learn.corrupt import add_sensor_noise, corrupt_tile, part_boxes
+from hisir_edge.learn.memory import load_scaled
+from hisir_edge.learn.run import RunRecord, load_memory
+from hisir_edge.learn.thresholds import peaks_from_map, thresholds_from_peaks
+from hisir_edge.learn.train import trained_net
+from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.judge import Thresholds
+from hisir_edge.line.register import anchors_from_golden, register_frame, warp_to_golden
+
+U8 = npt.NDArray[np.uint8]
+Precision = Literal["fp32", "int8"]
+OnStage = Callable[[str], None]
+
+CALIBRATION_TILES = 96
+TILES_PER_BOARD = 24
+
+
+def build_bundle(
+    run: Path,
+    out: Path,
+    precision: Precision,
+    product: str,
+    false_calls_per_board: float,
+    on_stage: OnStage = lambda stage: None,
+) -> Manifest:
+    """Build a bundle from a run for ONNX Runtime; ``out`` is replaced only by a finished, loadable bundle."""
+    record, net = trained_net(run)
+    if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
+        raise InputError(expected="a new folder or an old bundle", received=f"{out} with other files", fix="choose another --out")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        on_stage("export ONNX")
+        onnx_from_net(net, record.settings.tile_px, staged / MODEL)
+        memory = load_memory(run)
+        write_memory(staged, memory.mean_rgb, memory.deviation)
+        manifest = _manifest(record, precision, product, false_calls_per_board)
+        if precision == "int8":
+            on_stage("calibrate int8")
+            _quantise(staged, record, manifest)
+        on_stage("thresholds from held-out boards")
+        thresholds = _thresholds(staged, record, manifest, false_calls_per_board)
+        manifest = _with_thresholds(manifest, thresholds)
+        write_manifest(staged, manifest)
+        load_bundle(staged)
+        staged.chmod(0o755)
+        replace_folder(staged, out)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return manifest
+
+
+def _manifest(record: RunRecord, precision: Precision, product: str, rate: float) -> Manifest:
+    """A manifest with open thresholds (every score counts) until they are derived."""
+    s = record.settings
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        product=product,
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        software_version=__version__,
+        target="onnxruntime",
+        precision=precision,
+        backbone=s.backbone,
+        width=s.width,
+        recipe=RecipeModel(
+            frame_width=record.frame_hw[1],
+            frame_height=record.frame_hw[0],
+            scale=s.scale,
+            tile_px=s.tile_px,
+            overlap_px=s.overlap_px,
+            registered=record.registered,
+        ),
+        thresholds=ThresholdModel(
+            pixel=1.0, region_peak=1.0, min_area_px=1, false_calls_per_board=rate, held_out_boards=len(record.held_out)
+        ),
+        files={},
+    )
+
+
+def _with_thresholds(manifest: Manifest, thresholds: Thresholds) -> Manifest:
+    values = {"pixel": thresholds.pixel, "region_peak": thresholds.region_peak, "min_area_px": thresholds.min_area_px}
+    return manifest.model_copy(update={"thresholds": manifest.thresholds.model_copy(update=values)})
+
+
+def _quantise(staged: Path, record: RunRecord, manifest: Manifest) -> None:
+    write_manifest(staged, manifest)
+    memory = load_bundle(staged).memory_rgbd
+    tiles, cues = _calibration_tiles(record, memory)
+    quantised = staged / "int8.onnx"
+    int8_from_onnx(staged / MODEL, tiles, cues, quantised)
+    quantised.replace(staged / MODEL)
+
+
+def _calibration_tiles(record: RunRecord, memory: U8) -> tuple[U8, U8]:
+    """Tiles (n, 3, t, t) and cues (n, 4, t, t) from training boards, half of them corrupted."""
+    t = record.settings.tile_px
+    rng = np.random.default_rng([record.settings.seed, 4242])
+    boxes = part_boxes(memory[..., :3], largest_px=int(t * 0.86))
+    boards = -(-CALIBRATION_TILES // TILES_PER_BOARD)
+    chosen = rng.permutation(len(record.train))[:boards]
+    tiles, cues = [], []
+    for number in chosen:
+        frame = _golden_frame(Path(record.train[int(number)]), record, memory)
+        for i in range(TILES_PER_BOARD):
+            y, x = int(rng.integers(frame.shape[0] - t + 1)), int(rng.integers(frame.shape[1] - t + 1))
+            tile = frame[y : y + t, x : x + t]
+            if i % 2:
+                inside = (boxes[:, :2] >= (x, y)).all(1) & (boxes[:, :2] + boxes[:, 2:] <= (x + t, y + t)).all(1)
+                donor = np.roll(frame, (t // 2, t // 3), (0, 1))[y : y + t, x : x + t]
+                tile = corrupt_tile(rng, tile, donor, boxes[inside] - np.array([x, y, 0, 0], np.int32)).tile
+            tiles.append(add_sensor_noise(rng, tile).transpose(2, 0, 1))
+            cues.append(memory[y : y + t, x : x + t].transpose(2, 0, 1))
+    return np.stack(tiles), np.stack(cues)
+
+
+def _golden_frame(path: Path, record: RunRecord, memory: U8) -> U8:
+    frame = load_scaled(path, record.frame_hw, record.settings.scale)
+    if not record.registered:
+        return frame
+    return warp_to_golden(frame, register_frame(anchors_from_golden(memory[..., :3]), frame))
+
+
+def _thresholds(staged: Path, record: RunRecord, manifest: Manifest, rate: float) -> Thresholds:
+    """Run the very engine of this bundle on the held-out good boards."""
+    write_manifest(staged, manifest)
+    bundle = load_bundle(staged)
+    inspector = Inspector(bundle, engine_from_bundle(bundle))
+    peaks = []
+    for path in record.held_out:
+        try:
+            peaks.append(peaks_from_map(inspector.raw_map(read_rgb(Path(path))).scores))
+        except InspectionError as error:
+            raise InputError(
+                expected=f"the held-out good board {path} to be inspected", received=str(error), fix="remove the picture and train again"
+            ) from error
+    return thresholds_from_peaks(peaks, rate)

@@ -1,0 +1,35 @@
+"""Trained weights -> ONNX, one graph with both inputs and both outputs, any number of tiles."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+
+from hisir_edge.net.hisir_net import DeployedNet, HisirNet
+
+OPSET = 17
+INPUTS, OUTPUTS = ("tile", "cue"), ("score", "misfit")
+
+
+def onnx_from_net(net: HisirNet, tile_px: int, path: Path) -> None:
+    """Write the float32 ONNX of a trained network: uint8 ``tile`` and ``cue`` in, ``score`` and ``misfit`` out."""
+    deployed = DeployedNet(net).eval()
+    tile = torch.zeros(1, 3, tile_px, tile_px, dtype=torch.uint8)
+    cue = torch.zeros(1, 4, tile_px, tile_px, dtype=torch.uint8)
+    with warnings.catch_warnings():
+        # the TorchScript exporter is kept on purpose: it needs no onnxscript and gives plain, fusable nodes
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.onnx.export(
+            deployed,
+            (tile, cue),
+            str(path),
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_axes={name: {0: "n"} for name in (*INPUTS, *OUTPUTS)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    onnx.checker.check_model(str(path))

@@ -1,0 +1,161 @@
+"""The daemon's spine: start up, one verdict per frame until told to stop, shut down."""
+
+from __future__ import annotations
+
+import signal
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+import structlog
+
+from hisir_edge.config import OutputTable, Settings
+from hisir_edge.engine.bundle import Bundle, load_bundle
+from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.errors import HisirEdgeError, InputError, PublishError
+from hisir_edge.images import write_atomic
+from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
+from hisir_edge.line.inspect import Inspector, error_judgement
+from hisir_edge.line.overlay import overlay_jpeg
+from hisir_edge.line.publish import Message, Publisher, Recipe, message_from_judgement
+from hisir_edge.records import Frame, GrabFault, Judgement, Result
+
+log = structlog.get_logger()
+
+POLL_S = 0.2
+OnVerdict = Callable[[Message], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run of the daemon came to: verdicts by result."""
+
+    verdicts: dict[str, int]
+
+
+def run(settings: Settings) -> Summary:
+    """Inspect frames until the source ends or SIGTERM/SIGINT; every frame taken gets one verdict."""
+    bundle = load_bundle(Path(settings.bundle.path))
+    inspector = Inspector(bundle, engine_from_bundle(bundle, settings.infer.threads))
+    recipe = Recipe(settings.line.name, uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)
+    _prepare_output(settings.output)
+    with _stop_on_signal() as stop, Publisher(settings.publish) as publisher, source_from_settings(settings.source) as source:
+        _log_ready(settings, bundle)
+        _wait_for_subscribers(publisher, settings, stop)
+        verdicts = _inspect_until_stopped(source, inspector, publisher, recipe, settings, stop)
+    log.info("stopped", **verdicts)
+    return Summary(dict(verdicts))
+
+
+def _inspect_until_stopped(
+    source: Source, inspector: Inspector, publisher: Publisher, recipe: Recipe, settings: Settings, stop: Event
+) -> Counter[str]:
+    verdicts: Counter[str] = Counter()
+    seq = 0
+    while not stop.is_set():
+        try:
+            item = source.next(POLL_S)
+        except EndOfFrames:
+            break
+        if item is None:
+            continue
+        seq += 1
+        judgement = judge(inspector, item)
+        message = _publish(publisher, recipe, seq, item, judgement)
+        verdicts[message.body["result"]] += 1
+        _keep_overlay(settings.output, item, judgement, seq)
+    return verdicts
+
+
+def judge(inspector: Inspector, item: Frame | GrabFault) -> Judgement:
+    """One judgement for whatever the source gave; never raises, never PASS for the unexpected."""
+    if isinstance(item, GrabFault):
+        return error_judgement(item.reason)
+    try:
+        return inspector.inspect(item.rgb)
+    except Exception as error:
+        log.exception("inspection failed", frame_id=item.frame_id, unit=item.unit)
+        return error_judgement(f"inspection failed: {type(error).__name__}: {error}")
+
+
+def _publish(publisher: Publisher, recipe: Recipe, seq: int, item: Frame | GrabFault, judgement: Judgement) -> Message:
+    """Send the verdict; one that cannot be encoded goes out as ERROR under the same number."""
+    try:
+        message = message_from_judgement(recipe, seq, item, judgement)
+        frames = message.frames()
+    except Exception as error:
+        log.exception("verdict could not be encoded", seq=seq)
+        message = message_from_judgement(recipe, seq, item, error_judgement(f"verdict could not be encoded: {error}"))
+        frames = message.frames()
+    publisher.send(frames)
+    body = message.body
+    level = log.info if body["result"] == Result.PASS.value else log.warning
+    level(
+        "verdict", seq=seq, result=body["result"], unit=body["unit"], frame_id=body["frame_id"],
+        regions=body["regions_total"], total_s=body["times_s"]["total"], reason=body["reason"],
+    )  # fmt: skip
+    return message
+
+
+def _prepare_output(output: OutputTable) -> None:
+    if output.overlay_folder:
+        try:
+            Path(output.overlay_folder).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                expected="a writable output.overlay_folder", received=f"{output.overlay_folder} ({error.strerror})", fix="correct it"
+            ) from error
+
+
+def _keep_overlay(output: OutputTable, item: Frame | GrabFault, judgement: Judgement, seq: int) -> None:
+    """Write the picture if asked for; a disk that refuses costs the picture, never the verdict."""
+    wanted = output.overlay_of == "all" or judgement.result is not Result.PASS
+    if not output.overlay_folder or not wanted or not isinstance(item, Frame):
+        return
+    name = f"{seq:06d}_{_safe(item.unit)}_{judgement.result.value}.jpg"
+    try:
+        write_atomic(Path(output.overlay_folder) / name, overlay_jpeg(item.rgb, judgement, item.unit))
+    except (HisirEdgeError, OSError) as error:
+        log.error("overlay not written", error=str(error))
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:80]
+
+
+def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: Event) -> None:
+    """Hold the first frame until the wanted subscribers are there (PUB would lose its verdict)."""
+    wanted = settings.publish.wait_for_subscribers
+    deadline = time.monotonic() + settings.publish.wait_timeout_s
+    while not stop.is_set() and publisher.count_subscribers(100) < wanted:
+        if time.monotonic() > deadline:
+            raise PublishError(
+                expected=f"{wanted} subscriber(s) within {settings.publish.wait_timeout_s:g} s",
+                received=str(publisher.subscribers),
+                fix="start the subscribers first or lower publish.wait_for_subscribers",
+            )
+
+
+def _log_ready(settings: Settings, bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    log.info(
+        "ready", line=settings.line.name, product=manifest.product, bundle=bundle.manifest_sha256[:12],
+        precision=manifest.precision, endpoint=settings.publish.endpoint, source=settings.source.type,
+    )  # fmt: skip
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[Event]:
+    """SIGTERM and SIGINT set the event; the frame in hand is still judged and published."""
+    stop = Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

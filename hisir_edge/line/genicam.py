@@ -1,0 +1,193 @@
+"""GenICam source: starts the camera's process, takes frames from its ring, starts it again when it is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import structlog
+
+from hisir_edge.config import GenicamSource
+from hisir_edge.errors import CameraError, InspectionError
+from hisir_edge.line.pixels import rgb_from_pixels
+from hisir_edge.line.ring import FrameRing
+from hisir_edge.records import Frame, GrabFault
+
+log = structlog.get_logger()
+
+OPEN_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 3.0
+SILENCE_LIMIT_S = 5.0
+MESSAGE_BYTES = 65536
+
+
+class GenicamCamera:
+    """One camera behind a GenTL producer; frames and faults come in the camera's order."""
+
+    def __init__(self, settings: GenicamSource) -> None:
+        self.settings = settings
+        self.process: subprocess.Popen[bytes] | None = None
+        self.channel: socket.socket | None = None
+        self.ring: FrameRing | None = None
+        self.opened: dict[str, Any] = {}
+        self.faults: deque[GrabFault] = deque()
+        self.last_id = 0
+        self.heard_at = 0.0
+        self.restart_at = 0.0
+
+    def __enter__(self) -> GenicamCamera:
+        """Open the camera; CameraError says what is wrong."""
+        if not Path(self.settings.cti).is_file():
+            raise CameraError(
+                expected="source.cti to name a GenTL producer (a .cti file)",
+                received=f"{self.settings.cti} (no such file)",
+                fix="install the camera maker's producer and correct the path",
+            )
+        self._start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the camera's process and free the ring."""
+        self._end()
+
+    def next(self, timeout_s: float) -> Frame | GrabFault | None:
+        """See ``Source.next``; a lost camera is one fault, then it is opened again until it answers."""
+        if self.faults:
+            return self.faults.popleft()
+        if self.channel is None:
+            return self._reopen(timeout_s)
+        readable, _, _ = select.select([self.channel], [], [], timeout_s)
+        if not readable:
+            silent = time.monotonic() - self.heard_at
+            return self._lose(f"camera process silent for {silent:.1f} s") if silent > SILENCE_LIMIT_S else None
+        return self._take()
+
+    def _take(self) -> Frame | GrabFault | None:
+        message, _ = self._receive()
+        self.heard_at = time.monotonic()
+        if message["kind"] == "frame":
+            return self._frame(message)
+        if message["kind"] == "lost":
+            for frame_id in range(message["first"], message["last"] + 1):
+                self.faults.append(self._fault(frame_id, message["reason"], message["time_ns"]))
+            self.last_id = max(self.last_id, message["last"])
+            return self.faults.popleft()
+        if message["kind"] == "failed":
+            return self._lose(f"camera lost: expected {message['expected']}; got {message['received']}; {message['fix']}")
+        if message["kind"] == "ended":
+            return self._lose(f"camera process ended ({self._exit_text()})")
+        return None
+
+    def _frame(self, message: dict[str, Any]) -> Frame | GrabFault:
+        frame_id, opened, ring = message["id"], self.opened, self.ring
+        self.last_id = frame_id
+        try:
+            if ring is None:
+                raise InspectionError(expected="an open ring", received="none", fix="restart the daemon")
+            rgb = rgb_from_pixels(opened["pixel_format"], ring.slot(message["slot"]), opened["width"], opened["height"])
+        except InspectionError as error:
+            return self._fault(frame_id, str(error), message["time_ns"])
+        finally:
+            self._send({"kind": "free", "slot": message["slot"]})
+        return Frame(rgb, self.settings.name, frame_id, self._unit(frame_id), message["time_ns"], message["device_ns"])
+
+    def _unit(self, frame_id: int) -> str:
+        return f"{self.settings.name}-{frame_id:08d}"
+
+    def _fault(self, frame_id: int, reason: str, time_ns: int) -> GrabFault:
+        return GrabFault(self.settings.name, frame_id, self._unit(frame_id), reason, time_ns)
+
+    def _start(self) -> None:
+        """Start the process and wait for its ring; CameraError when it fails or does not answer."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        arguments = [str(theirs.fileno()), str(os.getpid()), self.settings.model_dump_json()]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "hisir_edge.line.genicam_process", *arguments],
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self.channel = ours
+        ours.settimeout(OPEN_TIMEOUT_S)
+        try:
+            message, fds = self._receive()
+        except TimeoutError:
+            message, fds = {"kind": "silent"}, []
+        if message["kind"] != "opened" or not fds:
+            self._end()
+            raise CameraError(
+                expected=message.get("expected", "the camera's process to open it"),
+                received=message.get("received", f"{message['kind']} after {OPEN_TIMEOUT_S:g} s at most"),
+                fix=message.get("fix", "check the camera and its GenTL producer"),
+            )
+        self.opened = message
+        self.ring = FrameRing(fds[0], message["slots"], message["slot_bytes"])
+        self.heard_at, self.last_id = time.monotonic(), 0
+
+    def _receive(self) -> tuple[dict[str, Any], list[int]]:
+        if self.channel is None:
+            return {"kind": "ended"}, []
+        try:
+            data, fds, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 1)
+        except ConnectionError:
+            data, fds = b"", []
+        return (json.loads(data), fds) if data else ({"kind": "ended"}, fds)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        if self.channel is not None:
+            # a process that is gone is noticed at the next receive
+            with contextlib.suppress(OSError):
+                self.channel.send(json.dumps(message).encode())
+
+    def _lose(self, reason: str) -> GrabFault:
+        self._end()
+        self.restart_at = time.monotonic() + self.settings.restart_delay_s
+        log.error("camera lost", camera=self.settings.name, reason=reason)
+        return self._fault(self.last_id + 1, reason, time.time_ns())
+
+    def _reopen(self, timeout_s: float) -> None:
+        wait = self.restart_at - time.monotonic()
+        if wait > 0:
+            time.sleep(min(wait, timeout_s))
+            return
+        try:
+            self._start()
+            log.info("camera back", camera=self.settings.name)
+        except CameraError as error:
+            self.restart_at = time.monotonic() + self.settings.restart_delay_s
+            log.error("camera not back", camera=self.settings.name, reason=str(error))
+
+    def _exit_text(self) -> str:
+        if self.process is None:
+            return "not started"
+        try:
+            code = self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            return "still running"
+        return f"signal {-code}" if code < 0 else f"exit {code}"
+
+    def _end(self) -> None:
+        self._send({"kind": "stop"})
+        if self.process is not None:
+            try:
+                self.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.channel is not None:
+            self.channel.close()
+        if self.ring is not None:
+            self.ring.close()
+        self.process = self.channel = self.ring = None

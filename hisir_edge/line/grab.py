@@ -1,0 +1,45 @@
+"""What the line asks of a camera, whichever kind it is."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Protocol
+
+from hisir_edge.config import GenicamSource, ReplaySource
+from hisir_edge.records import Frame, GrabFault
+
+
+class EndOfFrames(Exception):
+    """The source will give no more frames (a replay without loop)."""
+
+
+class Source(Protocol):
+    """A camera or its stand-in, opened on entry and closed on exit."""
+
+    def __enter__(self) -> Source:
+        """Open the device; CameraError with the fix when it cannot be."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop and close; leaves no process, thread or shared memory."""
+        ...
+
+    def next(self, timeout_s: float) -> Frame | GrabFault | None:
+        """The next frame or fault in the camera's order, None when none came in time.
+
+        The frame's pixels stay valid until the following call. Raises EndOfFrames at the end.
+        """
+        ...
+
+
+def source_from_settings(settings: ReplaySource | GenicamSource) -> Source:
+    """The source that the configuration names; nothing is opened yet."""
+    if isinstance(settings, ReplaySource):
+        from hisir_edge.line.replay import ReplayCamera
+
+        return ReplayCamera(settings)
+    from hisir_edge.line.genicam import GenicamCamera
+
+    return GenicamCamera(settings)

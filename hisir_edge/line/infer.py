@@ -1,0 +1,24 @@
+"""What the line asks of an engine, whichever backend runs it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """One loaded network. ``batch`` tiles at most per call; one caller at a time."""
+
+    batch: int
+
+    def infer(self, tiles: U8, cues: U8, scores: F32, misfit: F32) -> None:
+        """tiles (n, 3, t, t), cues (n, 4, t, t) -> fills scores (n, t, t) and misfit (n, t/16, t/16).
+
+        Raises InspectionError when the backend fails; the outputs are then not to be used.
+        """
+        ...

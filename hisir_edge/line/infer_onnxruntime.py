@@ -1,0 +1,49 @@
+"""ONNX Runtime on the CPU: the embedded default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from hisir_edge.errors import BundleError, InspectionError
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+
+PIXELS_PER_CALL = 2**20
+
+
+class OnnxRuntimeEngine:
+    """Runs a bundle's ONNX file; buffers are bound, not copied."""
+
+    def __init__(self, model: Path, tile_px: int, threads: int) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self.session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises many types, all of them "this file does not load"
+            raise BundleError(
+                expected=f"a model that ONNX Runtime {ort.__version__} can load",
+                received=f"{model}: {str(error).splitlines()[0][:160]}",
+                fix="rebuild the bundle with hisir-edge build-engine",
+            ) from error
+        self.batch = max(1, PIXELS_PER_CALL // tile_px**2)
+
+    def infer(self, tiles: U8, cues: U8, scores: F32, misfit: F32) -> None:
+        """See ``Engine.infer``; all four arrays C-contiguous."""
+        binding = self.session.io_binding()
+        for name, array in (("tile", tiles), ("cue", cues)):
+            binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for name, result in (("score", scores), ("misfit", misfit)):
+            binding.bind_output(name, "cpu", 0, np.float32, result.shape, result.ctypes.data)
+        try:
+            self.session.run_with_iobinding(binding)
+        except Exception as error:  # see above; whatever it is, the scores are void
+            raise InspectionError(
+                expected="the engine to run", received=str(error).splitlines()[0][:160], fix="verify or rebuild the bundle"
+            ) from error

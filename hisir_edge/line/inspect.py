@@ -1,0 +1,159 @@
+"""One frame through the line: register, tile, infer, merge, judge. The spine's inner half."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from hisir_edge.engine.bundle import Bundle
+from hisir_edge.errors import HisirEdgeError, InspectionError
+from hisir_edge.line.infer import Engine
+from hisir_edge.line.judge import regions_from_map
+from hisir_edge.line.merge import map_from_tiles, merge_plan_from_tiles
+from hisir_edge.line.register import Registration, anchors_from_golden, register_frame
+from hisir_edge.line.tile import padded_frame, plan_from_size, scaled_frame, scaled_hw, tiles_from_frame
+from hisir_edge.records import Judgement, Result, StageTimes
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class RawMap:
+    """Raw anomaly scores of a frame, (h, w) in frame pixels, and how they came about."""
+
+    scores: F32 = field(repr=False)
+    registration: Registration | None
+    times: StageTimes
+
+
+class Inspector:
+    """A bundle ready to inspect frames; holds the buffers, so one frame at a time."""
+
+    def __init__(self, bundle: Bundle, engine: Engine) -> None:
+        self.bundle, self.engine = bundle, engine
+        recipe = bundle.recipe
+        self.plan = plan_from_size(scaled_hw(recipe.frame_hw, recipe.scale), recipe.tile_px, recipe.overlap_px)
+        self.merge_plan = merge_plan_from_tiles(self.plan)
+        self.anchors = anchors_from_golden(bundle.memory_rgbd[..., :3]) if recipe.registered else None
+        n, t = len(self.plan.origins_yx), recipe.tile_px
+        self.cues = np.empty((n, 4, t, t), np.uint8)
+        tiles_from_frame(self.plan, padded_frame(self.plan, bundle.memory_rgbd), 0, self.cues)
+        self.tiles = np.empty((engine.batch, 3, t, t), np.uint8)
+        self.scores = np.empty((n, t, t), np.float32)
+        self.misfit = np.empty((n, t // 16, t // 16), np.float32)
+
+    def inspect(self, frame_rgb: U8) -> Judgement:
+        """Judge one RGB frame (h, w, 3); what cannot be judged comes back as ERROR, never raised."""
+        return self.inspect_with_map(frame_rgb)[0]
+
+    def inspect_with_map(self, frame_rgb: U8) -> tuple[Judgement, F32 | None]:
+        """As ``inspect``, with the calibrated anomaly map (h, w), None for ERROR."""
+        try:
+            return self._judge(frame_rgb)
+        except HisirEdgeError as error:
+            return error_judgement(str(error)), None
+        except cv2.error as error:
+            return error_judgement(f"image processing failed: {error}"), None
+
+    def _judge(self, frame_rgb: U8) -> tuple[Judgement, F32]:
+        start = time.perf_counter()
+        raw = self.raw_map(frame_rgb)
+        judging = time.perf_counter()
+        calibrated = raw.scores
+        calibrated *= np.float32(1 / self.bundle.thresholds.pixel)
+        score = float(calibrated.max())
+        found = regions_from_map(calibrated, self.bundle.thresholds)
+        end = time.perf_counter()
+        times = raw.times
+        judgement = Judgement(
+            result=Result.FAIL if found.total else Result.PASS,
+            reason=f"{found.total} region(s)" if found.total else "",
+            score=score,
+            regions=found.regions,
+            regions_total=found.total,
+            mask=found.mask,
+            times=StageTimes(
+                times.register_s, times.tile_s, times.infer_s, times.merge_s, end - judging, end - start
+            ),
+            registration_residual_px=raw.registration.residual_px if raw.registration else None,
+        )
+        return judgement, calibrated
+
+    def raw_map(self, frame_rgb: U8) -> RawMap:
+        """Raw scores in frame pixels; InspectionError for a wrong frame or a void result."""
+        frame_hw = self.bundle.recipe.frame_hw
+        _check_frame(frame_rgb, frame_hw)
+        t0 = time.perf_counter()
+        work, registration = self._register(scaled_frame(frame_rgb, self.bundle.recipe.scale))
+        t1 = time.perf_counter()
+        tile_s, infer_s = self._infer(padded_frame(self.plan, work))
+        t2 = time.perf_counter()
+        if not np.isfinite(self.misfit).all():
+            raise InspectionError(expected="finite misfits", received="NaN or infinity", fix="verify or rebuild the bundle")
+        merged = map_from_tiles(self.merge_plan, self.scores, self.misfit)
+        if not np.isfinite(merged.max()) or not np.isfinite(merged.min()):
+            raise InspectionError(expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle")
+        scores = self._to_frame(merged, registration)
+        times = StageTimes(t1 - t0, tile_s, infer_s, time.perf_counter() - t2)
+        return RawMap(scores, registration, times)
+
+    def _register(self, work: U8) -> tuple[U8, Registration | None]:
+        """The scaled frame in golden coordinates."""
+        if self.anchors is None:
+            return work, None
+        registration = register_frame(self.anchors, work)
+        h, w = work.shape[:2]
+        moved = cv2.warpAffine(
+            work, registration.matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        return moved.astype(np.uint8, copy=False), registration
+
+    def _infer(self, padded: U8) -> tuple[float, float]:
+        """Tiles of the frame through the engine, batch by batch; (tile, infer) seconds."""
+        tile_s = infer_s = 0.0
+        for first in range(0, len(self.scores), self.engine.batch):
+            t0 = time.perf_counter()
+            n = tiles_from_frame(self.plan, padded, first, self.tiles)
+            t1 = time.perf_counter()
+            last = first + n
+            self.engine.infer(self.tiles[:n], self.cues[first:last], self.scores[first:last], self.misfit[first:last])
+            tile_s, infer_s = tile_s + t1 - t0, infer_s + time.perf_counter() - t1
+        return tile_s, infer_s
+
+    def _to_frame(self, merged: F32, registration: Registration | None) -> F32:
+        """The map from golden, scaled pixels to the camera's own pixels."""
+        scale = self.bundle.recipe.scale
+        if registration is None and scale == 1.0:
+            return merged
+        matrix = np.array([[1.0, 0, 0], [0, 1.0, 0]]) if registration is None else registration.matrix
+        h, w = self.bundle.recipe.frame_hw
+        # pixel centres sit at +0.5: frame x -> scaled (x + 0.5) * scale - 0.5
+        to_scaled = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5], [0, 0, 1]])
+        out = cv2.warpAffine(
+            merged, matrix @ to_scaled, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+        )
+        return out.astype(np.float32, copy=False)
+
+
+def _check_frame(frame_rgb: U8, frame_hw: tuple[int, int]) -> None:
+    if frame_rgb.dtype != np.uint8 or frame_rgb.ndim != 3 or frame_rgb.shape[2] != 3:
+        raise InspectionError(
+            expected="8-bit RGB frames", received=f"{frame_rgb.dtype} of shape {frame_rgb.shape}", fix="set the camera's pixel format"
+        )
+    if frame_rgb.shape[:2] != frame_hw:
+        raise InspectionError(
+            expected=f"a frame of {frame_hw[1]}x{frame_hw[0]}, for which the bundle was built",
+            received=f"{frame_rgb.shape[1]}x{frame_rgb.shape[0]}",
+            fix="set the camera to that size, or build a bundle from frames of this size",
+        )
+
+
+def error_judgement(reason: str) -> Judgement:
+    """An ERROR with its reason and nothing else."""
+    return Judgement(Result.ERROR, reason, None, (), 0, None)

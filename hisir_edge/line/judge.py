@@ -1,0 +1,72 @@
+"""From the anomaly map to a judgement: threshold, connected regions, PASS or FAIL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from hisir_edge.records import Region
+
+F32 = npt.NDArray[np.float32]
+
+MAX_REGIONS = 256
+MAX_CONTOUR_POINTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a board fails. In the calibrated map 1.0 is the pixel threshold.
+
+    ``pixel``: raw score of the pixel threshold; ``region_peak``: least peak (calibrated) and
+    ``min_area_px``: least area (frame pixels) of a region that is called a defect.
+    """
+
+    pixel: float
+    region_peak: float
+    min_area_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Regions (largest peak first, at most ``MAX_REGIONS``), how many there were, and their mask."""
+
+    regions: tuple[Region, ...]
+    total: int
+    mask: npt.NDArray[np.bool_]
+
+
+def regions_from_map(anomaly_map: F32, thresholds: Thresholds) -> Found:
+    """Defect regions of a calibrated, finite map (h, w): components over 1.0 that are large and sure enough."""
+    over = (anomaly_map >= 1.0).view(np.uint8)
+    mask = np.zeros(anomaly_map.shape, np.bool_)
+    if not over.any():
+        return Found((), 0, mask)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
+    regions = []
+    for label in range(1, count):
+        x, y, w, h, area = (int(v) for v in stats[label])
+        if area < thresholds.min_area_px:
+            continue
+        inside = labels[y : y + h, x : x + w] == label
+        peak = float(anomaly_map[y : y + h, x : x + w][inside].max())
+        if peak < thresholds.region_peak:
+            continue
+        mask[y : y + h, x : x + w] |= inside
+        regions.append(Region((x, y, w, h), area, peak, _contour(inside, x, y)))
+    regions.sort(key=lambda region: (-region.peak, region.box_xywh))
+    return Found(tuple(regions[:MAX_REGIONS]), len(regions), mask)
+
+
+def _contour(inside: npt.NDArray[np.bool_], x: int, y: int) -> tuple[tuple[int, int], ...]:
+    """Outer contour in frame pixels, simplified until it has at most ``MAX_CONTOUR_POINTS`` points."""
+    contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
+    outer = max(contours, key=len)
+    tolerance = 0.5
+    points = outer
+    while len(points) > MAX_CONTOUR_POINTS:
+        points = cv2.approxPolyDP(outer, tolerance, closed=True)
+        tolerance *= 1.6
+    return tuple((int(px), int(py)) for px, py in points[:, 0])
