@@ -49,9 +49,9 @@ class GenicamSource(_Table):
     name: str = Field(default="camera", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     cti: str
     device: int = Field(default=0, ge=0, le=255, description="position in the producer's device list")
-    pixel_format: Literal[
-        "Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGB8", "BayerGR8", "BayerBG8"
-    ] | None = None
+    pixel_format: Literal["Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGB8", "BayerGR8", "BayerBG8"] | None = (
+        None
+    )
     width: int | None = Field(default=None, gt=0, le=16384)
     height: int | None = Field(default=None, gt=0, le=16384)
     frame_rate_hz: float | None = Field(default=None, gt=0, le=10000)
@@ -104,9 +104,15 @@ def _one_line(error: ValidationError, path: Path) -> ConfigError:
     parts = [str(p) for p in first["loc"] if str(p) not in ("replay", "genicam")]
     where = ".".join(parts) or "the file"
     if first["type"] == "extra_forbidden":
-        return ConfigError(expected=f"only known keys in {path}", received=f"{where}", fix="remove or correct this key (docs/operations.md lists them)")
+        return ConfigError(
+            expected=f"only known keys in {path}",
+            received=f"{where}",
+            fix="remove or correct this key (docs/operations.md lists them)",
+        )
     if first["type"] == "missing":
-        return ConfigError(expected=f"{where} in {path}", received="nothing", fix="add it (docs/operations.md lists the keys)")
+        return ConfigError(
+            expected=f"{where} in {path}", received="nothing", fix="add it (docs/operations.md lists the keys)"
+        )
     received = repr(first["input"])
     return ConfigError(
         expected=f"{where} in {path}: {first['msg']}",
@@ -123,7 +129,9 @@ def settings_from_toml(path: Path) -> Settings:
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(expected="a readable line.toml", received=f"{path} ({error.strerror})", fix="check --config") from error
+        raise ConfigError(
+            expected="a readable line.toml", received=f"{path} ({error.strerror})", fix="check --config"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(expected=f"TOML in {path}", received=str(error), fix="correct this line") from error
     try:

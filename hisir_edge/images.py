@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from hisir_edge.arrays import U8, Bool, u8
 from hisir_edge.errors import InputError
 
-U8 = npt.NDArray[np.uint8]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 # a camera frame larger than this is not a picture of a board but a mistake (or an attack)
 MAX_PIXELS = 16384 * 16384
@@ -37,7 +37,9 @@ def decode_unchanged(path: Path) -> npt.NDArray[np.generic]:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(
-            expected="a readable image file", received=f"{path} ({error.strerror})", fix="check the path and its permissions"
+            expected="a readable image file",
+            received=f"{path} ({error.strerror})",
+            fix="check the path and its permissions",
         ) from error
     if _is_truncated(data):
         raise InputError(expected="a whole image file", received=f"{path} (cut short)", fix="copy the file again")
@@ -72,20 +74,22 @@ def read_rgb(path: Path) -> U8:
     image = decode_unchanged(path)
     if image.dtype != np.uint8:
         raise InputError(
-            expected="8 bits per channel", received=f"{path} with {image.dtype.itemsize * 8} bits", fix="convert it to 8 bits"
+            expected="8 bits per channel",
+            received=f"{path} with {image.dtype.itemsize * 8} bits",
+            fix="convert it to 8 bits",
         )
     channels = 1 if image.ndim == 2 else image.shape[2]
     if channels != 3:
         raise InputError(
             expected="3 colour channels", received=f"{path} with {channels}", fix="convert it to RGB without alpha"
         )
-    return cv2.cvtColor(image.astype(np.uint8, copy=False), cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+    return u8(cv2.cvtColor(u8(image), cv2.COLOR_BGR2RGB))
 
 
-def read_mask(path: Path) -> npt.NDArray[np.bool_]:
+def read_mask(path: Path) -> Bool:
     """Read a ground-truth or zone mask: (h, w) bool, true where any channel is not 0."""
-    image = decode_unchanged(path)
-    return np.asarray(image > 0) if image.ndim == 2 else np.asarray((image[..., :3] > 0).any(2))
+    lit = np.asarray(decode_unchanged(path)) != 0
+    return lit if lit.ndim == 2 else np.asarray(lit[..., :3].any(2))
 
 
 def png_bytes(image: U8, compression: int = 3) -> bytes:
@@ -97,7 +101,7 @@ def png_bytes(image: U8, compression: int = 3) -> bytes:
     return encoded.tobytes()
 
 
-def mask_png_bytes(mask: npt.NDArray[np.bool_]) -> bytes:
+def mask_png_bytes(mask: Bool) -> bytes:
     """Encode a bool mask (h, w) as a 1-bit PNG."""
     bits = mask.view(np.uint8) * np.uint8(255)
     ok, encoded = cv2.imencode(".png", bits, [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1])
@@ -123,5 +127,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(
-            expected=f"to write {path}", received=error.strerror or str(error), fix="check the folder, its permissions and free space"
+            expected=f"to write {path}",
+            received=error.strerror or str(error),
+            fix="check the folder, its permissions and free space",
         ) from error

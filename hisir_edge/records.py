@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-import numpy as np
-import numpy.typing as npt
-
-U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
+from hisir_edge.arrays import U8, Bool
 
 
 class Result(str, Enum):
@@ -78,6 +74,6 @@ class Judgement:
     score: float | None
     regions: tuple[Region, ...]
     regions_total: int
-    mask: npt.NDArray[np.bool_] | None = field(repr=False)
+    mask: Bool | None = field(repr=False)
     times: StageTimes = StageTimes()
     registration_residual_px: float | None = None

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from hisir_edge import __version__
+from hisir_edge.arrays import U8
 from hisir_edge.engine.bundle import (
     MANIFEST,
     MODEL,
-    SCHEMA_VERSION,
     Manifest,
     RecipeModel,
     ThresholdModel,
@@ -39,7 +38,6 @@ from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.judge import Thresholds
 from hisir_edge.line.register import anchors_from_golden, register_frame, warp_to_golden
 
-U8 = npt.NDArray[np.uint8]
 Precision = Literal["fp32", "int8"]
 OnStage = Callable[[str], None]
 
@@ -58,7 +56,9 @@ def build_bundle(
     """Build a bundle from a run for ONNX Runtime; ``out`` is replaced only by a finished, loadable bundle."""
     record, net = trained_net(run)
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
-        raise InputError(expected="a new folder or an old bundle", received=f"{out} with other files", fix="choose another --out")
+        raise InputError(
+            expected="a new folder or an old bundle", received=f"{out} with other files", fix="choose another --out"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -86,7 +86,7 @@ def _manifest(record: RunRecord, precision: Precision, product: str, rate: float
     """A manifest with open thresholds (every score counts) until they are derived."""
     s = record.settings
     return Manifest(
-        schema_version=SCHEMA_VERSION,
+        schema_version=1,
         product=product,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         software_version=__version__,
@@ -97,7 +97,7 @@ def _manifest(record: RunRecord, precision: Precision, product: str, rate: float
         recipe=RecipeModel(
             frame_width=record.frame_hw[1],
             frame_height=record.frame_hw[0],
-            scale=s.scale,
+            scale=record.scale,
             tile_px=s.tile_px,
             overlap_px=s.overlap_px,
             registered=record.registered,
@@ -146,7 +146,7 @@ def _calibration_tiles(record: RunRecord, memory: U8) -> tuple[U8, U8]:
 
 
 def _golden_frame(path: Path, record: RunRecord, memory: U8) -> U8:
-    frame = load_scaled(path, record.frame_hw, record.settings.scale)
+    frame = load_scaled(path, record.frame_hw, record.scale)
     if not record.registered:
         return frame
     return warp_to_golden(frame, register_frame(anchors_from_golden(memory[..., :3]), frame))
@@ -163,6 +163,8 @@ def _thresholds(staged: Path, record: RunRecord, manifest: Manifest, rate: float
             peaks.append(peaks_from_map(inspector.raw_map(read_rgb(Path(path))).scores))
         except InspectionError as error:
             raise InputError(
-                expected=f"the held-out good board {path} to be inspected", received=str(error), fix="remove the picture and train again"
+                expected=f"the held-out good board {path} to be inspected",
+                received=str(error),
+                fix="remove the picture and train again",
             ) from error
     return thresholds_from_peaks(peaks, rate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -12,14 +11,12 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hisir_edge.arrays import U8
 from hisir_edge.errors import BundleError
 from hisir_edge.images import decode_unchanged, jpeg_bytes
 from hisir_edge.line.judge import Thresholds
-
-U8 = npt.NDArray[np.uint8]
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -114,13 +111,17 @@ def manifest_from_folder(folder: Path) -> Manifest:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BundleError(
-            expected=f"a bundle (a folder with {MANIFEST})", received=f"{folder} ({error.strerror})", fix=f"check the path or {REBUILD}"
+            expected=f"a bundle (a folder with {MANIFEST})",
+            received=f"{folder} ({error.strerror})",
+            fix=f"check the path or {REBUILD}",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BundleError(
-            expected=f"{MANIFEST} of schema version {SCHEMA_VERSION}", received=f"{path}: {where}: {first['msg']}", fix=REBUILD
+            expected=f"{MANIFEST} of schema version {SCHEMA_VERSION}",
+            received=f"{path}: {where}: {first['msg']}",
+            fix=REBUILD,
         ) from error
 
 
@@ -132,7 +133,9 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
             actual = sha256_of(folder / name)
         except OSError as error:
             raise BundleError(
-                expected=f"{name} in the bundle {folder}", received=error.strerror or str(error), fix=f"copy the bundle again or {REBUILD}"
+                expected=f"{name} in the bundle {folder}",
+                received=error.strerror or str(error),
+                fix=f"copy the bundle again or {REBUILD}",
             ) from error
         if actual != manifest.files[name]:
             raise BundleError(

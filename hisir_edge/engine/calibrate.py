@@ -6,15 +6,12 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from hisir_edge.arrays import U8
 from hisir_edge.errors import InputError
-
-U8 = npt.NDArray[np.uint8]
 
 # score and misfit heads work on logits and small differences: they stay in float32
 QUANTISED_OPERATORS = ["Conv", "Add", "Concat", "Resize"]

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
+from hisir_edge.arrays import F32, I32, U8, u8
+
 Box = tuple[int, int, int, int]
 
 VISIBLE_LEVELS = 10
@@ -32,7 +32,7 @@ class Corruption:
     mask: U8
 
 
-def part_boxes(mean_rgb: U8, smallest_px: int = 6, largest_px: int = 220) -> npt.NDArray[np.int32]:
+def part_boxes(mean_rgb: U8, smallest_px: int = 6, largest_px: int = 220) -> I32:
     """Boxes (n, 4) x, y, w, h of what stands out from its surroundings: parts, leads, print.
 
     No labels: colour distance to the local median background, thresholded by Otsu, at two sizes.
@@ -74,7 +74,7 @@ def region_mask(rng: np.random.Generator, box: Box, side: int) -> F32:
         cv2.fillPoly(out, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
     if rng.random() < 0.5:
         out = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.5, 1.4))).astype(np.uint8)
-    return out.astype(np.float32) / 255
+    return np.asarray(out / np.float32(255), np.float32)
 
 
 def random_box(rng: np.random.Generator, side: int, low: float = 4.0, high: float = 110.0) -> Box:
@@ -87,21 +87,22 @@ def random_box(rng: np.random.Generator, side: int, low: float = 4.0, high: floa
     return int(rng.integers(0, side - min(wi, side - 1))), int(rng.integers(0, side - min(hi, side - 1))), wi, hi
 
 
-def _mix(tile: U8, other: npt.NDArray[np.generic], weight: F32) -> U8:
-    w = weight[..., None]
-    return np.clip(np.round(tile * (1 - w) + other * w), 0, 255).astype(np.uint8)
+def _mix(tile: U8, other: npt.ArrayLike, weight: npt.ArrayLike) -> U8:
+    w = np.asarray(weight, np.float32)[..., None]
+    mixed = np.asarray(tile, np.float32) * (1 - w) + np.asarray(other, np.float32) * w
+    return u8(np.clip(np.round(mixed), 0, 255))
 
 
 def _ground_colour(rng: np.random.Generator, tile: U8, box: Box) -> F32:
     """Colour around a box: the median of a ring, or a random pixel of the tile."""
     if rng.random() < 0.3:
         y, x = rng.integers(0, tile.shape[0], 2)
-        return tile[y, x].astype(np.float32)
+        return np.asarray(tile[y, x], np.float32)
     x, y, w, h = box
     m = 4 + int(0.15 * max(w, h))
     around = tile[max(y - m, 0) : y + h + m, max(x - m, 0) : x + w + m]
     ring = np.concatenate([around[:3].reshape(-1, 3), around[-3:].reshape(-1, 3), around[:, :3].reshape(-1, 3)])
-    return np.median(ring, axis=0).astype(np.float32)
+    return np.asarray(np.median(ring, axis=0), np.float32)
 
 
 def paste(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
@@ -228,7 +229,7 @@ CORRUPTERS: tuple[tuple[Corrupter, float], ...] = (
 _WEIGHTS = np.array([w for _, w in CORRUPTERS]) / sum(w for _, w in CORRUPTERS)
 
 
-def corrupt_tile(rng: np.random.Generator, clean: U8, donor: U8, boxes: npt.NDArray[np.int32]) -> Corruption:
+def corrupt_tile(rng: np.random.Generator, clean: U8, donor: U8, boxes: I32) -> Corruption:
     """Corrupt a clean tile (t, t, 3) in 1..4 places, or leave it clean (``CLEAN_SHARE``).
 
     ``boxes`` (n, 4): parts in this tile's pixels, which half of the changes are aimed at.
@@ -260,11 +261,11 @@ def vary_appearance(rng: np.random.Generator, tile: U8) -> U8:
     out = tile.astype(np.float32) * (field * gain).astype(np.float32) + float(rng.normal(0, 1.5))
     if rng.random() < 0.35:
         out = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.3, 0.9)))
-    return np.clip(np.round(out), 0, 255).astype(np.uint8)
+    return u8(np.clip(np.round(out), 0, 255))
 
 
 def add_sensor_noise(rng: np.random.Generator, tile: U8) -> U8:
     """A little more noise than the camera gave, so that the network does not live on one sensor."""
     sigma = float(rng.uniform(0, 2.5))
     noise = rng.standard_normal(tile.shape, dtype=np.float32) * sigma
-    return np.clip(np.round(tile + noise), 0, 255).astype(np.uint8)
+    return u8(np.clip(np.round(tile + noise), 0, 255))

@@ -35,7 +35,9 @@ def test_items(data: Path) -> list[TestItem]:
     test = data / "test"
     if not test.is_dir():
         raise InputError(
-            expected="test/<class>/ with images and ground_truth/<class>/ with masks", received=f"no {test}", fix="check --data"
+            expected="test/<class>/ with images and ground_truth/<class>/ with masks",
+            received=f"no {test}",
+            fix="check --data",
         )
     kinds = sorted((d.name for d in test.iterdir() if d.is_dir()), key=lambda k: (k != GOOD, k))
     items: list[TestItem] = []
@@ -43,7 +45,9 @@ def test_items(data: Path) -> list[TestItem]:
         for image in image_paths(test / kind):
             mask = None if kind == GOOD else data / "ground_truth" / kind / f"{image.stem}_mask.png"
             if mask is not None and not mask.is_file():
-                raise InputError(expected=f"the mask of {image}", received=f"no {mask}", fix="add the mask or remove the image")
+                raise InputError(
+                    expected=f"the mask of {image}", received=f"no {mask}", fix="add the mask or remove the image"
+                )
             items.append(TestItem(image, kind, mask))
     if not items:
         raise InputError(expected=f"class folders in {test}", received="none", fix="check --data")

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from sklearn.metrics import f1_score
 
+from hisir_edge.arrays import Bool
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import InputError
 from hisir_edge.images import read_mask, read_rgb
 from hisir_edge.learn.datasets import GOOD, TestItem, test_items
-from hisir_edge.learn.metrics import Bool, PixelTally, image_auroc
+from hisir_edge.learn.metrics import PixelTally, image_auroc
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.records import Judgement, Result
 
@@ -37,7 +38,9 @@ class _Tally:
     errors: list[str] = field(default_factory=list)
 
 
-def evaluate(bundle_folder: Path, data: Path, threads: int = 0, on_done: Callable[[int, int], None] = lambda d, t: None) -> dict[str, Any]:
+def evaluate(
+    bundle_folder: Path, data: Path, threads: int = 0, on_done: Callable[[int, int], None] = lambda d, t: None
+) -> dict[str, Any]:
     """Inspect every test picture and return the figures.
 
     ``pixel_auroc``, ``aupro`` (false-positive rate up to 0.3) and ``image_auroc`` rank raw scores; ``f1``
@@ -60,7 +63,9 @@ def _count(tally: _Tally, inspector: Inspector, item: TestItem) -> None:
     truth = np.zeros(frame.shape[:2], np.bool_) if item.mask is None else read_mask(item.mask)
     if truth.shape != frame.shape[:2]:
         raise InputError(
-            expected=f"a mask of {frame.shape[1]}x{frame.shape[0]}", received=f"{item.mask} of {truth.shape[1]}x{truth.shape[0]}", fix="replace the mask"
+            expected=f"a mask of {frame.shape[1]}x{frame.shape[0]}",
+            received=f"{item.mask} of {truth.shape[1]}x{truth.shape[0]}",
+            fix="replace the mask",
         )
     judgement, scores = inspector.inspect_with_map(frame)
     tally.defective.append(item.kind != GOOD)

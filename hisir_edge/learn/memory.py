@@ -12,14 +12,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from hisir_edge.arrays import U8
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images import read_rgb
 from hisir_edge.line.register import Anchors, anchors_from_golden, register_frame, warp_to_golden
 from hisir_edge.line.tile import scaled_frame
 
-U8 = npt.NDArray[np.uint8]
 DEVIATION_GAIN = 4
 """The deviation is stored as uint8 in quarters of a grey level."""
 MAX_LOST_SHARE = 0.1

@@ -11,22 +11,19 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from sklearn.metrics import auc, roc_auc_score
 
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
-Bool = npt.NDArray[np.bool_]
+from hisir_edge.arrays import F32, F64, I64, Bool
 
 BINS = 4096
 LOWEST, HIGHEST = 1e-7, 1e3
 
 
-def bin_of_score(scores: F32) -> npt.NDArray[np.int64]:
+def bin_of_score(scores: F32) -> I64:
     """Bin numbers 0..BINS-1 of raw scores, rising with the score."""
     span = np.log(HIGHEST / LOWEST)
     clipped = np.clip(scores, LOWEST, HIGHEST)
-    return np.minimum((np.log(clipped / LOWEST) * (BINS / span)).astype(np.int64), BINS - 1)
+    return np.asarray(np.minimum(np.log(clipped / LOWEST) * (BINS / span), BINS - 1), np.int64)
 
 
 @dataclass(slots=True)

@@ -20,14 +20,14 @@ RUN_SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What a run was asked for; ``tile_px``, ``overlap_px`` in scaled pixels, sizes (h, w)."""
+    """What a run was asked for; ``tile_px``, ``overlap_px`` in scaled pixels; ``scale`` None: chosen from the data."""
 
     data: str
     backbone: str
     width: int
     tile_px: int
     overlap_px: int
-    scale: float
+    scale: float | None
     register: str
     batch: int
     steps: int
@@ -41,6 +41,7 @@ class RunRecord:
 
     settings: RunSettings
     frame_hw: tuple[int, int]
+    scale: float
     registered: bool
     train: tuple[str, ...]
     held_out: tuple[str, ...]
@@ -60,7 +61,9 @@ def load_record(run: Path) -> RunRecord:
         known = {f.name for f in fields(RunSettings)}
         settings = RunSettings(**{k: v for k, v in raw["settings"].items() if k in known})
         h, w = raw["frame_hw"]
-        return RunRecord(settings, (h, w), bool(raw["registered"]), tuple(raw["train"]), tuple(raw["held_out"]))
+        return RunRecord(
+            settings, (h, w), float(raw["scale"]), bool(raw["registered"]), tuple(raw["train"]), tuple(raw["held_out"])
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             expected="a training run (a folder written by 'hisir-edge train')",

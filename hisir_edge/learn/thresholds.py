@@ -10,13 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from hisir_edge.arrays import F32, F64
 from hisir_edge.errors import InputError
 from hisir_edge.line.judge import Thresholds
-
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 
 BLOCK_PX = 64
 PEAKS_PER_BOARD = 12
@@ -53,15 +50,15 @@ def score_of_logit(logit: float) -> float:
     return float(np.logaddexp(0.0, logit))
 
 
-def thresholds_from_peaks(
-    peaks: list[F64], false_calls_per_board: float, min_area_px: int = MIN_AREA_PX
-) -> Thresholds:
+def thresholds_from_peaks(peaks: list[F64], false_calls_per_board: float, min_area_px: int = MIN_AREA_PX) -> Thresholds:
     """Thresholds at which a good board shows ``false_calls_per_board`` regions in the mean.
 
     The mask's threshold is the gate's own boundary, or the region threshold where that is lower.
     """
     if not peaks:
-        raise InputError(expected="at least one held-out good board", received="none", fix="train with more good boards")
+        raise InputError(
+            expected="at least one held-out good board", received="none", fix="train with more good boards"
+        )
     if not 0 < false_calls_per_board <= 10:
         raise InputError(
             expected="a false-call rate above 0 and up to 10 a board",
@@ -74,6 +71,8 @@ def thresholds_from_peaks(
     excess = max(float((logits[:-1] - floor).mean()) if count > 1 else 1.0, 0.05)
     # the mean number of peaks over the floor, per board, thins by e every `excess`
     region_logit = floor + excess * np.log(max(count / len(peaks) / false_calls_per_board, 1.0))
-    region = score_of_logit(max(float(region_logit), float(logits[0]) if false_calls_per_board * len(peaks) < 1 else -1e9))
+    region = score_of_logit(
+        max(float(region_logit), float(logits[0]) if false_calls_per_board * len(peaks) < 1 else -1e9)
+    )
     pixel = min(region, SURE_SCORE)
     return Thresholds(pixel, max(region / pixel, 1.0), min_area_px)

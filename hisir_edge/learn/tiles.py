@@ -16,13 +16,11 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from hisir_edge.arrays import U8
 from hisir_edge.learn.corrupt import add_sensor_noise, corrupt_tile, part_boxes, vary_appearance
 from hisir_edge.learn.memory import BoardMemory
 from hisir_edge.processes import die_with_parent
-
-U8 = npt.NDArray[np.uint8]
 
 JITTER_PX = 0.9
 JITTER_DEG = 0.12
@@ -55,7 +53,7 @@ class CorruptedTiles:
         made = [self._one(rng, self.frames) for _ in range(self.batch)]
         tile, cue, clean, mask = (np.stack(column) for column in zip(*made, strict=True))
         nchw = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (tile, cue, clean)]
-        return TileBatch(*nchw, mask[:, None])
+        return TileBatch(nchw[0], nchw[1], nchw[2], np.ascontiguousarray(mask[:, None]))
 
     def _one(self, rng: np.random.Generator, frames: U8) -> tuple[U8, U8, U8, U8]:
         t = self.tile_px
@@ -79,7 +77,8 @@ class CorruptedTiles:
     def _crop(self, rng: np.random.Generator, frame: U8, y: int, x: int) -> U8:
         """The tile as registration would leave it: up to a pixel and a tenth of a degree off."""
         t = self.tile_px
-        m = cv2.getRotationMatrix2D((t / 2, t / 2), float(rng.normal(0, JITTER_DEG / 2)), 1.0)
+        turn = float(rng.normal(0, JITTER_DEG / 2))
+        m = np.asarray(cv2.getRotationMatrix2D((t / 2, t / 2), turn, 1.0), np.float64)
         m[:, 2] += rng.normal(0, JITTER_PX / 2, 2)
         m[:, 2] -= m[:, :2] @ (x, y)
         out = cv2.warpAffine(frame, m, (t, t), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)

@@ -33,6 +33,7 @@ from hisir_edge.net.losses import losses_from_output
 EMA_DECAY = 0.998
 CHECKPOINT_SECONDS = 60.0
 LOG_EVERY = 20
+SCALE_SAMPLE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +92,35 @@ def _open_run(settings: RunSettings, run: Path) -> RunRecord:
             )
         return record
     if run.exists() and any(run.iterdir()):
-        raise InputError(expected="a new folder or a training run", received=f"{run} with other files", fix="choose another --out")
+        raise InputError(
+            expected="a new folder or a training run", received=f"{run} with other files", fix="choose another --out"
+        )
     good = good_images(Path(settings.data))
     training, held_out = split_held_out(good, settings.seed)
     frame_hw = frame_size(good)
-    plan_from_size(scaled_hw(frame_hw, settings.scale), settings.tile_px, settings.overlap_px)
+    scale = settings.scale if settings.scale is not None else _scale_from_data(settings, training, frame_hw)
+    plan_from_size(scaled_hw(frame_hw, scale), settings.tile_px, settings.overlap_px)
     run.mkdir(parents=True, exist_ok=True)
-    return RunRecord(settings, frame_hw, False, tuple(map(str, training)), tuple(map(str, held_out)))
+    return RunRecord(settings, frame_hw, scale, False, tuple(map(str, training)), tuple(map(str, held_out)))
+
+
+def _scale_from_data(settings: RunSettings, training: list[Path], frame_hw: tuple[int, int]) -> float:
+    """1 for boards that lie alike; else the scale at which one tile sees the short side of the frame.
+
+    Where position at pixel level means nothing (loose objects), context is worth more than detail.
+    """
+    if settings.register == "on":
+        return 1.0
+    sample = [load_scaled(path, frame_hw, 1.0) for path in training[:SCALE_SAMPLE]]
+    alike = settings.register == "auto" and len(sample) > 1 and good_boards_from_frames(sample).registered
+    return 1.0 if alike else min(1.0, settings.tile_px / min(frame_hw))
 
 
 def _load_boards(record: RunRecord, on_load: Callable[[int, int], None]) -> GoodBoards:
     total = 2 * len(record.train)
     frames = []
     for i, path in enumerate(record.train):
-        frames.append(load_scaled(Path(path), record.frame_hw, record.settings.scale))
+        frames.append(load_scaled(Path(path), record.frame_hw, record.scale))
         on_load(i + 1, total)
     counter = iter(range(len(frames) + 1, total + 1))
     boards = good_boards_from_frames(frames, record.settings.register, lambda: on_load(next(counter, total), total))
@@ -114,7 +130,8 @@ def _load_boards(record: RunRecord, on_load: Callable[[int, int], None]) -> Good
 
 def _resume(settings: RunSettings, run: Path) -> _Trainer:
     torch.manual_seed(settings.seed)
-    net = HisirNet(settings.backbone, settings.width).to(memory_format=torch.channels_last)
+    net = HisirNet(settings.backbone, settings.width)
+    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's own stubs
     average = HisirNet(settings.backbone, settings.width)
     average.load_state_dict(net.state_dict())
     decayed = [p for p in net.parameters() if p.ndim > 1]
@@ -203,8 +220,10 @@ def _one_step(trainer: _Trainer, batch: TileBatch, learning_rate: float) -> tupl
     trainer.step += 1
     _average_weights(trainer)
     total = losses.total.item()
-    if total != total:
-        raise InputError(expected="a finite loss", received=f"NaN at step {trainer.step}", fix="train with a lower --learning-rate")
+    if not np.isfinite(total):
+        raise InputError(
+            expected="a finite loss", received=f"NaN at step {trainer.step}", fix="train with a lower --learning-rate"
+        )
     return total, losses.gate.item()
 
 
@@ -235,7 +254,9 @@ def trained_net(run: Path) -> tuple[RunRecord, HisirNet]:
     record = load_record(run)
     state = load_checkpoint(run)
     if state is None:
-        raise InputError(expected=f"a checkpoint in {run}", received="none", fix="let 'hisir-edge train' run for a minute or more")
+        raise InputError(
+            expected=f"a checkpoint in {run}", received="none", fix="let 'hisir-edge train' run for a minute or more"
+        )
     net = HisirNet(record.settings.backbone, record.settings.width)
     net.load_state_dict(state["average"])
     return record, net.eval()

@@ -44,7 +44,11 @@ def run(settings: Settings) -> Summary:
     inspector = Inspector(bundle, engine_from_bundle(bundle, settings.infer.threads))
     recipe = Recipe(settings.line.name, uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)
     _prepare_output(settings.output)
-    with _stop_on_signal() as stop, Publisher(settings.publish) as publisher, source_from_settings(settings.source) as source:
+    with (
+        _stop_on_signal() as stop,
+        Publisher(settings.publish) as publisher,
+        source_from_settings(settings.source) as source,
+    ):
         _log_ready(settings, bundle)
         _wait_for_subscribers(publisher, settings, stop)
         verdicts = _inspect_until_stopped(source, inspector, publisher, recipe, settings, stop)
@@ -108,7 +112,9 @@ def _prepare_output(output: OutputTable) -> None:
             Path(output.overlay_folder).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                expected="a writable output.overlay_folder", received=f"{output.overlay_folder} ({error.strerror})", fix="correct it"
+                expected="a writable output.overlay_folder",
+                received=f"{output.overlay_folder} ({error.strerror})",
+                fix="correct it",
             ) from error
 
 

@@ -67,7 +67,8 @@ class GenicamCamera:
         if self.faults:
             return self.faults.popleft()
         if self.channel is None:
-            return self._reopen(timeout_s)
+            self._reopen(timeout_s)
+            return None
         readable, _, _ = select.select([self.channel], [], [], timeout_s)
         if not readable:
             silent = time.monotonic() - self.heard_at
@@ -85,7 +86,9 @@ class GenicamCamera:
             self.last_id = max(self.last_id, message["last"])
             return self.faults.popleft()
         if message["kind"] == "failed":
-            return self._lose(f"camera lost: expected {message['expected']}; got {message['received']}; {message['fix']}")
+            return self._lose(
+                f"camera lost: expected {message['expected']}; got {message['received']}; {message['fix']}"
+            )
         if message["kind"] == "ended":
             return self._lose(f"camera process ended ({self._exit_text()})")
         return None

@@ -41,24 +41,39 @@ def _open(settings: dict[str, Any]) -> tuple[Any, Any]:
         harvester.add_file(settings["cti"], check_existence=True, check_validity=True)
         harvester.update()
     except Exception as error:
-        raise SetupError("a loadable GenTL producer", f"{settings['cti']}: {error}", "check source.cti and the producer's own libraries") from error
+        raise SetupError(
+            "a loadable GenTL producer",
+            f"{settings['cti']}: {error}",
+            "check source.cti and the producer's own libraries",
+        ) from error
     devices = harvester.device_info_list
     if not devices:
         raise SetupError("a camera", f"none found by {settings['cti']}", "check power, cable and the camera's address")
     if settings["device"] >= len(devices):
-        raise SetupError(f"source.device below {len(devices)}", str(settings["device"]), "choose one of the cameras found")
+        raise SetupError(
+            f"source.device below {len(devices)}", str(settings["device"]), "choose one of the cameras found"
+        )
     try:
         acquirer = harvester.create(settings["device"])
     except Exception as error:
         raise SetupError("to open the camera", str(error), "close the other program that uses it") from error
     node_map = acquirer.remote_device.node_map
     # pixel format first: changing it may change the size limits (SFNC 2.7, ImageFormatControl)
-    wanted = (("PixelFormat", "pixel_format"), ("Width", "width"), ("Height", "height"), ("AcquisitionFrameRate", "frame_rate_hz"))
+    wanted = (
+        ("PixelFormat", "pixel_format"),
+        ("Width", "width"),
+        ("Height", "height"),
+        ("AcquisitionFrameRate", "frame_rate_hz"),
+    )
     for feature, key in wanted:
         if settings.get(key) is not None:
             _set(node_map, feature, settings[key])
     if node_map.PixelFormat.value not in CONVERSIONS:
-        raise SetupError(f"a pixel format out of {', '.join(CONVERSIONS)}", str(node_map.PixelFormat.value), "set source.pixel_format")
+        raise SetupError(
+            f"a pixel format out of {', '.join(CONVERSIONS)}",
+            str(node_map.PixelFormat.value),
+            "set source.pixel_format",
+        )
     return harvester, acquirer
 
 
@@ -68,7 +83,9 @@ def _set(node_map: Any, feature: str, value: Any) -> None:
         node.value = value
         back = node.value
     except Exception as error:
-        raise SetupError(f"the camera to take {feature} = {value}", str(error).splitlines()[0], "choose a value that it supports") from error
+        raise SetupError(
+            f"the camera to take {feature} = {value}", str(error).splitlines()[0], "choose a value that it supports"
+        ) from error
     same = abs(back - value) <= 0.02 * abs(value) if isinstance(value, float) else back == value
     if not same:
         raise SetupError(f"{feature} = {value}", f"{back} after setting it", "choose a value that the camera supports")
@@ -144,7 +161,9 @@ class Grabber:
                 return
             slot = self.free.popleft()
             self.ring.slot(slot)[:] = data.view("uint8").ravel()
-            self.outbox.append({"kind": "frame", "slot": slot, "id": frame_id, "time_ns": now, "device_ns": _timestamp(buffer)})
+            self.outbox.append(
+                {"kind": "frame", "slot": slot, "id": frame_id, "time_ns": now, "device_ns": _timestamp(buffer)}
+            )
 
     def _follow(self, frame_id: int, now: int) -> bool:
         """Compare a frame id with the last one; false when this frame has been seen already."""
@@ -203,7 +222,12 @@ def main() -> int:
         expected, received, fix = error.args
         return _fail(channel, expected, received, fix)
     except Exception as error:  # whatever the vendor's library throws ends this process, not the line
-        return _fail(channel, "the camera to deliver frames", f"{type(error).__name__}: {error}", "check the camera and its cable")
+        return _fail(
+            channel,
+            "the camera to deliver frames",
+            f"{type(error).__name__}: {error}",
+            "check the camera and its cable",
+        )
     finally:
         if acquirer is not None:
             acquirer.destroy()

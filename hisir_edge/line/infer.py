@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
+from hisir_edge.arrays import F32, U8
 
 
 class Engine(Protocol):

@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
+from hisir_edge.arrays import F32, U8
 from hisir_edge.errors import BundleError, InspectionError
-
-U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
 
 PIXELS_PER_CALL = 2**20
 
@@ -45,5 +42,7 @@ class OnnxRuntimeEngine:
             self.session.run_with_iobinding(binding)
         except Exception as error:  # see above; whatever it is, the scores are void
             raise InspectionError(
-                expected="the engine to run", received=str(error).splitlines()[0][:160], fix="verify or rebuild the bundle"
+                expected="the engine to run",
+                received=str(error).splitlines()[0][:160],
+                fix="verify or rebuild the bundle",
             ) from error

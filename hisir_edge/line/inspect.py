@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from hisir_edge.arrays import F32, U8
 from hisir_edge.engine.bundle import Bundle
 from hisir_edge.errors import HisirEdgeError, InspectionError
 from hisir_edge.line.infer import Engine
@@ -17,10 +17,6 @@ from hisir_edge.line.merge import map_from_tiles, merge_plan_from_tiles
 from hisir_edge.line.register import Registration, anchors_from_golden, register_frame
 from hisir_edge.line.tile import padded_frame, plan_from_size, scaled_frame, scaled_hw, tiles_from_frame
 from hisir_edge.records import Judgement, Result, StageTimes
-
-U8 = npt.NDArray[np.uint8]
-F32 = npt.NDArray[np.float32]
-F64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +74,7 @@ class Inspector:
             regions=found.regions,
             regions_total=found.total,
             mask=found.mask,
-            times=StageTimes(
-                times.register_s, times.tile_s, times.infer_s, times.merge_s, end - judging, end - start
-            ),
+            times=StageTimes(times.register_s, times.tile_s, times.infer_s, times.merge_s, end - judging, end - start),
             registration_residual_px=raw.registration.residual_px if raw.registration else None,
         )
         return judgement, calibrated
@@ -95,10 +89,14 @@ class Inspector:
         tile_s, infer_s = self._infer(padded_frame(self.plan, work))
         t2 = time.perf_counter()
         if not np.isfinite(self.misfit).all():
-            raise InspectionError(expected="finite misfits", received="NaN or infinity", fix="verify or rebuild the bundle")
+            raise InspectionError(
+                expected="finite misfits", received="NaN or infinity", fix="verify or rebuild the bundle"
+            )
         merged = map_from_tiles(self.merge_plan, self.scores, self.misfit)
         if not np.isfinite(merged.max()) or not np.isfinite(merged.min()):
-            raise InspectionError(expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle")
+            raise InspectionError(
+                expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle"
+            )
         scores = self._to_frame(merged, registration)
         times = StageTimes(t1 - t0, tile_s, infer_s, time.perf_counter() - t2)
         return RawMap(scores, registration, times)
@@ -136,7 +134,11 @@ class Inspector:
         # pixel centres sit at +0.5: frame x -> scaled (x + 0.5) * scale - 0.5
         to_scaled = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5], [0, 0, 1]])
         out = cv2.warpAffine(
-            merged, matrix @ to_scaled, (w, h), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+            merged,
+            matrix @ to_scaled,
+            (w, h),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
         )
         return out.astype(np.float32, copy=False)
 
@@ -144,7 +146,9 @@ class Inspector:
 def _check_frame(frame_rgb: U8, frame_hw: tuple[int, int]) -> None:
     if frame_rgb.dtype != np.uint8 or frame_rgb.ndim != 3 or frame_rgb.shape[2] != 3:
         raise InspectionError(
-            expected="8-bit RGB frames", received=f"{frame_rgb.dtype} of shape {frame_rgb.shape}", fix="set the camera's pixel format"
+            expected="8-bit RGB frames",
+            received=f"{frame_rgb.dtype} of shape {frame_rgb.shape}",
+            fix="set the camera's pixel format",
         )
     if frame_rgb.shape[:2] != frame_hw:
         raise InspectionError(

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from hisir_edge.arrays import F32, Bool
 from hisir_edge.records import Region
-
-F32 = npt.NDArray[np.float32]
 
 MAX_REGIONS = 256
 MAX_CONTOUR_POINTS = 64
@@ -35,7 +33,7 @@ class Found:
 
     regions: tuple[Region, ...]
     total: int
-    mask: npt.NDArray[np.bool_]
+    mask: Bool
 
 
 def regions_from_map(anomaly_map: F32, thresholds: Thresholds) -> Found:
@@ -60,7 +58,7 @@ def regions_from_map(anomaly_map: F32, thresholds: Thresholds) -> Found:
     return Found(tuple(regions[:MAX_REGIONS]), len(regions), mask)
 
 
-def _contour(inside: npt.NDArray[np.bool_], x: int, y: int) -> tuple[tuple[int, int], ...]:
+def _contour(inside: Bool, x: int, y: int) -> tuple[tuple[int, int], ...]:
     """Outer contour in frame pixels, simplified until it has at most ``MAX_CONTOUR_POINTS`` points."""
     contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE, offset=(x, y))
     outer = max(contours, key=len)

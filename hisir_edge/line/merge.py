@@ -9,15 +9,13 @@ choices come in coherent patches (HiSIR-Net, arXiv 2512.17296; the form is ours,
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from hisir_edge.arrays import F32, I32, Bool
 from hisir_edge.line.tile import REGION_PX, TilePlan
-
-F32 = npt.NDArray[np.float32]
-Int = npt.NDArray[np.int32]
 
 CONTEXT_PX = 96
 BORDER_WEIGHT = 1.0
@@ -38,20 +36,20 @@ class MergePlan:
     """
 
     plan: TilePlan
-    candidate: Int
-    cell: Int
+    candidate: I32
+    cell: I32
     border: F32
-    contested: npt.NDArray[np.bool_]
+    contested: Bool
     home: tuple[tuple[int, int, int, int], ...]
 
 
 def _axis_homes(starts: list[int], tile_px: int, length: int) -> list[tuple[int, int]]:
     """Cut an axis at the middle of each overlap, on the region grid."""
     cuts = [0]
-    for a, b in zip(starts[:-1], starts[1:], strict=True):
+    for a, b in itertools.pairwise(starts):
         cuts.append((b + a + tile_px) // 2 // REGION_PX * REGION_PX)
     cuts.append(length)
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(itertools.pairwise(cuts))
 
 
 def merge_plan_from_tiles(plan: TilePlan) -> MergePlan:
@@ -81,7 +79,7 @@ def merge_plan_from_tiles(plan: TilePlan) -> MergePlan:
     return MergePlan(plan, candidate, cell, border, (candidate >= 0).sum(0) > 1, home)
 
 
-def _border_cost(plan: TilePlan, own: Int, local_y: Int, local_x: Int, side: int) -> F32:
+def _border_cost(plan: TilePlan, own: I32, local_y: I32, local_x: I32, side: int) -> F32:
     """1 at a tile's border, 0 from ``CONTEXT_PX`` inwards; the frame's own edge is no border."""
     far = np.float32(1e6)
     top = np.where(own[..., 0] == 0, far, local_y)
@@ -98,7 +96,7 @@ def _gathered(plan: MergePlan, per_cell: F32) -> F32:
     return flat[np.maximum(plan.candidate, 0), plan.cell]
 
 
-def _choose(plan: MergePlan, scores: F32, misfit: F32) -> Int:
+def _choose(plan: MergePlan, scores: F32, misfit: F32) -> I32:
     """Chosen candidate (0..k-1) per region, (gy, gx)."""
     present = plan.candidate >= 0
     n, t, _ = scores.shape
@@ -112,14 +110,14 @@ def _choose(plan: MergePlan, scores: F32, misfit: F32) -> Int:
     odd = np.abs(level - np.nanmedian(level, 0))
     cost = cost + AGREEMENT_WEIGHT * odd / (odd + 1.0)
     cost = np.where(present, cost, FORBIDDEN).astype(np.float32)
-    choice: Int = cost.argmin(0).astype(np.int32)
+    choice: I32 = cost.argmin(0).astype(np.int32)
     for _ in range(SWEEPS):
         chosen_tile = np.take_along_axis(plan.candidate, choice[None], 0)[0]
         choice = (cost + COHERENCE_WEIGHT * _strangers(plan, chosen_tile)).argmin(0).astype(np.int32)
     return choice
 
 
-def _strangers(plan: MergePlan, chosen_tile: Int) -> F32:
+def _strangers(plan: MergePlan, chosen_tile: I32) -> F32:
     """Per candidate, the share of its four neighbours that are taken from another tile."""
     padded = np.pad(chosen_tile, 1, mode="edge")
     around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
@@ -137,7 +135,7 @@ def map_from_tiles(plan: MergePlan, scores: F32, misfit: F32) -> F32:
     return out[: plan.plan.frame_hw[0], : plan.plan.frame_hw[1]]
 
 
-def _override(plan: MergePlan, out: F32, scores: F32, choice: Int) -> None:
+def _override(plan: MergePlan, out: F32, scores: F32, choice: I32) -> None:
     """Rewrite the regions whose chosen tile is not the one at home there."""
     chosen = np.take_along_axis(plan.candidate, choice[None], 0)[0]
     cell = np.take_along_axis(plan.cell, choice[None], 0)[0]

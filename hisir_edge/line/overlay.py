@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from hisir_edge.arrays import U8
 from hisir_edge.images import jpeg_bytes
 from hisir_edge.records import Judgement, Result
-
-U8 = npt.NDArray[np.uint8]
 
 COLOURS = {Result.PASS: (40, 190, 80), Result.FAIL: (230, 40, 40), Result.ERROR: (240, 160, 20)}
 
@@ -31,11 +29,15 @@ def overlay_jpeg(frame_rgb: U8, judgement: Judgement, title: str) -> bytes:
     reason = judgement.reason if len(judgement.reason) < 90 else judgement.reason[:87] + "..."
     label = f"{judgement.result.value}  {title}  {reason}"
     cv2.rectangle(picture, (0, 0), (picture.shape[1], round(44 * unit)), (16, 16, 18), -1)
-    cv2.putText(picture, label, (round(12 * unit), round(32 * unit)), cv2.FONT_HERSHEY_SIMPLEX, unit, colour, thick, cv2.LINE_AA)
+    cv2.putText(
+        picture, label, (round(12 * unit), round(32 * unit)), cv2.FONT_HERSHEY_SIMPLEX, unit, colour, thick, cv2.LINE_AA
+    )
     return jpeg_bytes(picture, quality=85)
 
 
-def _mark(picture: U8, box: tuple[int, int, int, int], text: str, colour: tuple[int, int, int], unit: float, thick: int) -> None:
+def _mark(
+    picture: U8, box: tuple[int, int, int, int], text: str, colour: tuple[int, int, int], unit: float, thick: int
+) -> None:
     x, y, w, h = box
     pad = round(8 * unit) + 2
     cv2.rectangle(picture, (x - pad, y - pad), (x + w + pad, y + h + pad), colour, thick, cv2.LINE_AA)

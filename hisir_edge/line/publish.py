@@ -39,7 +39,11 @@ class Message:
 
     def frames(self) -> list[bytes]:
         """The three ZeroMQ frames."""
-        return [self.topic.encode(), json.dumps(self.body, allow_nan=False, separators=(",", ":")).encode(), self.mask_png]
+        return [
+            self.topic.encode(),
+            json.dumps(self.body, allow_nan=False, separators=(",", ":")).encode(),
+            self.mask_png,
+        ]
 
 
 def _utc(time_ns: int) -> str:

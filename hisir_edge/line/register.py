@@ -8,16 +8,14 @@ shrugs off anchors that sit on a defect.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from hisir_edge.arrays import F64, I64, U8
 from hisir_edge.errors import InspectionError
-
-U8 = npt.NDArray[np.uint8]
-F64 = npt.NDArray[np.float64]
 
 GRID_XY = (7, 5)
 SEARCH_TURN_DEG = 1.2
@@ -36,7 +34,7 @@ class AnchorLevel:
     patch_px: int
     search_px: int
     patches: U8
-    corners_xy: npt.NDArray[np.int64]
+    corners_xy: I64
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +75,18 @@ def _reach_px(frame_hw: tuple[int, int]) -> float:
     return SEARCH_SHIFT_PX + half_diagonal * float(np.deg2rad(SEARCH_TURN_DEG))
 
 
-def _strongest_corners(grey: U8, patch: int, margin: int) -> npt.NDArray[np.int64]:
+def _strongest_corners(grey: U8, patch: int, margin: int) -> I64:
     """One patch per grid cell, where the texture is strongest in both directions."""
     strength = cv2.cornerMinEigenVal(cv2.GaussianBlur(grey, (0, 0), 1.0), 3)
-    strength = cv2.boxFilter(np.sqrt(np.maximum(strength, 0)), -1, (patch, patch), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    strength = cv2.boxFilter(
+        np.sqrt(np.maximum(strength, 0)), -1, (patch, patch), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT
+    )
     h, w = grey.shape
     xs = np.linspace(margin, w - patch - margin, GRID_XY[0] + 1).astype(int)
     ys = np.linspace(margin, h - patch - margin, GRID_XY[1] + 1).astype(int)
     found = []
-    for y0, y1 in zip(ys[:-1], ys[1:], strict=True):
-        for x0, x1 in zip(xs[:-1], xs[1:], strict=True):
+    for y0, y1 in itertools.pairwise(ys):
+        for x0, x1 in itertools.pairwise(xs):
             cell = strength[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
             dy, dx = np.unravel_index(int(cell.argmax()), cell.shape)
             found.append((x0 + int(dx), y0 + int(dy)))
@@ -98,7 +98,9 @@ def anchors_from_golden(golden_rgb: U8) -> Anchors:
     grey = cv2.cvtColor(golden_rgb, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
     frame_hw = (grey.shape[0], grey.shape[1])
     if min(frame_hw) < 128:
-        raise InspectionError(expected="a golden image of 128 px or more", received=f"{frame_hw}", fix="train on larger frames")
+        raise InspectionError(
+            expected="a golden image of 128 px or more", received=f"{frame_hw}", fix="train on larger frames"
+        )
     levels = []
     factors = _factors(frame_hw)
     for i, factor in enumerate(factors):
@@ -152,7 +154,7 @@ def _fail(received: str) -> InspectionError:
 
 
 def _to_factor(matrix: F64, old: int, new: int) -> F64:
-    scaled = matrix.copy()
+    scaled: F64 = matrix.copy()
     scaled[:, 2] *= old / new
     return scaled
 
@@ -186,13 +188,13 @@ def register_frame(anchors: Anchors, frame_rgb: U8) -> Registration:
     if share < MIN_INLIER_SHARE or residual > MAX_RESIDUAL_PX * max(1, factor // 2) or abs(scale - 1) > MAX_SCALE_ERROR:
         raise _fail(f"{share:.0%} of the anchors within {residual:.1f} px, scale {scale:.3f}")
     golden_to_frame = _centred_to_pixels(guess, factor)
-    return Registration(cv2.invertAffineTransform(golden_to_frame), residual, share)
+    return Registration(np.asarray(cv2.invertAffineTransform(golden_to_frame), np.float64), residual, share)
 
 
 def _centred_to_pixels(matrix: F64, factor: int) -> F64:
     """A matrix found on a picture shrunk by ``factor`` as one for full pixels (pixel centres at .5)."""
     half = (factor - 1) / 2
-    out = matrix.copy()
+    out: F64 = matrix.copy()
     out[:, 2] = matrix[:, 2] * factor + half - matrix[:, :2] @ (half, half)
     return out
 

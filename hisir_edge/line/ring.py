@@ -10,9 +10,8 @@ import mmap
 import os
 
 import numpy as np
-import numpy.typing as npt
 
-U8 = npt.NDArray[np.uint8]
+from hisir_edge.arrays import U8
 
 
 class FrameRing:
@@ -34,7 +33,7 @@ class FrameRing:
         """Slot ``index`` as bytes, valid until ``close``."""
         if self.view is None:
             raise ValueError("the ring is closed")
-        return self.view[index]
+        return np.asarray(self.view[index])
 
     def close(self) -> None:
         """Unmap; slots taken before must no longer be in use."""

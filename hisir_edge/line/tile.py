@@ -6,11 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from hisir_edge.arrays import U8
 from hisir_edge.errors import InputError
-
-U8 = npt.NDArray[np.uint8]
 
 REGION_PX = 16
 """Side of a ROPS region. Tile sizes and tile origins are multiples of it."""
@@ -48,10 +46,14 @@ def plan_from_size(frame_hw: tuple[int, int], tile_px: int, overlap_px: int) -> 
     allowed where one tile covers the frame). InputError otherwise.
     """
     if tile_px % TILE_MULTIPLE_PX or tile_px <= 0:
-        raise InputError(expected="a tile size that is a multiple of 32 px", received=str(tile_px), fix="change the tile size")
+        raise InputError(
+            expected="a tile size that is a multiple of 32 px", received=str(tile_px), fix="change the tile size"
+        )
     if overlap_px % REGION_PX or not REGION_PX <= overlap_px <= tile_px // 2:
         raise InputError(
-            expected=f"an overlap of 16..{tile_px // 2} px in steps of 16", received=str(overlap_px), fix="change the overlap"
+            expected=f"an overlap of 16..{tile_px // 2} px in steps of 16",
+            received=str(overlap_px),
+            fix="change the overlap",
         )
     if min(frame_hw) < tile_px:
         raise InputError(

@@ -20,9 +20,7 @@ class SirGate(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.look = nn.Sequential(
-            nn.Conv2d(6, width, 4, 4, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-        )
+        self.look = nn.Sequential(nn.Conv2d(6, width, 4, 4, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
         self.mix = nn.Conv2d(2 * width, width, 1)
         self.fine = conv_block(width, width)
         self.coarse = nn.Sequential(conv_block(width, width * 3 // 2, 2), conv_block(width * 3 // 2, width))

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from hisir_edge.sim.sprites import U8
+from hisir_edge.arrays import F64, U8, u8
 
 FIXTURE_SHIFT_PX = 3.0
 FIXTURE_TURN_DEG = 0.3
@@ -46,10 +45,10 @@ def shot_from_seed(seed: int) -> Shot:
     )
 
 
-def fixture_matrix(shot: Shot, size_wh: tuple[int, int]) -> npt.NDArray[np.float64]:
+def fixture_matrix(shot: Shot, size_wh: tuple[int, int]) -> F64:
     """2x3 matrix from board to frame pixels: a turn about the frame's centre, then a shift."""
     w, h = size_wh
-    m: npt.NDArray[np.float64] = cv2.getRotationMatrix2D((w / 2, h / 2), shot.turn_deg, 1.0)
+    m = np.asarray(cv2.getRotationMatrix2D((w / 2, h / 2), shot.turn_deg, 1.0), np.float64)
     m[:, 2] += shot.shift_xy_px
     return m
 
@@ -73,11 +72,11 @@ def frame_from_board(board_rgb: U8, shot: Shot) -> U8:
         # shot noise grows with the root of the signal, read noise does not
         piece += noise * (shot.noise_sigma * np.sqrt(0.25 + np.maximum(piece, 0) / 170))
         out[row : row + STRIP_ROWS] = np.clip(np.round(piece), 0, 255).astype(np.uint8)
-    return out
+    return u8(out)
 
 
 def mask_to_frame(mask: U8, shot: Shot) -> U8:
     """A board mask (0/255) moved as the frame was; a pixel belongs if at least half of it does."""
     h, w = mask.shape
     moved = cv2.warpAffine(mask, fixture_matrix(shot, (w, h)), (w, h), flags=cv2.INTER_LINEAR)
-    return np.where(moved >= 128, 255, 0).astype(np.uint8)
+    return u8(np.where(np.asarray(moved) >= 128, 255, 0))

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
+from hisir_edge.arrays import U8, u8
 from hisir_edge.errors import InputError
 from hisir_edge.sim.layout import Part
 from hisir_edge.sim.render import Blemish, BoardInstance, Roi, draw_board, pad_box, with_part
-from hisir_edge.sim.sprites import LOTS, U8
+from hisir_edge.sim.sprites import LOTS
 
 VISIBLE_LEVELS = 12
 MIN_DEFECT_PX = 4
@@ -171,7 +172,7 @@ def _blob(rng: np.random.Generator, w: int, h: int, rgb: tuple[int, int, int], g
     alpha = np.clip((edge - np.hypot(xx, yy)) * min(w, h) * 0.5, 0, 1)
     light = 24 * (-xx - yy) + (70 * np.exp(-((xx + 0.3) ** 2 + (yy + 0.3) ** 2) / 0.12) if glossy else 0)
     body = np.clip(np.array(rgb) + light[..., None] + rng.normal(0, 5, (*xx.shape, 1)), 0, 255)
-    return np.dstack([body, alpha * 255]).round().astype(np.uint8)
+    return u8(np.dstack([body, alpha * 255]).round())
 
 
 FOREIGN_RGB = ((186, 186, 180), (226, 222, 214), (122, 82, 44), (28, 28, 30), (70, 96, 168), (180, 60, 50))
@@ -228,7 +229,9 @@ def plant_defect(
     ``MIN_DEFECT_PX`` pixels of extent); InputError when this board has no place for the class.
     """
     if kind not in DEFECTS:
-        raise InputError(expected=f"a defect class out of {', '.join(DEFECTS)}", received=repr(kind), fix="change --classes")
+        raise InputError(
+            expected=f"a defect class out of {', '.join(DEFECTS)}", received=repr(kind), fix="change --classes"
+        )
     for _attempt in range(60):
         result = DEFECTS[kind](board, rng)
         if result is None:
@@ -245,7 +248,7 @@ def plant_defect(
         if max(bw, bh) < MIN_DEFECT_PX or altered.sum() < MIN_DEFECT_PX * 2:
             continue
         canvas[y0:y1, x0:x1] = now
-        mask[y0:y1, x0:x1] |= altered * 255
+        mask[y0:y1, x0:x1] |= u8(altered) * np.uint8(255)
         return changed, Defect(kind, designator, (bx + x0, by + y0, bw, bh), int(altered.sum()))
     raise InputError(
         expected=f"a board with room for a visible {kind!r} defect",

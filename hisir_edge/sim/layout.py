@@ -161,9 +161,7 @@ class _Occupancy:
         return True
 
 
-def _place_parts(
-    rng: np.random.Generator, outline: tuple[int, int, int, int], space: _Occupancy
-) -> list[Part]:
+def _place_parts(rng: np.random.Generator, outline: tuple[int, int, int, int], space: _Occupancy) -> list[Part]:
     x0, y0, x1, y1 = outline
     megapixels = (x1 - x0) * (y1 - y0) / 1e6
     parts: list[Part] = []
@@ -220,9 +218,7 @@ def _route(
             ax, ay = (round(v) for v in pad_centre(part, pad))
             if len(near) and rng.random() < 0.75:
                 other = parts[int(rng.choice(near))]
-                bx, by = (
-                    round(v) for v in pad_centre(other, other.pads[int(rng.integers(len(other.pads)))])
-                )
+                bx, by = (round(v) for v in pad_centre(other, other.pads[int(rng.integers(len(other.pads)))]))
             else:
                 bx = int(np.clip(ax + int(rng.integers(-90, 91)), outline[0] + 20, outline[2] - 20))
                 by = int(np.clip(ay + int(rng.integers(-90, 91)), outline[1] + 20, outline[3] - 20))

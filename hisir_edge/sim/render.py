@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from hisir_edge.arrays import F32, U8, u8
 from hisir_edge.sim.layout import Layout, Pad, Part, layout_from_product, pad_centre, rotate
-from hisir_edge.sim.sprites import LOTS, PRINTS, U8, sprite_from_part
+from hisir_edge.sim.sprites import LOTS, PRINTS, sprite_from_part
 
 Roi = tuple[int, int, int, int]
 SOLDER_VARIANTS = 12
@@ -93,7 +93,7 @@ def blend(canvas: U8, rgba: U8, x: int, y: int) -> None:
     target[:] = mixed // 255
 
 
-def _smooth_noise(rng: np.random.Generator, shape_hw: tuple[int, int], cell: int, sigma: float) -> npt.NDArray[np.float32]:
+def _smooth_noise(rng: np.random.Generator, shape_hw: tuple[int, int], cell: int, sigma: float) -> F32:
     h, w = shape_hw
     coarse = rng.normal(0, sigma, (h // cell + 2, w // cell + 2)).astype(np.float32)
     return cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC).astype(np.float32)
@@ -112,7 +112,7 @@ def bare_board(product: int, size_wh: tuple[int, int]) -> U8:
     cv2.rectangle(canvas, (x0, y0), (x1, y1), (150, 140, 96), -1)
     cv2.rectangle(canvas, (x0 + 3, y0 + 3), (x1 - 3, y1 - 3), green.tolist(), -1)
     pour = _smooth_noise(rng, (h, w), 160, 1.0) > 0.25
-    pour[:y0 + 24], pour[y1 - 24:], pour[:, : x0 + 24], pour[:, x1 - 24 :] = False, False, False, False
+    pour[: y0 + 24], pour[y1 - 24 :], pour[:, : x0 + 24], pour[:, x1 - 24 :] = False, False, False, False
     canvas[pour] = (green + (9, 18, 11)).astype(np.uint8)
     trace = np.clip(green + (16, 34, 20), 0, 255).tolist()
     for i, points in enumerate(layout.traces):
@@ -198,9 +198,9 @@ def turned_sprite(sprite: U8, angle_deg: float, stretch: float, frac_xy: tuple[f
     m[:, 2] += (side / 2 - w / 2 + frac_xy[0], side / 2 - h / 2 + frac_xy[1])
     alpha = sprite[..., 3:].astype(np.float32) / 255
     pre = np.dstack([sprite[..., :3] * alpha, sprite[..., 3]]).astype(np.float32)
-    out = cv2.warpAffine(pre, m, (side, side), flags=cv2.INTER_LINEAR)
+    out = np.asarray(cv2.warpAffine(pre, m, (side, side), flags=cv2.INTER_LINEAR), np.float32)
     out[..., :3] /= np.maximum(out[..., 3:] / 255, 1e-3)
-    return np.clip(np.round(out), 0, 255).astype(np.uint8)
+    return u8(np.clip(np.round(out), 0, 255))
 
 
 def _draw_part(canvas: U8, placed: PlacedPart, offset: tuple[int, int]) -> None:
@@ -219,9 +219,7 @@ def _draw_part(canvas: U8, placed: PlacedPart, offset: tuple[int, int]) -> None:
 
 def _touches(placed: PlacedPart, roi: Roi) -> bool:
     reach = 0.5 * np.hypot(placed.part.body_w + 80, placed.part.body_h + 80) + 12
-    return (
-        roi[0] - reach < placed.x < roi[2] + reach and roi[1] - reach < placed.y < roi[3] + reach
-    )
+    return bool(roi[0] - reach < placed.x < roi[2] + reach and roi[1] - reach < placed.y < roi[3] + reach)
 
 
 def draw_board(board: BoardInstance, roi: Roi | None = None) -> U8:
@@ -237,7 +235,7 @@ def draw_board(board: BoardInstance, roi: Roi | None = None) -> U8:
             _draw_part(canvas, placed, (x0, y0))
     for blemish in board.blemishes:
         blend(canvas, blemish.rgba, blemish.x - x0, blemish.y - y0)
-    return canvas
+    return u8(canvas)
 
 
 def with_part(board: BoardInstance, index: int, **changes: object) -> BoardInstance:

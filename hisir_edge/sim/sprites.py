@@ -6,11 +6,10 @@ import functools
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from hisir_edge.arrays import F64, I32, U8
 from hisir_edge.sim.layout import Pad, Part
 
-U8 = npt.NDArray[np.uint8]
 SUPERSAMPLE = 2
 LOTS = 3
 PRINTS = 4
@@ -45,9 +44,9 @@ class Pen:
         self.alpha = np.zeros((height * s, width * s), np.uint8)
         self.centre = (width / 2, height / 2)
 
-    def _points(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
+    def _points(self, points: F64) -> I32:
         scaled = (points + np.array(self.centre)) * SUPERSAMPLE * 16
-        return np.round(scaled).astype(np.int32)
+        return np.asarray(np.round(scaled), np.int32)
 
     def poly(self, points: list[tuple[float, float]], colour: Colour, cover: bool = True) -> None:
         """Fill a polygon; ``cover`` makes it opaque, otherwise it only tints what is there."""
@@ -67,7 +66,9 @@ class Pen:
     def chamfered(self, w: float, h: float, cut: float, colour: Colour) -> None:
         """Fill a centred rectangle with cut corners."""
         x, y, c = w / 2, h / 2, cut
-        corners = [(-x + c, -y), (x - c, -y), (x, -y + c), (x, y - c), (x - c, y), (-x + c, y), (-x, y - c), (-x, -y + c)]  # fmt: skip
+        top, right = [(-x + c, -y), (x - c, -y)], [(x, -y + c), (x, y - c)]
+        bottom, left = [(x - c, y), (-x + c, y)], [(-x, y - c), (-x, -y + c)]
+        corners = [*top, *right, *bottom, *left]
         self.poly(corners, colour)
 
     def disc(self, x: float, y: float, radius: float, colour: Colour, cover: bool = True) -> None:

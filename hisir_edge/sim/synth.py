@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hisir_edge.arrays import U8
 from hisir_edge.errors import InputError
 from hisir_edge.images import png_bytes, write_atomic
 from hisir_edge.sim.camera import frame_from_board, mask_to_frame, shot_from_seed
 from hisir_edge.sim.defects import DEFECTS, Defect, plant_defect
 from hisir_edge.sim.render import board_from_seed, draw_board
-from hisir_edge.sim.sprites import U8
 
 # keeps the three splits of one --seed apart
 SPLIT_STRIDE = 100_000
@@ -31,7 +31,9 @@ class RenderedBoard:
     defects: tuple[Defect, ...]
 
 
-def render_board(product: int, seed: int, size_wh: tuple[int, int], defect_kinds: tuple[str, ...] = ()) -> RenderedBoard:
+def render_board(
+    product: int, seed: int, size_wh: tuple[int, int], defect_kinds: tuple[str, ...] = ()
+) -> RenderedBoard:
     """One board before the camera, with these defects on it; the same arguments give the same pixels."""
     board = board_from_seed(product, seed, size_wh)
     canvas = draw_board(board)
@@ -63,7 +65,12 @@ def _render_and_write(job: BoardJob) -> dict[str, object]:
     write_atomic(job.image, png_bytes(board.frame_rgb, compression=1))
     if job.mask is not None:
         write_atomic(job.mask, png_bytes(board.mask, compression=3))
-    return {"image": job.image.name, "class": job.kind, "board_seed": job.seed, "defects": [asdict(d) for d in board.defects]}
+    return {
+        "image": job.image.name,
+        "class": job.kind,
+        "board_seed": job.seed,
+        "defects": [asdict(d) for d in board.defects],
+    }
 
 
 def jobs_from_counts(
@@ -93,7 +100,9 @@ def jobs_from_counts(
     return jobs
 
 
-def write_boards(jobs: list[BoardJob], workers: int, on_done: Callable[[], None] = lambda: None) -> list[dict[str, object]]:
+def write_boards(
+    jobs: list[BoardJob], workers: int, on_done: Callable[[], None] = lambda: None
+) -> list[dict[str, object]]:
     """Render and write every job in worker processes; returns one record per board, in job order."""
     for folder in {path.parent for job in jobs for path in (job.image, job.mask) if path is not None}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -130,11 +139,15 @@ def write_dataset(
 ) -> int:
     """Write a whole data set and ``synth.json`` (what was planted where); returns the number of boards."""
     if out.exists() and any(out.iterdir()):
-        raise InputError(expected="a new or empty folder", received=f"{out} with files in it", fix="choose another --out")
+        raise InputError(
+            expected="a new or empty folder", received=f"{out} with files in it", fix="choose another --out"
+        )
     unknown = [c for c in classes if c not in DEFECTS]
     if unknown or not classes:
         raise InputError(
-            expected=f"defect classes out of {', '.join(DEFECTS)}", received=", ".join(unknown) or "none", fix="change --classes"
+            expected=f"defect classes out of {', '.join(DEFECTS)}",
+            received=", ".join(unknown) or "none",
+            fix="change --classes",
         )
     jobs = jobs_from_counts(product, seed, size_wh, out, counts, classes)
     records = write_boards(jobs, workers, on_done)

@@ -1,0 +1,71 @@
+# Two commands for a newcomer: make demo, make test. Both set everything up by themselves.
+PYTHON ?= python3
+# a CPU or CUDA build of torch from another index: make test TORCH_INDEX=https://...
+TORCH_INDEX ?=
+TORCH_VERSION := 2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+BASE := $(VENV)/.base-installed
+DEV := $(VENV)/.dev-installed
+
+.PHONY: demo test lint test-slow bench lock clean help
+help:
+	@echo "make demo   inspect 12 rendered boards with the real daemon"
+	@echo "make test   linters, types, import rules and the default test suite"
+	@echo "make bench  speed and memory of the demo bundle on this machine"
+	@echo "make test-slow  tests that take minutes (training on real photos)"
+
+demo: $(BASE)
+	$(BIN)/hisir-edge demo
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow and not gpu and not bench"
+
+lint: $(DEV)
+	$(BIN)/ruff format --check hisir_edge tests
+	$(BIN)/ruff check hisir_edge tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test-slow: $(DEV)
+	$(BIN)/python -m pytest -m slow --timeout 7200
+
+bench: $(DEV)
+	$(BIN)/python -m pytest -m bench -s --timeout 1800
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else "expected Python 3.10 to 3.13; got %d.%d; run make with PYTHON=python3.12 or another" % v[:2])'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "expected the venv module; on Debian and Ubuntu: sudo apt-get install python3-venv"; exit 2; }
+
+$(BASE): requirements/base.lock pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --require-hashes -r requirements/base.lock
+	$(PIP) install --no-deps -e .
+	@$(BIN)/python -c 'import cv2' 2>/dev/null || $(MAKE) --no-print-directory opencv-libraries
+	@touch $@
+
+# opencv-python links to two desktop libraries that a minimal system lacks
+.PHONY: opencv-libraries
+opencv-libraries:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && (apt-get install -qq -y libgl1 libglib2.0-0 || apt-get install -qq -y libgl1 libglib2.0-0t64); fi
+	@$(BIN)/python -c 'import cv2' || { \
+	  echo "expected libGL and libglib for OpenCV; on Debian and Ubuntu: sudo apt-get install libgl1 libglib2.0-0"; exit 2; }
+
+$(DEV): requirements/dev.lock $(BASE)
+	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
+	$(PIP) install --require-hashes -r requirements/dev.lock
+	@touch $@
+
+# refresh the locks (needs uv); torch is left out, see requirements/no-torch.txt
+lock:
+	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml -o requirements/base.lock
+	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml requirements/torch-runtime.in --extra dev --override requirements/no-torch.txt \
+	  -c requirements/base.lock -o requirements/dev.lock
+
+clean:
+	rm -rf $(VENV) build

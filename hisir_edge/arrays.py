@@ -1,0 +1,18 @@
+"""Array types, named by what they hold, and their one conversion."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+U8 = npt.NDArray[np.uint8]
+F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
+I32 = npt.NDArray[np.int32]
+I64 = npt.NDArray[np.int64]
+Bool = npt.NDArray[np.bool_]
+
+
+def u8(image: npt.ArrayLike) -> U8:
+    """What OpenCV returned as the uint8 array it is; no copy unless the type differs."""
+    return np.asarray(image, np.uint8)

@@ -1,0 +1,327 @@
+"""The command line: one function per command, each parses, calls, and sets the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from hisir_edge import __version__
+from hisir_edge.errors import HisirEdgeError, InputError
+
+app = typer.Typer(
+    name="hisir-edge",
+    help="PCBA inspection trained on good boards only: from photos to verdicts on the line.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Advance = Callable[[int, int], None]
+
+
+class Precision(str, Enum):
+    """Number format of the network's weights and activations."""
+
+    fp32 = "fp32"
+    int8 = "int8"
+
+
+class Target(str, Enum):
+    """What runs the engine."""
+
+    onnxruntime = "onnxruntime"
+
+
+class Registration(str, Enum):
+    """Whether boards are aligned to the golden image."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Advance]:
+    """A progress display on standard error; ``advance(done, total)``."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise InputError(
+            expected="--size WIDTHxHEIGHT, such as 4096x3000", received=repr(text), fix="correct it"
+        ) from error
+    return width, height
+
+
+def _needs_training_packages() -> None:
+    try:
+        import onnx  # noqa: F401
+        import scipy  # noqa: F401
+        import sklearn  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            expected="the training packages (torch, onnx, scipy, scikit-learn)",
+            received=str(error),
+            fix="pip install 'hisir-edge[train]' on the engineering PC",
+        ) from error
+
+
+@app.command()
+def synth(
+    out: Annotated[Path, typer.Option(help="Folder to write; new or empty.")],
+    product: Annotated[int, typer.Option(min=0, help="The layout: the same number gives the same board.")] = 7,
+    seed: Annotated[int, typer.Option(min=0, max=10**6, help="The individual boards.")] = 1,
+    good: Annotated[int, typer.Option(min=1, help="Good boards in train/good.")] = 40,
+    defective: Annotated[int, typer.Option(min=0, help="Defective boards in test/<class>, classes in turn.")] = 30,
+    test_good: Annotated[
+        int | None, typer.Option(min=0, help="Good boards in test/good; default a quarter of --good.")
+    ] = None,
+    size: Annotated[str, typer.Option(help="Frame size, WIDTHxHEIGHT, 256..8192 each.")] = "4096x3000",
+    classes: Annotated[str, typer.Option(help="Comma-separated defect classes; default all.")] = "",
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+) -> None:
+    """Render boards as a data set in the MVTec-AD layout (train/good, test/*, ground_truth/*)."""
+    from hisir_edge.engine.load import available_threads
+    from hisir_edge.sim.defects import DEFECTS
+    from hisir_edge.sim.synth import write_dataset
+
+    counts = (good, max(1, good // 4) if test_good is None else test_good, defective)
+    chosen = tuple(c.strip() for c in classes.split(",")) if classes else tuple(DEFECTS)
+    total, done = sum(counts), 0
+    with _progress("rendering boards") as advance:
+
+        def on_done() -> None:
+            nonlocal done
+            done += 1
+            advance(done, total)
+
+        write_dataset(product, seed, _size(size), out, counts, chosen, workers or available_threads(), on_done)
+    print(f"{total} boards in {out}")
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="Folder with train/good, or a plain folder of good boards.")],
+    out: Annotated[Path, typer.Option(help="Training run to write; an unfinished one is continued.")],
+    backbone: Annotated[str, typer.Option(help="Reconstruction network: unet.")] = "unet",
+    width: Annotated[int, typer.Option(min=8, max=256, help="Channels of the network's first level.")] = 48,
+    tile: Annotated[int, typer.Option(help="Tile side in (scaled) pixels, a multiple of 32.")] = 256,
+    overlap: Annotated[int, typer.Option(help="Least overlap of tiles in (scaled) pixels, a multiple of 16.")] = 32,
+    scale: Annotated[
+        float | None,
+        typer.Option(
+            min=0.05, max=2, help="Frame scale; default 1 for boards that lie alike, else one tile sees the short side."
+        ),
+    ] = None,
+    register: Annotated[Registration, typer.Option(help="Align boards to the golden image.")] = Registration.auto,
+    batch: Annotated[int, typer.Option(min=1, max=256, help="Tiles a step.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 6000,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0.05, help="End after this many minutes of training.")
+    ] = None,
+    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1)] = 2e-3,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that make corrupted tiles.")] = 1,
+) -> None:
+    """Train a network on good boards; stop and repeat the command at will, it continues."""
+    _needs_training_packages()
+    from hisir_edge.learn.run import RunSettings
+    from hisir_edge.learn.train import Progress as Step
+    from hisir_edge.learn.train import train as train_run
+
+    settings = RunSettings(
+        str(data.absolute()), backbone, width, tile, overlap, scale, register.value, batch, steps, learning_rate, seed
+    )
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>5.1f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        loading = bar.add_task("loading boards", total=None)
+        training = bar.add_task("training", total=1.0, start=False)
+
+        def on_load(done: int, total: int) -> None:
+            bar.update(loading, completed=done, total=total)
+
+        def on_step(step: Step) -> None:
+            bar.start_task(training)
+            bar.update(training, completed=step.done, description=f"training: step {step.step}, loss {step.loss:.4f}")
+
+        record = train_run(settings, out, max_minutes, workers, on_load, on_step)
+        bar.update(training, completed=1.0)
+    how = "registered to the golden image" if record.registered else "not registered (boards do not lie alike)"
+    boards = f"{len(record.train)} boards, {len(record.held_out)} more held out"
+    print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
+
+
+@app.command("build-engine")
+def build_engine(
+    run: Annotated[Path, typer.Argument(help="A training run.")],
+    out: Annotated[Path, typer.Option(help="Bundle to write; an old one is replaced.")],
+    target: Annotated[Target, typer.Option(help="What runs the engine.")] = Target.onnxruntime,
+    precision: Annotated[Precision, typer.Option(help="fp32, or int8 with calibration.")] = Precision.int8,
+    product: Annotated[str, typer.Option(help="Product name in the manifest; default the run's folder name.")] = "",
+    false_calls_per_board: Annotated[float, typer.Option(help="Wanted mean of false regions on a good board.")] = 0.05,
+) -> None:
+    """Turn a training run into a bundle: ONNX, int8 calibration, thresholds from held-out good boards."""
+    _needs_training_packages()
+    from hisir_edge.engine.build import build_bundle
+
+    console = Console(stderr=True)
+    with console.status("starting") as status:
+
+        def on_stage(stage: str) -> None:
+            console.print(stage)
+            status.update(stage)
+
+        manifest = build_bundle(
+            run, out, precision.value, product or run.absolute().name, false_calls_per_board,
+            on_stage,
+        )  # fmt: skip
+    t = manifest.thresholds
+    print(
+        f"{out}: {manifest.product}, {target.value} {manifest.precision}; pixel threshold {t.pixel:.3f}, "
+        f"region peak {t.region_peak:.2f}, area {t.min_area_px} px for {t.false_calls_per_board:g} false calls a board "
+        f"({t.held_out_boards} boards held out)"
+    )
+
+
+@app.command()
+def evaluate(
+    bundle: Annotated[Path, typer.Option(help="Bundle to measure.")],
+    data: Annotated[Path, typer.Option(help="Folder with test/ and ground_truth/.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: every core.")] = 0,
+) -> None:
+    """Measure a bundle on labelled pictures: AUROC, AUPRO, F1, false calls, recall by class."""
+    _needs_training_packages()
+    from hisir_edge.images import write_atomic
+    from hisir_edge.learn.evaluate import evaluate as evaluate_bundle
+
+    with _progress("inspecting") as advance:
+        figures = evaluate_bundle(bundle, data, threads, advance)
+    text = json.dumps(figures, indent=2)
+    if json_file is not None:
+        write_atomic(json_file, text.encode())
+    print(text)
+
+
+@app.command()
+def inspect(
+    images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    bundle: Annotated[Path, typer.Option(help="Bundle to inspect with.")],
+    out: Annotated[Path, typer.Option(help="Folder for JSON verdicts, masks and overlays.")],
+    threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: every core.")] = 0,
+) -> None:
+    """Inspect pictures: JSON verdict, mask and overlay each. Exit code 0 all pass, 1 some fail, 2 some error."""
+    from hisir_edge.line.offline import inspect_files
+    from hisir_edge.records import Result
+
+    worst = 0
+    for name, body in inspect_files(bundle, images, out, threads):
+        print(f"{body['result']:5s}  {name}  regions {body['regions_total']}  {body['reason']}".rstrip())
+        worst = max(worst, {Result.PASS.value: 0, Result.FAIL.value: 1}.get(body["result"], 2))
+    raise typer.Exit(worst)
+
+
+@app.command()
+def run(config: Annotated[Path, typer.Option(help="The line's TOML file.")]) -> None:
+    """Run the daemon: grab, inspect, publish, until the source ends or SIGTERM."""
+    from hisir_edge.config import settings_from_toml
+    from hisir_edge.line.daemon import run as run_daemon
+    from hisir_edge.logs import configure_logging
+
+    configure_logging()
+    run_daemon(settings_from_toml(config))
+
+
+@app.command()
+def watch(
+    endpoint: Annotated[str, typer.Argument(help="The daemon's publish.endpoint, such as tcp://127.0.0.1:5556.")],
+    topic: Annotated[str, typer.Option(help="Only topics that begin so: verdict/LINE/RESULT.")] = "verdict/",
+    count: Annotated[int, typer.Option(min=0, help="End after this many verdicts; 0: never.")] = 0,
+    timeout_s: Annotated[
+        float | None, typer.Option(min=0.1, help="Exit with 1 when nothing comes for this long.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    masks: Annotated[Path | None, typer.Option(help="Write mask PNGs into this folder.")] = None,
+) -> None:
+    """Print verdicts as they come."""
+    from hisir_edge.mes.watch import watch_verdicts
+
+    stopped = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.append(True))
+    seen = watch_verdicts(endpoint, topic, count, timeout_s, as_json, masks, lambda: bool(stopped))
+    if count and seen < count and not stopped:
+        print(f"hisir-edge: {seen} of {count} verdicts came within {timeout_s:g} s of silence", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    bundle: Annotated[Path, typer.Option(help="Bundle of product 7 at 4096x3000.")] = Path("engines/demo"),
+    out: Annotated[Path, typer.Option(help="Folder for boards, overlays and the daemon's log; emptied first.")] = Path(
+        "build/demo"
+    ),
+    seed: Annotated[int, typer.Option(min=0, help="Other boards for another number.")] = 2026,
+) -> None:
+    """Inspect 12 rendered boards, 5 of them defective, with the real daemon, and compare with the truth."""
+    from hisir_edge.demo import run_demo
+
+    raise typer.Exit(run_demo(bundle, out, seed))
+
+
+def main() -> None:
+    """Entry point: errors are one line and exit code 2; set HISIR_EDGE_DEBUG=1 for tracebacks."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("HISIR_EDGE_DEBUG"):
+            raise
+        if isinstance(error, HisirEdgeError):
+            text = str(error)
+        else:
+            text = f"unexpected {type(error).__name__}: {error} (run with HISIR_EDGE_DEBUG=1 for details)"
+        print(f"hisir-edge: {' '.join(text.split())}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,65 @@
+"""Inspects picture files without a line: the verdicts and pictures the daemon would give."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hisir_edge.engine.bundle import load_bundle
+from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.errors import InputError
+from hisir_edge.images import image_paths, read_rgb, write_atomic
+from hisir_edge.line.inspect import Inspector, error_judgement
+from hisir_edge.line.overlay import overlay_jpeg
+from hisir_edge.line.publish import Recipe, message_from_judgement
+from hisir_edge.records import Frame, GrabFault
+
+
+def _files(images: list[Path]) -> list[Path]:
+    return [file for path in images for file in (image_paths(path) if path.is_dir() else [path])]
+
+
+def _names(files: list[Path]) -> list[str]:
+    """Output names: the stem, numbered where two files share one."""
+    stems = [file.stem for file in files]
+    return [stem if stems.count(stem) == 1 else f"{number:04d}_{stem}" for number, stem in enumerate(stems, 1)]
+
+
+def inspect_files(
+    bundle_folder: Path, images: list[Path], out: Path, threads: int = 0
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Inspect files and folders in order; writes NAME.json, NAME_mask.png, NAME_overlay.jpg; yields (path, JSON).
+
+    A file that cannot be read or judged is an ERROR verdict with its reason.
+    """
+    bundle = load_bundle(bundle_folder)
+    inspector = Inspector(bundle, engine_from_bundle(bundle, threads))
+    recipe = Recipe("inspect", uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)
+    files = _files(images)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            expected="a writable --out folder", received=f"{out} ({error.strerror})", fix="choose another"
+        ) from error
+    for seq, (file, name) in enumerate(zip(files, _names(files), strict=True), 1):
+        item = _read(file, seq)
+        judgement = error_judgement(item.reason) if isinstance(item, GrabFault) else inspector.inspect(item.rgb)
+        message = message_from_judgement(recipe, seq, item, judgement)
+        write_atomic(out / f"{name}.json", json.dumps(message.body, indent=1).encode())
+        if message.mask_png:
+            write_atomic(out / f"{name}_mask.png", message.mask_png)
+        if isinstance(item, Frame):
+            write_atomic(out / f"{name}_overlay.jpg", overlay_jpeg(item.rgb, judgement, file.name))
+        yield str(file), message.body
+
+
+def _read(file: Path, number: int) -> Frame | GrabFault:
+    try:
+        return Frame(read_rgb(file), "file", number, file.stem, time.time_ns())
+    except InputError as error:
+        return GrabFault("file", number, file.stem, str(error), time.time_ns())

@@ -1,0 +1,1 @@
+"""The MES side: receiving verdicts."""
