@@ -67,9 +67,7 @@ def run_demo(bundle_folder: Path, out: Path, seed: int) -> int:
     console.print(_table(outcomes))
     wrong = [o for o in outcomes if not o.right]
     console.print(f"{BOARDS - len(wrong)} of {BOARDS} boards right in {time.monotonic() - started:.0f} s")
-    console.print(
-        f"overlays: {out / 'overlays'}; verdicts: {out / 'verdicts.jsonl'}; daemon's log: {out / 'daemon.log'}"
-    )
+    console.print(f"written to {out}: boards, truth, overlays, masks, verdicts.jsonl, daemon.log")
     return 1 if wrong else 0
 
 

@@ -126,11 +126,14 @@ def _match(level: AnchorLevel, small: U8, guess: F64) -> tuple[F64, F64]:
     """Anchor positions in golden and frame pixels of this level, those with a clear match only."""
     h, w = small.shape
     reach, patch = level.search_px, level.patch_px
+    half = (patch - 1) / 2
     golden, seen = [], []
     for picture, (x, y) in zip(level.patches, level.corners_xy, strict=True):
-        gx, gy = guess @ (x, y, 1.0)
-        x0, y0 = max(round(gx) - reach, 0), max(round(gy) - reach, 0)
-        window = small[y0 : min(round(gy) + reach + patch, h), x0 : min(round(gx) + reach + patch, w)]
+        # a patch on a turned board still matches at its centre, not at its corner
+        cx, cy = guess @ (x + half, y + half, 1.0)
+        x0, y0 = max(round(cx - half) - reach, 0), max(round(cy - half) - reach, 0)
+        x1, y1 = round(cx - half) + reach + patch, round(cy - half) + reach + patch
+        window = small[y0 : min(y1, h), x0 : min(x1, w)]
         if window.shape[0] < patch + 2 or window.shape[1] < patch + 2:
             continue
         score = cv2.matchTemplate(window, picture, cv2.TM_CCOEFF_NORMED)
@@ -140,8 +143,8 @@ def _match(level: AnchorLevel, small: U8, guess: F64) -> tuple[F64, F64]:
             continue
         dx = _peak_offset(score[py, px - 1], score[py, px], score[py, px + 1])
         dy = _peak_offset(score[py - 1, px], score[py, px], score[py + 1, px])
-        golden.append((x, y))
-        seen.append((x0 + px + dx, y0 + py + dy))
+        golden.append((x + half, y + half))
+        seen.append((x0 + px + dx + half, y0 + py + dy + half))
     return np.array(golden, np.float64).reshape(-1, 2), np.array(seen, np.float64).reshape(-1, 2)
 
 

@@ -1,0 +1,84 @@
+"""Shared fixtures. Every test fails that leaves a thread, process, memfd, shared memory or socket behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+REPOSITORY = Path(__file__).resolve().parents[1]
+DEMO_BUNDLE = REPOSITORY / "engines" / "demo"
+
+
+def _sockets() -> set[str]:
+    found = set()
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            target = os.readlink(fd)
+        except OSError:
+            continue
+        if target.startswith(("socket:", "/memfd:hisir")):
+            found.add(target)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_leaks():
+    """Compare threads, children, descriptors and /dev/shm before and after each test."""
+    before = (set(threading.enumerate()), _sockets(), {p.name for p in Path("/dev/shm").iterdir()})
+    yield
+    gc.collect()
+    for thread in set(threading.enumerate()) - before[0]:
+        thread.join(5)
+    assert not {t for t in threading.enumerate() if t not in before[0] and t.is_alive()}, "threads left behind"
+    children = [c for c in psutil.Process().children(recursive=True) if "resource_tracker" not in " ".join(c.cmdline())]
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive, f"processes left behind: {alive}"
+    assert not _sockets() - before[1], "sockets or rings left behind"
+    assert not {p.name for p in Path("/dev/shm").iterdir()} - before[2], "shared memory left behind"
+
+
+@pytest.fixture(scope="session")
+def shared_transistor() -> Path:
+    """The MVTec transistor photos, where they are at hand."""
+    folder = SHARED / "transistor"
+    if not folder.is_dir():
+        pytest.skip(f"no real photos at {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_boards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A rendered data set of 512x384 boards, as `hisir-edge synth` writes it."""
+    from hisir_edge.sim.synth import write_dataset
+
+    out = tmp_path_factory.mktemp("boards") / "p3"
+    write_dataset(3, 5, (512, 384), out, (10, 4, 6), classes=("missing", "foreign_object", "shifted"))
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_run(small_boards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short but real training run on the small boards."""
+    from hisir_edge.learn.run import RunSettings
+    from hisir_edge.learn.train import train
+
+    run = tmp_path_factory.mktemp("runs") / "p3"
+    settings = RunSettings(str(small_boards), "unet", 16, 128, 32, 1.0, "auto", 8, 220, 3e-3, 0)
+    train(settings, run, workers=1)
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An int8 bundle of the short run."""
+    from hisir_edge.engine.build import build_bundle
+
+    out = tmp_path_factory.mktemp("bundles") / "p3"
+    build_bundle(small_run, out, "int8", "p3", 0.05)
+    return out

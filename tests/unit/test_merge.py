@@ -1,0 +1,73 @@
+"""ROPS selects, never averages; prefers the tile that sees a region best, not the one that alarms least."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hisir_edge.line.merge import map_from_tiles, merge_plan_from_tiles
+from hisir_edge.line.tile import REGION_PX, plan_from_size
+
+
+def _two_tiles():
+    plan = plan_from_size((64, 96), 64, 32)
+    assert plan.origins_yx == ((0, 0), (0, 32))
+    return merge_plan_from_tiles(plan)
+
+
+def _misfit(left: float, right: float) -> np.ndarray:
+    return np.stack([np.full((4, 4), left, np.float32), np.full((4, 4), right, np.float32)])
+
+
+def test_every_pixel_comes_from_one_of_its_tiles():
+    rng = np.random.default_rng(3)
+    plan = plan_from_size((200, 330), 96, 48)
+    merge = merge_plan_from_tiles(plan)
+    n, side = len(plan.origins_yx), 96 // REGION_PX
+    scores = rng.random((n, 96, 96), np.float32)
+    merged = map_from_tiles(merge, scores, rng.random((n, side, side), np.float32))
+    explained = np.zeros(merged.shape, bool)
+    for tile, (y, x) in zip(scores, plan.origins_yx, strict=True):
+        view = merged[y : y + 96, x : x + 96]
+        explained[y : y + 96, x : x + 96] |= view == tile[: view.shape[0], : view.shape[1]]
+    assert explained.all()
+
+
+def test_a_region_is_never_torn_between_tiles():
+    rng = np.random.default_rng(4)
+    plan = plan_from_size((160, 224), 96, 32)
+    merge = merge_plan_from_tiles(plan)
+    scores = np.stack([np.full((96, 96), i, np.float32) for i in range(len(plan.origins_yx))])
+    merged = map_from_tiles(merge, scores, rng.random((len(scores), 6, 6), np.float32))
+    cells = merged.reshape(160 // 16, 16, 224 // 16, 16)
+    assert (cells == cells[:, :1, :, :1]).all()
+
+
+def test_the_tile_that_reconstructs_the_overlap_better_wins_it():
+    merge = _two_tiles()
+    scores = np.stack([np.full((64, 64), 1, np.float32), np.full((64, 64), 2, np.float32)])
+    assert (map_from_tiles(merge, scores, _misfit(0.01, 0.5))[:, 32:64] == 1).all()
+    assert (map_from_tiles(merge, scores, _misfit(0.5, 0.01))[:, 32:64] == 2).all()
+
+
+def test_quiet_scores_do_not_win_by_being_quiet():
+    merge = _two_tiles()
+    for loud in (0, 1):
+        scores = np.zeros((2, 64, 64), np.float32)
+        scores[loud] = 9
+        merged = map_from_tiles(merge, scores, _misfit(*((0.01, 0.4) if loud == 0 else (0.4, 0.01))))
+        assert (merged[:, 32:64] == 9).all()
+
+
+def test_with_equal_tiles_each_keeps_its_own_side_of_the_overlap():
+    merge = _two_tiles()
+    scores = np.stack([np.full((64, 64), 1, np.float32), np.full((64, 64), 2, np.float32)])
+    merged = map_from_tiles(merge, scores, _misfit(0.1, 0.1))
+    assert (merged[:, :48] == 1).all() and (merged[:, 48:] == 2).all()
+
+
+def test_one_odd_region_follows_its_neighbours():
+    merge = _two_tiles()
+    scores = np.stack([np.full((64, 64), 1, np.float32), np.full((64, 64), 2, np.float32)])
+    misfit = _misfit(0.10, 0.13)
+    misfit[0, 1, 2] = 0.131  # region (1, 2) alone would narrowly prefer the right tile
+    assert (map_from_tiles(merge, scores, misfit)[:, 32:48] == 1).all()

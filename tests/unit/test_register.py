@@ -1,0 +1,65 @@
+"""Registration finds the fixture error, shrugs off a defect, and refuses what is not the board."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from hisir_edge.errors import InspectionError
+from hisir_edge.line.register import anchors_from_golden, register_frame
+from hisir_edge.sim.camera import Shot, frame_from_board
+from hisir_edge.sim.render import board_from_seed, draw_board
+
+SIZE = (1280, 960)
+
+
+def _shot(dx: float, dy: float, turn: float, noise: float = 1.5) -> Shot:
+    return Shot(1, (dx, dy), turn, 0.6, (1.05, 1.0, 0.97), (0.04, -0.03), noise)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return frame_from_board(draw_board(board_from_seed(7, 1, SIZE)), _shot(0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("dx", "dy", "turn"), [(0, 0, 0), (3, -3, 0.3), (-3, 2.4, -0.3), (8, -8, 1.0), (-7.5, 8, -1.0), (0.5, 0.25, 0.05)]
+)
+def test_the_board_is_found_within_half_a_pixel(golden, dx, dy, turn):
+    frame = frame_from_board(draw_board(board_from_seed(7, 2, SIZE)), _shot(dx, dy, turn))
+    found = register_frame(anchors_from_golden(golden), frame)
+    truth = cv2.getRotationMatrix2D((SIZE[0] / 2, SIZE[1] / 2), turn, 1.0)
+    truth[:, 2] += (dx, dy)
+    inverse = cv2.invertAffineTransform(truth)
+    corners = np.array([[0, 0, 1], [SIZE[0], 0, 1], [0, SIZE[1], 1], [SIZE[0], SIZE[1], 1]], float).T
+    assert np.abs(found.matrix @ corners - inverse @ corners).max() < 0.5
+    assert found.residual_px < 1.0 and found.inlier_share > 0.5
+
+
+def test_a_covered_quarter_of_the_board_does_not_move_it(golden):
+    frame = frame_from_board(draw_board(board_from_seed(7, 2, SIZE)), _shot(2, 1, 0.2))
+    frame[: SIZE[1] // 2, : SIZE[0] // 2] = 128
+    truth = cv2.getRotationMatrix2D((SIZE[0] / 2, SIZE[1] / 2), 0.2, 1.0)
+    truth[:, 2] += (2, 1)
+    found = register_frame(anchors_from_golden(golden), frame)
+    assert np.abs(found.matrix - cv2.invertAffineTransform(truth))[:, 2].max() < 1.0
+
+
+@pytest.mark.parametrize("what", ["grey", "noise", "upside down", "other product", "far away"])
+def test_what_is_not_the_board_in_its_place_is_refused(golden, what):
+    rng = np.random.default_rng(5)
+    frames = {
+        "grey": lambda: np.full_like(golden, 90),
+        "noise": lambda: rng.integers(0, 256, golden.shape, np.uint8),
+        "upside down": lambda: np.ascontiguousarray(golden[::-1, ::-1]),
+        "other product": lambda: frame_from_board(draw_board(board_from_seed(8, 1, SIZE)), _shot(0, 0, 0)),
+        "far away": lambda: np.roll(golden, 150, axis=1),
+    }
+    with pytest.raises(InspectionError, match="fixture"):
+        register_frame(anchors_from_golden(golden), frames[what]())
+
+
+def test_a_frame_of_another_size_is_refused(golden):
+    with pytest.raises(InspectionError):
+        register_frame(anchors_from_golden(golden), golden[:-1])
