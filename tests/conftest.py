@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 from pathlib import Path
 
 import psutil
 import pytest
 
+SHM = Path("/dev") / "shm"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEMO_BUNDLE = REPOSITORY / "engines" / "demo"
@@ -19,7 +19,7 @@ def _sockets() -> set[str]:
     found = set()
     for fd in Path("/proc/self/fd").iterdir():
         try:
-            target = os.readlink(fd)
+            target = str(fd.readlink())
         except OSError:
             continue
         if target.startswith(("socket:", "/memfd:hisir")):
@@ -30,7 +30,7 @@ def _sockets() -> set[str]:
 @pytest.fixture(autouse=True)
 def no_leaks():
     """Compare threads, children, descriptors and /dev/shm before and after each test."""
-    before = (set(threading.enumerate()), _sockets(), {p.name for p in Path("/dev/shm").iterdir()})
+    before = (set(threading.enumerate()), _sockets(), {p.name for p in SHM.iterdir()})
     yield
     gc.collect()
     for thread in set(threading.enumerate()) - before[0]:
@@ -40,7 +40,7 @@ def no_leaks():
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive, f"processes left behind: {alive}"
     assert not _sockets() - before[1], "sockets or rings left behind"
-    assert not {p.name for p in Path("/dev/shm").iterdir()} - before[2], "shared memory left behind"
+    assert not {p.name for p in SHM.iterdir()} - before[2], "shared memory left behind"
 
 
 @pytest.fixture(scope="session")

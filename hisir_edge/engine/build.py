@@ -36,7 +36,7 @@ from hisir_edge.learn.thresholds import peaks_from_map, thresholds_from_peaks
 from hisir_edge.learn.train import trained_net
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.judge import Thresholds
-from hisir_edge.line.register import anchors_from_golden, register_frame, warp_to_golden
+from hisir_edge.line.register import anchors_from_golden, register_frame, warp_by_matrix
 
 Precision = Literal["fp32", "int8"]
 OnStage = Callable[[str], None]
@@ -149,7 +149,7 @@ def _golden_frame(path: Path, record: RunRecord, memory: U8) -> U8:
     frame = load_scaled(path, record.frame_hw, record.scale)
     if not record.registered:
         return frame
-    return warp_to_golden(frame, register_frame(anchors_from_golden(memory[..., :3]), frame))
+    return warp_by_matrix(frame, register_frame(anchors_from_golden(memory[..., :3]), frame).matrix)
 
 
 def _thresholds(staged: Path, record: RunRecord, manifest: Manifest, rate: float) -> Thresholds:

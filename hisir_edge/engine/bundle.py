@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from hisir_edge.arrays import U8
+from hisir_edge.arrays import U8, u8
 from hisir_edge.errors import BundleError
 from hisir_edge.images import decode_unchanged, jpeg_bytes
 from hisir_edge.line.judge import Thresholds
@@ -151,16 +153,20 @@ def load_bundle(folder: Path) -> Bundle:
     _check_files(folder, manifest)
     r, t = manifest.recipe, manifest.thresholds
     recipe = Recipe((r.frame_height, r.frame_width), r.scale, r.tile_px, r.overlap_px, r.registered)
-    golden = np.asarray(decode_unchanged(folder / GOLDEN))
-    deviation = np.asarray(decode_unchanged(folder / DEVIATION))
     expected_hw = (round(r.frame_height * r.scale), round(r.frame_width * r.scale))
-    if golden.shape != (*expected_hw, 3) or deviation.ndim != 2 or golden.dtype != np.uint8:
-        raise BundleError(expected=f"a golden image of {expected_hw}", received=f"{golden.shape}", fix=REBUILD)
-    rgb = cv2.cvtColor(golden, cv2.COLOR_BGR2RGB)
-    spread = cv2.resize(deviation, expected_hw[::-1], interpolation=cv2.INTER_LINEAR)
-    memory = np.ascontiguousarray(np.dstack([rgb, spread]).astype(np.uint8, copy=False))
+    memory = _memory_from_pictures(decode_unchanged(folder / GOLDEN), decode_unchanged(folder / DEVIATION), expected_hw)
     thresholds = Thresholds(t.pixel, t.region_peak, t.min_area_px)
     return Bundle(folder, manifest, sha256_of(folder / MANIFEST), recipe, thresholds, memory)
+
+
+def _memory_from_pictures(
+    golden: npt.NDArray[np.generic], deviation: npt.NDArray[np.generic], expected_hw: tuple[int, int]
+) -> U8:
+    if golden.shape != (*expected_hw, 3) or deviation.ndim != 2 or golden.dtype != np.uint8:
+        raise BundleError(expected=f"a golden image of {expected_hw}", received=f"{golden.shape}", fix=REBUILD)
+    rgb = cv2.cvtColor(u8(golden), cv2.COLOR_BGR2RGB)
+    spread = cv2.resize(u8(deviation), expected_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.ascontiguousarray(np.dstack([rgb, spread]).astype(np.uint8, copy=False))
 
 
 def write_memory(folder: Path, mean_rgb: U8, deviation: U8) -> None:
@@ -172,6 +178,16 @@ def write_memory(folder: Path, mean_rgb: U8, deviation: U8) -> None:
     if not ok:
         raise BundleError(expected="an encodable deviation map", received=f"shape {deviation.shape}", fix="train again")
     (folder / DEVIATION).write_bytes(encoded.tobytes())
+
+
+def memory_as_shipped(mean_rgb: U8, deviation: U8) -> U8:
+    """The cue (h, w, 4) as the line will read it back from a bundle's pictures; training uses the same."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_memory(folder, mean_rgb, deviation)
+        return _memory_from_pictures(
+            decode_unchanged(folder / GOLDEN), decode_unchanged(folder / DEVIATION), mean_rgb.shape[:2]
+        )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

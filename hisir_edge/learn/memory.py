@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import U8
+from hisir_edge.arrays import F64, U8
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images import read_rgb
-from hisir_edge.line.register import Anchors, anchors_from_golden, register_frame, warp_to_golden
+from hisir_edge.line.register import Anchors, anchors_from_golden, register_frame, warp_by_matrix
 from hisir_edge.line.tile import scaled_frame
 
 DEVIATION_GAIN = 4
@@ -31,16 +31,17 @@ class BoardMemory:
     mean_rgb: U8
     deviation: U8
 
-    def cue(self) -> U8:
-        """Both in one (h, w, 4) array, as tiles are cropped from it."""
-        return np.dstack([self.mean_rgb, self.deviation])
-
 
 @dataclass(frozen=True, slots=True)
 class GoodBoards:
-    """Good boards in golden coordinates: frames (h, w, 3) uint8 each, and the memory made of them."""
+    """Good boards as the camera gave them, (h, w, 3) uint8 each, and where they lie.
+
+    ``matrices`` (2, 3) map frame pixels to golden pixels, one a frame; the identity when not
+    ``registered``. Frames are not warped here: each crop of them is interpolated once, as on the line.
+    """
 
     frames: list[U8]
+    matrices: list[F64]
     memory: BoardMemory
     registered: bool
 
@@ -79,29 +80,31 @@ def _mean_pose_anchors(frames: list[U8]) -> Anchors:
     return anchors_from_golden(moved.astype(np.uint8, copy=False))
 
 
-def _statistics(frames: list[U8]) -> BoardMemory:
-    h, w = frames[0].shape[:2]
-    mean = np.empty((h, w, 3), np.uint8)
-    deviation = np.empty((h, w), np.uint8)
-    for row in range(0, h, 64):
-        strip = np.stack([f[row : row + 64] for f in frames]).astype(np.float32)
-        mean[row : row + 64] = np.round(strip.mean(0))
-        spread = strip.std(0).max(-1) * DEVIATION_GAIN
-        deviation[row : row + 64] = np.clip(np.round(spread), 0, 255)
-    return BoardMemory(mean, deviation)
+def _statistics(frames: list[U8], matrices: list[F64], registered: bool) -> BoardMemory:
+    """Mean and deviation over boards, gathered board by board in golden coordinates."""
+    total = np.zeros(frames[0].shape, np.float32)
+    squares = np.zeros(frames[0].shape, np.float32)
+    for frame, matrix in zip(frames, matrices, strict=True):
+        golden = (warp_by_matrix(frame, matrix) if registered else frame).astype(np.float32)
+        total += golden
+        squares += golden * golden
+    mean = total / len(frames)
+    spread = np.sqrt(np.maximum(squares / len(frames) - mean * mean, 0)).max(-1) * DEVIATION_GAIN
+    return BoardMemory(np.round(mean).astype(np.uint8), np.clip(np.round(spread), 0, 255).astype(np.uint8))
 
 
-def _register_all(frames: list[U8], on_done: Callable[[], None]) -> list[U8] | None:
-    """The frames in golden coordinates (those found), or None when too many are not found."""
+def _register_all(frames: list[U8], on_done: Callable[[], None]) -> list[F64 | None] | None:
+    """Per frame its matrix to golden pixels or None where not found; None when too many are not found."""
     anchors = _mean_pose_anchors(frames)
-    moved, lost = [], 0
+    found: list[F64 | None] = []
     for frame in frames:
         try:
-            moved.append(warp_to_golden(frame, register_frame(anchors, frame)))
+            found.append(register_frame(anchors, frame).matrix)
         except InspectionError:
-            lost += 1
+            found.append(None)
         on_done()
-    return moved if lost <= MAX_LOST_SHARE * len(frames) and moved else None
+    lost = sum(matrix is None for matrix in found)
+    return found if lost <= MAX_LOST_SHARE * len(frames) and lost < len(frames) else None
 
 
 def good_boards_from_frames(
@@ -112,17 +115,21 @@ def good_boards_from_frames(
     ``register``: "on" raises InputError when boards are not found, "off" skips it, "auto" tries and
     goes on without when more than a tenth of the boards cannot be found (loose objects).
     """
-    moved = None
+    found = None
     if register != "off":
         try:
-            moved = _register_all(frames, on_done)
+            found = _register_all(frames, on_done)
         except InspectionError:
-            moved = None
-        if moved is None and register == "on":
+            found = None
+        if found is None and register == "on":
             raise InputError(
                 expected="good boards that lie alike (within 12 px and 1.2 degrees)",
                 received="more than a tenth that do not match the others",
                 fix="sort the images, or train with --register off",
             )
-    aligned = frames if moved is None else moved
-    return GoodBoards(aligned, _statistics(aligned), moved is not None)
+    if found is None:
+        matrices = [np.array([[1.0, 0, 0], [0, 1.0, 0]])] * len(frames)
+        return GoodBoards(frames, matrices, _statistics(frames, matrices, False), False)
+    kept = [(frame, matrix) for frame, matrix in zip(frames, found, strict=True) if matrix is not None]
+    frames, matrices = [frame for frame, _ in kept], [matrix for _, matrix in kept]
+    return GoodBoards(frames, matrices, _statistics(frames, matrices, True), True)

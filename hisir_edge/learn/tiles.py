@@ -17,13 +17,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import U8
+from hisir_edge.arrays import F64, U8
+from hisir_edge.engine.bundle import memory_as_shipped
 from hisir_edge.learn.corrupt import add_sensor_noise, corrupt_tile, part_boxes, vary_appearance
-from hisir_edge.learn.memory import BoardMemory
+from hisir_edge.learn.memory import GoodBoards
 from hisir_edge.processes import die_with_parent
 
-JITTER_PX = 0.9
-JITTER_DEG = 0.12
+JITTER_PX = 0.45
+JITTER_DEG = 0.06
 BATCHES_AHEAD = 4
 
 
@@ -39,9 +40,10 @@ class TileBatch(NamedTuple):
 class CorruptedTiles:
     """Numbered batches; a number and the seed fix a batch, whichever process makes it."""
 
-    def __init__(self, frames_file: Path, memory: BoardMemory, tile_px: int, batch: int, seed: int) -> None:
+    def __init__(self, frames_file: Path, boards: GoodBoards, tile_px: int, batch: int, seed: int) -> None:
         self.frames_file, self.tile_px, self.batch, self.seed = frames_file, tile_px, batch, seed
-        self.cue = memory.cue()
+        self.matrices, memory = boards.matrices, boards.memory
+        self.cue = memory_as_shipped(memory.mean_rgb, memory.deviation)
         self.boxes = part_boxes(memory.mean_rgb, largest_px=int(tile_px * 0.86))
         self.frames: U8 | None = None
 
@@ -57,9 +59,9 @@ class CorruptedTiles:
 
     def _one(self, rng: np.random.Generator, frames: U8) -> tuple[U8, U8, U8, U8]:
         t = self.tile_px
-        frame = frames[int(rng.integers(len(frames)))]
-        y, x = self._place(rng, frame)
-        clean = vary_appearance(rng, self._crop(rng, frame, y, x))
+        number = int(rng.integers(len(frames)))
+        y, x = self._place(rng, frames[number])
+        clean = vary_appearance(rng, self._crop(rng, frames[number], self.matrices[number], y, x))
         other = frames[int(rng.integers(len(frames)))]
         donor_y, donor_x = self._place(rng, other)
         donor = other[donor_y : donor_y + t, donor_x : donor_x + t]
@@ -74,13 +76,13 @@ class CorruptedTiles:
         h, w = frame.shape[:2]
         return int(rng.integers(h - self.tile_px + 1)), int(rng.integers(w - self.tile_px + 1))
 
-    def _crop(self, rng: np.random.Generator, frame: U8, y: int, x: int) -> U8:
-        """The tile as registration would leave it: up to a pixel and a tenth of a degree off."""
+    def _crop(self, rng: np.random.Generator, frame: U8, to_golden: F64, y: int, x: int) -> U8:
+        """The tile as registration would leave it, about half a pixel off; interpolated once, as on the line."""
         t = self.tile_px
-        turn = float(rng.normal(0, JITTER_DEG / 2))
-        m = np.asarray(cv2.getRotationMatrix2D((t / 2, t / 2), turn, 1.0), np.float64)
-        m[:, 2] += rng.normal(0, JITTER_PX / 2, 2)
-        m[:, 2] -= m[:, :2] @ (x, y)
+        jitter = np.asarray(cv2.getRotationMatrix2D((t / 2, t / 2), float(rng.normal(0, JITTER_DEG)), 1.0), np.float64)
+        jitter[:, 2] += rng.normal(0, JITTER_PX, 2)
+        m = jitter[:, :2] @ to_golden
+        m[:, 2] += jitter[:, 2] - jitter[:, :2] @ (x, y)
         out = cv2.warpAffine(frame, m, (t, t), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         return out.astype(np.uint8, copy=False)
 

@@ -180,9 +180,14 @@ def _loop(
     on_step: Callable[[Progress], None],
 ) -> None:
     frames_file = run / "boards.npy"
-    np.save(frames_file, np.stack(boards.frames))
-    stream = CorruptedTiles(frames_file, boards.memory, settings.tile_px, settings.batch, settings.seed)
+    shape = (len(boards.frames), *boards.frames[0].shape)
+    stored = np.lib.format.open_memmap(frames_file, "w+", np.uint8, shape)
+    for slot, frame in zip(stored, boards.frames, strict=True):
+        slot[:] = frame
+    stored.flush()
+    del stored
     boards.frames.clear()
+    stream = CorruptedTiles(frames_file, boards, settings.tile_px, settings.batch, settings.seed)
     batches = batches_from_stream(stream, trainer.step, workers)
     saved = time.monotonic()
     loss = gate = 0.0

@@ -14,7 +14,7 @@ from hisir_edge.errors import HisirEdgeError, InspectionError
 from hisir_edge.line.infer import Engine
 from hisir_edge.line.judge import regions_from_map
 from hisir_edge.line.merge import map_from_tiles, merge_plan_from_tiles
-from hisir_edge.line.register import Registration, anchors_from_golden, register_frame
+from hisir_edge.line.register import Registration, anchors_from_golden, register_frame, warp_by_matrix
 from hisir_edge.line.tile import padded_frame, plan_from_size, scaled_frame, scaled_hw, tiles_from_frame
 from hisir_edge.records import Judgement, Result, StageTimes
 
@@ -106,11 +106,7 @@ class Inspector:
         if self.anchors is None:
             return work, None
         registration = register_frame(self.anchors, work)
-        h, w = work.shape[:2]
-        moved = cv2.warpAffine(
-            work, registration.matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-        return moved.astype(np.uint8, copy=False), registration
+        return warp_by_matrix(work, registration.matrix), registration
 
     def _infer(self, padded: U8) -> tuple[float, float]:
         """Tiles of the frame through the engine, batch by batch; (tile, infer) seconds."""

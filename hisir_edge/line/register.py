@@ -202,8 +202,8 @@ def _centred_to_pixels(matrix: F64, factor: int) -> F64:
     return out
 
 
-def warp_to_golden(frame: U8, registration: Registration) -> U8:
+def warp_by_matrix(frame: U8, matrix: F64) -> U8:
     """The frame as if the board lay where the golden image shows it; same shape and dtype."""
     h, w = frame.shape[:2]
-    warped = cv2.warpAffine(frame, registration.matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    warped = cv2.warpAffine(frame, matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return warped.astype(np.uint8, copy=False)

@@ -51,7 +51,9 @@ def test_a_mask_is_where_the_defect_changed_the_board(kind):
         difference = np.abs(canvas.astype(int) - clean).max(2)
         assert not difference[cv2.dilate(mask, np.ones((3, 3))) == 0].max(initial=0) >= VISIBLE_LEVELS
         assert (mask[difference >= VISIBLE_LEVELS] == 255).all()
-        assert np.array_equal(draw_board(changed), canvas), "the defect drawn in place differs from the board drawn anew"
+        assert np.array_equal(draw_board(changed), canvas), (
+            "the defect drawn in place differs from the board drawn anew"
+        )
         x, y, w, h = cv2.boundingRect(mask)
         assert defect.box_xywh == (x, y, w, h) and max(w, h) >= MIN_DEFECT_PX
 
