@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class HisirEdgeError(Exception):
     """Root of the errors shown to users as one line; the command line exits with ``exit_code``."""
@@ -11,6 +13,14 @@ class HisirEdgeError(Exception):
     def __init__(self, *, expected: str, received: str, fix: str) -> None:
         self.expected, self.received, self.fix = expected, received, fix
         super().__init__(f"expected {expected}; got {received}; {fix}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by its parts: an error in a worker process arrives as what it is."""
+        return _from_parts, (type(self), self.expected, self.received, self.fix)
+
+
+def _from_parts(kind: type[HisirEdgeError], expected: str, received: str, fix: str) -> HisirEdgeError:
+    return kind(expected=expected, received=received, fix=fix)
 
 
 class InputError(HisirEdgeError):

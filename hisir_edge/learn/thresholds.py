@@ -1,13 +1,11 @@
 """Thresholds from good boards only, for a stated number of false calls per board.
 
 Peaks over threshold (Coles 2001, An Introduction to Statistical Modeling of Extreme Values, ch. 4)
-with an exponential tail on the gate's logits: the highest local peaks of the held-out good boards
-say how fast peaks thin out, and the tail is followed to the wanted rate.
+with an exponential tail on the gate's logits: the highest local peaks of the held-out good boards,
+about one a board, say how fast peaks thin out, and the tail is followed to the wanted rate.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,13 +18,8 @@ PEAKS_PER_BOARD = 12
 SURE_SCORE = float(np.log(2.0))
 """softplus(0): the score at which the gate trusts input and reconstruction alike."""
 MIN_AREA_PX = 8
-
-
-@dataclass(frozen=True, slots=True)
-class GoodPeaks:
-    """The highest peaks (raw scores) of each held-out good board, one row a board."""
-
-    scores: F64
+LEAST_TAIL_PEAKS = 8
+LEAST_TAIL_LOGITS = 0.05
 
 
 def peaks_from_map(raw_map: F32, count: int = PEAKS_PER_BOARD) -> F64:
@@ -65,14 +58,22 @@ def thresholds_from_peaks(peaks: list[F64], false_calls_per_board: float, min_ar
             received=str(false_calls_per_board),
             fix="change --false-calls-per-board",
         )
-    logits = np.sort(logit_of_score(np.concatenate(peaks)))[::-1]
-    count = len(logits)
-    floor = logits[-1]
-    excess = max(float((logits[:-1] - floor).mean()) if count > 1 else 1.0, 0.05)
-    # the mean number of peaks over the floor, per board, thins by e every `excess`
-    region_logit = floor + excess * np.log(max(count / len(peaks) / false_calls_per_board, 1.0))
-    region = score_of_logit(
-        max(float(region_logit), float(logits[0]) if false_calls_per_board * len(peaks) < 1 else -1e9)
-    )
+    region = score_of_logit(_logit_at_rate(logit_of_score(np.concatenate(peaks)), len(peaks), false_calls_per_board))
     pixel = min(region, SURE_SCORE)
     return Thresholds(pixel, max(region / pixel, 1.0), min_area_px)
+
+
+def _logit_at_rate(logits: F64, boards: int, rate: float) -> float:
+    """Where ``rate`` peaks a board remain: the tail above the highest peaks (about one a board), followed.
+
+    Never below the highest peak seen where fewer than one is wanted on all these boards together.
+    """
+    ordered = np.sort(logits)[::-1]
+    over = min(max(boards, LEAST_TAIL_PEAKS), len(ordered) - 1)
+    if over < 1:
+        return float(ordered[0]) + 1.0
+    floor = float(ordered[over])
+    scale = max(float((ordered[:over] - floor).mean()), LEAST_TAIL_LOGITS)
+    # peaks over the floor thin by e every `scale` logits
+    at_rate = floor + scale * float(np.log(over / boards / rate))
+    return max(at_rate, float(ordered[0])) if rate * boards < 1 else at_rate

@@ -29,6 +29,7 @@ OPEN_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 3.0
 SILENCE_LIMIT_S = 5.0
 MESSAGE_BYTES = 65536
+MAX_SINGLE_FAULTS = 256
 
 
 class GenicamCamera:
@@ -81,9 +82,8 @@ class GenicamCamera:
         if message["kind"] == "frame":
             return self._frame(message)
         if message["kind"] == "lost":
-            for frame_id in range(message["first"], message["last"] + 1):
-                self.faults.append(self._fault(frame_id, message["reason"], message["time_ns"]))
-            self.last_id = max(self.last_id, message["last"])
+            self.faults.extend(self._losses(message))
+            self.last_id = message["last"]
             return self.faults.popleft()
         if message["kind"] == "failed":
             return self._lose(
@@ -105,6 +105,13 @@ class GenicamCamera:
         finally:
             self._send({"kind": "free", "slot": message["slot"]})
         return Frame(rgb, self.settings.name, frame_id, self._unit(frame_id), message["time_ns"], message["device_ns"])
+
+    def _losses(self, message: dict[str, Any]) -> list[GrabFault]:
+        """One fault per lost frame; beyond ``MAX_SINGLE_FAULTS`` one fault that gives their number."""
+        first, last, reason, time_ns = message["first"], message["last"], message["reason"], message["time_ns"]
+        if last - first >= MAX_SINGLE_FAULTS:
+            return [self._fault(last, f"{last - first + 1} frames ({first}..{last}) {reason}", time_ns)]
+        return [self._fault(frame_id, reason, time_ns) for frame_id in range(first, last + 1)]
 
     def _unit(self, frame_id: int) -> str:
         return f"{self.settings.name}-{frame_id:08d}"

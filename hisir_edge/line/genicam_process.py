@@ -26,6 +26,8 @@ from hisir_edge.line.ring import FrameRing
 from hisir_edge.processes import die_with_parent
 
 POLL_S = 0.25
+LAST_16_BIT_ID = 65535
+"""GigE Vision 1.x counts frames in 16 bits and leaves out 0 (GVSP block id)."""
 
 
 class SetupError(Exception):
@@ -167,14 +169,20 @@ class Grabber:
 
     def _follow(self, frame_id: int, now: int) -> bool:
         """Compare a frame id with the last one; false when this frame has been seen already."""
-        last, expected = self.last_id, None if self.last_id is None else self.last_id + 1
-        if last is not None and expected is not None and frame_id <= last:
+        last, self.last_id = self.last_id, frame_id
+        if last is None or frame_id == last + 1:
+            return True
+        if last == frame_id:
             self._lost(frame_id, frame_id, f"repeated frame: id {frame_id} after {last}", now)
             return False
-        if expected is not None and frame_id > expected:
-            self._lost(expected, frame_id - 1, "lost between camera and PC (gap in the frame ids)", now)
-        self.last_id = frame_id
-        return True
+        if frame_id > last:
+            self._lost(last + 1, frame_id - 1, "lost between camera and PC (gap in the frame ids)", now)
+            return True
+        if last == LAST_16_BIT_ID and frame_id <= 1:
+            return True
+        # smaller for any other reason: the camera began anew, how many were lost is unknown
+        self._lost(frame_id, frame_id, f"frame ids went back: id {frame_id} after {last}", now)
+        return False
 
     def _lost(self, first: int, last: int, reason: str, now: int) -> None:
         """Queue a loss; a run of them is one entry, so that the outbox cannot grow without bound."""

@@ -16,6 +16,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.images import png_bytes, write_atomic
 from hisir_edge.sim.camera import frame_from_board, mask_to_frame, shot_from_seed
 from hisir_edge.sim.defects import DEFECTS, Defect, plant_defect
+from hisir_edge.sim.layout import layout_from_product
 from hisir_edge.sim.render import board_from_seed, draw_board
 
 # keeps the three splits of one --seed apart
@@ -149,6 +150,7 @@ def write_dataset(
             received=", ".join(unknown) or "none",
             fix="change --classes",
         )
+    layout_from_product(product, size_wh)  # a size that cannot be drawn is refused before anything is written
     jobs = jobs_from_counts(product, seed, size_wh, out, counts, classes)
     records = write_boards(jobs, workers, on_done)
     for job, record in zip(jobs, records, strict=True):

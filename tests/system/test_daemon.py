@@ -1,0 +1,278 @@
+"""The real daemon in its own process, real sockets, real pictures: one verdict for every frame, whatever it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from importlib import resources
+from pathlib import Path
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+
+from hisir_edge.images import read_mask
+from hisir_edge.mes.subscribe import Received, subscribe
+
+SCHEMA = json.loads((resources.files("hisir_edge.mes") / "verdict.schema.json").read_text())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Daemon:
+    """``hisir-edge run`` as a child process, ended whatever the test does."""
+
+    def __init__(self, folder: Path, bundle: Path, source: str, extra: str = "", wait: int = 1) -> None:
+        self.endpoint = f"tcp://127.0.0.1:{free_port()}"
+        self.config = folder / "line.toml"
+        self.config.write_text(
+            f'[bundle]\npath = "{bundle}"\n[source]\n{source}\n[publish]\nendpoint = "{self.endpoint}"\n'
+            f"wait_for_subscribers = {wait}\n{extra}"
+        )
+        self.log = folder / "daemon.log"
+
+    def __enter__(self) -> Daemon:
+        with self.log.open("wb") as log:
+            command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(self.config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+    def verdicts(self, count: int, topic: str = "verdict/", timeout_s: float = 60) -> list[Received]:
+        stream = subscribe(self.endpoint, topic, timeout_s, stop=lambda: self.process.poll() not in (None, 0))
+        found = []
+        for verdict in stream:
+            found.append(verdict)
+            if len(found) == count:
+                break
+        stream.close()
+        assert len(found) == count, self.log.read_text()
+        return found
+
+
+def check(verdicts: list[Received]) -> None:
+    """Every message valid, numbers without gap or repetition, mask as large as the frame."""
+    assert [v.body["seq"] for v in verdicts] == list(range(1, len(verdicts) + 1))
+    assert len({v.body["epoch"] for v in verdicts}) == 1
+    for v in verdicts:
+        VALIDATOR.validate(v.body)
+        assert v.topic == f"verdict/{v.body['line']}/{v.body['result']}"
+        if v.body["result"] == "ERROR":
+            assert v.mask_png == b""
+            continue
+        mask = cv2.imdecode(np.frombuffer(v.mask_png, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == (v.body["frame"]["height"], v.body["frame"]["width"])
+        assert mask.any() == (v.body["result"] == "FAIL")
+
+
+@pytest.fixture
+def mixed(small_boards: Path, small_bundle: Path, tmp_path: Path) -> Path:
+    """Good and defective boards, with six kinds of unusable files between them."""
+    folder = tmp_path / "boards"
+    folder.mkdir()
+    good = sorted((small_boards / "test" / "good").iterdir())
+    missing = sorted((small_boards / "test" / "missing").iterdir())
+    shutil.copy(small_bundle / "golden.jpg", folder / "01_golden.jpg")
+    (folder / "02_cut.png").write_bytes(good[0].read_bytes()[:9000])
+    shutil.copy(missing[0], folder / "03_missing.png")
+    (folder / "04_empty.png").write_bytes(b"")
+    picture = cv2.imread(str(good[0]))
+    cv2.imwrite(str(folder / "05_grey.png"), picture[..., 0])
+    cv2.imwrite(str(folder / "06_deep.png"), picture.astype(np.uint16) * 257)
+    cv2.imwrite(str(folder / "07_small.png"), picture[:300])
+    cv2.imwrite(str(folder / "08_other.png"), np.full_like(picture, 128))
+    shutil.copy(missing[1], folder / "09_missing.png")
+    shutil.copy(small_bundle / "golden.jpg", folder / "10_golden.jpg")
+    return folder
+
+
+def test_every_frame_ends_in_one_verdict_and_nothing_stops_the_line(mixed, small_bundle, small_boards, tmp_path):
+    output = '[output]\noverlay_folder = "pictures"\noverlay_of = "fail"\n'
+    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"', output) as daemon:
+        verdicts = daemon.verdicts(10)
+        assert daemon.process.wait(20) == 0
+    check(verdicts)
+    results = [v.body["result"] for v in verdicts]
+    assert results == ["PASS", "ERROR", "FAIL", "ERROR", "ERROR", "ERROR", "ERROR", "ERROR", "FAIL", "PASS"]
+    reasons = {v.body["unit"]: v.body["reason"] for v in verdicts}
+    for unit, words in {
+        "02_cut": "cut short", "04_empty": "0 bytes", "05_grey": "3 colour channels", "06_deep": "16 bits",
+        "07_small": "512x300", "08_other": "anchors",
+    }.items():  # fmt: skip
+        assert words in reasons[unit]
+        assert reasons[unit].startswith("expected ")
+    truth = read_mask(next(iter(sorted((small_boards / "ground_truth" / "missing").iterdir()))))
+    mask = cv2.imdecode(np.frombuffer(verdicts[2].mask_png, np.uint8), cv2.IMREAD_UNCHANGED) > 0
+    assert (mask & truth).any()
+    pictures = sorted(p.name for p in (tmp_path / "pictures").iterdir())
+    assert pictures[0] == "000003_03_missing_FAIL.jpg"
+    assert not any("PASS" in p for p in pictures)
+    assert "Traceback" not in daemon.log.read_text()
+
+
+def test_a_subscriber_can_ask_for_failures_only(mixed, small_bundle, tmp_path):
+    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"') as daemon:
+        verdicts = daemon.verdicts(2, "verdict/line-1/FAIL")
+        assert daemon.process.wait(20) == 0
+    assert [v.body["unit"] for v in verdicts] == ["03_missing", "09_missing"]
+
+
+def test_sigterm_ends_the_loop_after_the_board_in_hand(mixed, small_bundle, tmp_path):
+    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nloop = true') as daemon:
+        stream = subscribe(daemon.endpoint, timeout_s=30)
+        got = []
+        for verdict in stream:
+            got.append(verdict)
+            if len(got) == 23:
+                daemon.process.send_signal(signal.SIGTERM)
+            if daemon.process.poll() is not None:
+                break
+            if len(got) > 23:
+                break
+        code = daemon.process.wait(20)
+        stream.close()
+    assert code == 0, daemon.log.read_text()
+    check(got)
+    stopped = json.loads(daemon.log.read_text().splitlines()[-1])
+    assert stopped["event"] == "stopped"
+    assert stopped["PASS"] + stopped["FAIL"] + stopped["ERROR"] >= 23
+
+
+def test_replay_keeps_its_rate(mixed, small_bundle, tmp_path):
+    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nrate_hz = 4.0') as daemon:
+        verdicts = daemon.verdicts(10)
+        daemon.process.wait(20)
+    first, last = (np.datetime64(verdicts[i].body["time"].split("+")[0]) for i in (0, 9))
+    assert (last - first) / np.timedelta64(1, "s") >= 0.9 * 9 / 4
+
+
+@pytest.mark.parametrize(
+    ("source", "bundle", "words"),
+    [
+        ('type = "replay"\nfolder = "{empty}"', None, "images"),
+        ('type = "replay"\nfolder = "/nowhere"', None, "source.folder"),
+        ('type = "genicam"\ncti = "/nowhere.cti"', None, "/nowhere.cti"),
+        ('type = "replay"\nfolder = "{empty}"', "/nowhere", "bundle"),
+    ],
+)
+def test_what_cannot_start_says_why_in_one_line(source, bundle, words, small_bundle, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with Daemon(tmp_path, bundle or small_bundle, source.format(empty=tmp_path / "empty"), wait=0) as daemon:
+        assert daemon.process.wait(60) == 2
+    lines = daemon.log.read_text().splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("hisir-edge: expected ")
+    assert words in lines[0]
+
+
+def test_a_port_in_use_is_one_line(mixed, small_bundle, tmp_path):
+    daemon = Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"', wait=0)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", int(daemon.endpoint.rsplit(":", 1)[1])))
+        other.listen()
+        with daemon:
+            assert daemon.process.wait(60) == 2
+    line = daemon.log.read_text().strip()
+    assert "\n" not in line
+    assert "publish.endpoint" in line
+    assert "in use" in line
+
+
+def test_watch_prints_verdicts_and_keeps_masks(mixed, small_bundle, tmp_path):
+    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"') as daemon:
+        command = [sys.executable, "-m", "hisir_edge", "watch", daemon.endpoint, "--count", "10", "--timeout-s", "60"]
+        done = subprocess.run(
+            [*command, "--masks", str(tmp_path / "masks")], capture_output=True, text=True, timeout=90, check=False
+        )
+        daemon.process.wait(20)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 10
+    assert "FAIL   03_missing" in lines[2]
+    assert "worst at x=" in lines[2]
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 4
+
+
+def test_watch_without_a_daemon_says_so(tmp_path):
+    command = [sys.executable, "-m", "hisir_edge", "watch", f"tcp://127.0.0.1:{free_port()}", "--count", "1"]
+    done = subprocess.run([*command, "--timeout-s", "1"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "0 of 1" in done.stderr
+
+
+def test_a_killed_daemon_is_a_new_epoch_for_its_subscriber(mixed, small_bundle, tmp_path):
+    daemon = Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nloop = true')
+    stream = subscribe(daemon.endpoint, timeout_s=60)
+    got: list[Received] = []
+    try:
+        with daemon:
+            for verdict in stream:
+                got.append(verdict)
+                if len(got) == 5:
+                    daemon.process.kill()
+                    break
+        with daemon:
+            for verdict in stream:
+                got.append(verdict)
+                if verdict.body["epoch"] != got[0].body["epoch"] and verdict.body["seq"] >= 3:
+                    break
+    finally:
+        stream.close()
+    epochs = list(dict.fromkeys(v.body["epoch"] for v in got))
+    assert len(epochs) == 2
+    for epoch in epochs:
+        numbers = [v.body["seq"] for v in got if v.body["epoch"] == epoch]
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_no_training_package_is_loaded_on_the_line():
+    code = (
+        "import sys, hisir_edge.cli, hisir_edge.line.daemon, hisir_edge.line.genicam, hisir_edge.line.replay,"
+        " hisir_edge.line.offline, hisir_edge.mes.watch, hisir_edge.demo\n"
+        "print([m for m in ('torch', 'onnx', 'sklearn', 'scipy', 'harvesters') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_slow_subscriber_does_not_slow_the_line(mixed, small_bundle, tmp_path):
+    """A subscriber that reads nothing must not hold up verdicts for the others."""
+    import zmq
+
+    daemon = Daemon(
+        tmp_path,
+        small_bundle,
+        f'type = "replay"\nfolder = "{mixed}"\nloop = true',
+        "send_high_water_mark = 2\n",
+        wait=2,
+    )
+    context = zmq.Context()
+    lazy = context.socket(zmq.SUB)
+    lazy.setsockopt(zmq.RCVHWM, 1)
+    lazy.setsockopt(zmq.LINGER, 0)
+    lazy.setsockopt(zmq.SUBSCRIBE, b"")
+    lazy.connect(daemon.endpoint)
+    try:
+        with daemon:
+            started = time.monotonic()
+            verdicts = daemon.verdicts(40)
+            assert time.monotonic() - started < 60
+        assert [v.body["seq"] for v in verdicts] == list(range(1, 41))
+    finally:
+        lazy.close()
+        context.term()

@@ -1,0 +1,114 @@
+"""A bundle is loaded only when every file is the one that its manifest names."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hisir_edge.engine.bundle import MANIFEST, load_bundle, replace_folder
+from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.errors import BundleError
+
+
+@pytest.fixture
+def copied(small_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small_bundle, tmp_path / "bundle"))
+
+
+def _edit(folder: Path, change) -> None:
+    path = folder / MANIFEST
+    raw = json.loads(path.read_text())
+    change(raw)
+    path.write_text(json.dumps(raw))
+
+
+def test_a_whole_bundle_loads(small_bundle):
+    bundle = load_bundle(small_bundle)
+    assert bundle.memory_rgbd.shape == (384, 512, 4)
+    assert bundle.manifest.precision == "int8"
+    assert bundle.thresholds.region_peak >= 1
+    assert sorted(bundle.manifest.files) == sorted(p.name for p in small_bundle.iterdir() if p.name != MANIFEST)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.jpg", "deviation.jpg"])
+def test_one_altered_byte_is_noticed(copied, name):
+    data = bytearray((copied / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copied / name).write_bytes(data)
+    with pytest.raises(BundleError, match=f"{name}.*altered.*build-engine"):
+        load_bundle(copied)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.jpg", "deviation.jpg", MANIFEST])
+def test_a_missing_file_is_named(copied, name):
+    (copied / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        load_bundle(copied)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.update(schema_version=2),
+        lambda m: m.update(surprise=1),
+        lambda m: m.pop("recipe"),
+        lambda m: m["thresholds"].update(pixel=0),
+        lambda m: m["thresholds"].update(pixel="high"),
+        lambda m: m["recipe"].update(tile_px=-256),
+        lambda m: m["files"].pop("model.onnx"),
+        lambda m: m["files"].update({"../outside": "00"}),
+        lambda m: m["recipe"].update(frame_width=513),
+    ],
+)
+def test_a_manifest_that_does_not_fit_is_refused(copied, change):
+    _edit(copied, change)
+    with pytest.raises(BundleError) as caught:
+        load_bundle(copied)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "null", "\x00"])
+def test_a_manifest_that_is_not_one(copied, content):
+    (copied / MANIFEST).write_text(content)
+    with pytest.raises(BundleError):
+        load_bundle(copied)
+
+
+def test_a_model_of_another_kind_is_one_line(copied):
+    (copied / "model.onnx").write_bytes(b"no onnx")
+    with pytest.raises(BundleError, match="altered"):
+        load_bundle(copied)
+    from hisir_edge.engine.bundle import sha256_of
+
+    _edit(copied, lambda m: m["files"].update({"model.onnx": sha256_of(copied / "model.onnx")}))
+    with pytest.raises(BundleError, match="ONNX Runtime"):
+        engine_from_bundle(load_bundle(copied))
+
+
+def test_replacing_keeps_one_whole_folder(tmp_path):
+    old, new = tmp_path / "b", tmp_path / "staged"
+    for folder, text in ((old, "old"), (new, "new")):
+        folder.mkdir()
+        (folder / "file").write_text(text)
+    replace_folder(new, old)
+    assert (old / "file").read_text() == "new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b"]
+
+
+def test_the_engine_gives_finite_scores_for_any_tile(small_bundle):
+    bundle = load_bundle(small_bundle)
+    engine = engine_from_bundle(bundle, 1)
+    t = bundle.recipe.tile_px
+    rng = np.random.default_rng(0)
+    tiles = [np.zeros((3, t, t)), np.full((3, t, t), 255), rng.integers(0, 256, (3, t, t))]
+    batch = np.stack(tiles).astype(np.uint8)
+    cues = np.stack([np.zeros((4, t, t)), np.full((4, t, t), 255), rng.integers(0, 256, (4, t, t))]).astype(np.uint8)
+    scores, misfit = np.full((3, t, t), np.nan, np.float32), np.full((3, t // 16, t // 16), np.nan, np.float32)
+    engine.infer(batch, cues, scores, misfit)
+    assert np.isfinite(scores).all()
+    assert np.isfinite(misfit).all()
+    assert (scores >= 0).all()

@@ -1,0 +1,77 @@
+"""line.toml: every mistake is one line with the key, what was expected and what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hisir_edge.config import GenicamSource, ReplaySource, settings_from_toml
+from hisir_edge.errors import ConfigError
+
+GOOD = """
+[bundle]
+path = "bundles/a"
+[source]
+type = "replay"
+folder = "boards"
+"""
+
+
+def _read(tmp_path: Path, text: str):
+    path = tmp_path / "line.toml"
+    path.write_text(text)
+    return settings_from_toml(path)
+
+
+def test_defaults_and_relative_paths(tmp_path):
+    settings = _read(tmp_path, GOOD)
+    assert settings.bundle.path == str(tmp_path / "bundles/a")
+    assert isinstance(settings.source, ReplaySource)
+    assert settings.source.folder == str(tmp_path / "boards")
+    assert settings.publish.endpoint == "tcp://127.0.0.1:5556"
+    assert settings.output.overlay_folder == ""
+
+
+def test_a_camera(tmp_path):
+    text = GOOD.replace(
+        'type = "replay"\nfolder = "boards"', 'type = "genicam"\ncti = "/opt/x.cti"\npixel_format = "BayerRG8"'
+    )
+    settings = _read(tmp_path, text)
+    assert isinstance(settings.source, GenicamSource)
+    assert settings.source.cti == "/opt/x.cti"
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda t: t + '[publish]\nendpiont = "tcp://*:1"', ["publish.endpiont", "only known keys"]),
+        (lambda t: t + "[publsh]\n", ["publsh", "only known keys"]),
+        (lambda t: t.replace('path = "bundles/a"', "path = 3"), ["bundle.path", "string", "3"]),
+        (lambda t: t.replace('folder = "boards"', ""), ["source.folder", "nothing"]),
+        (lambda t: t.replace('folder = "boards"', 'folder = "b"\nrate_hz = -1'), ["source.rate_hz", "-1"]),
+        (lambda t: t.replace('folder = "boards"', 'folder = "b"\nrate_hz = nan'), ["source.rate_hz", "nan"]),
+        (lambda t: t.replace('folder = "boards"', 'folder = "b"\nloop = "yes"'), ["source.loop", "yes"]),
+        (lambda t: t.replace('"replay"', '"reply"'), ["source", "reply"]),
+        (lambda t: t + '[publish]\nendpoint = "127.0.0.1:5556"', ["publish.endpoint", "tcp://"]),
+        (lambda t: t + '[line]\nname = "a b/c"', ["line.name", "a b/c"]),
+        (lambda t: t + "[infer]\nthreads = 1.5", ["infer.threads", "1.5"]),
+        (lambda t: t + "[infer\n", ["TOML", "line"]),
+        (lambda t: "", ["bundle", "nothing"]),
+    ],
+)
+def test_mistakes_are_named(tmp_path, change, parts):
+    with pytest.raises(ConfigError) as caught:
+        _read(tmp_path, change(GOOD))
+    text = str(caught.value)
+    assert "\n" not in text
+    for part in [*parts, "expected", "got"]:
+        assert part in text
+
+
+def test_a_missing_file_and_one_that_is_not_text(tmp_path):
+    with pytest.raises(ConfigError, match="No such file"):
+        settings_from_toml(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="TOML"):
+        settings_from_toml(tmp_path / "bad.toml")
