@@ -1,0 +1,84 @@
+"""Real photos through the real daemon: the transistor photos of MVTec AD, and one power-supply board."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hisir_edge.engine.build import build_bundle
+from hisir_edge.learn.datasets import test_items
+from hisir_edge.learn.evaluate import evaluate
+from hisir_edge.learn.run import RunSettings
+from hisir_edge.learn.train import train
+from hisir_edge.mes.subscribe import subscribe
+
+
+def _stream(bundle: Path, photos: list[Path], folder: Path) -> list[dict]:
+    """Every photo through the daemon, in this order; the verdicts as a subscriber gets them."""
+    replay = folder / "photos"
+    replay.mkdir()
+    for number, photo in enumerate(photos):
+        (replay / f"{number:03d}_{photo.parent.name}_{photo.name}").symlink_to(photo)
+    config = folder / "line.toml"
+    endpoint = f"ipc://{folder}/verdicts"
+    config.write_text(
+        f'[bundle]\npath = "{bundle}"\n[source]\ntype = "replay"\nfolder = "photos"\n'
+        f'[publish]\nendpoint = "{endpoint}"\nwait_for_subscribers = 1\n'
+    )
+    with (folder / "log").open("wb") as log:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "hisir_edge", "run", "--config", str(config)], stdout=log, stderr=log
+        )
+    stream = subscribe(endpoint, timeout_s=60, stop=lambda: daemon.poll() not in (None, 0))
+    found = []
+    try:
+        for verdict in stream:
+            found.append(verdict.body)
+            if len(found) == len(photos):
+                break
+        assert daemon.wait(20) == 0, (folder / "log").read_text()
+    finally:
+        stream.close()
+        if daemon.poll() is None:
+            daemon.kill()
+        daemon.wait()
+    return found
+
+
+def test_transistor_photos_through_the_daemon_after_a_minute_of_training(shared_transistor, tmp_path):
+    """The path on real photos in the default suite: few photos, little training, every verdict there."""
+    few = tmp_path / "good"
+    few.mkdir()
+    for photo in sorted((shared_transistor / "train" / "good").iterdir())[:24]:
+        (few / photo.name).symlink_to(photo)
+    settings = RunSettings(str(few), "unet", 16, 256, 32, None, "auto", 8, 120, 3e-3, 0)
+    record = train(settings, tmp_path / "run", workers=1)
+    assert record.scale == 0.25, "photos that do not lie alike are seen whole"
+    build_bundle(tmp_path / "run", tmp_path / "bundle", "int8", "transistor", 0.1)
+    chosen = [item for item in test_items(shared_transistor) if item.kind in ("good", "misplaced")][::4]
+    verdicts = _stream(tmp_path / "bundle", [item.image for item in chosen], tmp_path)
+    assert [v["seq"] for v in verdicts] == list(range(1, len(chosen) + 1))
+    assert all(v["result"] in ("PASS", "FAIL") for v in verdicts)
+    assert all(v["frame"] == {"width": 1024, "height": 1024} for v in verdicts)
+
+
+def test_a_photo_of_another_board_is_an_error(shared_transistor, small_bundle, tmp_path):
+    """1024x1024 photos against a bundle for 512x384: ERROR each, and the daemon ends well."""
+    photos = sorted((shared_transistor / "test" / "good").iterdir())[:3]
+    verdicts = _stream(small_bundle, photos, tmp_path)
+    assert [v["result"] for v in verdicts] == ["ERROR"] * 3
+    assert all("512x384" in v["reason"] for v in verdicts)
+
+
+@pytest.mark.slow
+def test_transistor_figures(shared_transistor, tmp_path):
+    """The training of docs/RESULTS.md: twenty minutes on two cores."""
+    settings = RunSettings(str(shared_transistor), "unet", 48, 256, 32, None, "auto", 8, 6000, 2e-3, 0)
+    train(settings, tmp_path / "run", max_minutes=20, workers=1)
+    build_bundle(tmp_path / "run", tmp_path / "bundle", "int8", "transistor", 0.05)
+    figures = evaluate(tmp_path / "bundle", shared_transistor)
+    assert figures["pixel_auroc"] > 0.9
+    assert figures["image_auroc"] > 0.85

@@ -1,0 +1,95 @@
+"""What the documents say exists: commands, options, configuration keys, message fields."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hisir_edge.config import (
+    BundleTable,
+    GenicamSource,
+    InferTable,
+    LineTable,
+    OutputTable,
+    PublishTable,
+    ReplaySource,
+    settings_from_toml,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "engines").glob("*.md"))]
+TABLES = {
+    "line": [LineTable], "bundle": [BundleTable], "source": [ReplaySource, GenicamSource],
+    "publish": [PublishTable], "infer": [InferTable], "output": [OutputTable],
+}  # fmt: skip
+
+
+def _commands() -> list[tuple[str, str]]:
+    found = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"```(?:sh|console|text)?\n(.*?)```", document.read_text(), re.S):
+            for line in block.replace("\\\n", " ").splitlines():
+                match = re.match(r"\$?\s*(?:\.venv/bin/)?hisir-edge\s+(.*)", line.split("   #")[0].strip())
+                if match:
+                    found.append((document.name, match[1].strip()))
+    return found
+
+
+def _options(name: str) -> set[str]:
+    help_text = subprocess.run(
+        [sys.executable, "-m", "hisir_edge", name, "--help"],
+        capture_output=True, text=True, timeout=60, check=True, env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
+    ).stdout  # fmt: skip
+    return set(re.findall(r"--[a-z][a-z0-9-]*", help_text))
+
+
+def test_commands_in_the_documents_exist_with_their_options():
+    commands = _commands()
+    assert len(commands) >= 8
+    known: dict[str, set[str]] = {}
+    for document, text in commands:
+        name = text.split()[0]
+        if name.startswith("--"):
+            continue
+        known.setdefault(name, _options(name) if name not in known else known[name])
+        for option in re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", text):
+            assert option in known[name], f"{document}: hisir-edge {name} has no {option}"
+
+
+def test_every_configuration_key_is_documented():
+    text = (ROOT / "docs" / "operations.md").read_text()
+    for table, models in TABLES.items():
+        for model in models:
+            for key in model.model_fields:
+                assert f"`{table}.{key}`" in text, f"{table}.{key}"
+
+
+def test_the_example_configuration_is_valid(tmp_path):
+    texts = [(ROOT / name).read_text() for name in ("README.md", "docs/operations.md")]
+    examples = [example for text in texts for example in re.findall(r"```toml\n(.*?)```", text, re.S)]
+    assert len(examples) == 2
+    for example in examples:
+        path = tmp_path / "line.toml"
+        path.write_text(example)
+        settings_from_toml(path)
+
+
+def test_the_example_message_has_the_fields_of_the_schema():
+    schema = json.loads((ROOT / "hisir_edge" / "mes" / "verdict.schema.json").read_text())
+    example = re.search(r"```json\n(.*?)```", (ROOT / "docs" / "protocol.md").read_text(), re.S)[1]
+    body = json.loads(example.replace(", …", ""))
+    assert set(body) == set(schema["required"])
+    assert set(body["regions"][0]) == set(schema["$defs"]["region"]["required"])
+    assert set(body["times_s"]) == set(schema["properties"]["times_s"]["required"])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)
+def test_links_between_documents_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text()):
+        if not target.startswith("http"):
+            assert (document.parent / target).exists(), target
