@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import psutil
@@ -88,6 +89,62 @@ def test_two_thousand_frames_none_lost_or_repeated_without_being_counted(pixel_f
     print(f"{pixel_format}: {rate_hz:.0f} frames a second, {len(faults)} losses counted")
     # where other programs hold the producer itself below 100 Hz, its own rate is the measure
     assert rate_hz >= 100 or rate_hz >= 0.7 * _plain_rate(pixel_format)
+
+
+@pytest.fixture(scope="session")
+def tlsimu(tmp_path_factory) -> Path:
+    """TLSimu.cti, the colour and Bayer simulator of an older genicam wheel, fetched from the package registry."""
+    folder = tmp_path_factory.mktemp("tlsimu")
+    fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), "genicam==1.4.0"]
+    done = subprocess.run(fetch, capture_output=True, text=True, timeout=120, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        pytest.skip("no genicam 1.4.0 wheel for this Python, or no package registry")
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        wheel.extractall(folder)
+    found = list(folder.rglob("TLSimu.cti"))
+    if not found:
+        pytest.skip("this genicam 1.4.0 wheel ships no TLSimu.cti")
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("device", "pixel_format"),
+    [(1, "RGB8"), (1, "BGR8"), (0, "Mono8"), (0, "BayerRG8"), (0, "BayerGR8"), (0, "BayerGB8"), (0, "BayerBG8")],
+)
+def test_formats_of_a_second_producer(tlsimu, monkeypatch, device, pixel_format):
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tlsimu.parent))
+    with camera(cti=str(tlsimu), device=device, pixel_format=pixel_format, width=640, height=480) as source:
+        items = take(source, 20)
+    frames = [i for i in items if isinstance(i, Frame)]
+    assert all(f.rgb.shape == (480, 640, 3) for f in frames)
+    assert all(f.device_timestamp_ns is not None for f in frames)
+    ids = [i.frame_id for i in items]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
+    means = frames[-1].rgb.reshape(-1, 3).mean(0)
+    if device == 1:  # its picture is yellow when read as RGB, blue-green when the same bytes are read as BGR
+        assert (means[0] > means[2] + 50) == (pixel_format == "RGB8")
+
+
+def test_a_device_that_sends_less_than_its_format_says_is_incomplete_not_judged(tlsimu, monkeypatch):
+    """The simulator's mono device takes RGB8 and goes on sending one byte a pixel."""
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tlsimu.parent))
+    with camera(cti=str(tlsimu), device=0, pixel_format="RGB8", width=640, height=480) as source:
+        item = None
+        while item is None:
+            item = source.next(1)
+    assert isinstance(item, GrabFault)
+    assert "incomplete frame: 307200 of 921600 bytes" in item.reason
+
+
+def test_twelve_megapixel_frames_pass_the_ring(tlsimu, monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tlsimu.parent))
+    with camera(cti=str(tlsimu), device=0, pixel_format="BayerRG8", width=4096, height=3000) as source:
+        items = take(source, 12)
+    frames = [i for i in items if isinstance(i, Frame)]
+    assert all(f.rgb.shape == (3000, 4096, 3) for f in frames)
+    ids = [i.frame_id for i in items]
+    assert ids == list(range(ids[0], ids[0] + len(ids)))
 
 
 def test_a_line_slower_than_the_camera_gets_every_overrun_as_a_fault(monkeypatch):
