@@ -13,6 +13,7 @@ from hisir_edge.engine.bundle import Bundle
 from hisir_edge.errors import HisirEdgeError, InspectionError
 from hisir_edge.line.infer import Engine
 from hisir_edge.line.judge import regions_from_map
+from hisir_edge.line.light import golden_light, light_of_frame, tables_from_light
 from hisir_edge.line.merge import map_from_tiles, merge_plan_from_tiles
 from hisir_edge.line.register import Registration, anchors_from_golden, register_frame, warp_by_matrix
 from hisir_edge.line.tile import padded_frame, plan_from_size, scaled_frame, scaled_hw, tiles_from_frame
@@ -37,6 +38,7 @@ class Inspector:
         self.plan = plan_from_size(scaled_hw(recipe.frame_hw, recipe.scale), recipe.tile_px, recipe.overlap_px)
         self.merge_plan = merge_plan_from_tiles(self.plan)
         self.anchors = anchors_from_golden(bundle.memory_rgbd[..., :3]) if recipe.registered else None
+        self.light = golden_light(bundle.memory_rgbd[..., :3]) if recipe.registered else None
         n, t = len(self.plan.origins_yx), recipe.tile_px
         self.cues = np.empty((n, 4, t, t), np.uint8)
         tiles_from_frame(self.plan, padded_frame(self.plan, bundle.memory_rgbd), 0, self.cues)
@@ -85,8 +87,9 @@ class Inspector:
         _check_frame(frame_rgb, frame_hw)
         t0 = time.perf_counter()
         work, registration = self._register(scaled_frame(frame_rgb, self.bundle.recipe.scale))
+        tables = self._light_tables(work)
         t1 = time.perf_counter()
-        tile_s, infer_s = self._infer(padded_frame(self.plan, work))
+        tile_s, infer_s = self._infer(padded_frame(self.plan, work), tables)
         t2 = time.perf_counter()
         if not np.isfinite(self.misfit).all():
             raise InspectionError(
@@ -108,12 +111,16 @@ class Inspector:
         registration = register_frame(self.anchors, work)
         return warp_by_matrix(work, registration.matrix), registration
 
-    def _infer(self, padded: U8) -> tuple[float, float]:
+    def _light_tables(self, work: U8) -> U8 | None:
+        """Per tile the table that gives it the golden image's light; None for frames that are not registered."""
+        return None if self.light is None else tables_from_light(self.plan, light_of_frame(self.light, work))
+
+    def _infer(self, padded: U8, tables: U8 | None) -> tuple[float, float]:
         """Tiles of the frame through the engine, batch by batch; (tile, infer) seconds."""
         tile_s = infer_s = 0.0
         for first in range(0, len(self.scores), self.engine.batch):
             t0 = time.perf_counter()
-            n = tiles_from_frame(self.plan, padded, first, self.tiles)
+            n = tiles_from_frame(self.plan, padded, first, self.tiles, tables)
             t1 = time.perf_counter()
             last = first + n
             self.engine.infer(self.tiles[:n], self.cues[first:last], self.scores[first:last], self.misfit[first:last])

@@ -94,13 +94,15 @@ def padded_frame(plan: TilePlan, frame: U8) -> U8:
     return cv2.copyMakeBorder(frame, 0, bottom, 0, right, cv2.BORDER_REPLICATE).astype(np.uint8, copy=False)
 
 
-def tiles_from_frame(plan: TilePlan, padded: U8, first: int, out: U8) -> int:
+def tiles_from_frame(plan: TilePlan, padded: U8, first: int, out: U8, tables: U8 | None = None) -> int:
     """Copy tiles ``first``, ``first + 1``, ... of a padded frame (h, w, c) into out (n, c, t, t).
 
+    ``tables`` (all tiles, 1, 256, c) uint8: a look-up table per tile, applied on the way.
     Returns how many were filled: ``len(out)``, or fewer at the end of the plan.
     """
     t = plan.tile_px
     chosen = plan.origins_yx[first : first + len(out)]
-    for slot, (y, x) in zip(out, chosen, strict=False):
-        np.copyto(slot, padded[y : y + t, x : x + t].transpose(2, 0, 1))
+    for number, (slot, (y, x)) in enumerate(zip(out, chosen, strict=False), first):
+        tile = padded[y : y + t, x : x + t]
+        np.copyto(slot, (tile if tables is None else cv2.LUT(tile, tables[number])).transpose(2, 0, 1))
     return len(chosen)

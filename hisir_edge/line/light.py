@@ -1,0 +1,90 @@
+"""Light: how much brighter or darker a frame is than the golden image, smoothly over the board, per colour.
+
+A lamp that ages or a board that lies higher changes large areas by a few per cent; to the network
+that is the same as a stain. So the smooth part of the ratio is measured and taken out, tile by tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from hisir_edge.arrays import F64, U8
+from hisir_edge.errors import InspectionError
+from hisir_edge.line.tile import TilePlan
+
+CELL_PX = 32
+DARKEST, BRIGHTEST = 24, 245
+"""Cells outside say more about noise or clipping than about light."""
+LEAST_CELLS = 24
+GAIN_LIMIT = 1.6
+ROUNDS = 4
+OUTLIER_LOG_RATIO = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenLight:
+    """The golden image by cells, (gh, gw, 3) float64, and the plane basis (gh * gw, 3): 1, x, y in -1..1."""
+
+    frame_hw: tuple[int, int]
+    cells: F64 = field(repr=False)
+    basis: F64 = field(repr=False)
+
+
+def _cells(rgb: U8) -> F64:
+    """Mean colour of each cell, from every fourth row and column (64 samples a cell are plenty)."""
+    h, w = rgb.shape[:2]
+    size = (max(w // CELL_PX, 4), max(h // CELL_PX, 4))
+    sampled = np.ascontiguousarray(rgb[2::4, 2::4]) if min(h, w) >= 16 * CELL_PX else rgb
+    return np.asarray(cv2.resize(sampled, size, interpolation=cv2.INTER_AREA), np.float64)
+
+
+def golden_light(golden_rgb: U8) -> GoldenLight:
+    """What is needed of a golden image, RGB uint8 (h, w, 3)."""
+    cells = _cells(golden_rgb)
+    gh, gw = cells.shape[:2]
+    y, x = np.mgrid[-1 : 1 : gh * 1j, -1 : 1 : gw * 1j]
+    basis = np.stack([np.ones(gh * gw), x.ravel(), y.ravel()], 1)
+    return GoldenLight((golden_rgb.shape[0], golden_rgb.shape[1]), cells, basis)
+
+
+def light_of_frame(golden: GoldenLight, frame_rgb: U8) -> F64:
+    """Log gain planes (3 colours, 3 coefficients) of a registered frame against the golden image.
+
+    A robust fit (iteratively reweighted least squares, Cauchy weights): parts of another lot and
+    defects are outliers. InspectionError where the light is too far off to be judged.
+    """
+    cells = _cells(frame_rgb)
+    planes = np.zeros((3, 3))
+    for colour in range(3):
+        expected, seen = golden.cells[..., colour].ravel(), cells[..., colour].ravel()
+        usable = (expected > DARKEST) & (expected < BRIGHTEST) & (seen > 1) & (seen < BRIGHTEST)
+        if usable.sum() < LEAST_CELLS:
+            continue
+        ratio, basis = np.log(seen[usable] / expected[usable]), golden.basis[usable]
+        plane = np.array([np.median(ratio), 0.0, 0.0])
+        for _ in range(ROUNDS):
+            weight = 1 / (1 + ((ratio - basis @ plane) / OUTLIER_LOG_RATIO) ** 2)
+            weighted = basis * weight[:, None]
+            plane = np.linalg.solve(weighted.T @ basis + 1e-9 * np.eye(3), weighted.T @ ratio)
+        planes[colour] = plane
+    furthest = float(np.exp(np.abs(planes).sum(1).max()))
+    if furthest > GAIN_LIMIT:
+        raise InspectionError(
+            expected=f"light within a factor of {GAIN_LIMIT:g} of the golden image",
+            received=f"a factor of {furthest:.2f}",
+            fix="check lamp, aperture and exposure",
+        )
+    return planes
+
+
+def tables_from_light(plan: TilePlan, planes: F64) -> U8:
+    """Per tile a look-up table (n, 1, 256, 3) that takes the light at the tile's middle out."""
+    centres = np.array(plan.origins_yx, np.float64) + plan.tile_px / 2
+    h, w = plan.frame_hw
+    x, y = centres[:, 1] / w * 2 - 1, centres[:, 0] / h * 2 - 1
+    log_gain = planes @ np.stack([np.ones(len(x)), x, y])
+    levels = np.arange(256.0)[None, :, None] * np.exp(-log_gain.T)[:, None, :]
+    return np.ascontiguousarray(np.clip(np.round(levels), 0, 255).astype(np.uint8)[:, None])
