@@ -36,6 +36,7 @@ from hisir_edge.learn.thresholds import peaks_from_map, thresholds_from_peaks
 from hisir_edge.learn.train import trained_net
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.judge import Thresholds
+from hisir_edge.line.light import golden_light, light_of_frame, without_light
 from hisir_edge.line.register import anchors_from_golden, register_frame, warp_by_matrix
 
 Precision = Literal["fp32", "int8"]
@@ -149,7 +150,9 @@ def _golden_frame(path: Path, record: RunRecord, memory: U8) -> U8:
     frame = load_scaled(path, record.frame_hw, record.scale)
     if not record.registered:
         return frame
-    return warp_by_matrix(frame, register_frame(anchors_from_golden(memory[..., :3]), frame).matrix)
+    golden = memory[..., :3]
+    moved = warp_by_matrix(frame, register_frame(anchors_from_golden(golden), frame).matrix)
+    return without_light(moved, light_of_frame(golden_light(golden), moved))
 
 
 def _thresholds(staged: Path, record: RunRecord, manifest: Manifest, rate: float) -> Thresholds:

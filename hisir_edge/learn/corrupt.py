@@ -251,14 +251,17 @@ def corrupt_tile(rng: np.random.Generator, clean: U8, donor: U8, boxes: I32) -> 
     return Corruption(tile, clean, cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)).astype(np.uint8))
 
 
-def vary_appearance(rng: np.random.Generator, tile: U8) -> U8:
-    """Light, colour and sharpness as they drift on a line: none of it is a defect."""
+def vary_appearance(rng: np.random.Generator, tile: U8, drift: float = 1.0) -> U8:
+    """Light, colour and sharpness as they drift on a line: none of it is a defect.
+
+    ``drift`` scales the light's share: 1 for frames as they come.
+    """
     side = tile.shape[0]
-    gain = rng.normal(1.0, 0.045) * (1 + rng.normal(0, 0.015, 3))
-    slope = rng.uniform(-0.03, 0.03, 2)
+    gain = rng.normal(1.0, 0.045 * drift) * (1 + rng.normal(0, 0.015 * drift, 3))
+    slope = rng.uniform(-0.03, 0.03, 2) * drift
     ramp = np.linspace(-1, 1, side, dtype=np.float32)
     field = 1 + ramp[None, :, None] * slope[0] + ramp[:, None, None] * slope[1]
-    out = tile.astype(np.float32) * (field * gain).astype(np.float32) + float(rng.normal(0, 1.5))
+    out = tile.astype(np.float32) * (field * gain).astype(np.float32) + float(rng.normal(0, 1.5 * drift))
     if rng.random() < 0.35:
         out = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.3, 0.9)))
     return u8(np.clip(np.round(out), 0, 255))

@@ -6,16 +6,17 @@ is cropped from; the mean is also the golden image that registration works again
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F64, U8
+from hisir_edge.arrays import F32, F64, U8
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images import read_rgb
+from hisir_edge.line.light import golden_light, light_of_frame, without_light
 from hisir_edge.line.register import Anchors, anchors_from_golden, register_frame, warp_by_matrix
 from hisir_edge.line.tile import scaled_frame
 
@@ -37,11 +38,14 @@ class GoodBoards:
     """Good boards as the camera gave them, (h, w, 3) uint8 each, and where they lie.
 
     ``matrices`` (2, 3) map frame pixels to golden pixels, one a frame; the identity when not
-    ``registered``. Frames are not warped here: each crop of them is interpolated once, as on the line.
+    ``registered``. ``lights`` (3, 3) are each frame's log gain planes against the golden image (see
+    ``line/light.py``), zero when not registered. Frames are not changed here: each crop of them is
+    interpolated once and its light taken out, as on the line.
     """
 
     frames: list[U8]
     matrices: list[F64]
+    lights: list[F64]
     memory: BoardMemory
     registered: bool
 
@@ -80,17 +84,33 @@ def _mean_pose_anchors(frames: list[U8]) -> Anchors:
     return anchors_from_golden(moved.astype(np.uint8, copy=False))
 
 
-def _statistics(frames: list[U8], matrices: list[F64], registered: bool) -> BoardMemory:
-    """Mean and deviation over boards, gathered board by board in golden coordinates."""
-    total = np.zeros(frames[0].shape, np.float32)
-    squares = np.zeros(frames[0].shape, np.float32)
-    for frame, matrix in zip(frames, matrices, strict=True):
-        golden = (warp_by_matrix(frame, matrix) if registered else frame).astype(np.float32)
+def _statistics(frames: Iterable[U8]) -> BoardMemory:
+    """Mean and deviation over frames in golden coordinates, gathered one by one."""
+    total: F32 | None = None
+    count = 0
+    for frame in frames:
+        golden = frame.astype(np.float32)
+        if total is None:
+            total, squares = np.zeros_like(golden), np.zeros_like(golden)
         total += golden
         squares += golden * golden
-    mean = total / len(frames)
-    spread = np.sqrt(np.maximum(squares / len(frames) - mean * mean, 0)).max(-1) * DEVIATION_GAIN
+        count += 1
+    if total is None:
+        raise InputError(expected="at least one good board", received="none", fix="add good images")
+    mean = total / count
+    spread = np.sqrt(np.maximum(squares / count - mean * mean, 0)).max(-1) * DEVIATION_GAIN
     return BoardMemory(np.round(mean).astype(np.uint8), np.clip(np.round(spread), 0, 255).astype(np.uint8))
+
+
+def _registered_boards(frames: list[U8], matrices: list[F64]) -> GoodBoards:
+    """Take each frame's light against the mean of all out, then average what is left."""
+    average = _statistics(warp_by_matrix(f, m) for f, m in zip(frames, matrices, strict=True))
+    golden = golden_light(average.mean_rgb)
+    lights = [light_of_frame(golden, warp_by_matrix(f, m)) for f, m in zip(frames, matrices, strict=True)]
+    memory = _statistics(
+        without_light(warp_by_matrix(f, m), light) for f, m, light in zip(frames, matrices, lights, strict=True)
+    )
+    return GoodBoards(frames, matrices, lights, memory, True)
 
 
 def _register_all(frames: list[U8], on_done: Callable[[], None]) -> list[F64 | None] | None:
@@ -128,8 +148,7 @@ def good_boards_from_frames(
                 fix="sort the images, or train with --register off",
             )
     if found is None:
-        matrices = [np.array([[1.0, 0, 0], [0, 1.0, 0]])] * len(frames)
-        return GoodBoards(frames, matrices, _statistics(frames, matrices, False), False)
+        identity, even = np.array([[1.0, 0, 0], [0, 1.0, 0]]), np.zeros((3, 3))
+        return GoodBoards(frames, [identity] * len(frames), [even] * len(frames), _statistics(frames), False)
     kept = [(frame, matrix) for frame, matrix in zip(frames, found, strict=True) if matrix is not None]
-    frames, matrices = [frame for frame, _ in kept], [matrix for _, matrix in kept]
-    return GoodBoards(frames, matrices, _statistics(frames, matrices, True), True)
+    return _registered_boards([frame for frame, _ in kept], [matrix for _, matrix in kept])

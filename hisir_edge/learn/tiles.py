@@ -17,14 +17,16 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F64, U8
+from hisir_edge.arrays import F64, U8, u8
 from hisir_edge.engine.bundle import memory_as_shipped
 from hisir_edge.learn.corrupt import add_sensor_noise, corrupt_tile, part_boxes, vary_appearance
 from hisir_edge.learn.memory import GoodBoards
+from hisir_edge.line.light import tables_at
 from hisir_edge.processes import die_with_parent
 
 JITTER_PX = 0.45
 JITTER_DEG = 0.06
+LIGHT_LEFT = 0.35
 BATCHES_AHEAD = 4
 
 
@@ -42,7 +44,9 @@ class CorruptedTiles:
 
     def __init__(self, frames_file: Path, boards: GoodBoards, tile_px: int, batch: int, seed: int) -> None:
         self.frames_file, self.tile_px, self.batch, self.seed = frames_file, tile_px, batch, seed
-        self.matrices, memory = boards.matrices, boards.memory
+        self.matrices, self.lights, memory = boards.matrices, boards.lights, boards.memory
+        # what light is left after the line has taken the rest out, as a share of what a lamp does
+        self.drift = LIGHT_LEFT if boards.registered else 1.0
         self.cue = memory_as_shipped(memory.mean_rgb, memory.deviation)
         self.boxes = part_boxes(memory.mean_rgb, largest_px=int(tile_px * 0.86))
         self.frames: U8 | None = None
@@ -61,7 +65,10 @@ class CorruptedTiles:
         t = self.tile_px
         number = int(rng.integers(len(frames)))
         y, x = self._place(rng, frames[number])
-        clean = vary_appearance(rng, self._crop(rng, frames[number], self.matrices[number], y, x))
+        crop = self._crop(rng, frames[number], self.matrices[number], y, x)
+        centre = np.array([[y + t / 2, x + t / 2]])
+        even = u8(cv2.LUT(crop, tables_at(self.lights[number], frames.shape[1:3], centre)[0]))
+        clean = vary_appearance(rng, even, self.drift)
         other = frames[int(rng.integers(len(frames)))]
         donor_y, donor_x = self._place(rng, other)
         donor = other[donor_y : donor_y + t, donor_x : donor_x + t]

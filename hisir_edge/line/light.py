@@ -83,8 +83,26 @@ def light_of_frame(golden: GoldenLight, frame_rgb: U8) -> F64:
 def tables_from_light(plan: TilePlan, planes: F64) -> U8:
     """Per tile a look-up table (n, 1, 256, 3) that takes the light at the tile's middle out."""
     centres = np.array(plan.origins_yx, np.float64) + plan.tile_px / 2
-    h, w = plan.frame_hw
-    x, y = centres[:, 1] / w * 2 - 1, centres[:, 0] / h * 2 - 1
+    return tables_at(planes, plan.frame_hw, centres)
+
+
+def tables_at(planes: F64, frame_hw: tuple[int, int], centres_yx: F64) -> U8:
+    """Look-up tables (n, 1, 256, 3) that take the light at these places (n, 2) of a registered frame out."""
+    h, w = frame_hw
+    x, y = centres_yx[:, 1] / w * 2 - 1, centres_yx[:, 0] / h * 2 - 1
     log_gain = planes @ np.stack([np.ones(len(x)), x, y])
     levels = np.arange(256.0)[None, :, None] * np.exp(-log_gain.T)[:, None, :]
     return np.ascontiguousarray(np.clip(np.round(levels), 0, 255).astype(np.uint8)[:, None])
+
+
+def without_light(rgb: U8, planes: F64) -> U8:
+    """A whole registered frame (h, w, 3) with its light taken out pixel by pixel."""
+    h, w = rgb.shape[:2]
+    y, x = np.linspace(-1, 1, h, dtype=np.float32), np.linspace(-1, 1, w, dtype=np.float32)
+    out = np.empty_like(rgb)
+    across = np.exp(-(planes[:, 0] + x[:, None] * planes[:, 1])).astype(np.float32)
+    for row in range(0, h, 256):
+        down = np.exp(-y[row : row + 256, None] * planes[:, 2]).astype(np.float32)
+        piece = rgb[row : row + 256] * across[None] * down[:, None]
+        out[row : row + 256] = np.clip(np.round(piece), 0, 255).astype(np.uint8)
+    return out

@@ -1,0 +1,67 @@
+"""Light is measured robustly and taken out; defects, lots and noise are not light."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hisir_edge.errors import InspectionError
+from hisir_edge.line.light import golden_light, light_of_frame, tables_from_light, without_light
+from hisir_edge.line.tile import plan_from_size, tiles_from_frame
+from hisir_edge.sim.render import board_from_seed, draw_board
+
+
+@pytest.fixture(scope="module")
+def board() -> np.ndarray:
+    return draw_board(board_from_seed(3, 1, (640, 480)))
+
+
+def _lit(board: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    return without_light(board, -planes)
+
+
+@given(st.lists(st.floats(-0.12, 0.12), min_size=3, max_size=3), st.floats(-0.08, 0.08), st.floats(-0.08, 0.08))
+@settings(max_examples=25, deadline=None)
+def test_a_known_light_is_found_and_taken_out(board, gains, slope_x, slope_y):
+    planes = np.array([[gain, slope_x, slope_y] for gain in gains])
+    rng = np.random.default_rng(1)
+    lit = np.clip(_lit(board, planes) + rng.normal(0, 2, board.shape), 0, 255).astype(np.uint8)
+    found = light_of_frame(golden_light(board), lit)
+    assert np.abs(found - planes).max() < 0.02
+    left = without_light(lit, found).astype(float) - board
+    clipped = (lit == 255) | (board > 220)
+    assert np.abs(left[~clipped].mean()) < 1.5
+
+
+def test_a_large_defect_is_not_taken_for_light(board):
+    spoiled = board.copy()
+    spoiled[100:240, 150:400] = (200, 60, 50)
+    planes = light_of_frame(golden_light(board), spoiled)
+    assert np.abs(planes).max() < 0.02
+
+
+def test_a_board_in_the_dark_is_an_error(board):
+    with pytest.raises(InspectionError, match="light"):
+        light_of_frame(golden_light(board), (board * 0.4).astype(np.uint8))
+
+
+def test_tiles_get_the_light_of_their_middle(board):
+    planes = np.array([[0.05, 0.04, -0.03], [0.0, 0.04, -0.03], [-0.05, 0.04, -0.03]])
+    plan = plan_from_size((480, 640), 128, 32)
+    tables = tables_from_light(plan, planes)
+    n = len(plan.origins_yx)
+    assert tables.shape == (n, 1, 256, 3)
+    plain, even = np.empty((2, n, 3, 128, 128), np.uint8)
+    lit = _lit(board, planes)
+    tiles_from_frame(plan, board, 0, plain)
+    tiles_from_frame(plan, lit, 0, even, tables)
+    middle = (slice(None), slice(None), slice(32, 96), slice(32, 96))
+    bright = plain[middle] < 200
+    assert np.abs(even[middle].astype(int) - plain[middle])[bright].max() <= 4
+
+
+def test_a_uniform_frame_has_no_light_to_find():
+    black = np.zeros((300, 300, 3), np.uint8)
+    assert np.array_equal(light_of_frame(golden_light(black), black), np.zeros((3, 3)))
