@@ -321,6 +321,11 @@ def main() -> None:
             raise
         if isinstance(error, HisirEdgeError):
             text = str(error)
+        elif isinstance(error, OSError) and error.filename is not None:
+            text = (
+                f"expected to use {error.filename}; got {error.strerror}; "
+                "check the path, its permissions and the free space"
+            )
         else:
             text = f"unexpected {type(error).__name__}: {error} (run with HISIR_EDGE_DEBUG=1 for details)"
         print(f"hisir-edge: {' '.join(text.split())}", file=sys.stderr)

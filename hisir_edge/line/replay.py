@@ -74,6 +74,7 @@ class ReplayCamera:
     def _read(self, path: Path, frame_id: int) -> Frame | GrabFault:
         try:
             rgb = read_rgb(path)
-        except (InputError, MemoryError) as error:
-            return GrabFault(self.settings.name, frame_id, path.stem, str(error), time.time_ns())
+        except Exception as error:  # whatever a file does to a decoder, it is this frame's fault alone
+            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+            return GrabFault(self.settings.name, frame_id, path.stem, reason, time.time_ns())
         return Frame(rgb, self.settings.name, frame_id, path.stem, time.time_ns())

@@ -58,6 +58,22 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, words, tmp_path):
     assert list(tmp_path.iterdir()) == [], "bad input leaves nothing behind"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--data", ".", "--out", "afile"],
+        ["synth", "--size", "300x300", "--good", "1", "--defective", "0", "--out", "afile"],
+        ["inspect", "afile", "--bundle", "afile", "--out", "afile"],
+    ],
+)
+def test_a_file_where_a_folder_should_be(arguments, tmp_path):
+    (tmp_path / "afile").write_text("here")
+    command = [sys.executable, "-m", "hisir_edge", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    one_line(done, "afile")
+    assert (tmp_path / "afile").read_text() == "here"
+
+
 def test_inspect_exit_codes_and_files(small_bundle, small_boards, tmp_path):
     missing = sorted((small_boards / "test" / "missing").iterdir())[0]
     done = run("inspect", missing, "--bundle", small_bundle, "--out", tmp_path / "fail")
