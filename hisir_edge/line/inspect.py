@@ -22,7 +22,7 @@ from hisir_edge.records import Judgement, Result, StageTimes
 
 @dataclass(frozen=True, slots=True)
 class RawMap:
-    """Raw anomaly scores of a frame, (h, w) in frame pixels, and how they came about."""
+    """Raw anomaly scores of a frame, (h, w) in frame pixels, valid until the next call, and how they came about."""
 
     scores: F32 = field(repr=False)
     registration: Registration | None
@@ -45,13 +45,17 @@ class Inspector:
         self.tiles = np.empty((engine.batch, 3, t, t), np.uint8)
         self.scores = np.empty((n, t, t), np.float32)
         self.misfit = np.empty((n, t // 16, t // 16), np.float32)
+        # frame-sized buffers are kept: the pages of a fresh 50 MB array cost as much as filling it
+        self.padded = np.empty((*self.plan.padded_hw, 3), np.uint8)
+        self.merged = np.empty(self.plan.padded_hw, np.float32)
+        self.frame_scores = np.empty(recipe.frame_hw, np.float32)
 
     def inspect(self, frame_rgb: U8) -> Judgement:
         """Judge one RGB frame (h, w, 3); what cannot be judged comes back as ERROR, never raised."""
         return self.inspect_with_map(frame_rgb)[0]
 
     def inspect_with_map(self, frame_rgb: U8) -> tuple[Judgement, F32 | None]:
-        """As ``inspect``, with the calibrated anomaly map (h, w), None for ERROR."""
+        """As ``inspect``, with the calibrated anomaly map (h, w), None for ERROR; valid until the next call."""
         try:
             return self._judge(frame_rgb)
         except HisirEdgeError as error:
@@ -86,17 +90,17 @@ class Inspector:
         frame_hw = self.bundle.recipe.frame_hw
         _check_frame(frame_rgb, frame_hw)
         t0 = time.perf_counter()
-        work, registration = self._register(scaled_frame(frame_rgb, self.bundle.recipe.scale))
-        tables = self._light_tables(work)
+        registration = self._register(scaled_frame(frame_rgb, self.bundle.recipe.scale))
+        tables = self._light_tables()
         t1 = time.perf_counter()
-        tile_s, infer_s = self._infer(padded_frame(self.plan, work), tables)
+        tile_s, infer_s = self._infer(tables)
         t2 = time.perf_counter()
         if not np.isfinite(self.misfit).all():
             raise InspectionError(
                 expected="finite misfits", received="NaN or infinity", fix="verify or rebuild the bundle"
             )
-        merged = map_from_tiles(self.merge_plan, self.scores, self.misfit)
-        if not np.isfinite(merged.max()) or not np.isfinite(merged.min()):
+        merged = map_from_tiles(self.merge_plan, self.scores, self.misfit, self.merged)
+        if not np.isfinite(merged.sum()):  # one NaN or infinity anywhere makes the sum one
             raise InspectionError(
                 expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle"
             )
@@ -104,23 +108,33 @@ class Inspector:
         times = StageTimes(t1 - t0, tile_s, infer_s, time.perf_counter() - t2)
         return RawMap(scores, registration, times)
 
-    def _register(self, work: U8) -> tuple[U8, Registration | None]:
-        """The scaled frame in golden coordinates."""
+    def _register(self, work: U8) -> Registration | None:
+        """Put the scaled frame, in golden coordinates where it is registered, into ``self.padded``."""
         if self.anchors is None:
-            return work, None
+            padded_frame(self.plan, work, self.padded)
+            return None
         registration = register_frame(self.anchors, work)
-        return warp_by_matrix(work, registration.matrix), registration
+        h = work.shape[0]
+        if self.plan.padded_hw[1] == work.shape[1]:
+            warp_by_matrix(work, registration.matrix, self.padded[:h])
+            self.padded[h:] = self.padded[h - 1]
+        else:
+            padded_frame(self.plan, warp_by_matrix(work, registration.matrix), self.padded)
+        return registration
 
-    def _light_tables(self, work: U8) -> U8 | None:
+    def _light_tables(self) -> U8 | None:
         """Per tile the table that gives it the golden image's light; None for frames that are not registered."""
-        return None if self.light is None else tables_from_light(self.plan, light_of_frame(self.light, work))
+        if self.light is None:
+            return None
+        h, w = self.plan.frame_hw
+        return tables_from_light(self.plan, light_of_frame(self.light, self.padded[:h, :w]))
 
-    def _infer(self, padded: U8, tables: U8 | None) -> tuple[float, float]:
+    def _infer(self, tables: U8 | None) -> tuple[float, float]:
         """Tiles of the frame through the engine, batch by batch; (tile, infer) seconds."""
         tile_s = infer_s = 0.0
         for first in range(0, len(self.scores), self.engine.batch):
             t0 = time.perf_counter()
-            n = tiles_from_frame(self.plan, padded, first, self.tiles, tables)
+            n = tiles_from_frame(self.plan, self.padded, first, self.tiles, tables)
             t1 = time.perf_counter()
             last = first + n
             self.engine.infer(self.tiles[:n], self.cues[first:last], self.scores[first:last], self.misfit[first:last])
@@ -140,6 +154,7 @@ class Inspector:
             merged,
             matrix @ to_scaled,
             (w, h),
+            self.frame_scores,
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )

@@ -124,10 +124,13 @@ def _strangers(plan: MergePlan, chosen_tile: I32) -> F32:
     return sum((plan.candidate != tile).astype(np.float32) for tile in around) / np.float32(4)  # type: ignore[no-any-return]
 
 
-def map_from_tiles(plan: MergePlan, scores: F32, misfit: F32) -> F32:
-    """Merge tile scores (n, t, t) and misfits (n, t/16, t/16) into the map of the frame, (h, w)."""
-    h, w = plan.plan.padded_hw
-    out = np.empty((h, w), np.float32)
+def map_from_tiles(plan: MergePlan, scores: F32, misfit: F32, out: F32 | None = None) -> F32:
+    """Merge tile scores (n, t, t) and misfits (n, t/16, t/16) into the map of the frame, (h, w).
+
+    ``out``: a padded-frame-sized array to fill instead of a new one; the result is a view of it.
+    """
+    if out is None:
+        out = np.empty(plan.plan.padded_hw, np.float32)
     for tile, (oy, ox), (y0, y1, x0, x1) in zip(scores, plan.plan.origins_yx, plan.home, strict=True):
         out[y0:y1, x0:x1] = tile[y0 - oy : y1 - oy, x0 - ox : x1 - ox]
     if plan.contested.any():

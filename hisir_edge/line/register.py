@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F64, I64, U8
+from hisir_edge.arrays import F64, I64, U8, u8
 from hisir_edge.errors import InspectionError
 
 GRID_XY = (7, 5)
@@ -202,8 +202,7 @@ def _centred_to_pixels(matrix: F64, factor: int) -> F64:
     return out
 
 
-def warp_by_matrix(frame: U8, matrix: F64) -> U8:
-    """The frame as if the board lay where the golden image shows it; same shape and dtype."""
+def warp_by_matrix(frame: U8, matrix: F64, out: U8 | None = None) -> U8:
+    """The frame as if the board lay where the golden image shows it; same shape and dtype, in ``out`` where given."""
     h, w = frame.shape[:2]
-    warped = cv2.warpAffine(frame, matrix, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return warped.astype(np.uint8, copy=False)
+    return u8(cv2.warpAffine(frame, matrix, (w, h), out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
