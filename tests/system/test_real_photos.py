@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hisir_edge.engine.build import build_bundle
-from hisir_edge.learn.datasets import test_items
+from hisir_edge.learn import datasets
 from hisir_edge.learn.evaluate import evaluate
 from hisir_edge.learn.run import RunSettings
 from hisir_edge.learn.train import train
@@ -58,7 +58,7 @@ def test_transistor_photos_through_the_daemon_after_a_minute_of_training(shared_
     record = train(settings, tmp_path / "run", workers=1)
     assert record.scale == 0.25, "photos that do not lie alike are seen whole"
     build_bundle(tmp_path / "run", tmp_path / "bundle", "int8", "transistor", 0.1)
-    chosen = [item for item in test_items(shared_transistor) if item.kind in ("good", "misplaced")][::4]
+    chosen = [item for item in datasets.test_items(shared_transistor) if item.kind in ("good", "misplaced")][::4]
     verdicts = _stream(tmp_path / "bundle", [item.image for item in chosen], tmp_path)
     assert [v["seq"] for v in verdicts] == list(range(1, len(chosen) + 1))
     assert all(v["result"] in ("PASS", "FAIL") for v in verdicts)

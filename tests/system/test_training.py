@@ -24,7 +24,10 @@ def command(*arguments: object) -> list[str]:
 
 def _steps(run: Path) -> int:
     path = run / "log.csv"
-    rows = list(csv.DictReader(path.open())) if path.exists() else []
+    if not path.exists():
+        return 0
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
     return int(rows[-1]["step"]) if rows else 0
 
 
