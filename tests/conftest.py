@@ -27,6 +27,13 @@ def _sockets() -> set[str]:
     return found
 
 
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it ended between being listed and being asked
+        return ""
+
+
 @pytest.fixture(autouse=True)
 def no_leaks():
     """Compare threads, children, descriptors and /dev/shm before and after each test."""
@@ -36,7 +43,7 @@ def no_leaks():
     for thread in set(threading.enumerate()) - before[0]:
         thread.join(5)
     assert not {t for t in threading.enumerate() if t not in before[0] and t.is_alive()}, "threads left behind"
-    children = [c for c in psutil.Process().children(recursive=True) if "resource_tracker" not in " ".join(c.cmdline())]
+    children = [c for c in psutil.Process().children(recursive=True) if "resource_tracker" not in _command(c)]
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive, f"processes left behind: {alive}"
     assert not _sockets() - before[1], "sockets or rings left behind"
