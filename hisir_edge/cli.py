@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -41,6 +41,13 @@ class Target(str, Enum):
     """What runs the engine."""
 
     onnxruntime = "onnxruntime"
+
+
+class Training(str, Enum):
+    """Number format of the training arithmetic; weights are always float32."""
+
+    bf16 = "bf16"
+    fp32 = "fp32"
 
 
 class Registration(str, Enum):
@@ -89,13 +96,15 @@ def _size(text: str) -> tuple[int, int]:
 
 def _needs_training_packages() -> None:
     try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
         import onnx  # noqa: F401
         import scipy  # noqa: F401
         import sklearn  # noqa: F401
         import torch  # noqa: F401
     except ImportError as error:
         raise InputError(
-            expected="the training packages (torch, onnx, scipy, scikit-learn)",
+            expected="the training packages (torch, onnx, scipy, scikit-learn, matplotlib, jinja2)",
             received=str(error),
             fix="pip install 'hisir-edge[train]' on the engineering PC",
         ) from error
@@ -138,8 +147,10 @@ def synth(
 def train(
     data: Annotated[Path, typer.Option(help="Folder with train/good, or a plain folder of good boards.")],
     out: Annotated[Path, typer.Option(help="Training run to write; an unfinished one is continued.")],
-    backbone: Annotated[str, typer.Option(help="Reconstruction network: unet.")] = "unet",
-    width: Annotated[int, typer.Option(min=8, max=256, help="Channels of the network's first level.")] = 48,
+    backbone: Annotated[str, typer.Option(help="unet (accurate), nafnet (middle) or rep (fastest).")] = "unet",
+    width: Annotated[
+        int | None, typer.Option(min=8, max=256, help="Channels of the network's first level; default by backbone.")
+    ] = None,
     tile: Annotated[int, typer.Option(help="Tile side in (scaled) pixels, a multiple of 32.")] = 256,
     overlap: Annotated[int, typer.Option(help="Least overlap of tiles in (scaled) pixels, a multiple of 16.")] = 32,
     scale: Annotated[
@@ -157,16 +168,29 @@ def train(
     learning_rate: Annotated[float, typer.Option(min=1e-6, max=1)] = 2e-3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that make corrupted tiles.")] = 1,
+    patience: Annotated[
+        int,
+        typer.Option(min=0, help="End after this many epochs of 200 steps without a better held-out loss; 0: never."),
+    ] = 30,
+    precision: Annotated[Training, typer.Option(help="Number format of the training arithmetic.")] = Training.bf16,
+    without: Annotated[
+        list[str] | None, typer.Option(help="Leave a part out, for comparison: cue or gate; may be repeated.")
+    ] = None,
 ) -> None:
-    """Train a network on good boards; stop and repeat the command at will, it continues."""
+    """Train a network on good boards; stop and repeat the command at will, it continues.
+
+    Several GPUs: torchrun --nproc-per-node N -m hisir_edge train ...
+    """
     _needs_training_packages()
     from hisir_edge.learn.run import RunSettings
     from hisir_edge.learn.train import Progress as Step
     from hisir_edge.learn.train import train as train_run
+    from hisir_edge.net.backbones import default_width
 
     settings = RunSettings(
-        str(data.absolute()), backbone, width, tile, overlap, scale, register.value, batch, steps, learning_rate, seed
-    )
+        str(data.absolute()), backbone, width or default_width(backbone), tile, overlap, scale, register.value, batch,
+        steps, learning_rate, seed, patience, precision.value, tuple(sorted(without or ())),
+    )  # fmt: skip
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -174,7 +198,8 @@ def train(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    leads = os.environ.get("RANK", "0") == "0"
+    with Progress(*columns, console=Console(stderr=True), disable=not leads) as bar:
         loading = bar.add_task("loading boards", total=None)
         training = bar.add_task("training", total=1.0, start=False)
 
@@ -187,6 +212,8 @@ def train(
 
         record = train_run(settings, out, max_minutes, workers, on_load, on_step)
         bar.update(training, completed=1.0)
+    if not leads:
+        return
     how = "registered to the golden image" if record.registered else "not registered (boards do not lie alike)"
     boards = f"{len(record.train)} boards, {len(record.held_out)} more held out"
     print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
@@ -200,11 +227,17 @@ def build_engine(
     precision: Annotated[Precision, typer.Option(help="fp32, or int8 with calibration.")] = Precision.int8,
     product: Annotated[str, typer.Option(help="Product name in the manifest; default the run's folder name.")] = "",
     false_calls_per_board: Annotated[float, typer.Option(help="Wanted mean of false regions on a good board.")] = 0.05,
+    zones: Annotated[
+        Path | None,
+        typer.Option(help="JSON list of zones: name, polygon [[x, y], ...] in frame pixels, sensitivity (0 ignores)."),
+    ] = None,
 ) -> None:
     """Turn a training run into a bundle: ONNX, int8 calibration, thresholds from held-out good boards."""
     _needs_training_packages()
     from hisir_edge.engine.build import build_bundle
+    from hisir_edge.engine.zones import zones_from_json
 
+    named = zones_from_json(zones) if zones is not None else ()
     console = Console(stderr=True)
     with console.status("starting") as status:
 
@@ -213,35 +246,74 @@ def build_engine(
             status.update(stage)
 
         manifest = build_bundle(
-            run, out, precision.value, product or run.absolute().name, false_calls_per_board,
+            run, out, precision.value, product or run.absolute().name, false_calls_per_board, named,
             on_stage,
         )  # fmt: skip
     t = manifest.thresholds
     print(
         f"{out}: {manifest.product}, {target.value} {manifest.precision}; pixel threshold {t.pixel:.3f}, "
-        f"region peak {t.region_peak:.2f}, area {t.min_area_px} px for {t.false_calls_per_board:g} false calls a board "
-        f"({t.held_out_boards} boards held out)"
+        f"region peak {t.region_peak:.2f}, area {t.min_area_px} px for {t.false_calls_per_board:g} false calls a board"
+    )
+    print(
+        f"from {t.held_out_boards} held-out boards: at most {t.false_calls_upper_bound_95:.2g} false calls a board "
+        f"with 95 % confidence; {t.boards_to_prove} good boards without a call would prove {t.false_calls_per_board:g}"
     )
 
 
 @app.command()
 def evaluate(
     bundle: Annotated[Path, typer.Option(help="Bundle to measure.")],
-    data: Annotated[Path, typer.Option(help="Folder with test/ and ground_truth/.")],
+    data: Annotated[Path, typer.Option(help="Labelled pictures: MVTec-AD, VisA, or good, defective and masks.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a page with curves and the worst cases here.")] = None,
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Change the pictures first: fixture=PX, turn=DEG, brightness=PERCENT, defocus=PX, jpeg=QUALITY or "
+            "noise=FACTOR; may be repeated. 'standard' measures one after the other and prints a table."
+        ),
+    ] = None,
+    merge: Annotated[str, typer.Option(help="rops; mean, max or centre for comparison.")] = "rops",
     threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: every core.")] = 0,
 ) -> None:
     """Measure a bundle on labelled pictures: AUROC, AUPRO, F1, false calls, recall by class."""
     _needs_training_packages()
     from hisir_edge.images import write_atomic
     from hisir_edge.learn.evaluate import evaluate as evaluate_bundle
+    from hisir_edge.learn.evaluate import figures
+    from hisir_edge.learn.shifts import STANDARD, shift_from_text
 
-    with _progress("inspecting") as advance:
-        figures = evaluate_bundle(bundle, data, threads, advance)
-    text = json.dumps(figures, indent=2)
+    result: dict[str, object]
+    if shift == ["standard"]:
+        result = {}
+        for one in STANDARD:
+            with _progress(str(one)) as advance:
+                result[str(one)] = figures(evaluate_bundle(bundle, data, threads, advance, (one,), merge))
+        print(_shift_table(result))
+    else:
+        shifts = tuple(shift_from_text(text) for text in shift or ())
+        with _progress("inspecting") as advance:
+            evaluation = evaluate_bundle(bundle, data, threads, advance, shifts, merge)
+        result = figures(evaluation)
+        print(json.dumps(result, indent=2))
+        if report is not None:
+            from hisir_edge.learn.report import write_report
+
+            with _progress("report") as advance:
+                page = write_report(evaluation, bundle, report, advance)
+            print(f"report in {page}", file=sys.stderr)
     if json_file is not None:
-        write_atomic(json_file, text.encode())
-    print(text)
+        write_atomic(json_file, json.dumps(result, indent=2).encode())
+
+
+def _shift_table(rows: dict[str, Any]) -> str:
+    """A Markdown table of the figures that matter under shift."""
+    columns = ("pixel_auroc", "aupro", "image_auroc", "recall_from_6px", "false_calls_per_board", "good_boards_failed")
+    lines = [f"| shift | {' | '.join(columns)} | errors |", "|---|" + "---|" * (len(columns) + 1)]
+    for name, values in rows.items():
+        cells = ["-" if values[c] is None else f"{values[c]:.4g}" for c in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} | {len(values['errors'])} |")
+    return "\n".join(lines)
 
 
 @app.command()

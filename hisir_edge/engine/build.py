@@ -12,17 +12,19 @@ from typing import Literal
 import numpy as np
 
 from hisir_edge import __version__
-from hisir_edge.arrays import U8
+from hisir_edge.arrays import F32, U8
 from hisir_edge.engine.bundle import (
     MANIFEST,
     MODEL,
     Manifest,
     RecipeModel,
     ThresholdModel,
+    ZoneModel,
     load_bundle,
     replace_folder,
     write_manifest,
     write_memory,
+    write_noise,
 )
 from hisir_edge.engine.calibrate import int8_from_onnx
 from hisir_edge.engine.export import onnx_from_net
@@ -32,10 +34,18 @@ from hisir_edge.images import read_rgb
 from hisir_edge.learn.corrupt import add_sensor_noise, corrupt_tile, part_boxes
 from hisir_edge.learn.memory import load_scaled
 from hisir_edge.learn.run import RunRecord, load_memory
-from hisir_edge.learn.thresholds import peaks_from_map, thresholds_from_peaks
+from hisir_edge.learn.thresholds import (
+    AREAS_NETWORK_PX,
+    Derived,
+    block_peaks,
+    derived_from_peaks,
+    logit_of_score,
+    noise_from_peaks,
+    peaks_by_area,
+)
 from hisir_edge.learn.train import trained_net
+from hisir_edge.line.gain import noise_in_logits, noise_shape
 from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.judge import Thresholds
 from hisir_edge.line.light import golden_light, light_of_frame, without_light
 from hisir_edge.line.register import anchors_from_golden, register_frame, warp_by_matrix
 
@@ -44,6 +54,7 @@ OnStage = Callable[[str], None]
 
 CALIBRATION_TILES = 96
 TILES_PER_BOARD = 24
+NOISE_BOARDS = 24
 
 
 def build_bundle(
@@ -52,6 +63,7 @@ def build_bundle(
     precision: Precision,
     product: str,
     false_calls_per_board: float,
+    zones: tuple[ZoneModel, ...] = (),
     on_stage: OnStage = lambda stage: None,
 ) -> Manifest:
     """Build a bundle from a run for ONNX Runtime; ``out`` is replaced only by a finished, loadable bundle."""
@@ -67,13 +79,13 @@ def build_bundle(
         onnx_from_net(net, record.settings.tile_px, staged / MODEL)
         memory = load_memory(run)
         write_memory(staged, memory.mean_rgb, memory.deviation)
-        manifest = _manifest(record, precision, product, false_calls_per_board)
+        write_noise(staged, np.zeros(noise_shape(memory.deviation.shape), np.uint8))
+        manifest = _manifest(record, precision, product, false_calls_per_board, zones)
         if precision == "int8":
             on_stage("calibrate int8")
             _quantise(staged, record, manifest)
-        on_stage("thresholds from held-out boards")
-        thresholds = _thresholds(staged, record, manifest, false_calls_per_board)
-        manifest = _with_thresholds(manifest, thresholds)
+        on_stage("noise and thresholds from good boards")
+        manifest = _with_thresholds(manifest, _thresholds(staged, record, manifest, false_calls_per_board))
         write_manifest(staged, manifest)
         load_bundle(staged)
         staged.chmod(0o755)
@@ -83,11 +95,13 @@ def build_bundle(
     return manifest
 
 
-def _manifest(record: RunRecord, precision: Precision, product: str, rate: float) -> Manifest:
+def _manifest(
+    record: RunRecord, precision: Precision, product: str, rate: float, zones: tuple[ZoneModel, ...]
+) -> Manifest:
     """A manifest with open thresholds (every score counts) until they are derived."""
     s = record.settings
     return Manifest(
-        schema_version=1,
+        schema_version=2,
         product=product,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         software_version=__version__,
@@ -104,14 +118,28 @@ def _manifest(record: RunRecord, precision: Precision, product: str, rate: float
             registered=record.registered,
         ),
         thresholds=ThresholdModel(
-            pixel=1.0, region_peak=1.0, min_area_px=1, false_calls_per_board=rate, held_out_boards=len(record.held_out)
+            pixel=1.0,
+            region_peak=1.0,
+            min_area_px=1,
+            false_calls_per_board=rate,
+            false_calls_upper_bound_95=0.0,
+            held_out_boards=len(record.held_out),
+            boards_to_prove=1,
         ),
+        zones=zones,
         files={},
     )
 
 
-def _with_thresholds(manifest: Manifest, thresholds: Thresholds) -> Manifest:
-    values = {"pixel": thresholds.pixel, "region_peak": thresholds.region_peak, "min_area_px": thresholds.min_area_px}
+def _with_thresholds(manifest: Manifest, derived: Derived) -> Manifest:
+    t = derived.thresholds
+    values = {
+        "pixel": t.pixel,
+        "region_peak": t.region_peak,
+        "min_area_px": t.min_area_px,
+        "false_calls_upper_bound_95": derived.upper_bound,
+        "boards_to_prove": derived.boards_to_prove,
+    }
     return manifest.model_copy(update={"thresholds": manifest.thresholds.model_copy(update=values)})
 
 
@@ -155,19 +183,35 @@ def _golden_frame(path: Path, record: RunRecord, memory: U8) -> U8:
     return without_light(moved, light_of_frame(golden_light(golden), moved))
 
 
-def _thresholds(staged: Path, record: RunRecord, manifest: Manifest, rate: float) -> Thresholds:
-    """Run the very engine of this bundle on the held-out good boards."""
+def _thresholds(staged: Path, record: RunRecord, manifest: Manifest, rate: float) -> Derived:
+    """The very engine of this bundle on good boards: many show the noise, held-out ones set the thresholds."""
     write_manifest(staged, manifest)
     bundle = load_bundle(staged)
     inspector = Inspector(bundle, engine_from_bundle(bundle))
+    noise = noise_from_peaks([block_peaks(_logits(inspector, path)) for path in _noise_boards(record)])
+    write_noise(staged, noise)
+    areas_px = tuple(round(area / record.scale**2) for area in AREAS_NETWORK_PX)
     peaks = []
     for path in record.held_out:
-        try:
-            peaks.append(peaks_from_map(inspector.raw_map(read_rgb(Path(path))).scores))
-        except InspectionError as error:
-            raise InputError(
-                expected=f"the held-out good board {path} to be inspected",
-                received=str(error),
-                fix="remove the picture and train again",
-            ) from error
-    return thresholds_from_peaks(peaks, rate)
+        quiet = _logits(inspector, path) - noise_in_logits(noise, inspector.plan.frame_hw)
+        peaks.append(peaks_by_area(quiet, AREAS_NETWORK_PX))
+    return derived_from_peaks(peaks, rate, areas_px)
+
+
+def _noise_boards(record: RunRecord) -> list[str]:
+    """Held-out boards and as many training ones as keep the total at ``NOISE_BOARDS``."""
+    rng = np.random.default_rng([record.settings.seed, 64])
+    wanted = max(NOISE_BOARDS - len(record.held_out), 0)
+    chosen = rng.permutation(len(record.train))[:wanted]
+    return [*record.held_out, *(record.train[int(i)] for i in chosen)]
+
+
+def _logits(inspector: Inspector, path: str) -> F32:
+    try:
+        return np.asarray(logit_of_score(inspector.golden_map(read_rgb(Path(path))).scores), np.float32)
+    except InspectionError as error:
+        raise InputError(
+            expected=f"the good board {path} to be inspected",
+            received=str(error),
+            fix="remove the picture and train again",
+        ) from error

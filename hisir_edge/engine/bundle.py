@@ -17,13 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hisir_edge.arrays import U8, u8
 from hisir_edge.errors import BundleError
-from hisir_edge.images import decode_unchanged, jpeg_bytes
+from hisir_edge.images import decode_unchanged, jpeg_bytes, png_bytes
+from hisir_edge.line.gain import Zone, noise_shape
 from hisir_edge.line.judge import Thresholds
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
-MODEL, GOLDEN, DEVIATION = "model.onnx", "golden.jpg", "deviation.jpg"
-REQUIRED = (MODEL, GOLDEN, DEVIATION)
+MODEL, GOLDEN, DEVIATION, NOISE = "model.onnx", "golden.jpg", "deviation.jpg", "noise.png"
+REQUIRED = (MODEL, GOLDEN, DEVIATION, NOISE)
 REBUILD = "rebuild it: hisir-edge build-engine RUN --target onnxruntime --precision int8 --out BUNDLE"
 
 
@@ -49,13 +50,23 @@ class ThresholdModel(_Record):
     region_peak: float = Field(ge=1)
     min_area_px: int = Field(ge=1)
     false_calls_per_board: float = Field(gt=0)
+    false_calls_upper_bound_95: float = Field(ge=0)
     held_out_boards: int = Field(ge=1)
+    boards_to_prove: int = Field(ge=1)
+
+
+class ZoneModel(_Record):
+    """A named polygon in golden-image pixels of the camera's frame; sensitivity 0 ignores it, 2 alarms at half."""
+
+    name: str = Field(min_length=1, max_length=64)
+    polygon: tuple[tuple[float, float], ...] = Field(min_length=3, max_length=256)
+    sensitivity: float = Field(ge=0, le=100)
 
 
 class Manifest(_Record):
-    """``manifest.json``, schema version 1."""
+    """``manifest.json``, schema version 2."""
 
-    schema_version: Literal[1]
+    schema_version: Literal[2]
     product: str
     created_at: str
     software_version: str
@@ -65,6 +76,7 @@ class Manifest(_Record):
     width: int
     recipe: RecipeModel
     thresholds: ThresholdModel
+    zones: tuple[ZoneModel, ...] = ()
     files: dict[str, str]
 
 
@@ -81,14 +93,16 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle: the board memory (h, w, 4) uint8 is in golden, scaled pixels."""
+    """A verified bundle: board memory (h, w, 4) uint8 in golden, scaled pixels; noise (rows, columns) of its cells."""
 
     folder: Path
     manifest: Manifest
     manifest_sha256: str
     recipe: Recipe
     thresholds: Thresholds
+    zones: tuple[Zone, ...]
     memory_rgbd: U8 = field(repr=False)
+    noise: U8 = field(repr=False)
 
     @property
     def model(self) -> Path:
@@ -156,7 +170,20 @@ def load_bundle(folder: Path) -> Bundle:
     expected_hw = (round(r.frame_height * r.scale), round(r.frame_width * r.scale))
     memory = _memory_from_pictures(decode_unchanged(folder / GOLDEN), decode_unchanged(folder / DEVIATION), expected_hw)
     thresholds = Thresholds(t.pixel, t.region_peak, t.min_area_px)
-    return Bundle(folder, manifest, sha256_of(folder / MANIFEST), recipe, thresholds, memory)
+    zones = tuple(Zone(z.name, z.polygon, z.sensitivity) for z in manifest.zones)
+    noise = _noise_from_picture(decode_unchanged(folder / NOISE), expected_hw)
+    return Bundle(folder, manifest, sha256_of(folder / MANIFEST), recipe, thresholds, zones, memory, noise)
+
+
+def _noise_from_picture(noise: npt.NDArray[np.generic], hw: tuple[int, int]) -> U8:
+    if noise.shape != noise_shape(hw) or noise.dtype != np.uint8:
+        raise BundleError(expected=f"a noise map of {noise_shape(hw)} cells", received=f"{noise.shape}", fix=REBUILD)
+    return u8(noise)
+
+
+def write_noise(folder: Path, noise: U8) -> None:
+    """Write the noise map, one pixel a cell."""
+    (folder / NOISE).write_bytes(png_bytes(noise))
 
 
 def _memory_from_pictures(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 
@@ -14,9 +15,21 @@ OPSET = 17
 INPUTS, OUTPUTS = ("tile", "cue"), ("score", "misfit")
 
 
+def folded_net(net: HisirNet) -> HisirNet:
+    """A copy in evaluation mode whose blocks are as few convolutions as they can be (``folded()`` of a block)."""
+    out = copy.deepcopy(net).eval()
+    for module in list(out.modules()):
+        for name, child in list(module.named_children()):
+            fold = getattr(child, "folded", None)
+            if fold is not None:
+                setattr(module, name, fold())
+    return out
+
+
 def onnx_from_net(net: HisirNet, tile_px: int, path: Path) -> None:
     """Write the float32 ONNX of a trained network: uint8 ``tile`` and ``cue`` in, ``score`` and ``misfit`` out."""
-    deployed = DeployedNet(net).eval()
+    deployed = DeployedNet(folded_net(net)).eval()
+    deployed.to("cpu")
     tile = torch.zeros(1, 3, tile_px, tile_px, dtype=torch.uint8)
     cue = torch.zeros(1, 4, tile_px, tile_px, dtype=torch.uint8)
     with warnings.catch_warnings():

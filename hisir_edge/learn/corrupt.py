@@ -1,9 +1,11 @@
 """Self-supervised corruption: turns a good tile into a defective one with an exact mask.
 
-Each function changes a copy of the tile inside one region. What the network must undo is exactly
-what changed visibly, so the mask is where the corrupted tile differs from the clean one by
-``VISIBLE_LEVELS`` or more (as in DRAEM, Zavrtanik et al. 2021, arXiv 2108.07610, and CutPaste,
-Li et al. 2021, arXiv 2104.04015, but aimed at board parts found in the good boards themselves).
+A corruption is a region (a primitive shape, a part found in the good boards, or an object that
+stands out in the tile itself) and what happens to it: it goes missing, moves, turns, bends, is covered by
+something foreign, changes its light. The mask is where the tile visibly differs afterwards, with the
+gaps closed that chance leaves where old and new look alike. In the spirit of DRAEM (Zavrtanik et al.
+2021, arXiv 2108.07610), CutPaste (Li et al. 2021, arXiv 2104.04015) and NSA (Schlueter et al. 2022,
+arXiv 2109.15222), aimed at parts and leads.
 """
 
 from __future__ import annotations
@@ -13,14 +15,15 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from hisir_edge.arrays import F32, I32, U8, u8
 
 Box = tuple[int, int, int, int]
 
 VISIBLE_LEVELS = 10
-CLEAN_SHARE = 0.2
+CLOSE_PX = 7
+CLEAN_SHARE = 0.15
+MOST_PLACES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +35,24 @@ class Corruption:
     mask: U8
 
 
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A soft region: ``weight`` (h, w) float32 in 0..1 with its upper left corner at ``y``, ``x`` of the tile."""
+
+    y: int
+    x: int
+    weight: F32
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Where it lies in the tile."""
+        return slice(self.y, self.y + self.weight.shape[0]), slice(self.x, self.x + self.weight.shape[1])
+
+
 def part_boxes(mean_rgb: U8, smallest_px: int = 6, largest_px: int = 220) -> I32:
     """Boxes (n, 4) x, y, w, h of what stands out from its surroundings: parts, leads, print.
 
-    No labels: colour distance to the local median background, thresholded by Otsu, at two sizes.
+    No labels: colour distance to the local median background, thresholded by Otsu, at three sizes.
     """
     h, w = mean_rgb.shape[:2]
     small = cv2.resize(mean_rgb, (max(w // 8, 8), max(h // 8, 8)), interpolation=cv2.INTER_AREA)
@@ -54,30 +71,10 @@ def part_boxes(mean_rgb: U8, smallest_px: int = 6, largest_px: int = 220) -> I32
     return np.array(boxes, np.int32).reshape(-1, 4)
 
 
-def region_mask(rng: np.random.Generator, box: Box, side: int) -> F32:
-    """Soft region (side, side) in 0..1: rectangle, ellipse or ragged polygon inside the box."""
-    x, y, w, h = box
-    out = np.zeros((side, side), np.uint8)
-    shape = rng.integers(3)
-    angle = float(rng.uniform(0, 180)) if rng.random() < 0.3 else 0.0
-    centre = (x + w / 2, y + h / 2)
-    if shape == 0:
-        corners = cv2.boxPoints((centre, (float(w), float(h)), angle))
-        cv2.fillPoly(out, [np.round(corners * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    elif shape == 1:
-        axes = (round(w * 8), round(h * 8))
-        cv2.ellipse(out, (round(centre[0] * 16), round(centre[1] * 16)), axes, angle, 0, 360, 255, -1, cv2.LINE_AA, 4)
-    else:
-        t = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(4, 10))))
-        r = rng.uniform(0.6, 1.0, len(t))
-        points = np.stack([centre[0] + np.cos(t) * r * w / 2, centre[1] + np.sin(t) * r * h / 2], 1)
-        cv2.fillPoly(out, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
-    if rng.random() < 0.5:
-        out = cv2.GaussianBlur(out, (0, 0), float(rng.uniform(0.5, 1.4))).astype(np.uint8)
-    return np.asarray(out / np.float32(255), np.float32)
+# --- where: spots -----------------------------------------------------------------------------
 
 
-def random_box(rng: np.random.Generator, side: int, low: float = 4.0, high: float = 110.0) -> Box:
+def random_box(rng: np.random.Generator, side: int, low: float = 4.0, high: float = 150.0) -> Box:
     """A box of log-uniform size somewhere in the tile."""
     high = min(high, side * 0.6)
     w, h = np.exp(rng.uniform(np.log(low), np.log(high), 2))
@@ -87,168 +84,319 @@ def random_box(rng: np.random.Generator, side: int, low: float = 4.0, high: floa
     return int(rng.integers(0, side - min(wi, side - 1))), int(rng.integers(0, side - min(hi, side - 1))), wi, hi
 
 
-def _mix(tile: U8, other: npt.ArrayLike, weight: npt.ArrayLike) -> U8:
-    w = np.asarray(weight, np.float32)[..., None]
-    mixed = np.asarray(tile, np.float32) * (1 - w) + np.asarray(other, np.float32) * w
-    return u8(np.clip(np.round(mixed), 0, 255))
-
-
-def _ground_colour(rng: np.random.Generator, tile: U8, box: Box) -> F32:
-    """Colour around a box: the median of a ring, or a random pixel of the tile."""
-    if rng.random() < 0.3:
-        y, x = rng.integers(0, tile.shape[0], 2)
-        return np.asarray(tile[y, x], np.float32)
+def _inside(box: Box, side: int) -> Box:
+    """The part of a box that lies in the tile, at least 2 px wide."""
     x, y, w, h = box
-    m = 4 + int(0.15 * max(w, h))
-    around = tile[max(y - m, 0) : y + h + m, max(x - m, 0) : x + w + m]
-    ring = np.concatenate([around[:3].reshape(-1, 3), around[-3:].reshape(-1, 3), around[:, :3].reshape(-1, 3)])
-    return np.asarray(np.median(ring, axis=0), np.float32)
+    x0, y0 = min(max(x, 0), side - 2), min(max(y, 0), side - 2)
+    return x0, y0, max(min(x + w, side) - x0, 2), max(min(y + h, side) - y0, 2)
 
 
-def paste(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
+def _softened(rng: np.random.Generator, solid: U8) -> F32:
+    if rng.random() < 0.5:
+        solid = u8(cv2.GaussianBlur(solid, (0, 0), float(rng.uniform(0.5, 1.6))))
+    return np.asarray(solid / np.float32(255), np.float32)
+
+
+def shape_spot(rng: np.random.Generator, box: Box, side: int) -> Spot:
+    """Rectangle (perhaps turned), ellipse, ragged polygon or cloud inside the box."""
+    x, y, w, h = _inside(box, side)
+    margin = 4
+    x0, y0, x1, y1 = max(x - margin, 0), max(y - margin, 0), min(x + w + margin, side), min(y + h + margin, side)
+    out = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    cx, cy = x - x0 + w / 2, y - y0 + h / 2
+    shape = rng.integers(4)
+    angle = float(rng.uniform(0, 180)) if rng.random() < 0.3 else 0.0
+    if shape == 0:
+        corners = cv2.boxPoints(((cx, cy), (float(w), float(h)), angle))
+        cv2.fillPoly(out, [np.round(corners * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    elif shape == 1:
+        centre, axes = (round(cx * 16), round(cy * 16)), (round(w * 8), round(h * 8))
+        cv2.ellipse(out, centre, axes, angle, 0, 360, 255, -1, cv2.LINE_AA, 4)
+    elif shape == 2 or min(w, h) < 12:
+        t = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(4, 12))))
+        r = rng.uniform(0.4, 1.0, len(t))
+        points = np.stack([cx + np.cos(t) * r * w / 2, cy + np.sin(t) * r * h / 2], 1)
+        cv2.fillPoly(out, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    else:
+        out = u8((clouds(rng, out.shape[0], out.shape[1]) > rng.uniform(-0.3, 0.8)).astype(np.uint8) * 255)
+        cv2.rectangle(out, (0, 0), (out.shape[1] - 1, out.shape[0] - 1), 0, margin)
+    return Spot(y0, x0, _softened(rng, out))
+
+
+def salient_objects(rng: np.random.Generator, tile: U8) -> tuple[I32, I32]:
+    """What stands out from its surroundings in this very tile: labels (t/2, t/2) and boxes (n, 4) x, y, w, h.
+
+    Both at half resolution; label i + 1 belongs to box i.
+    """
+    half = u8(cv2.resize(tile, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    ground = cv2.medianBlur(half, int(rng.choice([9, 15, 25])))
+    distance = cv2.absdiff(half, u8(ground)).max(2)
+    solid = (distance > rng.uniform(14, 55)).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(solid)
+    large = int(0.35 * half.shape[0] * half.shape[1])
+    kept = [i for i in range(1, len(stats)) if 6 <= stats[i, cv2.CC_STAT_AREA] <= large]
+    renumbered = np.zeros(len(stats), np.int32)
+    renumbered[kept] = np.arange(1, len(kept) + 1)
+    return np.asarray(renumbered[labels], np.int32), np.asarray(stats[kept, :4], np.int32).reshape(-1, 4)
+
+
+def object_spot(rng: np.random.Generator, side: int, labels: I32, boxes: I32) -> Spot:
+    """One salient object (or a piece of it): a lead, a hole, a letter, a shine; sizes weigh in by their root."""
+    weights = np.sqrt(boxes[:, 2] * boxes[:, 3].astype(np.float64))
+    number = int(rng.choice(len(boxes), p=weights / weights.sum()))
+    grow = int(rng.integers(1, 6))
+    bx, by, bw, bh = (2 * int(v) for v in boxes[number])
+    x0, y0, w, h = _inside((bx - grow, by - grow, bw + 2 * grow, bh + 2 * grow), side)
+    piece = (labels[y0 // 2 : (y0 + h + 1) // 2, x0 // 2 : (x0 + w + 1) // 2] == number + 1).astype(np.uint8) * 255
+    solid = cv2.resize(piece, (w, h), interpolation=cv2.INTER_LINEAR)
+    solid = cv2.dilate(solid, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1)))
+    if rng.random() < 0.5:  # only a piece of it: a lead that is cut, a corner that broke off
+        way, at = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5)
+        yy, xx = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
+        solid = np.where(xx * np.cos(way) + yy * np.sin(way) > at, solid, 0)
+    return Spot(y0, x0, _softened(rng, u8(solid.astype(np.uint8))))
+
+
+def clouds(rng: np.random.Generator, h: int, w: int) -> F32:
+    """Fractal noise (h, w) of about unit deviation: random octaves, random grain direction."""
+    out = np.zeros((h, w), np.float32)
+    power = 0.0
+    persistence = float(rng.uniform(0.3, 1.1))
+    stretch = float(np.exp(rng.normal(0, 0.5)))
+    cell = float(max(h, w)) * float(rng.uniform(0.2, 0.8))
+    weight = 1.0
+    while cell > 1.5 and weight > 0.05:
+        grid = (max(int(h / cell * stretch), 1) + 2, max(int(w / cell / stretch), 1) + 2)
+        octave = rng.standard_normal(grid, dtype=np.float32)
+        out += weight * cv2.resize(octave, (w, h), interpolation=cv2.INTER_CUBIC)
+        power += weight * weight
+        weight *= persistence
+        cell /= 2
+    return np.asarray(out / np.sqrt(power), np.float32)
+
+
+# --- what happens there -----------------------------------------------------------------------
+
+
+def _blend(tile: U8, spot: Spot, content: F32 | U8, strength: float = 1.0) -> U8:
+    """A copy of the tile with ``content`` (the spot's window, (h, w, 3)) laid in."""
+    out: U8 = tile.copy()
+    rows, columns = spot.window
+    old = tile[rows, columns].astype(np.float32)
+    mixed = old + (np.asarray(content, np.float32) - old) * (spot.weight * np.float32(strength))[..., None]
+    out[rows, columns] = np.clip(np.round(mixed), 0, 255)
+    return u8(out)
+
+
+def _window_of(picture: U8, spot: Spot, dy: int, dx: int) -> U8:
+    """The window of the spot, moved by (dy, dx) and kept inside the picture."""
+    h, w = spot.weight.shape
+    y = min(max(spot.y + dy, 0), picture.shape[0] - h)
+    x = min(max(spot.x + dx, 0), picture.shape[1] - w)
+    return u8(picture[y : y + h, x : x + w])
+
+
+def _ring(weight: F32) -> F32:
+    """Where ``weight`` fades out: the seam of a spot."""
+    solid = (weight > 0.5).astype(np.uint8)
+    around = cv2.dilate(solid, np.ones((7, 7), np.uint8)) - cv2.erode(solid, np.ones((3, 3), np.uint8))
+    return np.asarray(around, np.float32)
+
+
+def _ground(rng: np.random.Generator, tile: U8, spot: Spot) -> F32:
+    """What could lie under the spot: the place near by whose rim fits best, or the colour of the rim."""
+    rows, columns = spot.window
+    here = tile[rows, columns].astype(np.float32)
+    ring = _ring(spot.weight)[..., None]
+    total = float(ring.sum()) + 1e-3
+    seam = np.asarray((here * ring).sum((0, 1)) / total, np.float32)
+    if rng.random() < 0.25:
+        return seam + rng.normal(0, rng.uniform(0.5, 4.0), here.shape).astype(np.float32)
+    best, least = here, np.inf
+    side = tile.shape[0]
+    for _ in range(16):
+        dy, dx = (int(v) for v in rng.integers(-side, side, 2))
+        if rng.random() < 0.5:
+            dy, dx = (0, dx) if rng.random() < 0.5 else (dy, 0)
+        other = _window_of(tile, spot, dy, dx).astype(np.float32)
+        misfit = float((np.abs(other - here) * ring).sum())
+        changed = float((np.abs(other - here).max(2) * spot.weight).sum())
+        if misfit < least and changed > 12 * float(spot.weight.sum()):
+            best, least = other, misfit
+    if not np.isfinite(least):
+        return np.broadcast_to(seam, here.shape).astype(np.float32)
+    lift = ((here - best) * ring).sum((0, 1)) / total
+    return np.asarray(best + lift, np.float32)
+
+
+def elsewhere(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
     """Another place of a board appears here."""
     side = tile.shape[0]
-    dx, dy = rng.integers(-side // 2, side // 2, 2)
-    return _mix(tile, np.roll(donor, (int(dy), int(dx)), (0, 1)), region_mask(rng, box, side))
+    content = _window_of(donor, spot, int(rng.integers(-side, side)), int(rng.integers(-side, side)))
+    if rng.random() < 0.3:
+        content = content[::-1, ::-1]
+    return _blend(tile, spot, content, float(rng.uniform(0.6, 1.0)) if rng.random() < 0.3 else 1.0)
 
 
-def paste_part(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
-    """The place at the same spot of the donor tile: another part in this one's stead."""
-    return _mix(tile, donor, region_mask(rng, box, tile.shape[0]))
+def slip(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
+    """The content of the spot slips by a few pixels; what it uncovers stays as it was."""
+    reach, way = float(np.exp(rng.uniform(np.log(2.5), np.log(28)))), rng.uniform(0, 2 * np.pi)
+    source = tile if rng.random() < 0.7 else donor
+    return _blend(tile, spot, _window_of(source, spot, round(reach * np.sin(way)), round(reach * np.cos(way))))
 
 
-def shift(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
-    """The content of the box moves by a few pixels and leaves its ground behind."""
-    reach, way = rng.uniform(3, 18), rng.uniform(0, 2 * np.pi)
-    return _move(rng, tile, box, float(reach * np.cos(way)), float(reach * np.sin(way)), 0.0, (1.0, 1.0))
+def vanish(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
+    """Only ground is left where something was."""
+    return _blend(tile, spot, _ground(rng, tile, spot))
 
 
-def turn(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
-    """The content of the box turns: a few degrees, or upside down."""
-    angle = 180.0 if rng.random() < 0.4 else float(rng.uniform(6, 45) * rng.choice([-1, 1]))
-    return _move(rng, tile, box, 0.0, 0.0, angle, (1.0, 1.0))
-
-
-def squash(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
-    """The content of the box is foreshortened along its longer side, as a chip that stands up."""
-    factor = float(rng.uniform(0.25, 0.7))
-    sx, sy = (factor, 1.0) if box[2] >= box[3] else (1.0, factor)
-    off = float(rng.uniform(-0.4, 0.4))
-    return _move(rng, tile, box, off * box[2] * (sx < 1), off * box[3] * (sy < 1), 0.0, (sx, sy))
-
-
-def _move(
-    rng: np.random.Generator, tile: U8, box: Box, dx: float, dy: float, angle: float, scale: tuple[float, float]
-) -> U8:
+def move(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
+    """The content moves, turns, tips over or is foreshortened, and leaves its ground behind."""
     side = tile.shape[0]
-    x, y, w, h = box
-    solid = np.zeros((side, side), np.uint8)
-    cv2.rectangle(solid, (x, y), (x + w - 1, y + h - 1), 255, -1)
-    emptied = _mix(tile, _ground_colour(rng, tile, box), solid.astype(np.float32) / 255)
-    if rng.random() < 0.35:
-        emptied = tile
-    cx, cy = x + (w - 1) / 2, y + (h - 1) / 2
+    kind = rng.random()
+    angle = 0.0
+    reach, sx, sy = 0.0, 1.0, 1.0
+    h, w = spot.weight.shape
+    if kind < 0.35:
+        reach = float(rng.uniform(3, 20)) if rng.random() < 0.7 else float(rng.uniform(10, 60))
+    elif kind < 0.8:
+        angle = 180.0 if rng.random() < 0.25 else float(rng.uniform(6, 90) * rng.choice([-1, 1]))
+        reach = float(rng.uniform(0, 12))
+    else:
+        factor = float(rng.uniform(0.25, 0.7))
+        sx, sy = (factor, 1.0) if w >= h else (1.0, factor)
+        reach = float(rng.uniform(0, 0.3)) * max(h, w)
+    way = rng.uniform(0, 2 * np.pi)
+    cy, cx = spot.y + (h - 1) / 2, spot.x + (w - 1) / 2
     m = cv2.getRotationMatrix2D((cx, cy), angle, 1.0)
-    m = m @ np.array([[scale[0], 0, cx * (1 - scale[0])], [0, scale[1], cy * (1 - scale[1])], [0, 0, 1]])
-    m[:, 2] += (dx, dy)
+    m = m @ np.array([[sx, 0, cx * (1 - sx)], [0, sy, cy * (1 - sy)], [0, 0, 1]])
+    m[:, 2] += (reach * np.cos(way), reach * np.sin(way))
+    emptied = tile if rng.random() < 0.25 else vanish(rng, tile, donor, spot)
+    whole = np.zeros((side, side), np.float32)
+    whole[spot.window] = spot.weight
     moved = cv2.warpAffine(tile, m, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    weight = cv2.warpAffine(whole, m, (side, side), flags=cv2.INTER_LINEAR)
+    content = moved.astype(np.float32)
     if rng.random() < 0.3:  # what stands up catches the light differently
-        moved = np.clip(moved * float(rng.uniform(0.75, 1.3)), 0, 255)
-    weight = cv2.warpAffine(solid, m, (side, side), flags=cv2.INTER_LINEAR)
-    return _mix(emptied, moved, weight.astype(np.float32) / 255)
+        content = content * np.float32(rng.uniform(0.75, 1.3))
+    return _blend(emptied, Spot(0, 0, np.asarray(weight, np.float32)), np.asarray(content, np.float32))
 
 
-def empty(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
-    """Only the ground is left where something was."""
+def bend(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
+    """The content is bent smoothly, most in the middle, as a lead that was hit."""
+    h, w = spot.weight.shape
+    size = max(h, w, 24)
+    grow_y, grow_x = (size - h) // 2, (size - w) // 2
     side = tile.shape[0]
-    colour = _ground_colour(rng, tile, box) + rng.normal(0, 3, 3)
-    grain = rng.normal(0, rng.uniform(0.5, 3.0), (side, side, 1))
-    return _mix(tile, np.clip(colour + grain, 0, 255), region_mask(rng, box, side))
+    x0, y0, w, h = _inside((spot.x - grow_x, spot.y - grow_y, size, size), side)
+    yy, xx = np.mgrid[0:h, 0:w].astype(np.float32)
+    bump = np.square(np.sin(np.pi * (yy + 0.5) / h)) * np.square(np.sin(np.pi * (xx + 0.5) / w))
+    reach, way = float(rng.uniform(0.12, 0.3)) * min(h, w), rng.uniform(0, 2 * np.pi)
+    turn = float(rng.uniform(-1.0, 1.0)) if rng.random() < 0.4 else 0.0
+    dy = bump * np.float32(reach * np.sin(way)) + bump * turn * (xx - w / 2) * np.float32(0.7)
+    dx = bump * np.float32(reach * np.cos(way)) - bump * turn * (yy - h / 2) * np.float32(0.7)
+    content = cv2.remap(tile, xx + x0 + dx, yy + y0 + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return _blend(tile, Spot(y0, x0, np.ones((h, w), np.float32)), u8(content))
 
 
-def blob(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
-    """A foreign piece with its own colour and light; or a spill of solder."""
+def foreign(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
+    """A foreign piece, a spill, a torn surface: its own colour, light and texture."""
+    h, w = spot.weight.shape
+    grey = float(rng.uniform(10, 245))
+    colour = np.full(3, grey) + rng.normal(0, 8, 3) if rng.random() < 0.6 else rng.uniform(10, 245, 3)
+    if rng.random() < 0.3:  # about as bright as the place itself, only its texture is wrong
+        rows, columns = spot.window
+        colour = tile[rows, columns].reshape(-1, 3).mean(0) + rng.normal(0, 15, 3)
+    yy, xx = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j].astype(np.float32)
+    light = rng.uniform(0, 40) * (-xx - yy) + rng.uniform(0, 90) * np.exp(-((xx + 0.3) ** 2 + (yy + 0.3) ** 2) / 0.1)
+    grain = clouds(rng, h, w) * float(rng.uniform(0, 45)) if rng.random() < 0.6 else np.zeros((h, w), np.float32)
+    tint = 1 + rng.normal(0, 0.15, 3)
+    content = colour + (light + grain)[..., None] * tint + rng.normal(0, 2.5, (h, w, 1))
+    return _blend(tile, spot, np.clip(content, 0, 255).astype(np.float32), float(rng.uniform(0.5, 1.0)))
+
+
+def scratch(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
+    """A scratch, hair or fibre: a thin bent line, 1..4 px, from the spot on."""
     side = tile.shape[0]
-    x, y, w, h = box
-    yy, xx = np.mgrid[0:side, 0:side].astype(np.float32)
-    u, v = (xx - x - w / 2) / max(w, 2), (yy - y - h / 2) / max(h, 2)
-    grey = float(rng.uniform(20, 235))
-    colour = np.full(3, grey) if rng.random() < 0.5 else rng.uniform(10, 245, 3)
-    light = rng.uniform(0, 50) * (-u - v) + rng.uniform(0, 80) * np.exp(-((u + 0.15) ** 2 + (v + 0.15) ** 2) / 0.05)
-    picture = np.clip(colour + light[..., None] + rng.normal(0, 3, (side, side, 1)), 0, 255)
-    return _mix(tile, picture, region_mask(rng, box, side) * float(rng.uniform(0.6, 1.0)))
-
-
-def line(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
-    """A scratch, hair or fibre: a thin bent line, 1..4 px."""
-    side = tile.shape[0]
-    steps = int(rng.integers(2, 7))
-    heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.35, steps))
-    pace = rng.uniform(12, 140) / steps
+    steps = int(rng.integers(2, 8))
+    heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.45, steps))
+    pace = rng.uniform(10, 140) / steps
     walk = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * pace, axis=0)
-    points = np.round((walk + (box[0], box[1])) * 16).astype(np.int32)
+    h, w = spot.weight.shape
+    points = np.round((walk + (spot.x + w / 2, spot.y + h / 2)) * 16).astype(np.int32)
     alpha = np.zeros((side, side), np.uint8)
     cv2.polylines(alpha, [points], False, 255, int(rng.integers(1, 5)), cv2.LINE_AA, 4)
     grey = float(rng.choice([rng.uniform(0, 60), rng.uniform(150, 250)]))
-    colour = grey + rng.normal(0, 12, 3)
-    return _mix(tile, np.clip(colour, 0, 255), alpha.astype(np.float32) * (float(rng.uniform(0.5, 1.0)) / 255))
+    x0, y0, bw, bh = cv2.boundingRect(alpha)
+    if not bw:
+        return tile
+    line = Spot(y0, x0, np.asarray(alpha[y0 : y0 + bh, x0 : x0 + bw] / np.float32(255), np.float32))
+    colour = np.clip(grey + rng.normal(0, 12, 3), 0, 255).astype(np.float32)
+    return _blend(tile, line, np.broadcast_to(colour, (bh, bw, 3)), float(rng.uniform(0.5, 1.0)))
 
 
-def dull(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
-    """Light and contrast of the place are wrong: a dry joint, a stain, a burn."""
-    side = tile.shape[0]
-    x, y, w, h = box
-    level = tile[y : y + h, x : x + w].reshape(-1, 3).mean(0) if w and h else np.zeros(3)
-    contrast, lift = float(rng.uniform(0.0, 0.8)), float(rng.choice([-1, 1]) * rng.uniform(12, 64))
-    changed = np.clip((tile - level) * contrast + level + lift, 0, 255)
-    return _mix(tile, changed, region_mask(rng, box, side))
+def relight(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
+    """Light, contrast or colour of the place are wrong: a dry joint, a stain, a burn, a dull or flat surface."""
+    rows, columns = spot.window
+    here = tile[rows, columns].astype(np.float32)
+    level = here.mean((0, 1))
+    contrast = np.float32(rng.uniform(0.0, 0.85))
+    lift = rng.choice([-1, 1]) * rng.uniform(10, 60) * (1 + rng.normal(0, 0.25, 3))
+    if rng.random() < 0.3:
+        lift = np.zeros(3)
+    if rng.random() < 0.3:
+        here = np.asarray(cv2.GaussianBlur(here, (0, 0), float(rng.uniform(1.5, 5))), np.float32)
+    return _blend(tile, spot, np.clip((here - level) * contrast + level + lift, 0, 255).astype(np.float32))
 
 
-def texture(rng: np.random.Generator, tile: U8, donor: U8, box: Box) -> U8:
-    """A cloud-shaped area shows another place of a board, blended in (as in DRAEM)."""
-    side = tile.shape[0]
-    cells = int(rng.choice([3, 5, 9]))
-    cloud = cv2.resize(rng.normal(0, 1, (cells, cells)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
-    weight = (cloud > rng.uniform(0.9, 1.7)).astype(np.float32) * float(rng.uniform(0.35, 1.0))
-    return _mix(tile, donor, weight)
-
-
-Corrupter = Callable[[np.random.Generator, U8, U8, Box], U8]
+Corrupter = Callable[[np.random.Generator, U8, U8, Spot], U8]
 CORRUPTERS: tuple[tuple[Corrupter, float], ...] = (
-    (paste, 0.13),
-    (paste_part, 0.10),
-    (shift, 0.13),
-    (turn, 0.13),
-    (squash, 0.07),
-    (empty, 0.10),
-    (blob, 0.13),
-    (line, 0.11),
-    (dull, 0.12),
-    (texture, 0.04),
+    (elsewhere, 0.13),
+    (slip, 0.09),
+    (vanish, 0.22),
+    (move, 0.18),
+    (bend, 0.08),
+    (foreign, 0.14),
+    (scratch, 0.08),
+    (relight, 0.11),
 )
 _WEIGHTS = np.array([w for _, w in CORRUPTERS]) / sum(w for _, w in CORRUPTERS)
 
 
-def corrupt_tile(rng: np.random.Generator, clean: U8, donor: U8, boxes: I32) -> Corruption:
-    """Corrupt a clean tile (t, t, 3) in 1..4 places, or leave it clean (``CLEAN_SHARE``).
+def _spot(rng: np.random.Generator, side: int, boxes: I32, labels: I32, objects: I32) -> Spot:
+    """Where the next corruption happens: an object of the tile, a part of the board, or anywhere."""
+    way = rng.random()
+    if way < 0.5 and len(objects):
+        return object_spot(rng, side, labels, objects)
+    if way < 0.72 and len(boxes):
+        x, y, w, h = (int(v) for v in boxes[int(rng.integers(len(boxes)))])
+        grow = int(rng.integers(0, 4))
+        return shape_spot(rng, (x - grow, y - grow, w + 2 * grow, h + 2 * grow), side)
+    return shape_spot(rng, random_box(rng, side), side)
 
-    ``boxes`` (n, 4): parts in this tile's pixels, which half of the changes are aimed at.
+
+def visible_change(tile: U8, clean: U8) -> U8:
+    """Mask (t, t) of 0/1: where two pictures differ by ``VISIBLE_LEVELS`` or more, small gaps closed."""
+    seen = (cv2.absdiff(tile, clean).max(2) >= VISIBLE_LEVELS).astype(np.uint8)
+    round_brush = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (CLOSE_PX, CLOSE_PX))
+    padded = cv2.copyMakeBorder(seen, CLOSE_PX, CLOSE_PX, CLOSE_PX, CLOSE_PX, cv2.BORDER_CONSTANT, value=0)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, round_brush)
+    return u8(np.ascontiguousarray(closed[CLOSE_PX:-CLOSE_PX, CLOSE_PX:-CLOSE_PX]))
+
+
+def corrupt_tile(rng: np.random.Generator, clean: U8, donor: U8, boxes: I32) -> Corruption:
+    """Corrupt a clean tile (t, t, 3) in 1..8 places, or leave it clean (``CLEAN_SHARE``).
+
+    ``boxes`` (n, 4): parts in this tile's pixels, which a third of the changes are aimed at.
     """
-    side = clean.shape[0]
+    if rng.random() < CLEAN_SHARE:
+        return Corruption(clean, clean, np.zeros(clean.shape[:2], np.uint8))
     tile = clean
-    places = 0 if rng.random() < CLEAN_SHARE else int(rng.integers(1, 5))
-    for _ in range(places):
-        if len(boxes) and rng.random() < 0.6:
-            x, y, w, h = (int(v) for v in boxes[int(rng.integers(len(boxes)))])
-            grow = int(rng.integers(0, 4))
-            box = (max(x - grow, 0), max(y - grow, 0), w + 2 * grow, h + 2 * grow)
-        else:
-            box = random_box(rng, side)
+    labels, objects = salient_objects(rng, clean)
+    for _ in range(min(int(rng.geometric(0.3)), MOST_PLACES)):
         change = CORRUPTERS[int(rng.choice(len(CORRUPTERS), p=_WEIGHTS))][0]
-        tile = change(rng, tile, donor, box)
-    difference = np.abs(tile.astype(np.int16) - clean).max(2)
-    mask = (difference >= VISIBLE_LEVELS).astype(np.uint8)
-    return Corruption(tile, clean, cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)).astype(np.uint8))
+        tile = change(rng, tile, donor, _spot(rng, clean.shape[0], boxes, labels, objects))
+    return Corruption(tile, clean, visible_change(tile, clean))
 
 
 def vary_appearance(rng: np.random.Generator, tile: U8, drift: float = 1.0) -> U8:

@@ -1,16 +1,28 @@
-"""Folders of boards: MVTec-AD layout (train/good, test/*, ground_truth/*) or a plain folder of good ones."""
+"""Folders of boards in the layouts that people have: MVTec-AD, VisA, or plain folders.
+
+* MVTec-AD: ``train/good``, ``test/<class>``, ``ground_truth/<class>/<stem>_mask.png``
+  (Bergmann et al. 2021, IJCV 129).
+* VisA: ``Data/Images/...`` with the split in ``../split_csv/1cls.csv`` (Zou et al. 2022, arXiv 2207.14315).
+* plain, labelled: ``good``, ``defective`` and ``masks/<stem>.png``; every fifth good picture is for testing.
+* plain: a folder of good boards and nothing else; enough for training.
+"""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from hisir_edge.errors import InputError
-from hisir_edge.images import image_paths, read_rgb
+from hisir_edge.images import IMAGE_SUFFIXES, image_paths, read_rgb
 
 GOOD = "good"
+DEFECTIVE = "defective"
+VISA_SPLIT = Path("split_csv") / "1cls.csv"
+VISA_COLUMNS = ("object", "split", "label", "image", "mask")
+PLAIN_TEST_EVERY = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,35 +35,126 @@ class TestItem:
 
 
 def good_images(data: Path) -> list[Path]:
-    """The good boards to learn from: ``data/train/good`` if it is there, else the folder itself."""
+    """The good boards to learn from, whatever the layout."""
     if not data.is_dir():
-        raise InputError(expected="a folder with train/good or with images", received=str(data), fix="check --data")
-    folder = data / "train" / GOOD
-    return image_paths(folder if folder.is_dir() else data)
+        raise InputError(
+            expected="a folder with train/good, in VisA's layout, or with images",
+            received=str(data),
+            fix="check --data",
+        )
+    if (data / "train" / GOOD).is_dir():
+        return image_paths(data / "train" / GOOD)
+    if _is_visa(data):
+        return _visa(data)[0]
+    if _is_plain(data):
+        good = image_paths(data / GOOD)
+        return [path for i, path in enumerate(good) if i % PLAIN_TEST_EVERY != PLAIN_TEST_EVERY - 1]
+    return image_paths(data)
 
 
 def test_items(data: Path) -> list[TestItem]:
-    """The test pictures of an MVTec-AD layout, good ones first; each defective one must have its mask."""
-    test = data / "test"
-    if not test.is_dir():
+    """The labelled test pictures, good ones first; each defective one must have its mask."""
+    if (data / "test").is_dir():
+        items = _mvtec_test(data)
+    elif _is_visa(data):
+        items = _visa(data)[1]
+    elif _is_plain(data):
+        items = _plain_test(data)
+    else:
         raise InputError(
-            expected="test/<class>/ with images and ground_truth/<class>/ with masks",
-            received=f"no {test}",
+            expected="test/<class> with ground_truth/<class>, VisA's layout, or good, defective and masks",
+            received=f"none of these in {data}",
             fix="check --data",
         )
-    kinds = sorted((d.name for d in test.iterdir() if d.is_dir()), key=lambda k: (k != GOOD, k))
-    items: list[TestItem] = []
-    for kind in kinds:
-        for image in image_paths(test / kind):
-            mask = None if kind == GOOD else data / "ground_truth" / kind / f"{image.stem}_mask.png"
-            if mask is not None and not mask.is_file():
-                raise InputError(
-                    expected=f"the mask of {image}", received=f"no {mask}", fix="add the mask or remove the image"
-                )
-            items.append(TestItem(image, kind, mask))
     if not items:
-        raise InputError(expected=f"class folders in {test}", received="none", fix="check --data")
+        raise InputError(expected=f"test pictures in {data}", received="none", fix="check --data")
+    return sorted(items, key=lambda item: (item.kind != GOOD, item.kind, item.image))
+
+
+def _mvtec_test(data: Path) -> list[TestItem]:
+    items = []
+    for folder in sorted(d for d in (data / "test").iterdir() if d.is_dir()):
+        masks = data / "ground_truth" / folder.name
+        for image in image_paths(folder):
+            items.append(TestItem(image, folder.name, None if folder.name == GOOD else _mask_of(image, masks)))
     return items
+
+
+def _mask_of(image: Path, masks: Path) -> Path:
+    """The mask of a picture: same stem, perhaps with ``_mask``, any picture format."""
+    for stem in (f"{image.stem}_mask", image.stem):
+        for suffix in (".png", *IMAGE_SUFFIXES):
+            if (masks / f"{stem}{suffix}").is_file():
+                return masks / f"{stem}{suffix}"
+    raise InputError(
+        expected=f"the mask of {image}",
+        received=f"no {masks / f'{image.stem}_mask.png'}",
+        fix="add the mask or remove the image",
+    )
+
+
+def _is_plain(data: Path) -> bool:
+    return (data / GOOD).is_dir() and (data / DEFECTIVE).is_dir()
+
+
+def _plain_test(data: Path) -> list[TestItem]:
+    good = image_paths(data / GOOD)[PLAIN_TEST_EVERY - 1 :: PLAIN_TEST_EVERY]
+    defective = [TestItem(p, DEFECTIVE, _mask_of(p, data / "masks")) for p in image_paths(data / DEFECTIVE)]
+    return [TestItem(path, GOOD, None) for path in good] + defective
+
+
+def _is_visa(data: Path) -> bool:
+    return (data / "Data" / "Images").is_dir()
+
+
+def _visa(data: Path) -> tuple[list[Path], list[TestItem]]:
+    """(good boards of the split's training part, test items) of one VisA object folder."""
+    root = data.absolute().parent
+    split = root / VISA_SPLIT
+    try:
+        with split.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise InputError(
+            expected=f"VisA's split {split}",
+            received=error.strerror or str(error),
+            fix="copy split_csv beside the objects",
+        ) from error
+    if not rows or not set(VISA_COLUMNS) <= set(rows[0]):
+        raise InputError(
+            expected=f"{split} with the columns {','.join(VISA_COLUMNS)}",
+            received=",".join(rows[0]) if rows else "no rows",
+            fix="take the split file of the VisA download",
+        )
+    training: list[Path] = []
+    items: list[TestItem] = []
+    for row in (r for r in rows if r["object"] == data.absolute().name):
+        image = _listed(root, row["image"], split)
+        normal = row["label"] == "normal"
+        if row["split"] == "train" and normal:
+            training.append(image)
+        elif row["split"] == "test":
+            if not normal and not row["mask"]:
+                raise InputError(
+                    expected=f"a mask for {row['image']} in {split}", received="an empty column", fix="add the mask"
+                )
+            items.append(
+                TestItem(image, GOOD if normal else DEFECTIVE, None if normal else _listed(root, row["mask"], split))
+            )
+    if not training:
+        raise InputError(
+            expected=f"normal training pictures of object {data.absolute().name} in {split}",
+            received="none",
+            fix="check that the folder's name is the object's name in the split",
+        )
+    return sorted(training), items
+
+
+def _listed(root: Path, name: str, split: Path) -> Path:
+    path = root / name
+    if not path.is_file():
+        raise InputError(expected=f"{name}, which {split} lists", received=f"no {path}", fix="copy the missing file")
+    return path
 
 
 def split_held_out(paths: list[Path], seed: int, share: float = 0.2) -> tuple[list[Path], list[Path]]:

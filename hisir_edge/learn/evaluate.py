@@ -11,106 +11,234 @@ import cv2
 import numpy as np
 from sklearn.metrics import f1_score
 
-from hisir_edge.arrays import Bool
+from hisir_edge.arrays import F32, F64, I32, U8, Bool
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import InputError
 from hisir_edge.images import read_mask, read_rgb
 from hisir_edge.learn.datasets import GOOD, TestItem, test_items
+from hisir_edge.learn.merges import merge_from_name
 from hisir_edge.learn.metrics import PixelTally, image_auroc
+from hisir_edge.learn.shifts import Shift, shifted
 from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.judge import Thresholds
 from hisir_edge.records import Judgement, Result
 
 AUPRO_FPR = 0.3
+JOIN_PX = 13
+SIZEABLE_PX = 6
+AT_FALSE_REGIONS = 0.1
 
 
-@dataclass(slots=True)
-class _Tally:
-    """What is counted over the test pictures."""
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """A ground-truth defect: its longer side, and the highest peak of the regions that touch it (0: none)."""
 
-    pixels: PixelTally = field(default_factory=PixelTally)
-    scores: list[float] = field(default_factory=list)
-    defective: list[bool] = field(default_factory=list)
-    failed: list[bool] = field(default_factory=list)
-    found: dict[str, list[int]] = field(default_factory=dict)
-    false_regions: int = 0
-    good_boards: int = 0
-    errors: list[str] = field(default_factory=list)
+    size_px: int
+    peak: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One inspected test picture, without its map: what the figures and the report need of it.
+
+    ``score`` is None for an ERROR; ``false_peaks`` are the peaks of regions that touch no truth.
+    """
+
+    item: TestItem
+    result: Result
+    reason: str
+    score: float | None
+    defects: tuple[Defect, ...]
+    false_peaks: tuple[float, ...]
+    pixels: PixelTally = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything seen, and the thresholds it was judged with."""
+
+    seen: list[Seen]
+    thresholds: Thresholds
+
+    def pixels(self, kind: str | None = None) -> PixelTally:
+        """Pixel tally of good pictures and those of one class, or of all."""
+        total = PixelTally()
+        for one in self.seen:
+            if kind is None or one.item.kind in (GOOD, kind):
+                total = total.joined(one.pixels)
+        return total
 
 
 def evaluate(
-    bundle_folder: Path, data: Path, threads: int = 0, on_done: Callable[[int, int], None] = lambda d, t: None
-) -> dict[str, Any]:
-    """Inspect every test picture and return the figures.
-
-    ``pixel_auroc``, ``aupro`` (false-positive rate up to 0.3) and ``image_auroc`` rank raw scores; ``f1``
-    (boards), ``false_calls_per_board`` (regions on good boards) and ``recall_by_class`` (ground-truth
-    regions touched by a called region) hold at the bundle's own thresholds. A picture that cannot be
-    judged is listed in ``errors`` and counts as failed, as it would on the line.
-    """
+    bundle_folder: Path,
+    data: Path,
+    threads: int = 0,
+    on_done: Callable[[int, int], None] = lambda d, t: None,
+    shifts: tuple[Shift, ...] = (),
+    merge: str = "rops",
+) -> Evaluation:
+    """Inspect every test picture of a data set, under ``shifts`` where asked for."""
     bundle = load_bundle(bundle_folder)
-    inspector = Inspector(bundle, engine_from_bundle(bundle, threads))
+    inspector = Inspector(bundle, engine_from_bundle(bundle, threads), merge_from_name(merge))
+    return evaluate_inspector(inspector, data, on_done, shifts)
+
+
+def evaluate_inspector(
+    inspector: Inspector,
+    data: Path,
+    on_done: Callable[[int, int], None] = lambda d, t: None,
+    shifts: tuple[Shift, ...] = (),
+) -> Evaluation:
+    """As ``evaluate``, with an inspector of any engine."""
     items = test_items(data)
-    tally = _Tally()
+    thresholds = inspector.bundle.thresholds
+    seen = []
     for number, item in enumerate(items):
-        _count(tally, inspector, item)
+        frame, truth = frame_and_truth(item)
+        for shift in shifts:
+            frame, truth = shifted(shift, frame, truth, number)
+        judgement, scores = inspector.inspect_with_map(frame)
+        seen.append(_seen(item, judgement, scores, truth, thresholds))
         on_done(number + 1, len(items))
-    return _figures(tally, len(items))
+    return Evaluation(seen, thresholds)
 
 
-def _count(tally: _Tally, inspector: Inspector, item: TestItem) -> None:
+def frame_and_truth(item: TestItem) -> tuple[U8, Bool]:
+    """A test picture (h, w, 3) and where it is defective (h, w)."""
     frame = read_rgb(item.image)
-    truth = np.zeros(frame.shape[:2], np.bool_) if item.mask is None else read_mask(item.mask)
+    if item.mask is None:
+        return frame, np.zeros(frame.shape[:2], np.bool_)
+    truth = read_mask(item.mask)
     if truth.shape != frame.shape[:2]:
         raise InputError(
             expected=f"a mask of {frame.shape[1]}x{frame.shape[0]}",
             received=f"{item.mask} of {truth.shape[1]}x{truth.shape[0]}",
             fix="replace the mask",
         )
-    judgement, scores = inspector.inspect_with_map(frame)
-    tally.defective.append(item.kind != GOOD)
-    tally.failed.append(judgement.result is not Result.PASS)
-    tally.scores.append(judgement.score if judgement.score is not None else float("inf"))
+    if not truth.any():
+        raise InputError(
+            expected=f"a mask with defective pixels for {item.image}",
+            received=f"{item.mask} all black",
+            fix="replace the mask, or move the picture to the good ones",
+        )
+    return frame, truth
+
+
+def _seen(item: TestItem, judgement: Judgement, scores: F32 | None, truth: Bool, thresholds: Thresholds) -> Seen:
+    tally = PixelTally()
     if scores is None:
-        tally.errors.append(f"{item.image}: {judgement.reason}")
-    else:
-        tally.pixels.add(scores, truth)
-    _count_regions(tally, judgement, item, truth)
+        unseen = tuple(Defect(size, 0.0) for _, size in _defects(truth))
+        return Seen(item, judgement.result, judgement.reason, None, unseen, (), tally)
+    tally.add(scores, truth)
+    labels, peaks = _open_regions(scores, thresholds)
+    hit = np.zeros(len(peaks), np.bool_)
+    defects = []
+    for inside, size in _defects(truth):
+        touching = np.unique(labels[inside])
+        hit[touching] = True
+        defects.append(Defect(size, float(peaks[touching].max(initial=0.0))))
+    false_peaks = tuple(sorted((float(p) for p in peaks[~hit] if p > 0), reverse=True))
+    return Seen(item, judgement.result, judgement.reason, judgement.score, tuple(defects), false_peaks, tally)
 
 
-def _count_regions(tally: _Tally, judgement: Judgement, item: TestItem, truth: Bool) -> None:
-    if item.kind == GOOD:
-        tally.good_boards += 1
-        tally.false_regions += judgement.regions_total if judgement.result is Result.FAIL else 0
-        return
-    hit, total = _hits(judgement, truth)
-    counts = tally.found.setdefault(item.kind, [0, 0])
-    counts[0], counts[1] = counts[0] + hit, counts[1] + total
+def _open_regions(scores: F32, thresholds: Thresholds) -> tuple[I32, F64]:
+    """Labels (h, w) of all regions over the pixel threshold and their peaks, 0 for too small ones and the ground."""
+    over = (scores >= 1.0).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
+    peaks = np.zeros(count)
+    for label in range(1, count):
+        x, y, w, h, area = (int(v) for v in stats[label])
+        if area >= thresholds.min_area_px:
+            inside = labels[y : y + h, x : x + w] == label
+            peaks[label] = scores[y : y + h, x : x + w][inside].max()
+    return np.asarray(labels, np.int32), peaks
 
 
-def _hits(judgement: Judgement, truth: Bool) -> tuple[int, int]:
-    """(found, all) ground-truth defects of a board; fragments within 12 px are one defect."""
-    joined = cv2.dilate(truth.astype(np.uint8), np.ones((13, 13), np.uint8))
+def _defects(truth: Bool) -> list[tuple[tuple[Any, ...], int]]:
+    """Ground-truth defects as (pixel indices, longer side); fragments within 12 px are one defect."""
+    joined = cv2.dilate(truth.astype(np.uint8), np.ones((JOIN_PX, JOIN_PX), np.uint8))
     count, labels = cv2.connectedComponents(joined)
-    if judgement.mask is None:
-        return 0, count - 1
-    touched = np.unique(labels[judgement.mask & truth])
-    return int((touched > 0).sum()), count - 1
+    out = []
+    for label in range(1, count):
+        ys, xs = np.nonzero((labels == label) & truth)
+        out.append(((ys, xs), int(max(np.ptp(ys), np.ptp(xs))) + 1))
+    return out
 
 
-def _figures(tally: _Tally, images: int) -> dict[str, Any]:
-    finite = [s for s in tally.scores if np.isfinite(s)]
-    highest = max(finite, default=0.0)
-    scores = [s if np.isfinite(s) else highest + 1 for s in tally.scores]
+def recall_at(evaluation: Evaluation, false_regions_per_board: float, smallest_px: int) -> float | None:
+    """Recall of defects of a size at the region threshold that leaves so many false regions a good board."""
+    good = [one for one in evaluation.seen if one.item.kind == GOOD]
+    defects = _sizeable(evaluation, smallest_px)
+    if not good or not defects:
+        return None
+    allowed = int(false_regions_per_board * len(good) + 1e-9)
+    peaks = sorted((p for one in good for p in one.false_peaks), reverse=True)
+    limit = peaks[allowed] if len(peaks) > allowed else 1.0
+    return float(np.mean([d.peak > limit if len(peaks) > allowed else d.peak >= limit for d in defects]))
+
+
+def _sizeable(evaluation: Evaluation, smallest_px: int, kind: str | None = None) -> list[Defect]:
+    return [
+        d
+        for one in evaluation.seen
+        if one.item.kind != GOOD and kind in (None, one.item.kind)
+        for d in one.defects
+        if d.size_px >= smallest_px
+    ]
+
+
+def figures(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of an evaluation.
+
+    ``pixel_auroc``, ``aupro`` (false-positive rate up to 0.3) and ``image_auroc`` rank scores; ``f1``
+    (boards), ``false_calls_per_board`` (regions on good boards) and recalls (ground-truth defects
+    touched by a called region) hold at the bundle's own thresholds, except the recall at 0.1 false regions,
+    for which the region threshold is moved to what these good boards allow. A picture that cannot be
+    judged is listed in ``errors`` and counts as failed, as it would on the line.
+    """
+    seen, limit = evaluation.seen, evaluation.thresholds.region_peak
+    good = [one for one in seen if one.item.kind == GOOD]
+    kinds = sorted({one.item.kind for one in seen} - {GOOD})
+    defective = [one.item.kind != GOOD for one in seen]
+    failed = [one.result is not Result.PASS for one in seen]
+    false_calls = [sum(p >= limit for p in one.false_peaks) for one in good]
+    pixels = evaluation.pixels()
+
+    def recall(defects: list[Defect]) -> float | None:
+        return float(np.mean([d.peak >= limit for d in defects])) if defects else None
+
     return {
-        "images": images,
-        "pixel_auroc": tally.pixels.auroc(),
-        "aupro": tally.pixels.aupro(AUPRO_FPR),
+        "images": len(seen),
+        "good_boards": len(good),
+        "pixel_auroc": pixels.auroc(),
+        "aupro": pixels.aupro(AUPRO_FPR),
         "aupro_fpr_limit": AUPRO_FPR,
-        "image_auroc": image_auroc(scores, tally.defective),
-        "f1": float(f1_score(tally.defective, tally.failed, zero_division=0.0)),
-        "false_calls_per_board": tally.false_regions / tally.good_boards if tally.good_boards else None,
-        "recall_by_class": {k: hit / total for k, (hit, total) in sorted(tally.found.items()) if total},
-        "defects_by_class": {k: total for k, (_, total) in sorted(tally.found.items())},
-        "errors": tally.errors,
+        "image_auroc": image_auroc(_scores(seen), defective),
+        "f1": float(f1_score(defective, failed, zero_division=0.0)),
+        "false_calls_per_board": sum(false_calls) / len(good) if good else None,
+        "good_boards_failed": sum(one.result is not Result.PASS for one in good),
+        "recall": recall(_sizeable(evaluation, 1)),
+        "recall_from_6px": recall(_sizeable(evaluation, SIZEABLE_PX)),
+        "recall_from_6px_at_0.1_false_regions": recall_at(evaluation, AT_FALSE_REGIONS, SIZEABLE_PX),
+        "recall_by_class": {k: recall(_sizeable(evaluation, 1, k)) for k in kinds},
+        "defects_by_class": {k: len(_sizeable(evaluation, 1, k)) for k in kinds},
+        "by_class": {k: _class_figures(evaluation, k) for k in kinds},
+        "errors": [f"{one.item.image}: {one.reason}" for one in seen if one.result is Result.ERROR],
+    }
+
+
+def _scores(seen: list[Seen]) -> list[float]:
+    """Board scores; a board that could not be judged ranks above all others."""
+    highest = max((one.score for one in seen if one.score is not None), default=0.0)
+    return [highest + 1 if one.score is None else one.score for one in seen]
+
+
+def _class_figures(evaluation: Evaluation, kind: str) -> dict[str, float | None]:
+    pixels = evaluation.pixels(kind)
+    seen = [one for one in evaluation.seen if one.item.kind in (GOOD, kind)]
+    return {
+        "pixel_auroc": pixels.auroc(),
+        "aupro": pixels.aupro(AUPRO_FPR),
+        "image_auroc": image_auroc(_scores(seen), [one.item.kind == kind for one in seen]),
     }

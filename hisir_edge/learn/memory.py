@@ -152,3 +152,17 @@ def good_boards_from_frames(
         return GoodBoards(frames, [identity] * len(frames), [even] * len(frames), _statistics(frames), False)
     kept = [(frame, matrix) for frame, matrix in zip(frames, found, strict=True) if matrix is not None]
     return _registered_boards([frame for frame, _ in kept], [matrix for _, matrix in kept])
+
+
+def good_boards_like(boards: GoodBoards, frames: list[U8]) -> GoodBoards:
+    """More good frames, placed and lit as the line would see them against these boards' memory.
+
+    InspectionError where a frame cannot be registered.
+    """
+    if not boards.registered:
+        identity, even = np.array([[1.0, 0, 0], [0, 1.0, 0]]), np.zeros((3, 3))
+        return GoodBoards(frames, [identity] * len(frames), [even] * len(frames), boards.memory, False)
+    anchors, golden = anchors_from_golden(boards.memory.mean_rgb), golden_light(boards.memory.mean_rgb)
+    matrices = [register_frame(anchors, frame).matrix for frame in frames]
+    lights = [light_of_frame(golden, warp_by_matrix(f, m)) for f, m in zip(frames, matrices, strict=True)]
+    return GoodBoards(frames, matrices, lights, boards.memory, True)

@@ -1,4 +1,4 @@
-"""Accuracy figures. ROC and F1 are scikit-learn's; the PRO curve (no light library has one) is ours.
+"""Accuracy figures. areas and F1 are scikit-learn's; the PRO curve (no light library has one) is ours.
 
 Pixel figures are computed from histograms of scores, so that a hundred 12-megapixel maps need no
 more memory than one: scores are binned on a logarithmic scale, which the ranking figures survive
@@ -48,13 +48,32 @@ class PixelTally:
             histogram = np.bincount(bins[y : y + h, x : x + w][inside], minlength=BINS)
             self.regions.append(histogram.astype(np.float32))
 
-    def auroc(self) -> float | None:
-        """Area under the pixel ROC curve; None without defective pixels."""
+    def joined(self, other: PixelTally) -> PixelTally:
+        """Both tallies as one."""
+        return PixelTally(self.normal + other.normal, self.defective + other.defective, [*self.regions, *other.regions])
+
+    def roc(self) -> tuple[F64, F64] | None:
+        """(false-positive rate, true-positive rate) of pixels, rising; None without both kinds."""
         if not self.defective.sum() or not self.normal.sum():
             return None
-        values = np.arange(BINS)
-        labels = np.r_[np.zeros(BINS), np.ones(BINS)]
-        return float(roc_auc_score(labels, np.r_[values, values], sample_weight=np.r_[self.normal, self.defective]))
+        fpr = np.cumsum(self.normal[::-1]) / self.normal.sum()
+        tpr = np.cumsum(self.defective[::-1]) / self.defective.sum()
+        return np.r_[0.0, fpr], np.r_[0.0, tpr]
+
+    def auroc(self) -> float | None:
+        """Area under the pixel ROC curve; None without defective pixels."""
+        curve = self.roc()
+        return None if curve is None else float(auc(*curve))
+
+    def pro(self) -> tuple[F64, F64] | None:
+        """(false-positive rate, mean per-region overlap), rising; None without regions or normal pixels."""
+        if not self.regions or not self.normal.sum():
+            return None
+        fpr = np.r_[0.0, np.cumsum(self.normal[::-1]) / self.normal.sum()]
+        overlap = np.zeros(BINS)
+        for histogram in self.regions:
+            overlap += np.cumsum(histogram[::-1]) / histogram.sum()
+        return fpr, np.r_[0.0, overlap / len(self.regions)]
 
     def aupro(self, fpr_limit: float = 0.3) -> float | None:
         """Area under the per-region-overlap curve up to a false-positive rate, divided by that rate.
@@ -62,13 +81,10 @@ class PixelTally:
         Bergmann et al. 2021, The MVTec Anomaly Detection Dataset, IJCV 129: every region counts
         alike, whatever its size. None without defective regions.
         """
-        if not self.regions or not self.normal.sum():
+        curve = self.pro()
+        if curve is None:
             return None
-        fpr = np.r_[0.0, np.cumsum(self.normal[::-1]) / self.normal.sum()]
-        overlap = np.zeros(BINS)
-        for histogram in self.regions:
-            overlap += np.cumsum(histogram[::-1]) / histogram.sum()
-        pro = np.r_[0.0, overlap / len(self.regions)]
+        fpr, pro = curve
         at_limit = np.interp(fpr_limit, fpr, pro)
         inside = fpr < fpr_limit
         return float(auc(np.r_[fpr[inside], fpr_limit], np.r_[pro[inside], at_limit]) / fpr_limit)

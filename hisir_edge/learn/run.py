@@ -15,12 +15,16 @@ from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
 from hisir_edge.learn.memory import BoardMemory
 
-RUN_SCHEMA = 1
+RUN_SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What a run was asked for; ``tile_px``, ``overlap_px`` in scaled pixels; ``scale`` None: chosen from the data."""
+    """What a run was asked for; ``tile_px``, ``overlap_px`` in scaled pixels; ``scale`` None: chosen from the data.
+
+    ``without``: parts of the network left out, for comparison; ``patience``: epochs without a better
+    held-out loss before training ends, 0: never.
+    """
 
     data: str
     backbone: str
@@ -33,6 +37,9 @@ class RunSettings:
     steps: int
     learning_rate: float
     seed: int
+    patience: int = 0
+    precision: str = "bf16"
+    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,8 @@ def load_record(run: Path) -> RunRecord:
         if raw.get("schema") != RUN_SCHEMA:
             raise ValueError(f"schema {raw.get('schema')}")
         known = {f.name for f in fields(RunSettings)}
-        settings = RunSettings(**{k: v for k, v in raw["settings"].items() if k in known})
+        stored = {k: v for k, v in raw["settings"].items() if k in known}
+        settings = RunSettings(**{**stored, "without": tuple(stored["without"])})
         h, w = raw["frame_hw"]
         return RunRecord(
             settings, (h, w), float(raw["scale"]), bool(raw["registered"]), tuple(raw["train"]), tuple(raw["held_out"])

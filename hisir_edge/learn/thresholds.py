@@ -2,39 +2,55 @@
 
 Peaks over threshold (Coles 2001, An Introduction to Statistical Modeling of Extreme Values, ch. 4)
 with an exponential tail on the gate's logits: the highest local peaks of the held-out good boards,
-about one a board, say how fast peaks thin out, and the tail is followed to the wanted rate.
+about one a board, say how fast peaks thin out, and the tail is followed to the wanted rate. Before
+that, the noise of each place, as all good boards show it, is taken off its peaks.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, F64
+from hisir_edge.arrays import F32, F64, U8
 from hisir_edge.errors import InputError
+from hisir_edge.line.gain import NOISE_CELL_PX, NOISE_STEPS_PER_LOGIT
 from hisir_edge.line.judge import Thresholds
 
-BLOCK_PX = 64
 PEAKS_PER_BOARD = 12
 SURE_SCORE = float(np.log(2.0))
 """softplus(0): the score at which the gate trusts input and reconstruction alike."""
-MIN_AREA_PX = 8
+AREAS_NETWORK_PX = (9, 18, 36)
+"""Minimum areas tried, in the network's (scaled) pixels: 3 x 3 up to 6 x 6."""
+WORTH_A_DOUBLING_LOGITS = 0.5
 LEAST_TAIL_PEAKS = 8
 LEAST_TAIL_LOGITS = 0.05
+QUIET_SHARE = 0.8
+MOST_NOISE_LOGITS = 6.0
+LEAST_NOISE_BOARDS = 4
+CONFIDENCE = 0.95
+RESAMPLES = 400
 
 
-def peaks_from_map(raw_map: F32, count: int = PEAKS_PER_BOARD) -> F64:
-    """The ``count`` highest block maxima of a raw map (h, w), highest first; blocks of 64 px."""
-    h, w = raw_map.shape
-    bottom, right = -h % BLOCK_PX, -w % BLOCK_PX
-    padded = np.pad(raw_map, ((0, bottom), (0, right)), constant_values=-np.inf)
-    blocks = padded.reshape(padded.shape[0] // BLOCK_PX, BLOCK_PX, -1, BLOCK_PX).max((1, 3))
-    ordered = np.sort(blocks.ravel())[::-1].astype(np.float64)
-    return ordered[:count]
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Thresholds and what is known of them.
+
+    ``upper_bound``: false calls per board that these thresholds stay under with 95 % confidence, by
+    resampling the held-out boards along the fitted tail. ``boards_to_prove``: good boards without one
+    false call that would prove the wanted rate with 95 % confidence and no assumption (rule of three,
+    Hanley and Lippman-Hand 1983).
+    """
+
+    thresholds: Thresholds
+    upper_bound: float
+    boards_to_prove: int
 
 
-def logit_of_score(score: F64) -> F64:
+def logit_of_score(score: F32 | F64) -> F64:
     """Inverse of softplus, stable at both ends."""
-    score = np.maximum(score, 1e-12)
+    score = np.maximum(np.asarray(score, np.float64), 1e-12)
     return np.asarray(score + np.log(-np.expm1(-score)))
 
 
@@ -43,10 +59,52 @@ def score_of_logit(logit: float) -> float:
     return float(np.logaddexp(0.0, logit))
 
 
-def thresholds_from_peaks(peaks: list[F64], false_calls_per_board: float, min_area_px: int = MIN_AREA_PX) -> Thresholds:
+def block_peaks(logits: F32) -> F64:
+    """Highest logit of each noise cell (64 px), (rows, columns)."""
+    h, w = logits.shape
+    padded = np.pad(logits, ((0, -h % NOISE_CELL_PX), (0, -w % NOISE_CELL_PX)), constant_values=-np.inf)
+    rows, columns = padded.shape[0] // NOISE_CELL_PX, padded.shape[1] // NOISE_CELL_PX
+    cells = padded.reshape(rows, NOISE_CELL_PX, columns, NOISE_CELL_PX).max((1, 3))
+    return np.asarray(cells, np.float64)
+
+
+def noise_from_peaks(peaks: list[F64]) -> U8:
+    """Noise map (rows, columns) in steps of 1/32 logit from the block peaks of many good boards.
+
+    Where boards peak in the mean higher than in four fifths of all places, by how much. Zero
+    everywhere with fewer than ``LEAST_NOISE_BOARDS`` boards: what they share would be chance.
+    """
+    typical = np.mean(peaks, axis=0)
+    if len(peaks) < LEAST_NOISE_BOARDS:
+        return np.zeros(typical.shape, np.uint8)
+    quiet = float(np.quantile(typical, QUIET_SHARE))
+    excess = np.clip(typical - quiet, 0, MOST_NOISE_LOGITS).astype(np.float32)
+    # a peak may lie at a cell's border: neighbours count, and the map is smooth
+    spread = cv2.blur(cv2.dilate(excess, np.ones((3, 3), np.uint8)), (3, 3))
+    return np.round(spread * NOISE_STEPS_PER_LOGIT).astype(np.uint8)
+
+
+def peaks_by_area(logits: F32, areas_px: tuple[int, ...]) -> list[F64]:
+    """Per minimum area the ``PEAKS_PER_BOARD`` highest block peaks, regions (over logit 0) below it left out."""
+    over = (logits > 0).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
+    out = []
+    for area in areas_px:
+        small = stats[:, cv2.CC_STAT_AREA] < area
+        small[0] = False
+        kept = np.where(small[labels], np.float32(0), logits) if small.any() else logits
+        out.append(np.sort(block_peaks(kept).ravel())[::-1][:PEAKS_PER_BOARD])
+    return out
+
+
+def derived_from_peaks(
+    peaks: list[list[F64]], false_calls_per_board: float, areas_px: tuple[int, ...], seed: int = 0
+) -> Derived:
     """Thresholds at which a good board shows ``false_calls_per_board`` regions in the mean.
 
-    The mask's threshold is the gate's own boundary, or the region threshold where that is lower.
+    ``peaks``: per held-out board the peaks of each minimum area (``peaks_by_area``). A larger area is
+    taken where it lowers the threshold enough to be worth the small defects it hides. The mask's threshold
+    is the gate's own boundary, or the region threshold where that is lower.
     """
     if not peaks:
         raise InputError(
@@ -58,22 +116,47 @@ def thresholds_from_peaks(peaks: list[F64], false_calls_per_board: float, min_ar
             received=str(false_calls_per_board),
             fix="change --false-calls-per-board",
         )
-    region = score_of_logit(_logit_at_rate(logit_of_score(np.concatenate(peaks)), len(peaks), false_calls_per_board))
+    logits = [_logit_at_rate([board[i] for board in peaks], false_calls_per_board) for i in range(len(areas_px))]
+    chosen = 0
+    while chosen + 1 < len(areas_px) and logits[chosen] - logits[chosen + 1] > WORTH_A_DOUBLING_LOGITS:
+        chosen += 1
+    region = score_of_logit(logits[chosen])
     pixel = min(region, SURE_SCORE)
-    return Thresholds(pixel, max(region / pixel, 1.0), min_area_px)
+    bound = _upper_bound([board[chosen] for board in peaks], logits[chosen], seed)
+    needed = int(np.ceil(-np.log(1 - CONFIDENCE) / false_calls_per_board))
+    return Derived(Thresholds(pixel, max(region / pixel, 1.0), areas_px[chosen]), bound, needed)
 
 
-def _logit_at_rate(logits: F64, boards: int, rate: float) -> float:
-    """Where ``rate`` peaks a board remain: the tail above the highest peaks (about one a board), followed.
+def _tail(peaks: list[F64]) -> tuple[float, float, int]:
+    """(floor, scale, peaks above the floor): about one peak a board lies above the floor."""
+    ordered = np.sort(np.concatenate(peaks))[::-1]
+    over = min(max(len(peaks), LEAST_TAIL_PEAKS), len(ordered) - 1)
+    if over < 1:
+        return float(ordered[0]), 1.0, 1
+    floor = float(ordered[over])
+    return floor, max(float((ordered[:over] - floor).mean()), LEAST_TAIL_LOGITS), over
+
+
+def _logit_at_rate(peaks: list[F64], rate: float) -> float:
+    """Where ``rate`` peaks a board remain: the tail above the highest peaks, followed.
 
     Never below the highest peak seen where fewer than one is wanted on all these boards together.
     """
-    ordered = np.sort(logits)[::-1]
-    over = min(max(boards, LEAST_TAIL_PEAKS), len(ordered) - 1)
-    if over < 1:
-        return float(ordered[0]) + 1.0
-    floor = float(ordered[over])
-    scale = max(float((ordered[:over] - floor).mean()), LEAST_TAIL_LOGITS)
+    floor, scale, over = _tail(peaks)
     # peaks over the floor thin by e every `scale` logits
-    at_rate = floor + scale * float(np.log(over / boards / rate))
-    return max(at_rate, float(ordered[0])) if rate * boards < 1 else at_rate
+    at_rate = floor + scale * float(np.log(over / len(peaks) / rate))
+    highest = max(float(board[0]) for board in peaks)
+    return max(at_rate, highest) if rate * len(peaks) < 1 else at_rate
+
+
+def _upper_bound(peaks: list[F64], logit: float, seed: int) -> float:
+    """The rate at ``logit`` that 95 % of resampled sets of boards stay under."""
+    rng = np.random.default_rng([seed, 1983])
+    rates = []
+    for _ in range(RESAMPLES):
+        sample = [peaks[i] for i in rng.integers(0, len(peaks), len(peaks))]
+        floor, scale, over = _tail(sample)
+        # the scale of an exponential tail is itself known to about 1 / sqrt(peaks over the floor)
+        scale = scale * over / rng.gamma(over, 1.0)
+        rates.append(over / len(peaks) * np.exp(min((floor - logit) / scale, 0.0)))
+    return float(np.quantile(rates, CONFIDENCE))

@@ -40,7 +40,11 @@ class TileBatch(NamedTuple):
 
 
 class CorruptedTiles:
-    """Numbered batches; a number and the seed fix a batch, whichever process makes it."""
+    """Numbered batches; a number and the seed fix a batch, whichever process makes it.
+
+    The boards' frames are written to ``frames_file`` and read back through the page cache, so that all
+    processes share one copy.
+    """
 
     def __init__(self, frames_file: Path, boards: GoodBoards, tile_px: int, batch: int, seed: int) -> None:
         self.frames_file, self.tile_px, self.batch, self.seed = frames_file, tile_px, batch, seed
@@ -50,6 +54,10 @@ class CorruptedTiles:
         self.cue = memory_as_shipped(memory.mean_rgb, memory.deviation)
         self.boxes = part_boxes(memory.mean_rgb, largest_px=int(tile_px * 0.86))
         self.frames: U8 | None = None
+        stored = np.lib.format.open_memmap(frames_file, "w+", np.uint8, (len(boards.frames), *boards.frames[0].shape))
+        for slot, frame in zip(stored, boards.frames, strict=True):
+            slot[:] = frame
+        stored.flush()
 
     def batch_of(self, number: int) -> TileBatch:
         """Batch ``number`` of the stream."""
@@ -110,23 +118,25 @@ def _make(number: int) -> TileBatch:
     return _worker_stream.batch_of(number)
 
 
-def batches_from_stream(stream: CorruptedTiles, first: int, workers: int) -> Generator[TileBatch, None, None]:
-    """Endless batches ``first``, ``first + 1``, ... in order, made ahead in ``workers`` processes (0: here)."""
+def batches_from_stream(
+    stream: CorruptedTiles, first: int, workers: int, stride: int = 1
+) -> Generator[TileBatch, None, None]:
+    """Endless batches ``first``, ``first + stride``, ... in order, made ahead in ``workers`` processes (0: here)."""
     if workers == 0:
         number = first
         while True:
             yield stream.batch_of(number)
-            number += 1
+            number += stride
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, _start_worker, (stream, os.getpid()))
     try:
         ahead: deque[Future[TileBatch]] = deque()
-        for number in range(first, first + BATCHES_AHEAD * workers):
+        for number in range(first, first + BATCHES_AHEAD * workers * stride, stride):
             ahead.append(pool.submit(_make, number))
-        number = first + len(ahead)
+        number = first + len(ahead) * stride
         while True:
             yield ahead.popleft().result()
             ahead.append(pool.submit(_make, number))
-            number += 1
+            number += stride
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

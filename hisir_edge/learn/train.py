@@ -1,21 +1,26 @@
-"""Training: data, then steps until the step or minute budget is spent; resumable at any instant."""
+"""Training: data, then steps until the step or minute budget is spent; resumable at any instant.
+
+One process on a CPU or a GPU, or several under ``torchrun`` (torch DDP), each on its own share of the
+stream of corrupted tiles. The weights that count are the moving average that did best on corrupted
+tiles of held-out good boards; test defects are never looked at.
+"""
 
 from __future__ import annotations
 
 import csv
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from hisir_edge.errors import InputError
+from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.learn.datasets import frame_size, good_images, split_held_out
-from hisir_edge.learn.memory import GoodBoards, good_boards_from_frames, load_scaled
+from hisir_edge.learn.memory import GoodBoards, good_boards_from_frames, good_boards_like, load_scaled
 from hisir_edge.learn.run import (
     RunRecord,
     RunSettings,
@@ -25,25 +30,32 @@ from hisir_edge.learn.run import (
     save_memory,
     save_record,
 )
+from hisir_edge.learn.team import Team, team_from_environment
 from hisir_edge.learn.tiles import CorruptedTiles, TileBatch, batches_from_stream
 from hisir_edge.line.tile import plan_from_size, scaled_hw
 from hisir_edge.net.hisir_net import HisirNet
-from hisir_edge.net.losses import losses_from_output
+from hisir_edge.net.losses import Losses, losses_from_output
 
 EMA_DECAY = 0.998
 CHECKPOINT_SECONDS = 60.0
 LOG_EVERY = 20
+EPOCH_STEPS = 200
+HELD_OUT_BATCHES = 8
+HELD_OUT_BOARDS = 8
+HELD_OUT_SEED = 9091
+BETTER_BY = 1e-3
 SCALE_SAMPLE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the progress display is told: share done in 0..1, step, smoothed loss terms."""
+    """What the progress display is told: share done in 0..1, step, smoothed loss terms, last held-out loss."""
 
     done: float
     step: int
     loss: float
     gate: float
+    held_out: float
 
 
 @dataclass(slots=True)
@@ -55,6 +67,10 @@ class _Trainer:
     optimizer: torch.optim.Optimizer
     step: int = 0
     seconds: float = 0.0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_loss: float = float("inf")
+    best_epoch: int = 0
+    held_out_loss: float = float("nan")
 
 
 def train(
@@ -68,17 +84,51 @@ def train(
     """Train until ``settings.steps`` or ``max_minutes`` (of training, all sittings together) are reached.
 
     A run that exists is continued from its checkpoint if its settings are the same, else InputError.
+    Under torchrun every process calls this with the same arguments; the first one writes the files.
     """
+    with team_from_environment() as team:
+        record, stream, held_out = team.led(lambda: _prepare(settings, run, on_load))
+        budget_s = None if max_minutes is None else max_minutes * 60
+        trainer = _resume(settings, run, team)
+        _loop(trainer, settings, run, stream, held_out, team, budget_s, workers, on_step)
+        if team.leads:
+            save_checkpoint(run, _state(trainer))
+            stream.frames_file.unlink(missing_ok=True)
+    return record
+
+
+def _prepare(
+    settings: RunSettings, run: Path, on_load: Callable[[int, int], None]
+) -> tuple[RunRecord, CorruptedTiles, list[TileBatch]]:
+    """Load the boards, write the run's record and memory, and set the tile stream and held-out tiles up."""
     record = _open_run(settings, run)
     boards = _load_boards(record, on_load)
     record = replace(record, registered=boards.registered)
     save_record(run, record)
     save_memory(run, boards.memory)
-    trainer = _resume(settings, run)
-    budget_s = None if max_minutes is None else max_minutes * 60
-    _loop(trainer, settings, run, boards, budget_s, workers, on_step)
-    save_checkpoint(run, _state(trainer))
-    return record
+    held_out = _held_out_batches(record, boards, run)
+    stream = CorruptedTiles(run / "boards.npy", boards, settings.tile_px, settings.batch, settings.seed)
+    boards.frames.clear()
+    return record, stream, held_out
+
+
+def _held_out_batches(record: RunRecord, boards: GoodBoards, run: Path) -> list[TileBatch]:
+    """Corrupted tiles of held-out boards, the same ones whenever the run is continued."""
+    s = record.settings
+    frames = [load_scaled(Path(p), record.frame_hw, record.scale) for p in record.held_out[:HELD_OUT_BOARDS]]
+    try:
+        like = good_boards_like(boards, frames)
+    except InspectionError as error:
+        raise InputError(
+            expected="held-out good boards that lie like the others",
+            received=str(error),
+            fix="sort the images, or train with --register off",
+        ) from error
+    file = run / "held_out.npy"
+    stream = CorruptedTiles(file, like, s.tile_px, s.batch, s.seed + HELD_OUT_SEED)
+    batches = [stream.batch_of(number) for number in range(HELD_OUT_BATCHES)]
+    file.unlink(missing_ok=True)
+    return batches
 
 
 def _open_run(settings: RunSettings, run: Path) -> RunRecord:
@@ -128,12 +178,18 @@ def _load_boards(record: RunRecord, on_load: Callable[[int, int], None]) -> Good
     return boards
 
 
-def _resume(settings: RunSettings, run: Path) -> _Trainer:
+def net_from_settings(settings: RunSettings) -> HisirNet:
+    """An untrained network of a run."""
+    return HisirNet(settings.backbone, settings.width, settings.without)
+
+
+def _resume(settings: RunSettings, run: Path, team: Team) -> _Trainer:
     torch.manual_seed(settings.seed)
-    net = HisirNet(settings.backbone, settings.width)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's own stubs
-    average = HisirNet(settings.backbone, settings.width)
+    net, average = net_from_settings(settings), net_from_settings(settings)
     average.load_state_dict(net.state_dict())
+    for module in (net, average):
+        module.to(team.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's own stubs
+    average.eval()
     decayed = [p for p in net.parameters() if p.ndim > 1]
     plain = [p for p in net.parameters() if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
@@ -146,6 +202,7 @@ def _resume(settings: RunSettings, run: Path) -> _Trainer:
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
         trainer.step, trainer.seconds = state["step"], state["seconds"]
+        trainer.best, trainer.best_loss, trainer.best_epoch = state["best"], state["best_loss"], state["best_epoch"]
     return trainer
 
 
@@ -156,6 +213,9 @@ def _state(trainer: _Trainer) -> dict[str, Any]:
         "optimizer": trainer.optimizer.state_dict(),
         "step": trainer.step,
         "seconds": trainer.seconds,
+        "best": trainer.best,
+        "best_loss": trainer.best_loss,
+        "best_epoch": trainer.best_epoch,
     }
 
 
@@ -174,50 +234,74 @@ def _loop(
     trainer: _Trainer,
     settings: RunSettings,
     run: Path,
-    boards: GoodBoards,
+    stream: CorruptedTiles,
+    held_out: list[TileBatch],
+    team: Team,
     budget_s: float | None,
     workers: int,
     on_step: Callable[[Progress], None],
 ) -> None:
-    frames_file = run / "boards.npy"
-    shape = (len(boards.frames), *boards.frames[0].shape)
-    stored = np.lib.format.open_memmap(frames_file, "w+", np.uint8, shape)
-    for slot, frame in zip(stored, boards.frames, strict=True):
-        slot[:] = frame
-    stored.flush()
-    del stored
-    boards.frames.clear()
-    stream = CorruptedTiles(frames_file, boards, settings.tile_px, settings.batch, settings.seed)
-    batches = batches_from_stream(stream, trainer.step, workers)
-    saved = time.monotonic()
+    batches = batches_from_stream(stream, trainer.step * team.world + team.rank, workers, team.world)
+    shared = team.shared(trainer.net)
+    last = saved = time.monotonic()
     loss = gate = 0.0
-    last = time.monotonic()
-    for batch in batches:
-        done = _done_share(trainer, settings, budget_s)
-        if done >= 1.0:
-            break
-        total, gated = _one_step(trainer, batch, _learning_rate(settings.learning_rate, done))
-        loss, gate = (total, gated) if not loss else (0.98 * loss + 0.02 * total, 0.98 * gate + 0.02 * gated)
-        now = time.monotonic()
-        trainer.seconds, last = trainer.seconds + now - last, now
-        on_step(Progress(done, trainer.step, loss, gate))
-        if trainer.step % LOG_EVERY == 0:
-            _log(run, trainer, loss, gate)
-        if now - saved > CHECKPOINT_SECONDS:
-            save_checkpoint(run, _state(trainer))
-            saved = now
-    batches.close()
-    frames_file.unlink(missing_ok=True)
+    try:
+        for batch in batches:
+            done = team.agreed(1.0 if _is_stale(trainer, settings) else _done_share(trainer, settings, budget_s))
+            if done >= 1.0:
+                break
+            rate = _learning_rate(settings.learning_rate, done)
+            total, gated = _one_step(trainer, shared, batch, rate, settings.precision, team.device)
+            loss, gate = (total, gated) if not loss else (0.98 * loss + 0.02 * total, 0.98 * gate + 0.02 * gated)
+            epoch_ends = trainer.step % EPOCH_STEPS == 0
+            if team.leads and epoch_ends:
+                _look_at_held_out(trainer, held_out, settings.precision, team.device)
+            now = time.monotonic()
+            trainer.seconds, last = trainer.seconds + now - last, now
+            if not team.leads:
+                continue
+            on_step(Progress(done, trainer.step, loss, gate, trainer.held_out_loss))
+            if trainer.step % LOG_EVERY == 0:
+                _log(run, trainer, loss, gate)
+            if epoch_ends or now - saved > CHECKPOINT_SECONDS:
+                save_checkpoint(run, _state(trainer))
+                saved = now
+        if team.leads and trainer.step % EPOCH_STEPS:
+            _look_at_held_out(trainer, held_out, settings.precision, team.device)
+    finally:
+        batches.close()
 
 
-def _one_step(trainer: _Trainer, batch: TileBatch, learning_rate: float) -> tuple[float, float]:
+def _is_stale(trainer: _Trainer, settings: RunSettings) -> bool:
+    """Whether the held-out loss has not got better for ``patience`` epochs."""
+    epoch = trainer.step // EPOCH_STEPS
+    return settings.patience > 0 and epoch - trainer.best_epoch >= settings.patience
+
+
+def _losses(net: nn.Module, batch: TileBatch, precision: str, device: torch.device) -> Losses:
+    tile, cue, clean, mask = (torch.from_numpy(a).to(device, non_blocking=True).float() for a in batch)
+    tile = tile.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        out = net(tile, cue)
+    return losses_from_output(out, tile / 255 - 0.5, clean / 255 - 0.5, mask)
+
+
+@torch.no_grad()
+def _look_at_held_out(trainer: _Trainer, held_out: list[TileBatch], precision: str, device: torch.device) -> None:
+    """Mean loss of the averaged weights on the held-out corrupted tiles; the best weights are kept."""
+    totals = [_losses(trainer.average, batch, precision, device).total.item() for batch in held_out]
+    trainer.held_out_loss = float(np.mean(totals))
+    if trainer.held_out_loss < trainer.best_loss * (1 - BETTER_BY) or not trainer.best:
+        trainer.best_loss, trainer.best_epoch = trainer.held_out_loss, trainer.step // EPOCH_STEPS
+        trainer.best = {name: value.detach().clone() for name, value in trainer.average.state_dict().items()}
+
+
+def _one_step(
+    trainer: _Trainer, shared: nn.Module, batch: TileBatch, learning_rate: float, precision: str, device: torch.device
+) -> tuple[float, float]:
     for group in trainer.optimizer.param_groups:
         group["lr"] = learning_rate
-    tile, cue, clean, mask = (torch.from_numpy(a).float() for a in batch)
-    tile = tile.contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16):
-        out = trainer.net(tile, cue)
-    losses = losses_from_output(out, tile / 255 - 0.5, clean / 255 - 0.5, mask)
+    losses = _losses(shared, batch, precision, device)
     trainer.optimizer.zero_grad(set_to_none=True)
     losses.total.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(trainer.net.parameters(), 1.0)
@@ -250,18 +334,19 @@ def _log(run: Path, trainer: _Trainer, loss: float, gate: float) -> None:
     with path.open("a", newline="") as file:
         writer = csv.writer(file)
         if fresh:
-            writer.writerow(["step", "seconds", "loss", "gate_loss"])
-        writer.writerow([trainer.step, f"{trainer.seconds:.1f}", f"{loss:.5f}", f"{gate:.6f}"])
+            writer.writerow(["step", "seconds", "loss", "gate_loss", "held_out_loss"])
+        row = (f"{trainer.seconds:.1f}", f"{loss:.5f}", f"{gate:.6f}", f"{trainer.held_out_loss:.5f}")
+        writer.writerow([trainer.step, *row])
 
 
 def trained_net(run: Path) -> tuple[RunRecord, HisirNet]:
-    """The averaged network of a run, in evaluation mode; InputError before the first checkpoint."""
+    """The best averaged network of a run, in evaluation mode; InputError before the first checkpoint."""
     record = load_record(run)
     state = load_checkpoint(run)
     if state is None:
         raise InputError(
             expected=f"a checkpoint in {run}", received="none", fix="let 'hisir-edge train' run for a minute or more"
         )
-    net = HisirNet(record.settings.backbone, record.settings.width)
-    net.load_state_dict(state["average"])
+    net = net_from_settings(record.settings)
+    net.load_state_dict(state.get("best") or state["average"])
     return record, net.eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import cv2
@@ -11,18 +12,22 @@ import numpy as np
 from hisir_edge.arrays import F32, U8
 from hisir_edge.engine.bundle import Bundle
 from hisir_edge.errors import HisirEdgeError, InspectionError
+from hisir_edge.line.gain import gain_map
 from hisir_edge.line.infer import Engine
 from hisir_edge.line.judge import regions_from_map
 from hisir_edge.line.light import golden_light, light_of_frame, tables_from_light
-from hisir_edge.line.merge import map_from_tiles, merge_plan_from_tiles
+from hisir_edge.line.merge import MergePlan, map_from_tiles, merge_plan_from_tiles
 from hisir_edge.line.register import Registration, anchors_from_golden, register_frame, warp_by_matrix
 from hisir_edge.line.tile import padded_frame, plan_from_size, scaled_frame, scaled_hw, tiles_from_frame
 from hisir_edge.records import Judgement, Result, StageTimes
 
+Merge = Callable[[MergePlan, F32, F32, F32 | None], F32]
+"""(plan, scores, misfit, out) -> map of the frame; ROPS on the line, others for comparison."""
+
 
 @dataclass(frozen=True, slots=True)
 class RawMap:
-    """Raw anomaly scores of a frame, (h, w) in frame pixels, valid until the next call, and how they came about."""
+    """Raw anomaly scores over the scaled golden image, valid until the next call, and how they came about."""
 
     scores: F32 = field(repr=False)
     registration: Registration | None
@@ -32,8 +37,8 @@ class RawMap:
 class Inspector:
     """A bundle ready to inspect frames; holds the buffers, so one frame at a time."""
 
-    def __init__(self, bundle: Bundle, engine: Engine) -> None:
-        self.bundle, self.engine = bundle, engine
+    def __init__(self, bundle: Bundle, engine: Engine, merge: Merge = map_from_tiles) -> None:
+        self.bundle, self.engine, self.merge = bundle, engine, merge
         recipe = bundle.recipe
         self.plan = plan_from_size(scaled_hw(recipe.frame_hw, recipe.scale), recipe.tile_px, recipe.overlap_px)
         self.merge_plan = merge_plan_from_tiles(self.plan)
@@ -49,6 +54,7 @@ class Inspector:
         self.padded = np.empty((*self.plan.padded_hw, 3), np.uint8)
         self.merged = np.empty(self.plan.padded_hw, np.float32)
         self.frame_scores = np.empty(recipe.frame_hw, np.float32)
+        self.gain = gain_map(self.plan.frame_hw, recipe.scale, bundle.thresholds, bundle.noise, bundle.zones)
 
     def inspect(self, frame_rgb: U8) -> Judgement:
         """Judge one RGB frame (h, w, 3); what cannot be judged comes back as ERROR, never raised."""
@@ -65,14 +71,13 @@ class Inspector:
 
     def _judge(self, frame_rgb: U8) -> tuple[Judgement, F32]:
         start = time.perf_counter()
-        raw = self.raw_map(frame_rgb)
+        golden = self.golden_map(frame_rgb)
         judging = time.perf_counter()
-        calibrated = raw.scores
-        calibrated *= np.float32(1 / self.bundle.thresholds.pixel)
+        calibrated = self._to_frame(np.multiply(golden.scores, self.gain, golden.scores), golden.registration)
         score = float(calibrated.max())
         found = regions_from_map(calibrated, self.bundle.thresholds)
         end = time.perf_counter()
-        times = raw.times
+        times = golden.times
         judgement = Judgement(
             result=Result.FAIL if found.total else Result.PASS,
             reason=f"{found.total} region(s)" if found.total else "",
@@ -81,14 +86,13 @@ class Inspector:
             regions_total=found.total,
             mask=found.mask,
             times=StageTimes(times.register_s, times.tile_s, times.infer_s, times.merge_s, end - judging, end - start),
-            registration_residual_px=raw.registration.residual_px if raw.registration else None,
+            registration_residual_px=golden.registration.residual_px if golden.registration else None,
         )
         return judgement, calibrated
 
-    def raw_map(self, frame_rgb: U8) -> RawMap:
-        """Raw scores in frame pixels; InspectionError for a wrong frame or a void result."""
-        frame_hw = self.bundle.recipe.frame_hw
-        _check_frame(frame_rgb, frame_hw)
+    def golden_map(self, frame_rgb: U8) -> RawMap:
+        """Raw scores over the scaled golden image; InspectionError for a wrong frame or a void result."""
+        _check_frame(frame_rgb, self.bundle.recipe.frame_hw)
         t0 = time.perf_counter()
         registration = self._register(scaled_frame(frame_rgb, self.bundle.recipe.scale))
         tables = self._light_tables()
@@ -99,14 +103,13 @@ class Inspector:
             raise InspectionError(
                 expected="finite misfits", received="NaN or infinity", fix="verify or rebuild the bundle"
             )
-        merged = map_from_tiles(self.merge_plan, self.scores, self.misfit, self.merged)
+        merged = self.merge(self.merge_plan, self.scores, self.misfit, self.merged)
         if not np.isfinite(merged.sum()):  # one NaN or infinity anywhere makes the sum one
             raise InspectionError(
                 expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle"
             )
-        scores = self._to_frame(merged, registration)
         times = StageTimes(t1 - t0, tile_s, infer_s, time.perf_counter() - t2)
-        return RawMap(scores, registration, times)
+        return RawMap(merged, registration, times)
 
     def _register(self, work: U8) -> Registration | None:
         """Put the scaled frame, in golden coordinates where it is registered, into ``self.padded``."""

@@ -1,4 +1,4 @@
-"""HiSIR-Net: positional stem, backbone, reconstruction and SIR-Gate in one module."""
+"""HiSIR-Net: positional cue, backbone, reconstruction and SIR-Gate in one module."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from hisir_edge.errors import InputError
 from hisir_edge.net.backbones import backbone_from_name
-from hisir_edge.net.position import CueStem
+from hisir_edge.net.blocks import pixel_head
+from hisir_edge.net.position import CUE_CHANNELS
 from hisir_edge.net.sir_gate import SirGate
 
 REGION_PX = 16
@@ -23,25 +25,42 @@ class HisirOutput(NamedTuple):
     logits: Tensor
 
 
+PARTS = ("cue", "gate")
+"""What can be left out of a network, to see what it is worth."""
+ERROR_GAIN = 20.0
+
+
 class HisirNet(nn.Module):
     """Tile and cue as colours in 0..255 -> what the tile should look like and where it does not.
 
-    H and W must be multiples of 32 (stem stride 4, backbone stride 8).
+    H and W must be multiples of 32. ``without`` leaves parts out for comparison: without "cue" the
+    network does not know where it is, without "gate" the reconstruction error itself is the logit.
     """
 
-    def __init__(self, backbone: str, width: int) -> None:
+    def __init__(self, backbone: str, width: int, without: tuple[str, ...] = ()) -> None:
         super().__init__()
-        self.stem = CueStem(width)
-        self.backbone = backbone_from_name(backbone, width)
-        self.restore = nn.Sequential(nn.Conv2d(width, 48, 1), nn.PixelShuffle(4))
-        self.gate = SirGate(width)
+        unknown = sorted(set(without) - set(PARTS))
+        if unknown:
+            raise InputError(
+                expected=f"parts to leave out of {', '.join(PARTS)}",
+                received=", ".join(unknown),
+                fix="correct --without",
+            )
+        self.with_cue = "cue" not in without
+        self.backbone = backbone_from_name(backbone, 3 + CUE_CHANNELS, width)
+        self.restore = pixel_head(width, 3, self.backbone.out_stride)
+        self.gate = SirGate(backbone, width) if "gate" not in without else None
 
     def forward(self, tile: Tensor, cue: Tensor) -> HisirOutput:
         """tile (N, 3, H, W), cue (N, 4, H, W) -> HisirOutput."""
         tile, cue = tile / 255.0 - 0.5, cue / 255.0 - 0.5
-        features = self.backbone(self.stem(tile, cue))
-        reconstruction = cue[:, :3] + self.restore(features)
-        return HisirOutput(reconstruction, self.gate(tile, reconstruction, features))
+        if not self.with_cue:
+            cue = torch.zeros_like(cue)
+        reconstruction = cue[:, :3] + self.restore(self.backbone(torch.cat((tile, cue), 1)))
+        if self.gate is None:
+            error = (reconstruction - tile).abs().mean(1, keepdim=True)
+            return HisirOutput(reconstruction, ERROR_GAIN * functional.avg_pool2d(error, 5, 1, 2) - ERROR_GAIN / 4)
+        return HisirOutput(reconstruction, self.gate(tile, reconstruction, cue))
 
 
 class DeployedNet(nn.Module):

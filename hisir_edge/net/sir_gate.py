@@ -1,6 +1,6 @@
 """SIR-Gate: decides per pixel how far to trust the reconstruction and how far the input.
 
-The gate sees the tile, what the reconstruction changed, and the decoded features. Its logit says
+The gate sees the tile, what the reconstruction would change, and the positional cue. Its logit says
 "the reconstruction is right here, the input is not"; the restored tile is
 ``input + sigmoid(logit) * (reconstruction - input)``. Where reconstruction error is irrelevant
 (print, shine, lighting) the gate learns to keep the input, so the error raises no alarm
@@ -12,24 +12,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from hisir_edge.net.backbones.unet import conv_block
+from hisir_edge.net.backbones import backbone_from_name
+from hisir_edge.net.blocks import pixel_head
+from hisir_edge.net.position import CUE_CHANNELS
 
 
 class SirGate(nn.Module):
-    """(tile, reconstruction, features) -> gate logits (N, 1, H, W)."""
+    """(tile, reconstruction, cue) -> gate logits (N, 1, H, W)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, backbone: str, width: int) -> None:
         super().__init__()
-        self.look = nn.Sequential(nn.Conv2d(6, width, 4, 4, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-        self.mix = nn.Conv2d(2 * width, width, 1)
-        self.fine = conv_block(width, width)
-        self.coarse = nn.Sequential(conv_block(width, width * 3 // 2, 2), conv_block(width * 3 // 2, width))
-        self.up = nn.Upsample(scale_factor=2, mode="nearest")
-        self.head = nn.Sequential(conv_block(width, width), nn.Conv2d(width, 16, 1), nn.PixelShuffle(4))
+        self.backbone = backbone_from_name(backbone, 6 + CUE_CHANNELS, width)
+        self.head = pixel_head(width, 1, self.backbone.out_stride)
 
-    def forward(self, tile: Tensor, reconstruction: Tensor, features: Tensor) -> Tensor:
+    def forward(self, tile: Tensor, reconstruction: Tensor, cue: Tensor) -> Tensor:
         """Gate logits at the tile's full resolution."""
-        seen = self.look(torch.cat((tile, tile - reconstruction), 1))
-        fine = self.fine(self.mix(torch.cat((seen, features), 1)))
-        logits: Tensor = self.head(fine + self.up(self.coarse(fine)))
+        logits: Tensor = self.head(self.backbone(torch.cat((tile, reconstruction - tile, cue), 1)))
         return logits

@@ -10,7 +10,7 @@ import pytest
 
 from hisir_edge.engine.build import build_bundle
 from hisir_edge.learn import datasets
-from hisir_edge.learn.evaluate import evaluate
+from hisir_edge.learn.evaluate import evaluate, figures
 from hisir_edge.learn.run import RunSettings
 from hisir_edge.learn.train import train
 from hisir_edge.mes.subscribe import subscribe
@@ -75,10 +75,11 @@ def test_a_photo_of_another_board_is_an_error(shared_transistor, small_bundle, t
 
 @pytest.mark.slow
 def test_transistor_figures(shared_transistor, tmp_path):
-    """The training of docs/RESULTS.md: twenty minutes on two cores."""
-    settings = RunSettings(str(shared_transistor), "unet", 48, 256, 32, None, "auto", 8, 6000, 2e-3, 0)
-    train(settings, tmp_path / "run", max_minutes=20, workers=1)
+    """The training of docs/RESULTS.md, shortened to twenty minutes on two cores: the floor must hold."""
+    settings = RunSettings(str(shared_transistor), "unet", 24, 256, 32, None, "auto", 8, 3000, 2e-3, 0)
+    train(settings, tmp_path / "run", workers=1)
     build_bundle(tmp_path / "run", tmp_path / "bundle", "int8", "transistor", 0.05)
-    figures = evaluate(tmp_path / "bundle", shared_transistor)
-    assert figures["pixel_auroc"] > 0.9
-    assert figures["image_auroc"] > 0.85
+    measured = figures(evaluate(tmp_path / "bundle", shared_transistor))
+    assert measured["pixel_auroc"] >= 0.97
+    assert measured["aupro"] >= 0.89
+    assert measured["image_auroc"] >= 0.97

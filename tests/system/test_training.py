@@ -34,7 +34,7 @@ def _steps(run: Path) -> int:
 def _small(data: Path, steps: int, **changes: object) -> RunSettings:
     values = {
         "data": str(data), "backbone": "unet", "width": 8, "tile_px": 128, "overlap_px": 32, "scale": 1.0,
-        "register": "auto", "batch": 2, "steps": steps, "learning_rate": 2e-3, "seed": 0,
+        "register": "auto", "batch": 2, "steps": steps, "learning_rate": 2e-3, "seed": 0, "patience": 30,
     }  # fmt: skip
     return RunSettings(**{**values, **changes})
 
@@ -42,8 +42,8 @@ def _small(data: Path, steps: int, **changes: object) -> RunSettings:
 def test_a_killed_training_is_continued_from_its_checkpoint(small_boards, tmp_path):
     run = tmp_path / "run"
     options = ["train", "--data", small_boards, "--out", run, "--width", 8, "--tile", 128, "--batch", 2]
-    options += ["--scale", 1, "--steps", 80]
-    train(_small(small_boards, 80), run, max_minutes=0.001, workers=0)
+    options += ["--scale", 1, "--steps", 160]
+    train(_small(small_boards, 160), run, max_minutes=0.001, workers=0)
     assert load_checkpoint(run)["step"] >= 1, "the minute budget leaves a checkpoint"
     with (tmp_path / "log").open("wb") as log:
         killed = subprocess.Popen(command(*options), stdout=log, stderr=log, start_new_session=True)
@@ -55,7 +55,7 @@ def test_a_killed_training_is_continued_from_its_checkpoint(small_boards, tmp_pa
     assert _steps(run) >= 40
     done = subprocess.run(command(*options), capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
-    assert load_checkpoint(run)["step"] == 80
+    assert load_checkpoint(run)["step"] == 160
     assert not (run / "boards.npy").exists(), "the frames' working copy is removed at the end"
     record, net = trained_net(run)
     assert record.registered
@@ -112,9 +112,9 @@ def test_build_and_evaluate_through_the_command_line(small_run, small_boards, tm
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["precision"] == "fp32"
     assert manifest["thresholds"]["held_out_boards"] == len(load_record(small_run).held_out)
-    report = tmp_path / "figures.json"
+    report, page_folder = tmp_path / "figures.json", tmp_path / "page"
     done = subprocess.run(
-        command("evaluate", "--bundle", bundle, "--data", small_boards, "--json", report),
+        command("evaluate", "--bundle", bundle, "--data", small_boards, "--json", report, "--report", page_folder),
         capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -124,14 +124,131 @@ def test_build_and_evaluate_through_the_command_line(small_run, small_boards, tm
     assert set(figures["recall_by_class"]) == {"missing", "foreign_object", "shifted"}
     assert figures["pixel_auroc"] > 0.8, "even a minute of training must beat chance by far"
     assert figures["errors"] == []
+    assert set(figures["by_class"]) == {"missing", "foreign_object", "shifted"}
+    page = (page_folder / "index.html").read_text()
+    pictures = {p.name for p in page_folder.glob("*.jpg")}
+    assert len(pictures) == 4 + 6, "a strip for each good board and each defective one"
+    assert all(name in page for name in pictures)
+    assert page.count("data:image/svg+xml") == 3
+
+
+def test_two_processes_under_torchrun_train_one_network(small_boards, tmp_path):
+    """CPU processes over gloo stand for GPUs over nccl: the same code apart from the device."""
+    run = tmp_path / "run"
+    options = ["train", "--data", small_boards, "--out", run, "--width", 8, "--tile", 128, "--batch", 2, "--scale", 1]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--standalone",
+        "-m",
+        "hisir_edge",
+    ]
+    for steps, seen in ((24, 24), (24, 24)):  # the second call finds it finished
+        done = subprocess.run(
+            [*launcher, *map(str, options), "--steps", str(steps)],
+            capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("trained on") == 1, "one process speaks"
+        assert load_checkpoint(run)["step"] == seen
+    alone = tmp_path / "alone"
+    train(_small(small_boards, 24), alone, workers=0)
+    import torch
+
+    a, b = load_checkpoint(run)["net"], load_checkpoint(alone)["net"]
+    assert not all(torch.equal(a[k], b[k]) for k in a), "two processes see more tiles than one"
+
+
+def test_a_refusal_under_torchrun_is_one_line(tmp_path):
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node",
+        "2",
+        "--standalone",
+        "-m",
+        "hisir_edge",
+    ]
+    done = subprocess.run(
+        [*launcher, "train", "--data", "/nowhere", "--out", str(tmp_path / "r")],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "hisir-edge: expected a folder" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_training_ends_when_the_held_out_loss_no_longer_falls(small_boards, tmp_path, monkeypatch):
+    from hisir_edge.learn import train as training
+
+    monkeypatch.setattr(training, "EPOCH_STEPS", 4)
+    train(_small(small_boards, 2000, patience=2, learning_rate=1e-6), tmp_path / "run", workers=0)
+    state = load_checkpoint(tmp_path / "run")
+    assert state["step"] < 2000
+    assert state["step"] // 4 - state["best_epoch"] >= 2
+
+
+def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
+    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.engine.bundle import load_bundle
+    from hisir_edge.engine.load import engine_from_bundle
+    from hisir_edge.engine.zones import zones_from_json
+    from hisir_edge.images import read_mask, read_rgb
+    from hisir_edge.line.inspect import Inspector
+
+    image = sorted((small_boards / "test" / "missing").iterdir())[0]
+    truth = read_mask(small_boards / "ground_truth" / "missing" / f"{image.stem}_mask.png")
+    import numpy as np
+
+    ys, xs = np.nonzero(truth)
+    x0, x1, y0, y1 = int(xs.min()) - 8, int(xs.max()) + 8, int(ys.min()) - 8, int(ys.max()) + 8
+    zone = {"name": "socket", "polygon": [[x0, y0], [x1, y0], [x1, y1], [x0, y1]], "sensitivity": 0}
+    peaks = {}
+    for sensitivity in (0, 1, 2):
+        file = tmp_path / "zones.json"
+        file.write_text(json.dumps([{**zone, "sensitivity": sensitivity}]))
+        out = tmp_path / f"b{sensitivity}"
+        build_bundle(small_run, out, "fp32", "p3", 0.05, zones_from_json(file))
+        bundle = load_bundle(out)
+        assert bundle.zones[0].name == "socket"
+        _, scores = Inspector(bundle, engine_from_bundle(bundle)).inspect_with_map(read_rgb(image))
+        peaks[sensitivity] = float(scores[truth].max())
+    assert peaks[0] == 0
+    assert peaks[1] > 1
+    assert peaks[2] == pytest.approx(2 * peaks[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "zones.json"),
+        ('[{"name": "a", "polygon": [[0, 0], [1, 1]], "sensitivity": 1}]', "polygon"),
+        ('[{"name": "a", "polygon": [[0, 0], [1, 1], [2, 0]], "sensitivity": -1}]', "sensitivity"),
+        ("not json", "zones.json"),
+    ],
+)
+def test_bad_zones_are_one_line(small_run, tmp_path, text, words):
+    file = tmp_path / "zones.json"
+    file.write_text(text)
+    done = subprocess.run(
+        command("build-engine", small_run, "--zones", file, "--out", tmp_path / "b"),
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
 def test_int8_judges_as_fp32_does(small_run, small_bundle, small_boards, tmp_path):
     from hisir_edge.engine.build import build_bundle
-    from hisir_edge.learn.evaluate import evaluate
+    from hisir_edge.learn.evaluate import evaluate, figures
 
     build_bundle(small_run, tmp_path / "fp32", "fp32", "p3", 0.05)
-    exact, quantised = evaluate(tmp_path / "fp32", small_boards), evaluate(small_bundle, small_boards)
+    exact, quantised = (figures(evaluate(b, small_boards)) for b in (tmp_path / "fp32", small_bundle))
     assert quantised["pixel_auroc"] == pytest.approx(exact["pixel_auroc"], abs=0.01)
     assert quantised["aupro"] == pytest.approx(exact["aupro"], abs=0.03)
 

@@ -34,7 +34,7 @@ def test_a_whole_bundle_loads(small_bundle):
     assert sorted(bundle.manifest.files) == sorted(p.name for p in small_bundle.iterdir() if p.name != MANIFEST)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "golden.jpg", "deviation.jpg"])
+@pytest.mark.parametrize("name", ["model.onnx", "golden.jpg", "deviation.jpg", "noise.png"])
 def test_one_altered_byte_is_noticed(copied, name):
     data = bytearray((copied / name).read_bytes())
     data[len(data) // 2] ^= 1
@@ -43,7 +43,7 @@ def test_one_altered_byte_is_noticed(copied, name):
         load_bundle(copied)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "golden.jpg", "deviation.jpg", MANIFEST])
+@pytest.mark.parametrize("name", ["model.onnx", "golden.jpg", "deviation.jpg", "noise.png", MANIFEST])
 def test_a_missing_file_is_named(copied, name):
     (copied / name).unlink()
     with pytest.raises(BundleError, match=name):
@@ -53,7 +53,7 @@ def test_a_missing_file_is_named(copied, name):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda m: m.update(schema_version=2),
+        lambda m: m.update(schema_version=1),
         lambda m: m.update(surprise=1),
         lambda m: m.pop("recipe"),
         lambda m: m["thresholds"].update(pixel=0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -10,8 +11,12 @@ from hisir_edge.learn.corrupt import (
     VISIBLE_LEVELS,
     add_sensor_noise,
     corrupt_tile,
+    object_spot,
     part_boxes,
+    salient_objects,
+    shape_spot,
     vary_appearance,
+    visible_change,
 )
 from hisir_edge.sim.synth import render_board
 
@@ -40,8 +45,9 @@ def test_the_mask_is_what_changed_visibly(board, boxes, seed):
     visible = np.abs(made.tile.astype(int) - clean).max(2) >= VISIBLE_LEVELS
     assert made.mask.dtype == np.uint8
     assert made.mask[visible].all(), "a visible change is not in the mask"
-    added = made.mask.astype(bool) & ~visible
-    assert added.sum() <= 0.25 * visible.sum() + 4, "the mask holds more than closed pinholes"
+    assert np.array_equal(made.mask, visible_change(made.tile, clean))
+    reach = cv2.dilate(visible.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool)
+    assert not (made.mask.astype(bool) & ~reach).any(), "the mask holds more than closed gaps"
     assert made.clean is clean
 
 
@@ -50,7 +56,7 @@ def test_each_corruption_changes_some_tiles_and_is_reproducible(board, boxes, ch
     clean, donor = board[64:256, 64:256], board[128:320, 200:392]
     changed = 0
     for seed in range(12):
-        box = (60 + seed, 50, 30, 22)
+        box = shape_spot(np.random.default_rng(100 + seed), (60 + seed, 50, 30, 22), 192)
         one = change(np.random.default_rng(seed), clean, donor, box)
         two = change(np.random.default_rng(seed), clean, donor, box)
         assert one.shape == clean.shape
@@ -74,3 +80,44 @@ def test_normal_drift_is_small(board):
         varied = add_sensor_noise(rng, vary_appearance(rng, tile))
         assert varied.dtype == np.uint8
         assert abs(float(varied.mean()) - float(tile.mean())) < 0.25 * float(tile.mean()) + 6
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 4, 4), (-9, -3, 12, 300), (188, 188, 4, 4), (190, 5, 60, 8), (20, 30, 150, 150)]
+)
+def test_spots_stay_inside_the_tile(box):
+    for seed in range(20):
+        spot = shape_spot(np.random.default_rng(seed), box, 192)
+        h, w = spot.weight.shape
+        assert spot.y >= 0
+        assert spot.x >= 0
+        assert spot.y + h <= 192
+        assert spot.x + w <= 192
+        assert spot.weight.dtype == np.float32
+        assert 0 <= spot.weight.min() <= spot.weight.max() <= 1
+
+
+def test_objects_of_a_tile_are_found_and_cut_out_whole():
+    tile = np.full((192, 192, 3), 120, np.uint8)
+    cv2.line(tile, (40, 20), (60, 150), (230, 230, 230), 7)  # a lead
+    cv2.circle(tile, (140, 100), 9, (20, 20, 20), -1)  # a hole
+    whole = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        labels, objects = salient_objects(rng, tile)
+        assert 1 <= len(objects) <= 4
+        spot = object_spot(rng, 192, labels, objects)
+        picked = np.zeros((192, 192), bool)
+        picked[spot.window] = spot.weight > 0.5
+        lead, hole = (tile > 200).all(2), (tile < 50).all(2)
+        whole += bool((picked & lead).sum() > 0.9 * lead.sum() or (picked & hole).sum() > 0.9 * hole.sum())
+    assert whole >= 12
+
+
+def test_a_plain_tile_has_no_objects_and_is_corrupted_all_the_same():
+    plain = np.full((128, 128, 3), 90, np.uint8)
+    rng = np.random.default_rng(3)
+    assert len(salient_objects(rng, plain)[1]) == 0
+    none = np.zeros((0, 4), np.int32)
+    made = [corrupt_tile(np.random.default_rng(s), plain, plain, none).mask.any() for s in range(30)]
+    assert sum(made) >= 8

@@ -6,7 +6,21 @@ import numpy as np
 import pytest
 
 from hisir_edge.errors import InputError
-from hisir_edge.learn.thresholds import logit_of_score, peaks_from_map, score_of_logit, thresholds_from_peaks
+from hisir_edge.learn.thresholds import (
+    Derived,
+    block_peaks,
+    derived_from_peaks,
+    logit_of_score,
+    noise_from_peaks,
+    peaks_by_area,
+    score_of_logit,
+)
+from hisir_edge.line.gain import NOISE_CELL_PX, NOISE_STEPS_PER_LOGIT, Zone, gain_map, noise_in_logits, noise_shape
+from hisir_edge.line.judge import Thresholds
+
+
+def derived(peaks: list[np.ndarray], rate: float) -> Derived:
+    return derived_from_peaks([[board] for board in peaks], rate, (9,))
 
 
 def test_softplus_and_back():
@@ -17,33 +31,124 @@ def test_softplus_and_back():
 
 def test_peaks_are_block_maxima():
     rng = np.random.default_rng(2)
-    raw = rng.random((200, 330)).astype(np.float32)
-    raw[10, 300], raw[11, 301], raw[199, 5] = 9, 8, 7
-    peaks = peaks_from_map(raw, 3)
-    assert peaks[:2].tolist() == [9, 7], "two peaks of one block count once"
-    assert len(peaks) == 3
+    logits = rng.random((200, 330)).astype(np.float32)
+    logits[10, 300], logits[11, 301], logits[199, 5] = 9, 8, 7
+    cells = block_peaks(logits)
+    assert cells.shape == noise_shape((200, 330)) == (4, 6)
+    assert cells[0, 4] == 9
+    assert cells[3, 0] == 7
+    assert np.sort(cells.ravel())[-3] < 1, "two peaks of one block count once"
+
+
+def test_small_regions_do_not_count_where_a_larger_area_is_asked_for():
+    logits = np.full((256, 256), -5, np.float32)
+    logits[10:13, 10:13] = 6  # 9 px
+    logits[100:106, 100:106] = 4  # 36 px
+    small, middle, large = peaks_by_area(logits, (9, 18, 36))
+    assert small[:2].tolist() == [6, 4]
+    assert middle[0] == large[0] == 4
+
+
+def test_an_area_is_raised_only_where_it_lowers_the_threshold():
+    rng = np.random.default_rng(8)
+    speckled = [[np.sort(rng.normal(m, 0.3, 12))[::-1] for m in (5, 1, 0.9)] for _ in range(10)]
+    assert derived_from_peaks(speckled, 0.1, (9, 18, 36)).thresholds.min_area_px == 18
+    even = [[np.sort(rng.normal(2, 0.3, 12))[::-1]] * 3 for _ in range(10)]
+    assert derived_from_peaks(even, 0.1, (9, 18, 36)).thresholds.min_area_px == 9
+
+
+def test_the_bound_tightens_with_more_boards_and_lies_above_the_rate():
+    rng = np.random.default_rng(4)
+    few, many = ([_board_peaks(rng, "exponential") for _ in range(n)] for n in (6, 80))
+    assert derived(few, 0.1).upper_bound > derived(many, 0.1).upper_bound >= 0.1
+    assert derived(many, 0.1).boards_to_prove == 30
+    assert derived(many, 0.01).boards_to_prove == 300
+
+
+def test_the_bound_covers_the_true_rate():
+    rng = np.random.default_rng(44)
+    held = 0
+    for _ in range(40):
+        made = derived([_board_peaks(rng, "exponential") for _ in range(20)], 0.2)
+        region = float(logit_of_score(np.array(made.thresholds.region_peak * made.thresholds.pixel)))
+        true = np.mean([(_board_peaks(rng, "exponential") >= region).sum() for _ in range(150)])
+        held += true <= made.upper_bound
+    assert held >= 34, "95 % of bounds should hold; 85 % are asked for here"
+
+
+def test_noise_is_found_where_it_is_and_nowhere_else():
+    rng = np.random.default_rng(6)
+    boards = []
+    for _ in range(12):
+        cells = rng.normal(-6, 0.5, (6, 8))
+        cells[2, 5] += 5  # solder that always glitters
+        boards.append(cells)
+    noise = noise_from_peaks(boards)
+    assert noise[2, 5] > 2 * NOISE_STEPS_PER_LOGIT
+    assert noise[5, 0] < NOISE_STEPS_PER_LOGIT / 2
+    assert not noise_from_peaks(boards[:2]).any(), "two boards do not tell noise from chance"
+
+
+def test_a_noisy_place_does_not_set_the_threshold_of_the_whole_board():
+    rng = np.random.default_rng(9)
+    hw = (6 * NOISE_CELL_PX, 8 * NOISE_CELL_PX)
+
+    def board() -> np.ndarray:
+        logits = np.full(hw, -8, np.float32)
+        for row in range(6):
+            for column in range(8):
+                y, x = row * NOISE_CELL_PX + 30, column * NOISE_CELL_PX + 30
+                logits[y : y + 4, x : x + 4] = rng.normal(-5 if (row, column) != (2, 5) else 1.0, 0.5)
+        return logits
+
+    boards = [board() for _ in range(20)]
+    noise = noise_from_peaks([block_peaks(b) for b in boards])
+    none = np.zeros_like(noise)
+    level = [
+        derived_from_peaks([peaks_by_area(b - noise_in_logits(n, hw), (9,)) for b in boards], 0.05, (9,)).thresholds
+        for n in (noise, none)
+    ]
+    with_noise, without = (t.pixel * t.region_peak for t in level)
+    assert with_noise < 0.5 * without
+
+
+def test_gain_is_one_over_the_threshold_with_zones_and_noise():
+    noise = np.zeros((2, 3), np.uint8)
+    noise[1, 2] = 64  # 2 logits
+    square = ((0.0, 0.0), (31.0, 0.0), (31.0, 31.0), (0.0, 31.0))
+    shifted = tuple((x + 64, y) for x, y in square)
+    zones = (Zone("print", square, 0.0), Zone("connector", shifted, 2.0))
+    thresholds = Thresholds(0.5, 4.0, 9)
+    gain = gain_map((128, 192), 1.0, thresholds, noise, zones)
+    assert gain.shape == (128, 192)
+    assert gain.dtype == np.float32
+    assert not gain[:32, :32].any()
+    assert gain[10, 70] == pytest.approx(4.0)
+    assert gain[100, 10] == pytest.approx(2.0)
+    logit = float(logit_of_score(np.array(2.0)))
+    assert score_of_logit(logit + 2) * gain[120, 180] == pytest.approx(4.0, rel=1e-5)
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, 11.0, float("nan")])
 def test_a_rate_that_is_none_is_refused(bad):
     with pytest.raises(InputError):
-        thresholds_from_peaks([np.array([1.0, 0.5])], bad)
+        derived([np.array([1.0, 0.5])], bad)
 
 
 def test_no_boards_is_an_error():
     with pytest.raises(InputError):
-        thresholds_from_peaks([], 0.1)
+        derived([], 0.1)
 
 
 def _board_peaks(rng: np.random.Generator, law: str, count: int = 12) -> np.ndarray:
-    """Highest block maxima of one simulated board of 3000 blocks, as raw scores."""
+    """Highest block maxima of one simulated board of 3000 blocks, as logits."""
     if law == "normal":
         logits = rng.normal(-6.0, 2.0, 3000)
     elif law == "exponential":
         logits = rng.exponential(0.8, 3000) - 6.0
     else:  # boards differ as a whole, as light and lots do
         logits = rng.normal(-6.0 + rng.normal(0, 0.7), 1.8, 3000)
-    return np.sort(np.logaddexp(0, logits))[::-1][:count]
+    return np.sort(logits)[::-1][:count]
 
 
 @pytest.mark.parametrize("law", ["normal", "exponential", "mixed"])
@@ -53,8 +158,8 @@ def test_the_false_call_rate_holds_on_unseen_boards(law, held_out, rate):
     called = []
     for _ in range(60):
         seen = [_board_peaks(rng, law) for _ in range(held_out)]
-        thresholds = thresholds_from_peaks(seen, rate)
-        region = thresholds.region_peak * thresholds.pixel
+        thresholds = derived(seen, rate).thresholds
+        region = float(logit_of_score(np.array(thresholds.region_peak * thresholds.pixel)))
         called.append(np.mean([(_board_peaks(rng, law) >= region).sum() for _ in range(20)]))
     assert rate / 6 <= np.mean(called) <= 2.5 * rate
 
@@ -63,5 +168,5 @@ def test_no_seen_board_fails_where_the_rate_wants_fewer_than_one():
     rng = np.random.default_rng(5)
     for _ in range(50):
         seen = [_board_peaks(rng, "mixed") for _ in range(8)]
-        thresholds = thresholds_from_peaks(seen, 0.05)
-        assert max(p.max() for p in seen) <= thresholds.region_peak * thresholds.pixel * (1 + 1e-9)
+        thresholds = derived(seen, 0.05).thresholds
+        assert score_of_logit(max(p.max() for p in seen)) <= thresholds.region_peak * thresholds.pixel * (1 + 1e-9)

@@ -1,0 +1,53 @@
+"""What a golden-image difference reaches on the same boards, registered and lit alike, for docs/RESULTS.md.
+
+    python tests/bench/golden_difference.py BUNDLE DATA
+
+The network's place is taken by |tile - mean| in units of the deviation that good boards have at that
+pixel, everything else is the line's own path: registration, light, tiles, merging. Ranking figures only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hisir_edge.arrays import F32, U8
+from hisir_edge.engine.bundle import load_bundle
+from hisir_edge.learn.evaluate import evaluate_inspector, figures
+from hisir_edge.learn.memory import DEVIATION_GAIN
+from hisir_edge.line.inspect import Inspector
+
+LEAST_DEVIATION = 4.0
+BLUR_SIGMA_PX = 1.5
+
+
+class GoldenDifference:
+    """An engine without a network."""
+
+    batch = 8
+
+    def infer(self, tiles: U8, cues: U8, scores: F32, misfit: F32) -> None:
+        """Fill ``scores`` (n, t, t) from ``tiles`` (n, 3, t, t) and the memory in ``cues`` (n, 4, t, t)."""
+        for tile, cue, score in zip(tiles, cues, scores, strict=True):
+            difference = np.abs(tile.astype(np.float32) - cue[:3]).max(0)
+            deviation = cue[3].astype(np.float32) / DEVIATION_GAIN
+            score[:] = cv2.GaussianBlur(difference / (deviation + LEAST_DEVIATION), (0, 0), BLUR_SIGMA_PX)
+        misfit[:] = 0
+
+
+def main() -> None:
+    """Print the figures of DATA with the memory of BUNDLE."""
+    bundle = load_bundle(Path(sys.argv[1]))
+    inspector = Inspector(bundle, GoldenDifference())
+    inspector.gain[:] = 1
+    measured = figures(evaluate_inspector(inspector, Path(sys.argv[2])))
+    kept = ("images", "pixel_auroc", "aupro", "image_auroc", "by_class")
+    json.dump({name: measured[name] for name in kept}, sys.stdout, indent=2)
+
+
+if __name__ == "__main__":
+    main()

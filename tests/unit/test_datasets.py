@@ -1,0 +1,115 @@
+"""Data set layouts: what is read, and what is refused by name."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from hisir_edge.errors import InputError
+from hisir_edge.learn import datasets
+
+
+def picture(path: Path, value: int = 90, hw: tuple[int, int] = (16, 20)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full((*hw, 3), value, np.uint8))
+    return path
+
+
+@pytest.fixture
+def mvtec(tmp_path) -> Path:
+    data = tmp_path / "part"
+    for i in range(3):
+        picture(data / "train" / "good" / f"{i:03}.png")
+    picture(data / "test" / "good" / "000.png")
+    picture(data / "test" / "bent" / "000.jpg")
+    picture(data / "ground_truth" / "bent" / "000_mask.png", 255)
+    return data
+
+
+@pytest.fixture
+def visa(tmp_path) -> Path:
+    root = tmp_path / "VisA"
+    rows = []
+    for i in range(4):
+        picture(root / f"pcb1/Data/Images/Normal/{i:04}.JPG")
+        rows.append(["pcb1", "train" if i < 3 else "test", "normal", f"pcb1/Data/Images/Normal/{i:04}.JPG", ""])
+    picture(root / "pcb1/Data/Images/Anomaly/000.JPG")
+    picture(root / "pcb1/Data/Masks/Anomaly/000.png", 2)
+    rows.append(["pcb1", "test", "anomaly", "pcb1/Data/Images/Anomaly/000.JPG", "pcb1/Data/Masks/Anomaly/000.png"])
+    rows.append(["candle", "train", "normal", "candle/Data/Images/Normal/0.JPG", ""])
+    (root / "split_csv").mkdir()
+    with (root / "split_csv/1cls.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["object", "split", "label", "image", "mask"], *rows])
+    return root / "pcb1"
+
+
+def test_mvtec_layout(mvtec):
+    assert [p.name for p in datasets.good_images(mvtec)] == ["000.png", "001.png", "002.png"]
+    items = datasets.test_items(mvtec)
+    assert [(i.kind, i.mask.name if i.mask else None) for i in items] == [("good", None), ("bent", "000_mask.png")]
+
+
+def test_visa_layout_follows_its_split(visa):
+    assert [p.name for p in datasets.good_images(visa)] == ["0000.JPG", "0001.JPG", "0002.JPG"]
+    items = datasets.test_items(visa)
+    assert [(i.kind, i.image.name) for i in items] == [("good", "0003.JPG"), ("defective", "000.JPG")]
+    assert items[1].mask.name == "000.png"
+
+
+def test_plain_layouts(tmp_path):
+    only_good = tmp_path / "photos"
+    picture(only_good / "a.png")
+    assert [p.name for p in datasets.good_images(only_good)] == ["a.png"]
+    with pytest.raises(InputError, match="none of these"):
+        datasets.test_items(only_good)
+    labelled = tmp_path / "labelled"
+    for i in range(10):
+        picture(labelled / "good" / f"{i}.png")
+    picture(labelled / "defective" / "x.jpg")
+    picture(labelled / "masks" / "x.png", 255)
+    training = {p.name for p in datasets.good_images(labelled)}
+    testing = {i.image.name for i in datasets.test_items(labelled) if i.kind == "good"}
+    assert len(training) == 8
+    assert testing == {"4.png", "9.png"}
+    assert not training & testing
+
+
+def test_a_missing_mask_is_named(mvtec, visa, tmp_path):
+    picture(mvtec / "test" / "bent" / "001.png")
+    with pytest.raises(InputError, match=r"001_mask\.png"):
+        datasets.test_items(mvtec)
+    (visa / "Data/Masks/Anomaly/000.png").unlink()
+    with pytest.raises(InputError, match="Masks/Anomaly/000"):
+        datasets.test_items(visa)
+
+
+def test_visa_without_its_split_or_with_another_one(visa):
+    split = visa.parent / "split_csv/1cls.csv"
+    split.write_text("image,label\na,b\n")
+    with pytest.raises(InputError, match="columns"):
+        datasets.good_images(visa)
+    split.write_text("object,split,label,image,mask\ncandle,train,normal,x,\n")
+    with pytest.raises(InputError, match="object's name"):
+        datasets.good_images(visa)
+    split.unlink()
+    with pytest.raises(InputError, match=r"1cls\.csv"):
+        datasets.good_images(visa)
+
+
+def test_mixed_sizes_are_named(mvtec):
+    odd = picture(mvtec / "train" / "good" / "900.png", hw=(16, 21))
+    with pytest.raises(InputError, match=odd.name):
+        datasets.frame_size(datasets.good_images(mvtec))
+
+
+@pytest.mark.parametrize("folder", ["train/good", "test/good"])
+def test_no_images_is_an_error(mvtec, folder):
+    for path in (mvtec / folder).iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="images"):
+        datasets.good_images(mvtec)
+        datasets.test_items(mvtec)
