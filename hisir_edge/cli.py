@@ -217,6 +217,8 @@ def train(
     how = "registered to the golden image" if record.registered else "not registered (boards do not lie alike)"
     boards = f"{len(record.train)} boards, {len(record.held_out)} more held out"
     print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
+    for path in (*record.dropped, *record.dropped_held_out):
+        print(f"left out: {path} (does not lie or is not lit like the others)")
 
 
 @app.command("build-engine")
@@ -283,6 +285,12 @@ def evaluate(
     from hisir_edge.learn.evaluate import figures
     from hisir_edge.learn.shifts import STANDARD, shift_from_text
 
+    if shift is not None and "standard" in shift and (len(shift) > 1 or report is not None):
+        raise InputError(
+            expected="--shift standard alone (it measures every shift and prints a table)",
+            received="--report or another --shift with it",
+            fix="leave one of them out",
+        )
     result: dict[str, object]
     if shift == ["standard"]:
         result = {}
@@ -290,20 +298,22 @@ def evaluate(
             with _progress(str(one)) as advance:
                 result[str(one)] = figures(evaluate_bundle(bundle, data, threads, advance, (one,), merge))
         print(_shift_table(result))
+        if json_file is not None:
+            write_atomic(json_file, json.dumps(result, indent=2).encode())
     else:
         shifts = tuple(shift_from_text(text) for text in shift or ())
         with _progress("inspecting") as advance:
             evaluation = evaluate_bundle(bundle, data, threads, advance, shifts, merge)
         result = figures(evaluation)
         print(json.dumps(result, indent=2))
+        if json_file is not None:
+            write_atomic(json_file, json.dumps(result, indent=2).encode())
         if report is not None:
             from hisir_edge.learn.report import write_report
 
             with _progress("report") as advance:
-                page = write_report(evaluation, bundle, report, advance)
+                page = write_report(evaluation, report, advance)
             print(f"report in {page}", file=sys.stderr)
-    if json_file is not None:
-        write_atomic(json_file, json.dumps(result, indent=2).encode())
 
 
 def _shift_table(rows: dict[str, Any]) -> str:

@@ -38,13 +38,14 @@ from hisir_edge.learn.thresholds import (
     AREAS_NETWORK_PX,
     Derived,
     block_peaks,
+    check_rate,
     derived_from_peaks,
     logit_of_score,
     noise_from_peaks,
     peaks_by_area,
 )
 from hisir_edge.learn.train import trained_net
-from hisir_edge.line.gain import noise_in_logits, noise_shape
+from hisir_edge.line.gain import Zone, inside_zone, noise_in_logits, noise_shape, sensitivity_map
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.light import golden_light, light_of_frame, without_light
 from hisir_edge.line.register import anchors_from_golden, register_frame, warp_by_matrix
@@ -67,7 +68,9 @@ def build_bundle(
     on_stage: OnStage = lambda stage: None,
 ) -> Manifest:
     """Build a bundle from a run for ONNX Runtime; ``out`` is replaced only by a finished, loadable bundle."""
+    check_rate(false_calls_per_board)
     record, net = trained_net(run)
+    check_zones(zones, record)
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
         raise InputError(
             expected="a new folder or an old bundle", received=f"{out} with other files", fix="choose another --out"
@@ -93,6 +96,18 @@ def build_bundle(
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return manifest
+
+
+def check_zones(zones: tuple[ZoneModel, ...], record: RunRecord) -> None:
+    """InputError for a zone that covers no pixel of this run's frames: it would protect nothing."""
+    h, w = record.frame_hw
+    for zone in zones:
+        if not inside_zone((h, w), 1.0, Zone(zone.name, zone.polygon, zone.sensitivity)).any():
+            raise InputError(
+                expected=f"zones that cover pixels of a frame of {w}x{h}",
+                received=f"{zone.name}, which covers none",
+                fix="draw the polygon on a photo of this camera",
+            )
 
 
 def _manifest(
@@ -188,14 +203,19 @@ def _thresholds(staged: Path, record: RunRecord, manifest: Manifest, rate: float
     write_manifest(staged, manifest)
     bundle = load_bundle(staged)
     inspector = Inspector(bundle, engine_from_bundle(bundle))
-    noise = noise_from_peaks([block_peaks(_logits(inspector, path)) for path in _noise_boards(record)])
+    noise = noise_from_peaks([block_peaks(_as_logits(_scores(inspector, path))) for path in _noise_boards(record)])
     write_noise(staged, noise)
     areas_px = tuple(round(area / record.scale**2) for area in AREAS_NETWORK_PX)
-    peaks = []
+    hw = inspector.plan.frame_hw
+    noisy, sensitivity = noise_in_logits(noise, hw), sensitivity_map(hw, record.scale, bundle.zones)
+    peaks, zoned = [], []
     for path in record.held_out:
-        quiet = _logits(inspector, path) - noise_in_logits(noise, inspector.plan.frame_hw)
-        peaks.append(peaks_by_area(quiet, AREAS_NETWORK_PX))
-    return derived_from_peaks(peaks, rate, areas_px)
+        scores = _scores(inspector, path).copy()
+        # what zones hide is not to set the threshold of the rest; what they magnify is the engineer's own choice
+        peaks.append(peaks_by_area(_as_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX))
+        if (sensitivity > 1).any():
+            zoned.append(peaks_by_area(_as_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX))
+    return derived_from_peaks(peaks, rate, areas_px, zoned=zoned or None)
 
 
 def _noise_boards(record: RunRecord) -> list[str]:
@@ -206,9 +226,14 @@ def _noise_boards(record: RunRecord) -> list[str]:
     return [*record.held_out, *(record.train[int(i)] for i in chosen)]
 
 
-def _logits(inspector: Inspector, path: str) -> F32:
+def _as_logits(scores: F32) -> F32:
+    return np.asarray(logit_of_score(scores), np.float32)
+
+
+def _scores(inspector: Inspector, path: str) -> F32:
+    """Raw scores of a good board, valid until the next call; InputError names a board that cannot be inspected."""
     try:
-        return np.asarray(logit_of_score(inspector.golden_map(read_rgb(Path(path))).scores), np.float32)
+        return inspector.golden_map(read_rgb(Path(path))).scores
     except InspectionError as error:
         raise InputError(
             expected=f"the good board {path} to be inspected",

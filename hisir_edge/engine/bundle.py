@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
@@ -55,11 +55,14 @@ class ThresholdModel(_Record):
     boards_to_prove: int = Field(ge=1)
 
 
+Coordinate = Annotated[float, Field(ge=-32768, le=32768)]
+
+
 class ZoneModel(_Record):
     """A named polygon in golden-image pixels of the camera's frame; sensitivity 0 ignores it, 2 alarms at half."""
 
     name: str = Field(min_length=1, max_length=64)
-    polygon: tuple[tuple[float, float], ...] = Field(min_length=3, max_length=256)
+    polygon: tuple[tuple[Coordinate, Coordinate], ...] = Field(min_length=3, max_length=256)
     sensitivity: float = Field(ge=0, le=100)
 
 

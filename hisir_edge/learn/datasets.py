@@ -23,6 +23,8 @@ DEFECTIVE = "defective"
 VISA_SPLIT = Path("split_csv") / "1cls.csv"
 VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 PLAIN_TEST_EVERY = 5
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
+VISA_SPLITS, VISA_NORMAL = ("train", "test"), "normal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,18 @@ def _mvtec_test(data: Path) -> list[TestItem]:
 
 
 def _mask_of(image: Path, masks: Path) -> Path:
-    """The mask of a picture: same stem, perhaps with ``_mask``, any picture format."""
+    """The mask of a picture: same stem, perhaps with ``_mask``, any lossless picture format."""
+    there = {path.name: path for path in masks.iterdir()} if masks.is_dir() else {}
     for stem in (f"{image.stem}_mask", image.stem):
-        for suffix in (".png", *IMAGE_SUFFIXES):
-            if (masks / f"{stem}{suffix}").is_file():
-                return masks / f"{stem}{suffix}"
+        for name, path in sorted(there.items()):
+            if path.stem == stem and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
+                if path.suffix.lower() in LOSSY_SUFFIXES:
+                    raise InputError(
+                        expected="masks in a lossless format, such as PNG",
+                        received=str(masks / name),
+                        fix="write the mask as PNG from its source: JPEG blurs its edge into false defects",
+                    )
+                return path
     raise InputError(
         expected=f"the mask of {image}",
         received=f"no {masks / f'{image.stem}_mask.png'}",
@@ -109,51 +118,77 @@ def _is_visa(data: Path) -> bool:
 
 def _visa(data: Path) -> tuple[list[Path], list[TestItem]]:
     """(good boards of the split's training part, test items) of one VisA object folder."""
-    root = data.absolute().parent
+    root, name = data.absolute().parent, data.absolute().name
     split = root / VISA_SPLIT
+    training: dict[Path, str] = {}
+    items: dict[Path, TestItem] = {}
+    for number, row in _visa_rows(split):
+        if row["object"] != name:
+            continue
+        where = f"{split} line {number}"
+        image, normal = _listed(root, row["image"], where), row["label"].lower() == VISA_NORMAL
+        if image in training or image in items:
+            raise InputError(
+                expected="each picture once", received=f"{row['image']} again in {where}", fix="remove one of the rows"
+            )
+        if row["split"] == "train" and normal:
+            training[image] = where
+        elif row["split"] == "test":
+            if not normal and not row["mask"]:
+                raise InputError(
+                    expected=f"a mask for {row['image']} in {where}", received="an empty column", fix="add the mask"
+                )
+            mask = None if normal else _listed(root, row["mask"], where)
+            items[image] = TestItem(image, GOOD if normal else DEFECTIVE, mask)
+    if not training:
+        raise InputError(
+            expected=f"normal training pictures of object {name} in {split}",
+            received="none",
+            fix="check that the folder's name is the object's name in the split",
+        )
+    return sorted(training), list(items.values())
+
+
+def _visa_rows(split: Path) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a split file with their line numbers, all columns there, stripped; InputError otherwise."""
     try:
-        with split.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        with split.open(newline="", encoding="utf-8-sig") as file:
+            rows = [(i, row) for i, row in enumerate(csv.DictReader(file), 2)]
     except OSError as error:
         raise InputError(
             expected=f"VisA's split {split}",
             received=error.strerror or str(error),
             fix="copy split_csv beside the objects",
         ) from error
-    if not rows or not set(VISA_COLUMNS) <= set(rows[0]):
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            expected=f"{split} as comma-separated UTF-8 text",
+            received=str(error),
+            fix="take the split file of the VisA download",
+        ) from error
+    if not rows or not set(VISA_COLUMNS) <= set(rows[0][1]):
         raise InputError(
             expected=f"{split} with the columns {','.join(VISA_COLUMNS)}",
-            received=",".join(rows[0]) if rows else "no rows",
+            received=",".join(str(c) for c in rows[0][1]) if rows else "no rows",
             fix="take the split file of the VisA download",
         )
-    training: list[Path] = []
-    items: list[TestItem] = []
-    for row in (r for r in rows if r["object"] == data.absolute().name):
-        image = _listed(root, row["image"], split)
-        normal = row["label"] == "normal"
-        if row["split"] == "train" and normal:
-            training.append(image)
-        elif row["split"] == "test":
-            if not normal and not row["mask"]:
-                raise InputError(
-                    expected=f"a mask for {row['image']} in {split}", received="an empty column", fix="add the mask"
-                )
-            items.append(
-                TestItem(image, GOOD if normal else DEFECTIVE, None if normal else _listed(root, row["mask"], split))
+    out = []
+    for number, row in rows:
+        stripped = {column: (row[column] or "").strip() for column in VISA_COLUMNS}
+        if not stripped["image"] or not stripped["label"] or stripped["split"] not in VISA_SPLITS:
+            raise InputError(
+                expected=f"object, split (train or test), label and image in {split} line {number}",
+                received=",".join(stripped.values()),
+                fix="mend or remove the line",
             )
-    if not training:
-        raise InputError(
-            expected=f"normal training pictures of object {data.absolute().name} in {split}",
-            received="none",
-            fix="check that the folder's name is the object's name in the split",
-        )
-    return sorted(training), items
+        out.append((number, stripped))
+    return out
 
 
-def _listed(root: Path, name: str, split: Path) -> Path:
+def _listed(root: Path, name: str, where: str) -> Path:
     path = root / name
     if not path.is_file():
-        raise InputError(expected=f"{name}, which {split} lists", received=f"no {path}", fix="copy the missing file")
+        raise InputError(expected=f"{name}, which {where} lists", received=f"no {path}", fix="copy the missing file")
     return path
 
 

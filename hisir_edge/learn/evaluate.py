@@ -32,18 +32,22 @@ AT_FALSE_REGIONS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """A ground-truth defect: its longer side, and the highest peak of the regions that touch it (0: none)."""
+    """A ground-truth defect: its longer side, the highest peak of the regions that touch it (0: none), its middle."""
 
     size_px: int
     peak: float
+    centre_yx: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """One inspected test picture, without its map: what the figures and the report need of it.
 
-    ``score`` is None for an ERROR; ``false_peaks`` are the peaks of regions that touch no truth.
+    ``number`` is its place in the data set. ``score`` is None for an ERROR; ``false_peaks`` are the peaks of
+    regions that touch no truth, one without end for a good board that could not be judged: it stops the line.
     """
+
+    number: int
 
     item: TestItem
     result: Result
@@ -56,10 +60,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Everything seen, and the thresholds it was judged with."""
+    """Everything seen, the thresholds it was judged with, and how it was seen."""
 
     seen: list[Seen]
     thresholds: Thresholds
+    inspector: Inspector
+    shifts: tuple[Shift, ...] = ()
 
     def pixels(self, kind: str | None = None) -> PixelTally:
         """Pixel tally of good pictures and those of one class, or of all."""
@@ -95,13 +101,19 @@ def evaluate_inspector(
     thresholds = inspector.bundle.thresholds
     seen = []
     for number, item in enumerate(items):
-        frame, truth = frame_and_truth(item)
-        for shift in shifts:
-            frame, truth = shifted(shift, frame, truth, number)
+        frame, truth = shifted_frame_and_truth(item, number, shifts)
         judgement, scores = inspector.inspect_with_map(frame)
-        seen.append(_seen(item, judgement, scores, truth, thresholds))
+        seen.append(_seen(number, item, judgement, scores, truth, thresholds))
         on_done(number + 1, len(items))
-    return Evaluation(seen, thresholds)
+    return Evaluation(seen, thresholds, inspector, shifts)
+
+
+def shifted_frame_and_truth(item: TestItem, number: int, shifts: tuple[Shift, ...]) -> tuple[U8, Bool]:
+    """A test picture and its truth under ``shifts``; ``number`` fixes what is random in them."""
+    frame, truth = frame_and_truth(item)
+    for shift in shifts:
+        frame, truth = shifted(shift, frame, truth, number)
+    return frame, truth
 
 
 def frame_and_truth(item: TestItem) -> tuple[U8, Bool]:
@@ -125,21 +137,32 @@ def frame_and_truth(item: TestItem) -> tuple[U8, Bool]:
     return frame, truth
 
 
-def _seen(item: TestItem, judgement: Judgement, scores: F32 | None, truth: Bool, thresholds: Thresholds) -> Seen:
+def _seen(
+    number: int, item: TestItem, judgement: Judgement, scores: F32 | None, truth: Bool, thresholds: Thresholds
+) -> Seen:
     tally = PixelTally()
     if scores is None:
-        unseen = tuple(Defect(size, 0.0) for _, size in _defects(truth))
-        return Seen(item, judgement.result, judgement.reason, None, unseen, (), tally)
+        return _unjudged(number, item, judgement, truth)
     tally.add(scores, truth)
     labels, peaks = _open_regions(scores, thresholds)
     hit = np.zeros(len(peaks), np.bool_)
     defects = []
-    for inside, size in _defects(truth):
+    for inside, size, centre in _defects(truth):
         touching = np.unique(labels[inside])
         hit[touching] = True
-        defects.append(Defect(size, float(peaks[touching].max(initial=0.0))))
+        defects.append(Defect(size, float(peaks[touching].max(initial=0.0)), centre))
     false_peaks = tuple(sorted((float(p) for p in peaks[~hit] if p > 0), reverse=True))
-    return Seen(item, judgement.result, judgement.reason, judgement.score, tuple(defects), false_peaks, tally)
+    return Seen(number, item, judgement.result, judgement.reason, judgement.score, tuple(defects), false_peaks, tally)
+
+
+def _unjudged(number: int, item: TestItem, judgement: Judgement, truth: Bool) -> Seen:
+    """An ERROR: its defects are missed in every figure, and on a good board it counts as a false call."""
+    tally = PixelTally()
+    tally.add(np.zeros(truth.shape, np.float32), truth)
+    tally.normal[:] = 0  # normal pixels that nobody looked at are no success
+    missed = tuple(Defect(size, 0.0, centre) for _, size, centre in _defects(truth))
+    false_peaks = (float("inf"),) if item.kind == GOOD else ()
+    return Seen(number, item, judgement.result, judgement.reason, None, missed, false_peaks, tally)
 
 
 def _open_regions(scores: F32, thresholds: Thresholds) -> tuple[I32, F64]:
@@ -155,14 +178,15 @@ def _open_regions(scores: F32, thresholds: Thresholds) -> tuple[I32, F64]:
     return np.asarray(labels, np.int32), peaks
 
 
-def _defects(truth: Bool) -> list[tuple[tuple[Any, ...], int]]:
-    """Ground-truth defects as (pixel indices, longer side); fragments within 12 px are one defect."""
+def _defects(truth: Bool) -> list[tuple[tuple[Any, ...], int, tuple[int, int]]]:
+    """Ground-truth defects as (pixel indices, longer side, middle y, x); fragments within 12 px are one defect."""
     joined = cv2.dilate(truth.astype(np.uint8), np.ones((JOIN_PX, JOIN_PX), np.uint8))
     count, labels = cv2.connectedComponents(joined)
     out = []
     for label in range(1, count):
         ys, xs = np.nonzero((labels == label) & truth)
-        out.append(((ys, xs), int(max(np.ptp(ys), np.ptp(xs))) + 1))
+        if len(ys):  # not where a shift moved all of it out of the picture
+            out.append(((ys, xs), int(max(np.ptp(ys), np.ptp(xs))) + 1, (int(np.median(ys)), int(np.median(xs)))))
     return out
 
 
@@ -195,7 +219,8 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
     (boards), ``false_calls_per_board`` (regions on good boards) and recalls (ground-truth defects
     touched by a called region) hold at the bundle's own thresholds, except the recall at 0.1 false regions,
     for which the region threshold is moved to what these good boards allow. A picture that cannot be
-    judged is listed in ``errors`` and counts as failed, as it would on the line.
+    judged is listed in ``errors`` and counts as failed, as it would on the line: a false call on a good
+    board, a miss in recall and pixel figures on a defective one.
     """
     seen, limit = evaluation.seen, evaluation.thresholds.region_peak
     good = [one for one in seen if one.item.kind == GOOD]

@@ -7,6 +7,7 @@ is cropped from; the mean is also the golden image that registration works again
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +17,15 @@ import numpy as np
 from hisir_edge.arrays import F32, F64, U8
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images import read_rgb
-from hisir_edge.line.light import golden_light, light_of_frame, without_light
+from hisir_edge.line.light import GoldenLight, golden_light, light_of_frame, without_light
 from hisir_edge.line.register import Anchors, anchors_from_golden, register_frame, warp_by_matrix
 from hisir_edge.line.tile import scaled_frame
 
 DEVIATION_GAIN = 4
 """The deviation is stored as uint8 in quarters of a grey level."""
 MAX_LOST_SHARE = 0.1
+"""Share of boards that may fail to register (one always may); the others are used without them."""
+REFERENCES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class GoodBoards:
     ``matrices`` (2, 3) map frame pixels to golden pixels, one a frame; the identity when not
     ``registered``. ``lights`` (3, 3) are each frame's log gain planes against the golden image (see
     ``line/light.py``), zero when not registered. Frames are not changed here: each crop of them is
-    interpolated once and its light taken out, as on the line.
+    interpolated once and its light taken out, as on the line. ``kept``: which of the frames offered these
+    are.
     """
 
     frames: list[U8]
@@ -48,6 +52,12 @@ class GoodBoards:
     lights: list[F64]
     memory: BoardMemory
     registered: bool
+    kept: tuple[int, ...] = ()
+
+
+def lost_allowed(boards: int) -> int:
+    """How many of so many boards may fail to register before they count as not lying alike."""
+    return min(max(1, int(MAX_LOST_SHARE * boards)), boards - 2) if boards > 2 else 0
 
 
 def load_scaled(path: Path, frame_hw: tuple[int, int], scale: float) -> U8:
@@ -63,24 +73,33 @@ def load_scaled(path: Path, frame_hw: tuple[int, int], scale: float) -> U8:
 
 
 def _mean_pose_anchors(frames: list[U8]) -> Anchors:
-    """Anchors of the first frame, moved to the average pose so that no board needs to turn far."""
-    first = anchors_from_golden(frames[0])
-    poses = []
-    for frame in frames[1:]:
-        try:
-            poses.append(register_frame(first, frame).matrix)
-        except InspectionError:
-            continue
-    if len(poses) < len(frames) * 0.5:
-        return first
-    h, w = frames[0].shape[:2]
+    """Anchors of a frame that most others match, moved to the average pose so that no board turns far.
+
+    Another frame is tried where one matches fewer than half: it may be the odd one out itself.
+    """
+    for reference in dict.fromkeys(len(frames) * i // REFERENCES for i in range(REFERENCES)):
+        first = anchors_from_golden(frames[reference])
+        poses = []
+        for number, frame in enumerate(frames):
+            with suppress(InspectionError):
+                if number != reference:
+                    poses.append(register_frame(first, frame).matrix)
+        if len(poses) >= len(frames) * 0.5:
+            return _moved_anchors(frames[reference], poses)
+    return anchors_from_golden(frames[0])
+
+
+def _moved_anchors(frame: U8, poses: list[F64]) -> Anchors:
+    """Anchors of a frame moved to the mean pose of itself and ``poses``, which map others to it."""
+    h, w = frame.shape[:2]
+    boards = len(poses) + 1
     centre = np.array([w / 2, h / 2, 1.0])
-    turn = np.mean([np.arctan2(m[1, 0], m[0, 0]) for m in poses]) * len(poses) / len(frames)
-    shift = np.sum([m @ centre - centre[:2] for m in poses], axis=0) / len(frames)
+    turn = float(np.sum([np.arctan2(m[1, 0], m[0, 0]) for m in poses])) / boards
+    shift = np.sum([m @ centre - centre[:2] for m in poses], axis=0) / boards
     # the mean of "frame to first" says where the average board lies as seen from the first: undo it
     to_mean = cv2.getRotationMatrix2D((w / 2, h / 2), np.rad2deg(turn), 1.0)
     to_mean[:, 2] -= shift
-    moved = cv2.warpAffine(frames[0], to_mean, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.warpAffine(frame, to_mean, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return anchors_from_golden(moved.astype(np.uint8, copy=False))
 
 
@@ -102,15 +121,34 @@ def _statistics(frames: Iterable[U8]) -> BoardMemory:
     return BoardMemory(np.round(mean).astype(np.uint8), np.clip(np.round(spread), 0, 255).astype(np.uint8))
 
 
-def _registered_boards(frames: list[U8], matrices: list[F64]) -> GoodBoards:
-    """Take each frame's light against the mean of all out, then average what is left."""
+def _registered_boards(frames: list[U8], matrices: list[F64], kept: list[int]) -> GoodBoards:
+    """Take each frame's light against the mean of all out, then average what is left.
+
+    A board whose light is too far off is left out like one that is not found.
+    """
     average = _statistics(warp_by_matrix(f, m) for f, m in zip(frames, matrices, strict=True))
     golden = golden_light(average.mean_rgb)
-    lights = [light_of_frame(golden, warp_by_matrix(f, m)) for f, m in zip(frames, matrices, strict=True)]
+    lit = [_light_or_none(golden, f, m) for f, m in zip(frames, matrices, strict=True)]
+    used = [i for i, light in enumerate(lit) if light is not None]
+    if len(lit) - len(used) > lost_allowed(len(lit)):
+        raise InputError(
+            expected="good boards in about the same light",
+            received=f"{len(lit) - len(used)} of {len(lit)} too bright or too dark",
+            fix="sort the images, or set the camera's exposure and take them again",
+        )
+    frames, matrices, kept = ([column[i] for i in used] for column in (frames, matrices, kept))  # type: ignore[assignment]
+    lights = [light for light in lit if light is not None]
     memory = _statistics(
         without_light(warp_by_matrix(f, m), light) for f, m, light in zip(frames, matrices, lights, strict=True)
     )
-    return GoodBoards(frames, matrices, lights, memory, True)
+    return GoodBoards(frames, matrices, lights, memory, True, tuple(kept))
+
+
+def _light_or_none(golden: GoldenLight, frame: U8, matrix: F64) -> F64 | None:
+    try:
+        return light_of_frame(golden, warp_by_matrix(frame, matrix))
+    except InspectionError:
+        return None
 
 
 def _register_all(frames: list[U8], on_done: Callable[[], None]) -> list[F64 | None] | None:
@@ -124,7 +162,13 @@ def _register_all(frames: list[U8], on_done: Callable[[], None]) -> list[F64 | N
             found.append(None)
         on_done()
     lost = sum(matrix is None for matrix in found)
-    return found if lost <= MAX_LOST_SHARE * len(frames) and lost < len(frames) else None
+    return found if lost <= lost_allowed(len(frames)) else None
+
+
+def _unregistered(frames: list[U8], memory: BoardMemory) -> GoodBoards:
+    identity, even = np.array([[1.0, 0, 0], [0, 1.0, 0]]), np.zeros((3, 3))
+    everyone = tuple(range(len(frames)))
+    return GoodBoards(frames, [identity] * len(frames), [even] * len(frames), memory, False, everyone)
 
 
 def good_boards_from_frames(
@@ -133,7 +177,8 @@ def good_boards_from_frames(
     """Register good frames (all of one shape) to their common golden image and average them.
 
     ``register``: "on" raises InputError when boards are not found, "off" skips it, "auto" tries and
-    goes on without when more than a tenth of the boards cannot be found (loose objects).
+    goes on without when more than a tenth of the boards cannot be found (loose objects). Up to a tenth,
+    and always one, may be lost: they are left out, see ``kept``.
     """
     found = None
     if register != "off":
@@ -148,21 +193,24 @@ def good_boards_from_frames(
                 fix="sort the images, or train with --register off",
             )
     if found is None:
-        identity, even = np.array([[1.0, 0, 0], [0, 1.0, 0]]), np.zeros((3, 3))
-        return GoodBoards(frames, [identity] * len(frames), [even] * len(frames), _statistics(frames), False)
-    kept = [(frame, matrix) for frame, matrix in zip(frames, found, strict=True) if matrix is not None]
-    return _registered_boards([frame for frame, _ in kept], [matrix for _, matrix in kept])
+        return _unregistered(frames, _statistics(frames))
+    matrices = found
+    kept = [i for i, matrix in enumerate(matrices) if matrix is not None]
+    return _registered_boards([frames[i] for i in kept], [m for i in kept if (m := matrices[i]) is not None], kept)
 
 
 def good_boards_like(boards: GoodBoards, frames: list[U8]) -> GoodBoards:
     """More good frames, placed and lit as the line would see them against these boards' memory.
 
-    InspectionError where a frame cannot be registered.
+    Frames that the line could not judge are left out, see ``kept``.
     """
     if not boards.registered:
-        identity, even = np.array([[1.0, 0, 0], [0, 1.0, 0]]), np.zeros((3, 3))
-        return GoodBoards(frames, [identity] * len(frames), [even] * len(frames), boards.memory, False)
+        return _unregistered(frames, boards.memory)
     anchors, golden = anchors_from_golden(boards.memory.mean_rgb), golden_light(boards.memory.mean_rgb)
-    matrices = [register_frame(anchors, frame).matrix for frame in frames]
-    lights = [light_of_frame(golden, warp_by_matrix(f, m)) for f, m in zip(frames, matrices, strict=True)]
-    return GoodBoards(frames, matrices, lights, boards.memory, True)
+    seen = []
+    for number, frame in enumerate(frames):
+        with suppress(InspectionError):
+            matrix = register_frame(anchors, frame).matrix
+            seen.append((frame, matrix, light_of_frame(golden, warp_by_matrix(frame, matrix)), number))
+    like, matrices, lights, kept = (list(column) for column in zip(*seen, strict=True)) if seen else ([], [], [], [])
+    return GoodBoards(like, matrices, lights, boards.memory, True, tuple(kept))

@@ -15,8 +15,8 @@ from sklearn.metrics import auc, roc_auc_score
 
 from hisir_edge.arrays import F32, F64, I64, Bool
 
-BINS = 4096
-LOWEST, HIGHEST = 1e-7, 1e3
+BINS = 8192
+LOWEST, HIGHEST = 1e-7, 1e9
 
 
 def bin_of_score(scores: F32) -> I64:

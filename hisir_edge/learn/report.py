@@ -15,12 +15,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hisir_edge.arrays import F32, U8, Bool, u8
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.images import jpeg_bytes, write_atomic
 from hisir_edge.learn.datasets import GOOD
-from hisir_edge.learn.evaluate import AUPRO_FPR, Evaluation, Seen, figures, frame_and_truth
-from hisir_edge.line.inspect import Inspector
+from hisir_edge.learn.evaluate import AUPRO_FPR, Evaluation, Seen, figures, shifted_frame_and_truth
 from hisir_edge.records import Result
 
 mpl.use("Agg")
@@ -67,20 +64,18 @@ of {{ limit }} on.</p>
 
 def write_report(
     evaluation: Evaluation,
-    bundle_folder: Path,
     out: Path,
     on_done: Callable[[int, int], None] = lambda d, t: None,
 ) -> Path:
-    """Write ``out/index.html`` with its pictures; returns the page's path."""
-    bundle = load_bundle(bundle_folder)
-    inspector = Inspector(bundle, engine_from_bundle(bundle))
+    """Write ``out/index.html`` with its pictures, seen as they were evaluated; returns the page's path."""
+    bundle = evaluation.inspector.bundle
     out.mkdir(parents=True, exist_ok=True)
     false_calls, misses = _worst_false_calls(evaluation), _worst_misses(evaluation)
     total = len(false_calls) + len(misses)
     strips: list[tuple[str, str]] = []
     for number, seen in enumerate([*false_calls, *misses]):
         name = f"{'false_call' if number < len(false_calls) else 'miss'}_{number}.jpg"
-        picture, caption = _strip(inspector, seen)
+        picture, caption = _strip(evaluation, seen)
         write_atomic(out / name, jpeg_bytes(picture, 88))
         strips.append((name, caption))
         on_done(number + 1, total)
@@ -89,7 +84,7 @@ def write_report(
     manifest = bundle.manifest
     html = page.render(
         title=f"{manifest.product}: {manifest.backbone}, {manifest.precision}",
-        summary=f"{len(evaluation.seen)} pictures, {numbers['good_boards']} of them good.",
+        summary=f"{len(evaluation.seen)} pictures, {numbers['good_boards']} of them good{_changed(evaluation)}.",
         rows=[(k, _text(v)) for k, v in numbers.items() if isinstance(v, int | float) or v is None],
         classes=_class_rows(numbers),
         charts=_charts(evaluation),
@@ -123,15 +118,19 @@ def _worst_misses(evaluation: Evaluation) -> list[Seen]:
     return sorted(bad, key=lambda one: min(d.peak for d in one.defects))[:WORST]
 
 
-def _strip(inspector: Inspector, seen: Seen) -> tuple[U8, str]:
+def _changed(evaluation: Evaluation) -> str:
+    return f", changed by {', '.join(map(str, evaluation.shifts))}" if evaluation.shifts else ""
+
+
+def _strip(evaluation: Evaluation, seen: Seen) -> tuple[U8, str]:
     """Picture, truth and map side by side around the place that matters, and a caption."""
-    frame, truth = frame_and_truth(seen.item)
-    judgement, scores = inspector.inspect_with_map(frame)
+    frame, truth = shifted_frame_and_truth(seen.item, seen.number, evaluation.shifts)
+    judgement, scores = evaluation.inspector.inspect_with_map(frame)
     where = seen.item.image.name
-    if scores is None:
+    if scores is None or seen.score is None:
         panels = [_fitted(frame)]
-        return u8(np.hstack(panels)), f"{where} ({seen.item.kind}): ERROR, {judgement.reason}"
-    y, x = _place(scores, truth)
+        return u8(np.hstack(panels)), f"{where} ({seen.item.kind}): ERROR, {seen.reason or judgement.reason}"
+    y, x = _place(scores, seen)
     half = max(min(CROP_PX, *frame.shape[:2]) // 2, 1)
     y, x = min(max(y, half), frame.shape[0] - half), min(max(x, half), frame.shape[1] - half)
     window = (slice(y - half, y + half), slice(x - half, x + half))
@@ -139,16 +138,16 @@ def _strip(inspector: Inspector, seen: Seen) -> tuple[U8, str]:
     panels = [_fitted(crop)]
     if truth.any():
         panels.append(_outlined(crop, inside))
-    panels.append(_heat(score, inspector.bundle.thresholds.region_peak))
+    panels.append(_heat(score, evaluation.thresholds.region_peak))
     peaks = ", ".join(f"{d.peak:.2f}" for d in seen.defects)
     told = f"peaks of its defects {peaks}" if seen.defects else f"highest score {seen.score:.2f}"
     return u8(np.hstack(panels)), f"{where} ({seen.item.kind}), {seen.result.value}: {told}; around x {x}, y {y}"
 
 
-def _place(scores: F32, truth: Bool) -> tuple[int, int]:
-    if truth.any():
-        ys, xs = np.nonzero(truth)
-        return int(np.median(ys)), int(np.median(xs))
+def _place(scores: F32, seen: Seen) -> tuple[int, int]:
+    """The defect that was found worst, or the highest score of a good board."""
+    if seen.defects:
+        return min(seen.defects, key=lambda d: d.peak).centre_yx
     y, x = np.unravel_index(int(scores.argmax()), scores.shape)
     return int(y), int(x)
 

@@ -44,7 +44,11 @@ class RunSettings:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """``run.json``: settings and what the data turned out to be."""
+    """``run.json``: settings and what the data turned out to be.
+
+    ``dropped`` and ``dropped_held_out``: boards that were offered but could not be registered, or lie in
+    quite another light; nothing is learnt from them.
+    """
 
     settings: RunSettings
     frame_hw: tuple[int, int]
@@ -52,6 +56,8 @@ class RunRecord:
     registered: bool
     train: tuple[str, ...]
     held_out: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+    dropped_held_out: tuple[str, ...] = ()
 
 
 def save_record(run: Path, record: RunRecord) -> None:
@@ -70,8 +76,9 @@ def load_record(run: Path) -> RunRecord:
         settings = RunSettings(**{**stored, "without": tuple(stored["without"])})
         h, w = raw["frame_hw"]
         return RunRecord(
-            settings, (h, w), float(raw["scale"]), bool(raw["registered"]), tuple(raw["train"]), tuple(raw["held_out"])
-        )
+            settings, (h, w), float(raw["scale"]), bool(raw["registered"]), tuple(raw["train"]), tuple(raw["held_out"]),
+            tuple(raw.get("dropped", ())), tuple(raw.get("dropped_held_out", ())),
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             expected="a training run (a folder written by 'hisir-edge train')",

@@ -23,6 +23,9 @@ class Shift:
         return f"{self.name}={self.amount:g}"
 
 
+LEAST_NOISE_LEVELS = 0.5
+"""Noise of a picture that shows none (smooth or made by a program): rounding alone makes 0.3 grey levels."""
+
 Change = Callable[[np.random.Generator, U8, Bool, float], tuple[U8, Bool]]
 
 
@@ -67,19 +70,20 @@ def _noise(rng: np.random.Generator, frame: U8, truth: Bool, amount: float) -> t
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     response = np.abs(cv2.filter2D(grey, -1, kernel))
     # the median stands for flat places; 0.6745 * 6 makes it the noise's deviation, 0.66 is what grey averages
-    sigma = float(np.median(response)) / (0.6745 * 6) / 0.66
+    sigma = max(float(np.median(response)) / (0.6745 * 6) / 0.66, LEAST_NOISE_LEVELS)
     added = rng.standard_normal(frame.shape, dtype=np.float32) * np.float32(sigma * np.sqrt(max(amount**2 - 1, 0)))
     return u8(np.clip(np.round(frame + added), 0, 255).astype(np.uint8)), truth
 
 
-CHANGES: dict[str, Change] = {
-    "fixture": _fixture,
-    "turn": _turn,
-    "brightness": _brightness,
-    "defocus": _defocus,
-    "jpeg": _jpeg,
-    "noise": _noise,
+CHANGES: dict[str, tuple[Change, float, float]] = {
+    "fixture": (_fixture, 0, 1000),
+    "turn": (_turn, 0, 180),
+    "brightness": (_brightness, -90, 400),
+    "defocus": (_defocus, 0, 50),
+    "jpeg": (_jpeg, 1, 100),
+    "noise": (_noise, 1, 100),
 }
+"""Name -> (change, least and greatest amount that means something)."""
 STANDARD = tuple(
     Shift(name, amount)
     for name, amounts in (
@@ -107,9 +111,14 @@ def shift_from_text(text: str) -> Shift:
             received=repr(text),
             fix="write, for example, --shift fixture=8",
         )
+    _, least, greatest = CHANGES[name]
+    if not least <= value <= greatest:
+        raise InputError(
+            expected=f"--shift {name}= from {least:g} to {greatest:g}", received=text, fix="correct the amount"
+        )
     return Shift(name, value)
 
 
 def shifted(shift: Shift, frame: U8, truth: Bool, number: int) -> tuple[U8, Bool]:
     """Frame (h, w, 3) and its truth (h, w) under a shift; ``number`` fixes what is random."""
-    return CHANGES[shift.name](np.random.default_rng([number, 12]), frame, truth, shift.amount)
+    return CHANGES[shift.name][0](np.random.default_rng([number, 12]), frame, truth, shift.amount)

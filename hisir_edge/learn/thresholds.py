@@ -97,24 +97,34 @@ def peaks_by_area(logits: F32, areas_px: tuple[int, ...]) -> list[F64]:
     return out
 
 
+def check_rate(false_calls_per_board: float) -> None:
+    """InputError unless the wanted rate is one that can be derived."""
+    if not 0 < false_calls_per_board <= 1:
+        raise InputError(
+            expected="a false-call rate above 0 and up to 1 a board",
+            received=str(false_calls_per_board),
+            fix="change --false-calls-per-board",
+        )
+
+
 def derived_from_peaks(
-    peaks: list[list[F64]], false_calls_per_board: float, areas_px: tuple[int, ...], seed: int = 0
+    peaks: list[list[F64]],
+    false_calls_per_board: float,
+    areas_px: tuple[int, ...],
+    seed: int = 0,
+    zoned: list[list[F64]] | None = None,
 ) -> Derived:
     """Thresholds at which a good board shows ``false_calls_per_board`` regions in the mean.
 
     ``peaks``: per held-out board the peaks of each minimum area (``peaks_by_area``). A larger area is
     taken where it lowers the threshold enough to be worth the small defects it hides. The mask's threshold
-    is the gate's own boundary, or the region threshold where that is lower.
+    is the gate's own boundary, or the region threshold where that is lower. ``zoned``: the same peaks with
+    zones that are more sensitive than the board; the bound is theirs, while the thresholds stay the board's.
     """
+    check_rate(false_calls_per_board)
     if not peaks:
         raise InputError(
             expected="at least one held-out good board", received="none", fix="train with more good boards"
-        )
-    if not 0 < false_calls_per_board <= 10:
-        raise InputError(
-            expected="a false-call rate above 0 and up to 10 a board",
-            received=str(false_calls_per_board),
-            fix="change --false-calls-per-board",
         )
     logits = [_logit_at_rate([board[i] for board in peaks], false_calls_per_board) for i in range(len(areas_px))]
     chosen = 0
@@ -122,7 +132,7 @@ def derived_from_peaks(
         chosen += 1
     region = score_of_logit(logits[chosen])
     pixel = min(region, SURE_SCORE)
-    bound = _upper_bound([board[chosen] for board in peaks], logits[chosen], seed)
+    bound = _upper_bound([board[chosen] for board in zoned or peaks], logits[chosen], seed)
     needed = int(np.ceil(-np.log(1 - CONFIDENCE) / false_calls_per_board))
     return Derived(Thresholds(pixel, max(region / pixel, 1.0), areas_px[chosen]), bound, needed)
 
@@ -158,5 +168,6 @@ def _upper_bound(peaks: list[F64], logit: float, seed: int) -> float:
         floor, scale, over = _tail(sample)
         # the scale of an exponential tail is itself known to about 1 / sqrt(peaks over the floor)
         scale = scale * over / rng.gamma(over, 1.0)
-        rates.append(over / len(peaks) * np.exp(min((floor - logit) / scale, 0.0)))
+        beyond = over / len(peaks) * np.exp(min((floor - logit) / scale, 0.0))
+        rates.append(beyond if logit >= floor else max(beyond, np.mean([(board >= logit).sum() for board in sample])))
     return float(np.quantile(rates, CONFIDENCE))

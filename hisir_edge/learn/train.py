@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hisir_edge.errors import InputError, InspectionError
+from hisir_edge.errors import InputError
 from hisir_edge.learn.datasets import frame_size, good_images, split_held_out
-from hisir_edge.learn.memory import GoodBoards, good_boards_from_frames, good_boards_like, load_scaled
+from hisir_edge.learn.memory import GoodBoards, good_boards_from_frames, good_boards_like, load_scaled, lost_allowed
 from hisir_edge.learn.run import (
     RunRecord,
     RunSettings,
@@ -101,9 +101,16 @@ def _prepare(
     settings: RunSettings, run: Path, on_load: Callable[[int, int], None]
 ) -> tuple[RunRecord, CorruptedTiles, list[TileBatch]]:
     """Load the boards, write the run's record and memory, and set the tile stream and held-out tiles up."""
+    net_from_settings(settings)  # names that are unknown are told before anything is written
     record = _open_run(settings, run)
-    boards = _load_boards(record, on_load)
-    record = replace(record, registered=boards.registered)
+    offered = sorted((*record.train, *record.dropped), key=Path)
+    boards = _load_boards(record, offered, on_load)
+    train = tuple(offered[i] for i in boards.kept)
+    record = replace(
+        record, registered=boards.registered, train=train, dropped=tuple(p for p in offered if p not in set(train))
+    )
+    record = _without_lost_held_out(record, boards)
+    run.mkdir(parents=True, exist_ok=True)
     save_record(run, record)
     save_memory(run, boards.memory)
     held_out = _held_out_batches(record, boards, run)
@@ -112,18 +119,27 @@ def _prepare(
     return record, stream, held_out
 
 
+def _without_lost_held_out(record: RunRecord, boards: GoodBoards) -> RunRecord:
+    """The record without the held-out boards that the line could not judge; InputError for too many of them."""
+    kept: list[str] = []
+    lost: list[str] = []
+    for path in record.held_out:
+        seen = good_boards_like(boards, [load_scaled(Path(path), record.frame_hw, record.scale)])
+        (kept if seen.kept else lost).append(path)
+    if not kept or len(lost) > lost_allowed(len(record.held_out)):
+        raise InputError(
+            expected="held-out good boards that lie and are lit like the others",
+            received=", ".join(lost),
+            fix="remove these pictures, or train with --register off",
+        )
+    return replace(record, held_out=tuple(kept), dropped_held_out=(*record.dropped_held_out, *lost))
+
+
 def _held_out_batches(record: RunRecord, boards: GoodBoards, run: Path) -> list[TileBatch]:
     """Corrupted tiles of held-out boards, the same ones whenever the run is continued."""
     s = record.settings
     frames = [load_scaled(Path(p), record.frame_hw, record.scale) for p in record.held_out[:HELD_OUT_BOARDS]]
-    try:
-        like = good_boards_like(boards, frames)
-    except InspectionError as error:
-        raise InputError(
-            expected="held-out good boards that lie like the others",
-            received=str(error),
-            fix="sort the images, or train with --register off",
-        ) from error
+    like = good_boards_like(boards, frames)
     file = run / "held_out.npy"
     stream = CorruptedTiles(file, like, s.tile_px, s.batch, s.seed + HELD_OUT_SEED)
     batches = [stream.batch_of(number) for number in range(HELD_OUT_BATCHES)]
@@ -150,7 +166,6 @@ def _open_run(settings: RunSettings, run: Path) -> RunRecord:
     frame_hw = frame_size(good)
     scale = settings.scale if settings.scale is not None else _scale_from_data(settings, training, frame_hw)
     plan_from_size(scaled_hw(frame_hw, scale), settings.tile_px, settings.overlap_px)
-    run.mkdir(parents=True, exist_ok=True)
     return RunRecord(settings, frame_hw, scale, False, tuple(map(str, training)), tuple(map(str, held_out)))
 
 
@@ -166,10 +181,10 @@ def _scale_from_data(settings: RunSettings, training: list[Path], frame_hw: tupl
     return 1.0 if alike else min(1.0, settings.tile_px / min(frame_hw))
 
 
-def _load_boards(record: RunRecord, on_load: Callable[[int, int], None]) -> GoodBoards:
-    total = 2 * len(record.train)
+def _load_boards(record: RunRecord, paths: list[str], on_load: Callable[[int, int], None]) -> GoodBoards:
+    total = 2 * len(paths)
     frames = []
-    for i, path in enumerate(record.train):
+    for i, path in enumerate(paths):
         frames.append(load_scaled(Path(path), record.frame_hw, record.scale))
         on_load(i + 1, total)
     counter = iter(range(len(frames) + 1, total + 1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, U8, u8
+from hisir_edge.arrays import F32, U8, Bool
 from hisir_edge.line.judge import Thresholds
 
 NOISE_CELL_PX = 64
@@ -59,9 +59,20 @@ def gain_map(hw: tuple[int, int], scale: float, thresholds: Thresholds, noise: U
     logit = float(np.log(np.expm1(quiet))) if quiet < 30 else quiet
     raised = score_of_logit(logit + noise_in_logits(noise, hw))
     gain = np.asarray(np.float32(quiet / thresholds.pixel) / raised, np.float32)
+    return gain * sensitivity_map(hw, scale, zones) if zones else gain
+
+
+def inside_zone(hw: tuple[int, int], scale: float, zone: Zone) -> Bool:
+    """Which pixels (h, w) of the scaled golden image a zone covers."""
+    inside = np.zeros(hw, np.uint8)
+    corners = (np.array(zone.polygon_xy, np.float64) + 0.5) * scale - 0.5
+    cv2.fillPoly(inside, [np.round(corners).astype(np.int32)], 1)
+    return np.asarray(inside > 0)
+
+
+def sensitivity_map(hw: tuple[int, int], scale: float, zones: tuple[Zone, ...]) -> F32:
+    """What scores are multiplied by for the zones' sake, (h, w) over the scaled golden image; 1 outside them."""
+    out = np.ones(hw, np.float32)
     for zone in zones:
-        inside = np.zeros(hw, np.uint8)
-        corners = (np.array(zone.polygon_xy, np.float64) + 0.5) * scale - 0.5
-        cv2.fillPoly(inside, [np.round(corners).astype(np.int32)], 1)
-        gain = np.where(u8(inside) > 0, np.float32(zone.sensitivity) * gain, gain)
-    return gain
+        out[inside_zone(hw, scale, zone)] = zone.sensitivity
+    return out

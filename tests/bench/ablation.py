@@ -2,8 +2,8 @@
 
     python tests/bench/ablation.py DATA WORK --minutes 20 [--backbone unet] [--seed 0] [--without-registration]
 
-Trains and measures the whole network, then each variant, in WORK; what is finished there is kept, so
-that the command can be stopped and repeated. Prints a Markdown table.
+Trains and measures the whole network, merged in every way from the same tile results, then each variant, in
+WORK; what is finished there is kept, so that the command can be stopped and repeated. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -14,7 +14,36 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hisir_edge.arrays import F32, U8
+from hisir_edge.engine.bundle import load_bundle
+from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.learn.evaluate import evaluate_inspector, figures
+from hisir_edge.learn.merges import MERGES
+from hisir_edge.line.infer import Engine
+from hisir_edge.line.inspect import Inspector
+
 COLUMNS = ("pixel_auroc", "aupro", "image_auroc", "recall_from_6px_at_0.1_false_regions", "false_calls_per_board")
+
+
+class Remembering:
+    """An engine that is asked once for each batch of the data set and then repeats itself after ``rewind``."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.batch = engine, engine.batch
+        self.known: list[tuple[F32, F32]] = []
+        self.next = 0
+
+    def rewind(self) -> None:
+        """The data set begins again."""
+        self.next = 0
+
+    def infer(self, tiles: U8, cues: U8, scores: F32, misfit: F32) -> None:
+        """See ``Engine.infer``."""
+        if self.next == len(self.known):
+            self.engine.infer(tiles, cues, scores, misfit)
+            self.known.append((scores.copy(), misfit.copy()))
+        scores[:], misfit[:] = self.known[self.next]
+        self.next += 1
 
 
 def hisir_edge(*arguments: object) -> None:
@@ -22,17 +51,23 @@ def hisir_edge(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "hisir_edge", *map(str, arguments)], check=True, stdout=sys.stderr)
 
 
-def measured(work: Path, name: str, data: Path, train: list[object], evaluate: list[object], of: str = "") -> dict:
-    """Figures of one variant: trained unless ``of`` names the run whose bundle it shares."""
-    file = work / f"{name}.json"
-    if not file.exists():
-        bundle = work / f"bundle-{of or name}"
+def measured(work: Path, name: str, data: Path, training: list[object], merges: tuple[str, ...]) -> dict[str, dict]:
+    """Figures of one variant by merge; trained, built and measured unless that is done."""
+    run, bundle = work / f"run-{name}", work / f"bundle-{name}"
+    files = {merge: work / f"{name}-{merge}.json" for merge in merges}
+    if not all(file.exists() for file in files.values()):
         if not (bundle / "manifest.json").exists():
-            hisir_edge("train", "--data", data, "--out", work / f"run-{of or name}", *train)
+            hisir_edge("train", "--data", data, "--out", run, *training)
             options = ["--precision", "fp32", "--false-calls-per-board", 0.1]
-            hisir_edge("build-engine", work / f"run-{of or name}", *options, "--out", bundle)
-        hisir_edge("evaluate", "--bundle", bundle, "--data", data, "--json", file, *evaluate)
-    return json.loads(file.read_text())
+            hisir_edge("build-engine", run, *options, "--out", bundle)
+        loaded = load_bundle(bundle)
+        engine = Remembering(engine_from_bundle(loaded))
+        inspector = Inspector(loaded, engine)
+        for merge, file in files.items():
+            engine.rewind()
+            inspector.merge = MERGES[merge]
+            file.write_text(json.dumps(figures(evaluate_inspector(inspector, data)), indent=1))
+    return {merge: json.loads(file.read_text()) for merge, file in files.items()}
 
 
 def main() -> None:
@@ -48,18 +83,20 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     base = ["--backbone", options.backbone, "--seed", options.seed, "--max-minutes", options.minutes]
     base += ["--steps", 10**6]
-    rows = {"whole network": measured(options.work, "whole", options.data, base, [])}
-    for merge in ("mean", "max", "centre"):
-        name = f"merged by {merge} instead of ROPS"
-        rows[name] = measured(options.work, f"merge-{merge}", options.data, base, ["--merge", merge], of="whole")
+    rows = {}
+    for merge, figures_ in measured(options.work, "whole", options.data, base, tuple(MERGES)).items():
+        rows["whole network" if merge == "rops" else f"merged by {merge} instead of ROPS"] = figures_
     for part in ("cue", "gate"):
-        rows[f"without {part}"] = measured(options.work, f"no-{part}", options.data, [*base, "--without", part], [])
+        training = [*base, "--without", part]
+        rows[f"without {part}"] = measured(options.work, f"no-{part}", options.data, training, ("rops",))["rops"]
     if options.without_registration:
-        unregistered = [*base, "--register", "off", "--scale", 1]
-        rows["without registration"] = measured(options.work, "no-registration", options.data, unregistered, [])
+        training = [*base, "--register", "off", "--scale", 1]
+        rows["without registration"] = measured(options.work, "no-registration", options.data, training, ("rops",))[
+            "rops"
+        ]
     print(f"| variant | {' | '.join(COLUMNS)} |\n|---|" + "---|" * len(COLUMNS))
-    for name, figures in rows.items():
-        print(f"| {name} | " + " | ".join("-" if figures[c] is None else f"{figures[c]:.4f}" for c in COLUMNS) + " |")
+    for name, values in rows.items():
+        print(f"| {name} | " + " | ".join("-" if values[c] is None else f"{values[c]:.4f}" for c in COLUMNS) + " |")
 
 
 if __name__ == "__main__":

@@ -85,6 +85,48 @@ def test_settings_that_cannot_work_are_refused_before_training(small_boards, tmp
         train(_small(small_boards, 4, **changes), tmp_path / "run", workers=0)
 
 
+@pytest.mark.parametrize("changes", [{"without": ("gates",)}, {"backbone": "resnet"}])
+def test_a_misspelt_name_leaves_nothing_behind(small_boards, tmp_path, changes):
+    with pytest.raises(InputError):
+        train(_small(small_boards, 4, **changes), tmp_path / "run", workers=0)
+    assert not (tmp_path / "run").exists()
+    train(_small(small_boards, 2), tmp_path / "run", workers=0)
+
+
+def test_boards_of_another_product_are_left_out_named_and_do_not_stop_the_build(small_boards, tmp_path):
+    import cv2
+
+    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.images import image_paths
+    from hisir_edge.sim.synth import render_board
+
+    photos, run = tmp_path / "photos", tmp_path / "run"
+    photos.mkdir()
+    for path in [*image_paths(small_boards / "train" / "good"), *image_paths(small_boards / "test" / "good")]:
+        (photos / f"{path.parent.parent.name}_{path.name}").symlink_to(path)
+    names = sorted(p.name for p in photos.iterdir())
+    settings = _small(photos, 4, scale=None)
+    stranger = render_board(4, 1, (512, 384)).frame_rgb[..., ::-1]
+    # one board that is learnt from and one that is held out
+    from hisir_edge.learn.datasets import split_held_out
+
+    learnt, held_out = split_held_out([photos / n for n in names], settings.seed)
+    for odd in (learnt[0], held_out[0]):
+        odd.unlink()
+        assert cv2.imwrite(str(odd), stranger)
+    done = subprocess.run(
+        command("train", "--data", photos, "--out", run, "--width", 8, "--tile", 128, "--batch", 2, "--steps", 4),
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = load_record(run)
+    assert record.registered and record.scale == 1.0, "one odd board does not make loose objects of the others"
+    assert record.dropped == (str(learnt[0]),)
+    assert record.dropped_held_out == (str(held_out[0]),)
+    assert f"left out: {learnt[0]}" in done.stdout
+    build_bundle(run, tmp_path / "bundle", "int8", "p", 0.2)
+
+
 def test_other_settings_do_not_continue_a_run(small_boards, tmp_path):
     train(_small(small_boards, 2), tmp_path / "run", workers=0)
     with pytest.raises(InputError, match="another --out"):
@@ -220,6 +262,62 @@ def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
     assert peaks[0] == 0
     assert peaks[1] > 1
     assert peaks[2] == pytest.approx(2 * peaks[1], rel=1e-4)
+
+
+def test_an_ignored_zone_does_not_set_the_threshold(small_run, tmp_path):
+    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.engine.bundle import ZoneModel
+
+    def whole(sensitivity: float) -> tuple[ZoneModel, ...]:
+        square = ((-1.0, -1.0), (600.0, -1.0), (600.0, 600.0), (-1.0, 600.0))
+        return (ZoneModel(name="all", polygon=square, sensitivity=sensitivity),)
+
+    made = {
+        s: build_bundle(small_run, tmp_path / f"b{s}", "fp32", "p3", 0.2, whole(s)).thresholds for s in (0, 0.5, 1, 50)
+    }
+    level = {s: t.pixel * t.region_peak for s, t in made.items()}
+    assert level[0] < level[0.5] < level[1] == level[50]
+    assert made[50].false_calls_upper_bound_95 > made[1].false_calls_upper_bound_95
+
+
+def test_a_zone_outside_the_picture_is_refused(small_run, tmp_path):
+    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.engine.bundle import ZoneModel
+
+    zone = ZoneModel(name="far", polygon=((900.0, 900.0), (990.0, 900.0), (990.0, 990.0)), sensitivity=0)
+    with pytest.raises(InputError, match="far, which covers none"):
+        build_bundle(small_run, tmp_path / "b", "fp32", "p3", 0.2, (zone,))
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "20"])
+def test_a_rate_that_is_none_is_one_line(small_run, tmp_path, rate):
+    done = subprocess.run(
+        command("build-engine", small_run, "--false-calls-per-board", rate, "--out", tmp_path / "b"),
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "false-call rate above 0" in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_a_shift_that_hides_the_board_counts_against_it_and_is_reported(small_bundle, small_boards, tmp_path):
+    figures, page = tmp_path / "figures.json", tmp_path / "page"
+    options = ["--bundle", small_bundle, "--data", small_boards, "--shift", "fixture=60", "--json", figures]
+    done = subprocess.run(
+        command("evaluate", *options, "--report", page), capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(figures.read_text())
+    assert len(seen["errors"]) == seen["images"]
+    assert seen["false_calls_per_board"] == 1.0
+    assert seen["recall"] == 0.0
+    assert "fixture=60" in (page / "index.html").read_text()
+    refused = subprocess.run(
+        command("evaluate", *options[:4], "--shift", "standard", "--report", page),
+        capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 2
+    assert "standard" in refused.stderr
 
 
 @pytest.mark.parametrize(

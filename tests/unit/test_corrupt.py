@@ -8,13 +8,16 @@ import pytest
 
 from hisir_edge.learn.corrupt import (
     CORRUPTERS,
+    LEAST_CHANGE_LEVELS,
     VISIBLE_LEVELS,
+    Spot,
     add_sensor_noise,
     corrupt_tile,
     object_spot,
     part_boxes,
     salient_objects,
     shape_spot,
+    vanish,
     vary_appearance,
     visible_change,
 )
@@ -104,9 +107,10 @@ def test_objects_of_a_tile_are_found_and_cut_out_whole():
     whole = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        labels, objects = salient_objects(rng, tile)
-        assert 1 <= len(objects) <= 4
-        spot = object_spot(rng, 192, labels, objects)
+        objects = salient_objects(rng, tile)
+        assert 1 <= len(objects.boxes) <= 4
+        assert objects.odds.sum() == pytest.approx(1)
+        spot = object_spot(rng, 192, objects)
         picked = np.zeros((192, 192), bool)
         picked[spot.window] = spot.weight > 0.5
         lead, hole = (tile > 200).all(2), (tile < 50).all(2)
@@ -117,7 +121,55 @@ def test_objects_of_a_tile_are_found_and_cut_out_whole():
 def test_a_plain_tile_has_no_objects_and_is_corrupted_all_the_same():
     plain = np.full((128, 128, 3), 90, np.uint8)
     rng = np.random.default_rng(3)
-    assert len(salient_objects(rng, plain)[1]) == 0
+    assert len(salient_objects(rng, plain).boxes) == 0
     none = np.zeros((0, 4), np.int32)
     made = [corrupt_tile(np.random.default_rng(s), plain, plain, none).mask.any() for s in range(30)]
     assert sum(made) >= 8
+
+
+def test_a_thing_that_vanishes_leaves_the_ground_of_its_own_tile():
+    """A grid of holes, a lead over one of them: what is left shows a hole again, where a neighbour has one."""
+    bare = np.full((192, 192, 3), (170, 120, 100), np.uint8)
+    for y in range(24, 192, 36):
+        for x in range(24, 192, 36):
+            cv2.circle(bare, (x, y), 8, (20, 20, 20), -1, cv2.LINE_AA)
+    tile = bare.copy()
+    cv2.line(tile, (96, 80), (96, 112), (235, 235, 235), 9)
+    weight = np.zeros((52, 33), np.float32)
+    weight[5:47, 7:26] = 1
+    spot = Spot(70, 80, weight)
+    right = 0
+    for seed in range(20):
+        emptied = vanish(np.random.default_rng(seed), tile, tile, spot)
+        left = np.abs(emptied.astype(int) - bare).max(2)[spot.window]
+        right += bool((left < LEAST_CHANGE_LEVELS[0]).mean() > 0.9)
+    assert right >= 14, "the best fitting place of the tile has a hole at the same distance"
+
+
+def test_bright_things_are_kept_apart_from_the_dark_body_they_come_from():
+    tile = np.full((192, 192, 3), 120, np.uint8)
+    cv2.rectangle(tile, (60, 30), (130, 90), (20, 20, 20), -1)
+    for x in (70, 95, 120):
+        cv2.line(tile, (x, 90), (x, 150), (235, 235, 235), 6)
+    leads = []
+    for seed in range(40):
+        objects = salient_objects(np.random.default_rng(seed), tile)
+        leads += [w * h for _, _, w, h in objects.boxes if 20 <= h <= 36 and w <= 8]
+    assert len(leads) >= 12
+
+
+def test_objects_and_bites_of_them_lie_inside_the_tile():
+    tile = np.full((192, 192, 3), 120, np.uint8)
+    cv2.line(tile, (0, 30), (191, 160), (230, 230, 230), 16)  # from border to border
+    seen = 0
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        objects = salient_objects(rng, tile)
+        if not len(objects.boxes):  # only dark things were looked for
+            continue
+        spot = object_spot(rng, 192, objects)
+        h, w = spot.weight.shape
+        assert spot.y >= 0 and spot.y + h <= 192
+        assert spot.x >= 0 and spot.x + w <= 192
+        seen += spot.weight.max() > 0.5
+    assert seen >= 30

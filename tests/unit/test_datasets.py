@@ -100,6 +100,51 @@ def test_visa_without_its_split_or_with_another_one(visa):
         datasets.good_images(visa)
 
 
+def test_a_jpeg_mask_is_refused(mvtec):
+    picture(mvtec / "test" / "bent" / "001.png")
+    picture(mvtec / "ground_truth" / "bent" / "001_mask.jpg", 255)
+    with pytest.raises(InputError, match="lossless"):
+        datasets.test_items(mvtec)
+
+
+def test_a_mask_is_found_whatever_the_case_of_its_ending(mvtec):
+    picture(mvtec / "test" / "bent" / "001.png")
+    picture(mvtec / "ground_truth" / "bent" / "001_mask.png", 255).rename(
+        mvtec / "ground_truth" / "bent" / "001_mask.PNG"
+    )
+    assert [i.mask.name for i in datasets.test_items(mvtec) if i.mask] == ["000_mask.png", "001_mask.PNG"]
+
+
+NORMAL_ROW = "pcb1,train,normal,pcb1/Data/Images/Normal/0000.JPG,"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("pcb1,train,normal", "line 2"),
+        ("pcb1,training,normal,pcb1/Data/Images/Normal/0000.JPG,", "train or test"),
+        (f"{NORMAL_ROW}\n{NORMAL_ROW}", "each picture once"),
+        (f"{NORMAL_ROW}\npcb1,test,normal,pcb1/Data/Images/Normal/0000.JPG,", "each picture once"),
+        ("pcb1,train,normal,gone.JPG,", "gone.JPG"),
+    ],
+)
+def test_visa_rows_that_cannot_be_right_are_named(visa, text, words):
+    split = visa.parent / "split_csv/1cls.csv"
+    split.write_text(f"object,split,label,image,mask\n{text}\n")
+    with pytest.raises(InputError, match=words):
+        datasets.good_images(visa)
+
+
+def test_visa_labels_are_read_as_people_write_them(visa):
+    split = visa.parent / "split_csv/1cls.csv"
+    text = f"object,split,label,image,mask\n{NORMAL_ROW.replace('normal', ' Normal ')}\n"
+    split.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert [p.name for p in datasets.good_images(visa)] == ["0000.JPG"]
+    split.write_bytes(text.encode("utf-16"))
+    with pytest.raises(InputError, match="UTF-8"):
+        datasets.good_images(visa)
+
+
 def test_mixed_sizes_are_named(mvtec):
     odd = picture(mvtec / "train" / "good" / "900.png", hw=(16, 21))
     with pytest.raises(InputError, match=odd.name):

@@ -51,6 +51,16 @@ def test_pixel_figures_match_their_definitions(seed):
     assert tally.aupro(0.3) == pytest.approx(_pro_by_definition(scenes, 0.3), abs=6e-3)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
+def test_figures_do_not_depend_on_the_unit_of_the_scores(scale):
+    scores, truth = _scene(3)
+    plain, scaled = PixelTally(), PixelTally()
+    plain.add(scores, truth)
+    scaled.add(scores * np.float32(scale), truth)
+    assert scaled.auroc() == pytest.approx(plain.auroc(), abs=2e-3)
+    assert scaled.aupro() == pytest.approx(plain.aupro(), abs=2e-3)
+
+
 def test_perfect_and_useless_maps():
     truth = np.zeros((50, 50), bool)
     truth[10:20, 10:20] = True

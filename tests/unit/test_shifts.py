@@ -46,10 +46,18 @@ def test_every_standard_shift_keeps_shape_type_and_is_repeatable(scene, shift):
     assert np.array_equal(one[0], two[0])
 
 
-@pytest.mark.parametrize("text", ["fixture", "fixture=", "fixture=x", "tilt=3", "noise=nan", ""])
+@pytest.mark.parametrize(
+    "text", ["fixture", "fixture=", "fixture=x", "tilt=3", "noise=nan", "", "jpeg=1e30", "fixture=-2"]
+)
 def test_an_unknown_shift_is_refused(text):
-    with pytest.raises(InputError, match="fixture"):
+    with pytest.raises(InputError, match=r"fixture|from 1 to 100"):
         shift_from_text(text)
+
+
+def test_noise_reaches_a_picture_that_has_none():
+    smooth = np.full((64, 64, 3), 90, np.uint8)
+    loud, _ = shifted(Shift("noise", 3), smooth, np.zeros((64, 64), bool), number=0)
+    assert loud.std() > 1
 
 
 def test_merges_agree_where_tiles_agree_and_name_themselves():

@@ -129,7 +129,19 @@ def test_gain_is_one_over_the_threshold_with_zones_and_noise():
     assert score_of_logit(logit + 2) * gain[120, 180] == pytest.approx(4.0, rel=1e-5)
 
 
-@pytest.mark.parametrize("bad", [0.0, -1.0, 11.0, float("nan")])
+def test_the_bound_counts_what_sensitive_zones_call():
+    rng = np.random.default_rng(12)
+    peaks = [[_board_peaks(rng, "exponential")] for _ in range(20)]
+    plain = derived_from_peaks(peaks, 0.2, (9,))
+    zoned = derived_from_peaks(peaks, 0.2, (9,), zoned=[[board[0] + 3] for board in peaks])
+    assert zoned.thresholds == plain.thresholds
+    logit = float(logit_of_score(np.array(plain.thresholds.region_peak * plain.thresholds.pixel)))
+    called = np.mean([(board[0] + 3 >= logit).sum() for board in peaks])
+    assert called > 1
+    assert zoned.upper_bound >= called > plain.upper_bound
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, 1.5, float("nan")])
 def test_a_rate_that_is_none_is_refused(bad):
     with pytest.raises(InputError):
         derived([np.array([1.0, 0.5])], bad)

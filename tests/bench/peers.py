@@ -1,9 +1,10 @@
-"""What a golden-image difference reaches on the same boards, registered and lit alike, for docs/RESULTS.md.
+"""What other methods reach on the same boards, for docs/RESULTS.md.
 
-    python tests/bench/golden_difference.py BUNDLE DATA
+    python tests/bench/peers.py BUNDLE DATA              a golden-image difference
+    python tests/bench/peers.py BUNDLE DATA DRAEM.onnx   what draem_train.py made
 
-The network's place is taken by |tile - mean| in units of the deviation that good boards have at that
-pixel, everything else is the line's own path: registration, light, tiles, merging. Ranking figures only.
+The network's place is taken by the other method, everything else is the line's own path: registration,
+light, tiles, merging. Ranking figures only, since the bundle's thresholds are not those of the other method.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ import numpy as np
 
 from hisir_edge.arrays import F32, U8
 from hisir_edge.engine.bundle import load_bundle
+from hisir_edge.engine.load import available_threads
 from hisir_edge.learn.evaluate import evaluate_inspector, figures
 from hisir_edge.learn.memory import DEVIATION_GAIN
+from hisir_edge.line.infer import Engine
+from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
 from hisir_edge.line.inspect import Inspector
 
 LEAST_DEVIATION = 4.0
@@ -26,7 +30,7 @@ BLUR_SIGMA_PX = 1.5
 
 
 class GoldenDifference:
-    """An engine without a network."""
+    """|tile - mean| in units of the deviation that good boards have at that pixel; an engine without a network."""
 
     batch = 8
 
@@ -40,9 +44,12 @@ class GoldenDifference:
 
 
 def main() -> None:
-    """Print the figures of DATA with the memory of BUNDLE."""
+    """Print the figures of DATA, cut and registered as BUNDLE says."""
     bundle = load_bundle(Path(sys.argv[1]))
-    inspector = Inspector(bundle, GoldenDifference())
+    engine: Engine = GoldenDifference()
+    if len(sys.argv) > 3:
+        engine = OnnxRuntimeEngine(Path(sys.argv[3]), bundle.recipe.tile_px, available_threads())
+    inspector = Inspector(bundle, engine)
     inspector.gain[:] = 1
     measured = figures(evaluate_inspector(inspector, Path(sys.argv[2])))
     kept = ("images", "pixel_auroc", "aupro", "image_auroc", "by_class")
