@@ -28,6 +28,7 @@ FLAT_GROUND_SHARE = 0.15
 LEAST_CHANGE_LEVELS = (12, 60)
 """By how much ground must differ from what it replaces: drawn from this range, so that much vanishes for good."""
 LARGEST_GROUND_SHARE = 0.6
+SPREAD_PX, LEAST_ROOM_PX = 48, 12
 CHOOSY = 0.4
 """How far the place that ground is taken from may be from the best one: its misfit times 1 to 1.4."""
 NOISE_BANK = np.random.default_rng(20).standard_normal(2**20, dtype=np.float32)
@@ -60,17 +61,20 @@ class Spot:
 def part_boxes(mean_rgb: U8, smallest_px: int = 6, largest_px: int = 220) -> I32:
     """Boxes (n, 4) x, y, w, h of what stands out from its surroundings: parts, leads, print.
 
-    No labels: colour distance to the local median background, thresholded by Otsu, at three sizes.
+    No labels: colour distance to the local median background, thresholded by Otsu, at several sizes.
     """
     h, w = mean_rgb.shape[:2]
     small = cv2.resize(mean_rgb, (max(w // 8, 8), max(h // 8, 8)), interpolation=cv2.INTER_AREA)
-    ground = cv2.resize(cv2.medianBlur(small, 31 if min(small.shape[:2]) > 62 else 5), (w, h))
+    ground = cv2.resize(cv2.medianBlur(small, min(31, int(0.9 * min(small.shape[:2])) | 1)), (w, h))
     distance = np.abs(mean_rgb.astype(np.int16) - ground).max(2).astype(np.uint8)
     _, solid = cv2.threshold(distance, 0, 255, cv2.THRESH_OTSU)
     boxes: list[Box] = []
-    for close in (1, 5, 13):
-        joined = cv2.morphologyEx(solid, cv2.MORPH_CLOSE, np.ones((close, close), np.uint8))
-        _, _, stats, _ = cv2.connectedComponentsWithStats(joined)
+    # closing joins what belongs together, opening cuts bodies free of the tracks and leads that tie them up
+    for how, brush in (
+        (cv2.MORPH_CLOSE, 1), (cv2.MORPH_CLOSE, 5), (cv2.MORPH_CLOSE, 13), (cv2.MORPH_OPEN, 9), (cv2.MORPH_OPEN, 21)
+    ):  # fmt: skip
+        shaped = cv2.morphologyEx(solid, how, np.ones((brush, brush), np.uint8))
+        _, _, stats, _ = cv2.connectedComponentsWithStats(shaped)
         boxes += [
             (int(x), int(y), int(bw), int(bh))
             for x, y, bw, bh, area in stats[1:]
@@ -171,7 +175,7 @@ def salient_objects(rng: np.random.Generator, tile: U8) -> Objects:
     renumbered = np.zeros(count, np.int32)
     renumbered[kept] = np.arange(1, len(kept) + 1)
     contrast = np.bincount(labels.ravel(), distance.ravel(), count) / np.maximum(area, 1)
-    odds = np.sqrt(area[kept]) * contrast[kept]
+    odds = area[kept] ** 0.75 * contrast[kept]
     boxes = np.asarray(stats[kept, :4], np.int32).reshape(-1, 4)
     return Objects(np.asarray(renumbered[labels], np.int32), boxes, odds / max(float(odds.sum()), 1e-9))
 
@@ -187,11 +191,11 @@ def object_spot(rng: np.random.Generator, side: int, objects: Objects) -> Spot:
     solid = cv2.resize(piece, (w, h), interpolation=cv2.INTER_LINEAR)
     solid = cv2.dilate(solid, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1)))
     kind = rng.random()
-    if kind < 0.3:  # only a part of it: a lead that is cut, a corner that broke off
+    if kind < 0.2:  # only a part of it: a lead that is cut, a corner that broke off
         way, at = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5)
         yy, xx = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
         solid = np.where(xx * np.cos(way) + yy * np.sin(way) > at, solid, 0)
-    elif kind < 0.6:
+    elif kind < 0.45:
         return _bite(rng, Spot(y0, x0, _softened(rng, u8(solid.astype(np.uint8)))))
     return Spot(y0, x0, _softened(rng, u8(solid.astype(np.uint8))))
 
@@ -267,12 +271,33 @@ def _ground(rng: np.random.Generator, tile: U8, spot: Spot) -> F32:
     seam = np.asarray((here * ring).sum((0, 1)) / total, np.float32)
     if rng.random() < FLAT_GROUND_SHARE:
         return seam + rng.normal(0, rng.uniform(0.5, 4.0), here.shape).astype(np.float32)
-    place = _like_place(rng, tile, spot)
+    place = None if max(here.shape) > SPREAD_PX and rng.random() < 0.5 else _like_place(rng, tile, spot)
     if place is None:
-        return np.broadcast_to(seam, here.shape).astype(np.float32)
+        beside = _spread_ground(rng, tile, spot)
+        return np.broadcast_to(seam, here.shape).astype(np.float32) if beside is None else beside
     found = tile[place[0] : place[0] + here.shape[0], place[1] : place[1] + here.shape[1]].astype(np.float32)
     lift = ((here - found) * ring).sum((0, 1)) / total
     return np.asarray(found + lift, np.float32)
+
+
+def _spread_ground(rng: np.random.Generator, tile: U8, spot: Spot) -> F32 | None:
+    """What lies beside a large spot, repeated or mirrored across it: a whole part is gone. None without room beside."""
+    (h, w), side = spot.weight.shape, tile.shape[0]
+    rows, columns = spot.window
+    margins = [  # (room, strip next to the spot, axis along which it is repeated)
+        (spot.x, tile[rows, : spot.x], 1),
+        (side - spot.x - w, tile[rows, spot.x + w :], 1),
+        (spot.y, tile[: spot.y, columns], 0),
+        (side - spot.y - h, tile[spot.y + h :, columns], 0),
+    ]
+    wide = [(strip, axis) for room, strip, axis in margins if room >= LEAST_ROOM_PX]
+    if not wide:
+        return None
+    strip, axis = wide[int(rng.integers(len(wide)))]
+    room, start = strip.shape[axis], int(rng.integers(strip.shape[axis]))
+    steps = np.arange(start, start + (w if axis else h)) % (2 * room)
+    folded = np.where(steps < room, steps, 2 * room - 1 - steps) if rng.random() < 0.5 else steps % room
+    return np.asarray(np.take(strip, folded, axis), np.float32)
 
 
 def _like_place(rng: np.random.Generator, tile: U8, spot: Spot) -> tuple[int, int] | None:
@@ -428,12 +453,12 @@ def relight(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
 
 Corrupter = Callable[[np.random.Generator, U8, U8, Spot], U8]
 CORRUPTERS: tuple[tuple[Corrupter, float], ...] = (
-    (elsewhere, 0.13),
+    (elsewhere, 0.11),
     (slip, 0.09),
-    (vanish, 0.22),
-    (move, 0.18),
+    (vanish, 0.30),
+    (move, 0.16),
     (bend, 0.08),
-    (foreign, 0.14),
+    (foreign, 0.12),
     (scratch, 0.08),
     (relight, 0.11),
 )
@@ -443,9 +468,9 @@ _WEIGHTS = np.array([w for _, w in CORRUPTERS]) / sum(w for _, w in CORRUPTERS)
 def _spot(rng: np.random.Generator, side: int, boxes: I32, objects: Objects) -> Spot:
     """Where the next corruption happens: an object of the tile, a part of the board, or anywhere."""
     way = rng.random()
-    if way < 0.5 and len(objects.boxes):
+    if way < 0.55 and len(objects.boxes):
         return object_spot(rng, side, objects)
-    if way < 0.72 and len(boxes):
+    if way < 0.76 and len(boxes):
         x, y, w, h = (int(v) for v in boxes[int(rng.integers(len(boxes)))])
         grow = int(rng.integers(0, 4))
         return shape_spot(rng, (x - grow, y - grow, w + 2 * grow, h + 2 * grow), side)
