@@ -134,10 +134,10 @@ def test_a_thing_that_vanishes_leaves_the_ground_of_its_own_tile():
         for x in range(24, 192, 36):
             cv2.circle(bare, (x, y), 8, (20, 20, 20), -1, cv2.LINE_AA)
     tile = bare.copy()
-    cv2.line(tile, (96, 80), (96, 112), (235, 235, 235), 9)
-    weight = np.zeros((52, 33), np.float32)
-    weight[5:47, 7:26] = 1
-    spot = Spot(70, 80, weight)
+    cv2.line(tile, (96, 82), (96, 110), (235, 235, 235), 9)
+    weight = np.zeros((46, 33), np.float32)
+    weight[4:42, 7:26] = 1
+    spot = Spot(73, 80, weight)
     right = 0
     for seed in range(20):
         emptied = vanish(np.random.default_rng(seed), tile, tile, spot)
@@ -173,3 +173,17 @@ def test_objects_and_bites_of_them_lie_inside_the_tile():
         assert spot.x >= 0 and spot.x + w <= 192
         seen += spot.weight.max() > 0.5
     assert seen >= 30
+
+
+def test_a_large_part_vanishes_into_what_lies_beside_it():
+    striped = np.full((192, 192, 3), 150, np.uint8)
+    striped[:, ::6] = 40
+    tile = striped.copy()
+    tile[50:140, 60:150] = (10, 10, 30)
+    weight = np.ones((98, 98), np.float32)
+    ground = 0
+    for seed in range(20):
+        emptied = vanish(np.random.default_rng(seed), tile, tile, Spot(46, 56, weight))
+        inside = emptied[60:130, 70:140].astype(int)
+        ground += bool(inside.std() > 20 and (np.abs(inside - (10, 10, 30)).max(2) < 20).mean() < 0.05)
+    assert ground >= 8
