@@ -31,9 +31,11 @@ from hisir_edge.engine.export import onnx_from_net
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images import read_rgb
-from hisir_edge.learn.corrupt import add_sensor_noise, corrupt_tile, part_boxes
+from hisir_edge.learn.appearance import add_sensor_noise
+from hisir_edge.learn.corrupt import corrupt_tile
 from hisir_edge.learn.memory import load_scaled
 from hisir_edge.learn.run import RunRecord, load_memory
+from hisir_edge.learn.spots import part_boxes
 from hisir_edge.learn.thresholds import (
     AREAS_NETWORK_PX,
     Derived,

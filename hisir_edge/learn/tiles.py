@@ -19,8 +19,10 @@ import numpy as np
 
 from hisir_edge.arrays import F64, U8, u8
 from hisir_edge.engine.bundle import memory_as_shipped
-from hisir_edge.learn.corrupt import add_sensor_noise, corrupt_tile, part_boxes, vary_appearance
+from hisir_edge.learn.appearance import add_sensor_noise, vary_appearance
+from hisir_edge.learn.corrupt import corrupt_tile
 from hisir_edge.learn.memory import GoodBoards
+from hisir_edge.learn.spots import part_boxes
 from hisir_edge.line.light import tables_at
 from hisir_edge.processes import die_with_parent
 

@@ -6,21 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from hisir_edge.learn.corrupt import (
-    CORRUPTERS,
-    LEAST_CHANGE_LEVELS,
-    VISIBLE_LEVELS,
-    Spot,
-    add_sensor_noise,
-    corrupt_tile,
-    object_spot,
-    part_boxes,
-    salient_objects,
-    shape_spot,
-    vanish,
-    vary_appearance,
-    visible_change,
-)
+from hisir_edge.learn.appearance import add_sensor_noise, vary_appearance
+from hisir_edge.learn.changes import vanish
+from hisir_edge.learn.corrupt import CORRUPTERS, VISIBLE_LEVELS, corrupt_tile, visible_change
+from hisir_edge.learn.ground import LEAST_CHANGE_LEVELS
+from hisir_edge.learn.spots import Spot, object_spot, part_boxes, salient_objects, shape_spot
 from hisir_edge.sim.synth import render_board
 
 
