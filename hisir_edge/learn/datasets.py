@@ -97,7 +97,7 @@ def _mask_of(image: Path, masks: Path) -> Path:
                 return path
     raise InputError(
         expected=f"the mask of {image}",
-        received=f"no {masks / f'{image.stem}_mask.png'}",
+        received=f"neither {masks / f'{image.stem}_mask.png'} nor {masks / f'{image.stem}.png'}",
         fix="add the mask or remove the image",
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -147,13 +147,19 @@ def _held_out_batches(record: RunRecord, boards: GoodBoards, run: Path) -> list[
     return batches
 
 
+def _differing(settings: RunSettings, others: RunSettings) -> str:
+    """The settings that are not as in the others, as ``name value`` pairs."""
+    pairs = [(f.name, getattr(settings, f.name)) for f in fields(settings)]
+    return ", ".join(f"{name} {value}" for name, value in pairs if value != getattr(others, name))
+
+
 def _open_run(settings: RunSettings, run: Path) -> RunRecord:
     if (run / "run.json").exists():
         record = load_record(run)
         if record.settings != settings:
             raise InputError(
-                expected=f"the settings that {run} was begun with ({record.settings})",
-                received=str(settings),
+                expected=f"the settings that {run} was begun with ({_differing(record.settings, settings)})",
+                received=_differing(settings, record.settings),
                 fix="repeat the first command to continue, or choose another --out",
             )
         return record
