@@ -291,7 +291,7 @@ def evaluate(
             received="--report or another --shift with it",
             fix="leave one of them out",
         )
-    result: dict[str, object]
+    result: dict[str, Any]
     if shift == ["standard"]:
         result = {}
         for one in STANDARD:
@@ -306,6 +306,7 @@ def evaluate(
             evaluation = evaluate_bundle(bundle, data, threads, advance, shifts, merge)
         result = figures(evaluation)
         print(json.dumps(result, indent=2))
+        _tell_unjudged(result)
         if json_file is not None:
             write_atomic(json_file, json.dumps(result, indent=2).encode())
         if report is not None:
@@ -314,6 +315,13 @@ def evaluate(
             with _progress("report") as advance:
                 page = write_report(evaluation, report, advance)
             print(f"report in {page}", file=sys.stderr)
+
+
+def _tell_unjudged(values: dict[str, Any]) -> None:
+    """One line on standard error where pictures ended as ERROR: figures of the rest alone would flatter."""
+    if values["errors"]:
+        count, total, first = len(values["errors"]), values["images"], values["errors"][0]
+        print(f"hisir-edge: {count} of {total} pictures could not be judged; the first: {first}", file=sys.stderr)
 
 
 def _shift_table(rows: dict[str, Any]) -> str:

@@ -194,9 +194,8 @@ def good_boards_from_frames(
             )
     if found is None:
         return _unregistered(frames, _statistics(frames))
-    matrices = found
-    kept = [i for i, matrix in enumerate(matrices) if matrix is not None]
-    return _registered_boards([frames[i] for i in kept], [m for i in kept if (m := matrices[i]) is not None], kept)
+    kept = [i for i, matrix in enumerate(found) if matrix is not None]
+    return _registered_boards([frames[i] for i in kept], [m for m in found if m is not None], kept)
 
 
 def good_boards_like(boards: GoodBoards, frames: list[U8]) -> GoodBoards:

@@ -311,6 +311,7 @@ def test_a_shift_that_hides_the_board_counts_against_it_and_is_reported(small_bu
     assert len(seen["errors"]) == seen["images"]
     assert seen["false_calls_per_board"] == 1.0
     assert seen["recall"] == 0.0
+    assert f"{seen['images']} of {seen['images']} pictures could not be judged" in done.stderr
     assert "fixture=60" in (page / "index.html").read_text()
     refused = subprocess.run(
         command("evaluate", *options[:4], "--shift", "standard", "--report", page),
