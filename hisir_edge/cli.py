@@ -182,7 +182,8 @@ def train(
     Several GPUs: torchrun --nproc-per-node N -m hisir_edge train ...
     """
     _needs_training_packages()
-    from hisir_edge.learn.run import RunSettings
+    from hisir_edge.learn.datasets import good_images
+    from hisir_edge.learn.run import RunSettings, pictures_of
     from hisir_edge.learn.train import Progress as Step
     from hisir_edge.learn.train import train as train_run
     from hisir_edge.net.backbones import default_width
@@ -219,6 +220,9 @@ def train(
     print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
     for path in (*record.dropped, *record.dropped_held_out):
         print(f"left out: {path} (does not lie or is not lit like the others)")
+    later = set(map(str, good_images(data.absolute()))) - set(pictures_of(record))
+    if later:
+        print(f"not in this run: {len(later)} good pictures that came after it was begun; a new --out learns them too")
 
 
 @app.command("build-engine")
@@ -280,7 +284,7 @@ def evaluate(
 ) -> None:
     """Measure a bundle on labelled pictures: AUROC, AUPRO, F1, false calls, recall by class."""
     _needs_training_packages()
-    from hisir_edge.images import write_atomic
+    from hisir_edge.images import check_apart, write_atomic
     from hisir_edge.learn.evaluate import evaluate as evaluate_bundle
     from hisir_edge.learn.evaluate import figures
     from hisir_edge.learn.shifts import STANDARD, shift_from_text
@@ -291,6 +295,8 @@ def evaluate(
             received="--report or another --shift with it",
             fix="leave one of them out",
         )
+    if report is not None:
+        check_apart("--report", report, [data])
     result: dict[str, Any]
     if shift == ["standard"]:
         result = {}
@@ -306,7 +312,6 @@ def evaluate(
             evaluation = evaluate_bundle(bundle, data, threads, advance, shifts, merge)
         result = figures(evaluation)
         print(json.dumps(result, indent=2))
-        _tell_unjudged(result)
         if json_file is not None:
             write_atomic(json_file, json.dumps(result, indent=2).encode())
         if report is not None:
@@ -315,13 +320,20 @@ def evaluate(
             with _progress("report") as advance:
                 page = write_report(evaluation, report, advance)
             print(f"report in {page}", file=sys.stderr)
+        _tell_unjudged(result, bool(shifts))
 
 
-def _tell_unjudged(values: dict[str, Any]) -> None:
-    """One line on standard error where pictures ended as ERROR: figures of the rest alone would flatter."""
+def _tell_unjudged(values: dict[str, Any], under_shift: bool) -> None:
+    """One line on standard error where pictures ended as ERROR; InputError where all did and no shift explains it."""
     if values["errors"]:
         count, total, first = len(values["errors"]), values["images"], values["errors"][0]
         print(f"hisir-edge: {count} of {total} pictures could not be judged; the first: {first}", file=sys.stderr)
+        if count == total and not under_shift:
+            raise InputError(
+                expected="pictures that the bundle can judge",
+                received=f"none in {total}",
+                fix="check that bundle and pictures belong together; the figures above say nothing",
+            )
 
 
 def _shift_table(rows: dict[str, Any]) -> str:

@@ -34,7 +34,7 @@ from hisir_edge.images import read_rgb
 from hisir_edge.learn.appearance import add_sensor_noise
 from hisir_edge.learn.corrupt import corrupt_tile
 from hisir_edge.learn.memory import load_scaled
-from hisir_edge.learn.run import RunRecord, load_memory
+from hisir_edge.learn.run import RunRecord, check_pictures, load_memory
 from hisir_edge.learn.spots import part_boxes
 from hisir_edge.learn.thresholds import (
     AREAS_NETWORK_PX,
@@ -73,6 +73,7 @@ def build_bundle(
     check_rate(false_calls_per_board)
     record, net = trained_net(run)
     check_zones(zones, record)
+    check_pictures(record)
     if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
         raise InputError(
             expected="a new folder or an old bundle", received=f"{out} with other files", fix="choose another --out"

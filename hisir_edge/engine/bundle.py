@@ -129,10 +129,11 @@ def manifest_from_folder(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
+        is_run = (folder / "run.json").exists()
         raise BundleError(
             expected=f"a bundle (a folder with {MANIFEST})",
-            received=f"{folder} ({error.strerror})",
-            fix=f"check the path or {REBUILD}",
+            received=f"{folder}, a training run" if is_run else f"{folder} ({error.strerror})",
+            fix=f"hisir-edge build-engine {folder} --out BUNDLE" if is_run else f"check the path or {REBUILD}",
         ) from error
     except ValidationError as error:
         first = error.errors()[0]

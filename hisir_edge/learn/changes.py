@@ -14,7 +14,7 @@ from hisir_edge.learn.ground import ground_under, window_of
 from hisir_edge.learn.spots import Spot, clouds, inside_tile
 
 
-def _blend(tile: U8, spot: Spot, content: F32 | U8, strength: float = 1.0) -> U8:
+def laid_in(tile: U8, spot: Spot, content: F32 | U8, strength: float = 1.0) -> U8:
     """A copy of the tile with ``content`` (the spot's window, (h, w, 3)) laid in."""
     out: U8 = tile.copy()
     rows, columns = spot.window
@@ -30,19 +30,19 @@ def elsewhere(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
     content = window_of(donor, spot, int(rng.integers(-side, side)), int(rng.integers(-side, side)))
     if rng.random() < 0.3:
         content = content[::-1, ::-1]
-    return _blend(tile, spot, content, float(rng.uniform(0.6, 1.0)) if rng.random() < 0.3 else 1.0)
+    return laid_in(tile, spot, content, float(rng.uniform(0.6, 1.0)) if rng.random() < 0.3 else 1.0)
 
 
 def slip(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
     """The content of the spot slips by a few pixels; what it uncovers stays as it was."""
     reach, way = float(np.exp(rng.uniform(np.log(2.5), np.log(28)))), rng.uniform(0, 2 * np.pi)
     source = tile if rng.random() < 0.7 else donor
-    return _blend(tile, spot, window_of(source, spot, round(reach * np.sin(way)), round(reach * np.cos(way))))
+    return laid_in(tile, spot, window_of(source, spot, round(reach * np.sin(way)), round(reach * np.cos(way))))
 
 
 def vanish(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
     """Only ground is left where something was."""
-    return _blend(tile, spot, ground_under(rng, tile, spot))
+    return laid_in(tile, spot, ground_under(rng, tile, spot))
 
 
 def move(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
@@ -74,7 +74,7 @@ def move(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
     content = moved.astype(np.float32)
     if rng.random() < 0.3:  # what stands up catches the light differently
         content = content * np.float32(rng.uniform(0.75, 1.3))
-    return _blend(emptied, Spot(0, 0, np.asarray(weight, np.float32)), np.asarray(content, np.float32))
+    return laid_in(emptied, Spot(0, 0, np.asarray(weight, np.float32)), np.asarray(content, np.float32))
 
 
 def bend(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
@@ -91,7 +91,7 @@ def bend(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
     dy = bump * np.float32(reach * np.sin(way)) + bump * turn * (xx - w / 2) * np.float32(0.7)
     dx = bump * np.float32(reach * np.cos(way)) - bump * turn * (yy - h / 2) * np.float32(0.7)
     content = cv2.remap(tile, xx + x0 + dx, yy + y0 + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return _blend(tile, Spot(y0, x0, np.ones((h, w), np.float32)), u8(content))
+    return laid_in(tile, Spot(y0, x0, np.ones((h, w), np.float32)), u8(content))
 
 
 def foreign(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
@@ -107,7 +107,7 @@ def foreign(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
     grain = clouds(rng, h, w) * float(rng.uniform(0, 45)) if rng.random() < 0.6 else np.zeros((h, w), np.float32)
     tint = 1 + rng.normal(0, 0.15, 3)
     content = colour + (light + grain)[..., None] * tint + rng.normal(0, 2.5, (h, w, 1))
-    return _blend(tile, spot, np.clip(content, 0, 255).astype(np.float32), float(rng.uniform(0.5, 1.0)))
+    return laid_in(tile, spot, np.clip(content, 0, 255).astype(np.float32), float(rng.uniform(0.5, 1.0)))
 
 
 def scratch(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
@@ -127,7 +127,7 @@ def scratch(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
         return tile
     line = Spot(y0, x0, np.asarray(alpha[y0 : y0 + bh, x0 : x0 + bw] / np.float32(255), np.float32))
     colour = np.clip(grey + rng.normal(0, 12, 3), 0, 255).astype(np.float32)
-    return _blend(tile, line, np.broadcast_to(colour, (bh, bw, 3)), float(rng.uniform(0.5, 1.0)))
+    return laid_in(tile, line, np.broadcast_to(colour, (bh, bw, 3)), float(rng.uniform(0.5, 1.0)))
 
 
 def relight(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
@@ -141,4 +141,4 @@ def relight(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
         lift = np.zeros(3)
     if rng.random() < 0.3:
         here = np.asarray(cv2.GaussianBlur(here, (0, 0), float(rng.uniform(1.5, 5))), np.float32)
-    return _blend(tile, spot, np.clip((here - level) * contrast + level + lift, 0, 255).astype(np.float32))
+    return laid_in(tile, spot, np.clip((here - level) * contrast + level + lift, 0, 255).astype(np.float32))

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import I32, U8, u8
-from hisir_edge.learn.changes import bend, elsewhere, foreign, move, relight, scratch, slip, vanish
+from hisir_edge.learn.changes import bend, elsewhere, foreign, laid_in, move, relight, scratch, slip, vanish
+from hisir_edge.learn.ground import twin_under
 from hisir_edge.learn.spots import (
     Objects,
     Spot,
@@ -32,6 +33,8 @@ VISIBLE_LEVELS = 10
 CLOSE_PX = 7
 CLEAN_SHARE = 0.15
 MOST_PLACES = 8
+TWINS_SHARE = 0.5
+MOST_TWINS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,19 @@ def _spot(rng: np.random.Generator, side: int, boxes: I32, objects: Objects) -> 
     return shape_spot(rng, random_box(rng, side), side)
 
 
+def _with_twins(rng: np.random.Generator, clean: U8, boxes: I32, objects: Objects) -> U8:
+    """A clean tile in which a few places were replaced by others of the same kind.
+
+    They have the seams of a corruption and are none: what counts is what stands there, not how it came there.
+    """
+    for _ in range(int(rng.integers(1, MOST_TWINS + 1))):
+        spot = _spot(rng, clean.shape[0], boxes, objects)
+        twin = twin_under(rng, clean, spot)
+        if twin is not None:
+            clean = laid_in(clean, spot, twin)
+    return clean
+
+
 def visible_change(tile: U8, clean: U8) -> U8:
     """Mask (t, t) of 0/1: where two pictures differ by ``VISIBLE_LEVELS`` or more, small gaps closed."""
     seen = (highest_channel(u8(cv2.absdiff(tile, clean))) >= VISIBLE_LEVELS).astype(np.uint8)
@@ -81,12 +97,16 @@ def visible_change(tile: U8, clean: U8) -> U8:
 def corrupt_tile(rng: np.random.Generator, clean: U8, donor: U8, boxes: I32) -> Corruption:
     """Corrupt a clean tile (t, t, 3) in 1..8 places, or leave it clean (``CLEAN_SHARE``).
 
+    ``clean`` of the result is the tile itself, or one in which things have changed places with their like.
+
     ``boxes`` (n, 4): parts in this tile's pixels, which a third of the changes are aimed at.
     """
     if rng.random() < CLEAN_SHARE:
         return Corruption(clean, clean, np.zeros(clean.shape[:2], np.uint8))
-    tile = clean
     objects = salient_objects(rng, clean)
+    if rng.random() < TWINS_SHARE:
+        clean = _with_twins(rng, clean, boxes, objects)
+    tile = clean
     for _ in range(min(int(rng.geometric(0.3)), MOST_PLACES)):
         change = CORRUPTERS[int(rng.choice(len(CORRUPTERS), p=_WEIGHTS))][0]
         tile = change(rng, tile, donor, _spot(rng, clean.shape[0], boxes, objects))

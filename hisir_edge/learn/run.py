@@ -80,11 +80,28 @@ def load_record(run: Path) -> RunRecord:
             tuple(raw.get("dropped", ())), tuple(raw.get("dropped_held_out", ())),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
+        is_bundle = (run / "manifest.json").exists()
         raise InputError(
             expected="a training run (a folder written by 'hisir-edge train')",
-            received=f"{run} ({type(error).__name__}: {error})",
-            fix="check the path, or train again",
+            received=f"{run}, a bundle" if is_bundle else f"{run} ({type(error).__name__}: {error})",
+            fix="name the run that it was built from" if is_bundle else "check the path, or train again",
         ) from error
+
+
+def pictures_of(record: RunRecord) -> tuple[str, ...]:
+    """Every picture that was offered to the run."""
+    return (*record.train, *record.held_out, *record.dropped, *record.dropped_held_out)
+
+
+def check_pictures(record: RunRecord) -> None:
+    """InputError when pictures of the run are no longer where they were."""
+    gone = [path for path in (*record.train, *record.held_out) if not Path(path).is_file()]
+    if gone:
+        raise InputError(
+            expected=f"the {len(record.train) + len(record.held_out)} pictures that the run was trained on",
+            received=f"{len(gone)} of them gone, such as {gone[0]}",
+            fix="put them back, or train again where they are now",
+        )
 
 
 def save_memory(run: Path, memory: BoardMemory) -> None:

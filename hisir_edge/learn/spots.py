@@ -12,6 +12,11 @@ from hisir_edge.arrays import F32, F64, I32, U8, u8
 Box = tuple[int, int, int, int]
 
 MOST_GROWTH_PX = 14
+ALIKE_LOG = 0.35
+"""Objects count as alike whose width, height, area and contrast differ by less than this, as logarithms."""
+MOST_COMPARED = 400
+EXTENDED_SHARE, MOST_EXTENSION_PX = 0.4, 26
+LONG_RATIO = 1.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,8 @@ def salient_objects(rng: np.random.Generator, tile: U8) -> Objects:
     """What stands out from its surroundings in this very tile: brighter, darker or different in colour.
 
     Bright things alone or dark things alone keep a lead and the body that it comes from apart. Large
-    and strong objects are chosen more often than small and faint ones.
+    and strong objects are chosen more often than small and faint ones, and one of twenty holes less
+    often than one of three leads.
     """
     half = u8(cv2.resize(tile, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
     ground = u8(cv2.medianBlur(half, int(rng.choice([9, 15, 25]))))
@@ -142,9 +148,18 @@ def salient_objects(rng: np.random.Generator, tile: U8) -> Objects:
     renumbered = np.zeros(count, np.int32)
     renumbered[kept] = np.arange(1, len(kept) + 1)
     contrast = np.bincount(labels.ravel(), distance.ravel(), count) / np.maximum(area, 1)
-    odds = area[kept] ** 0.75 * contrast[kept]
     boxes = np.asarray(stats[kept, :4], np.int32).reshape(-1, 4)
+    odds = area[kept] ** 0.75 * contrast[kept] / np.sqrt(_alike(boxes, area[kept], contrast[kept]))
     return Objects(np.asarray(renumbered[labels], np.int32), boxes, odds / max(float(odds.sum()), 1e-9))
+
+
+def _alike(boxes: I32, area: I32, contrast: F64) -> F64:
+    """For each object how many there are of its size, form and strength, itself included."""
+    if len(boxes) > MOST_COMPARED:
+        return np.ones(len(boxes))
+    what = np.log(np.column_stack([boxes[:, 2:], area, contrast + 1.0]))
+    near = (np.abs(what[:, None] - what[None]) < ALIKE_LOG).all(2)
+    return np.asarray(near.sum(1), np.float64)
 
 
 def object_spot(rng: np.random.Generator, side: int, objects: Objects) -> Spot:
@@ -153,10 +168,14 @@ def object_spot(rng: np.random.Generator, side: int, objects: Objects) -> Spot:
     # beyond its edge, now and then by far: a lead ends in the hole that it dips into, dark by then
     grow = round(float(np.exp(rng.uniform(0, np.log(MOST_GROWTH_PX)))))
     bx, by, bw, bh = (2 * int(v) for v in objects.boxes[number])
-    x0, y0, w, h = inside_tile((bx - grow, by - grow, bw + 2 * grow, bh + 2 * grow), side)
+    along = _extension(rng, objects, number)
+    room = grow + max(abs(along[0]), abs(along[1]))
+    x0, y0, w, h = inside_tile((bx - room, by - room, bw + 2 * room, bh + 2 * room), side)
     own = objects.labels[y0 // 2 : (y0 + h + 1) // 2, x0 // 2 : (x0 + w + 1) // 2] == number + 1
     piece = own.astype(np.uint8) * 255
     solid = cv2.resize(piece, (w, h), interpolation=cv2.INTER_LINEAR)
+    if along != (0, 0):
+        solid = cv2.dilate(solid, _line_brush(along))
     solid = cv2.dilate(solid, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1)))
     kind = rng.random()
     if kind < 0.2:  # only a part of it: a lead that is cut, a corner that broke off
@@ -166,6 +185,29 @@ def object_spot(rng: np.random.Generator, side: int, objects: Objects) -> Spot:
     elif kind < 0.45:
         return _bite(rng, Spot(y0, x0, _softened(rng, u8(solid.astype(np.uint8)))))
     return Spot(y0, x0, _softened(rng, u8(solid.astype(np.uint8))))
+
+
+def _extension(rng: np.random.Generator, objects: Objects, number: int) -> tuple[int, int]:
+    """(y, x) by which a long object goes on beyond one of its ends, where it is dark or hidden; often (0, 0)."""
+    if rng.random() >= EXTENDED_SHARE:
+        return 0, 0
+    x, y, w, h = (int(v) for v in objects.boxes[number])
+    ys, xs = np.nonzero(objects.labels[y : y + h, x : x + w] == number + 1)
+    if len(ys) < 6:
+        return 0, 0
+    spread, axes = np.linalg.eigh(np.cov(np.stack([ys, xs])))
+    if spread[1] < LONG_RATIO**2 * spread[0]:
+        return 0, 0
+    reach = axes[:, 1] * float(rng.uniform(4, MOST_EXTENSION_PX)) * float(rng.choice([-1, 1]))
+    return round(float(reach[0])), round(float(reach[1]))
+
+
+def _line_brush(along: tuple[int, int]) -> U8:
+    """A brush that spreads what it dilates by ``along`` (y, x) to one side."""
+    reach = max(abs(along[0]), abs(along[1]))
+    brush = np.zeros((2 * reach + 1, 2 * reach + 1), np.uint8)
+    cv2.line(brush, (reach, reach), (reach - along[1], reach - along[0]), 1)
+    return brush
 
 
 def _bite(rng: np.random.Generator, spot: Spot) -> Spot:

@@ -28,6 +28,8 @@ from hisir_edge.processes import die_with_parent
 
 JITTER_PX = 0.45
 JITTER_DEG = 0.06
+LOOSE_PX = 2.5
+LOOSE_DEG = 0.7
 LIGHT_LEFT = 0.35
 BATCHES_AHEAD = 4
 
@@ -53,6 +55,7 @@ class CorruptedTiles:
         self.matrices, self.lights, memory = boards.matrices, boards.lights, boards.memory
         # what light is left after the line has taken the rest out, as a share of what a lamp does
         self.drift = LIGHT_LEFT if boards.registered else 1.0
+        self.jitter_px, self.jitter_deg = (JITTER_PX, JITTER_DEG) if boards.registered else (LOOSE_PX, LOOSE_DEG)
         self.cue = memory_as_shipped(memory.mean_rgb, memory.deviation)
         self.boxes = part_boxes(memory.mean_rgb, largest_px=int(tile_px * 0.86))
         self.frames: U8 | None = None
@@ -94,10 +97,14 @@ class CorruptedTiles:
         return int(rng.integers(h - self.tile_px + 1)), int(rng.integers(w - self.tile_px + 1))
 
     def _crop(self, rng: np.random.Generator, frame: U8, to_golden: F64, y: int, x: int) -> U8:
-        """The tile as registration would leave it, about half a pixel off; interpolated once, as on the line."""
+        """The tile as registration would leave it, about half a pixel off; interpolated once, as on the line.
+
+        Loose objects, which nothing registers, lie by some pixels differently each time.
+        """
         t = self.tile_px
-        jitter = np.asarray(cv2.getRotationMatrix2D((t / 2, t / 2), float(rng.normal(0, JITTER_DEG)), 1.0), np.float64)
-        jitter[:, 2] += rng.normal(0, JITTER_PX, 2)
+        turn = float(rng.normal(0, self.jitter_deg))
+        jitter = np.asarray(cv2.getRotationMatrix2D((t / 2, t / 2), turn, 1.0), np.float64)
+        jitter[:, 2] += rng.normal(0, self.jitter_px, 2)
         m = jitter[:, :2] @ to_golden
         m[:, 2] += jitter[:, 2] - jitter[:, :2] @ (x, y)
         out = cv2.warpAffine(frame, m, (t, t), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)

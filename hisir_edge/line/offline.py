@@ -12,7 +12,7 @@ from typing import Any
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import InputError
-from hisir_edge.images import image_paths, read_rgb, write_atomic
+from hisir_edge.images import check_apart, image_paths, read_rgb, write_atomic
 from hisir_edge.line.inspect import Inspector, error_judgement
 from hisir_edge.line.overlay import overlay_jpeg
 from hisir_edge.line.publish import Recipe, message_from_judgement
@@ -36,6 +36,7 @@ def inspect_files(
 
     A file that cannot be read or judged is an ERROR verdict with its reason.
     """
+    check_apart("--out", out, images)
     bundle = load_bundle(bundle_folder)
     inspector = Inspector(bundle, engine_from_bundle(bundle, threads))
     recipe = Recipe("inspect", uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)

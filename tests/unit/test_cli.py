@@ -97,6 +97,32 @@ def test_inspect_exit_codes_and_files(small_bundle, small_boards, tmp_path):
     assert "cut short" in done.stdout
 
 
+def test_a_run_is_no_bundle_and_a_bundle_is_no_run(small_run, small_bundle, tmp_path):
+    done = run("inspect", small_bundle / "golden.jpg", "--bundle", small_run, "--out", tmp_path / "seen")
+    one_line(done, f"hisir-edge build-engine {small_run}")
+    done = run("build-engine", small_bundle, "--out", tmp_path / "b")
+    one_line(done, "a bundle; name the run")
+
+
+def test_results_are_not_written_among_the_boards(small_bundle, small_boards):
+    good = small_boards / "test" / "good"
+    before = sorted(good.iterdir())
+    one_line(run("inspect", good, "--bundle", small_bundle, "--out", good / "seen"), "--out")
+    one_line(run("evaluate", "--data", small_boards, "--bundle", small_bundle, "--report", small_boards), "--report")
+    assert sorted(good.iterdir()) == before
+
+
+def test_figures_of_pictures_that_nobody_could_judge_are_no_success(small_bundle, tmp_path):
+    for name, kind in (("test/good", "a"), ("test/bad", "b"), ("ground_truth/bad", "b_mask")):
+        (tmp_path / name).mkdir(parents=True)
+        picture = np.full((100, 100) if "truth" in name else (100, 100, 3), 200, np.uint8)
+        (tmp_path / name / f"{kind}.png").write_bytes(png_bytes(picture))
+    done = run("evaluate", "--data", tmp_path, "--bundle", small_bundle)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["images"] == 2
+    assert "none in 2" in done.stderr
+
+
 def test_images_of_one_name_do_not_overwrite_each_other(small_bundle, tmp_path):
     picture = cv2.imread(str(small_bundle / "golden.jpg"))
     for folder in ("a", "b"):

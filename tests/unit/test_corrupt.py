@@ -9,7 +9,7 @@ import pytest
 from hisir_edge.learn.appearance import add_sensor_noise, vary_appearance
 from hisir_edge.learn.changes import vanish
 from hisir_edge.learn.corrupt import CORRUPTERS, VISIBLE_LEVELS, corrupt_tile, visible_change
-from hisir_edge.learn.ground import LEAST_CHANGE_LEVELS
+from hisir_edge.learn.ground import LEAST_CHANGE_LEVELS, _plain_rim, ring_of, twin_under
 from hisir_edge.learn.spots import Spot, object_spot, part_boxes, salient_objects, shape_spot
 from hisir_edge.sim.synth import render_board
 
@@ -35,13 +35,13 @@ def test_parts_are_found_without_labels(boxes, board):
 def test_the_mask_is_what_changed_visibly(board, boxes, seed):
     clean, donor = board[64:256, 64:256], board[128:320, 200:392]
     made = corrupt_tile(np.random.default_rng(seed), clean, donor, boxes[:0])
-    visible = np.abs(made.tile.astype(int) - clean).max(2) >= VISIBLE_LEVELS
+    visible = np.abs(made.tile.astype(int) - made.clean).max(2) >= VISIBLE_LEVELS
     assert made.mask.dtype == np.uint8
     assert made.mask[visible].all(), "a visible change is not in the mask"
-    assert np.array_equal(made.mask, visible_change(made.tile, clean))
+    assert np.array_equal(made.mask, visible_change(made.tile, made.clean))
     reach = cv2.dilate(visible.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool)
     assert not (made.mask.astype(bool) & ~reach).any(), "the mask holds more than closed gaps"
-    assert made.clean is clean
+    assert np.abs(made.clean.astype(int) - clean).mean() < 3, "only twins were exchanged in it"
 
 
 @pytest.mark.parametrize("change", [c for c, _ in CORRUPTERS], ids=lambda c: c.__name__)
@@ -134,6 +134,83 @@ def test_a_thing_that_vanishes_leaves_the_ground_of_its_own_tile():
         left = np.abs(emptied.astype(int) - bare).max(2)[spot.window]
         right += bool((left < LEAST_CHANGE_LEVELS[0]).mean() > 0.9)
     assert right >= 14, "the best fitting place of the tile has a hole at the same distance"
+
+
+def _holes() -> np.ndarray:
+    """A board of equal holes in a grid, with a little grain."""
+    board = np.full((192, 192, 3), (170, 120, 100), np.uint8)
+    for y in range(24, 192, 36):
+        for x in range(24, 192, 36):
+            cv2.circle(board, (x, y), 8, (20, 20, 20), -1, cv2.LINE_AA)
+    grain = np.random.default_rng(5).integers(-2, 3, board.shape)
+    return np.clip(board + grain, 0, 255).astype(np.uint8)
+
+
+def test_a_hole_may_stand_for_another_but_nothing_stands_for_the_only_lead():
+    board = _holes()
+    cv2.line(board, (96, 82), (96, 110), (235, 235, 235), 9)
+    weight = np.zeros((26, 26), np.float32)
+    cv2.circle(weight, (13, 13), 10, 1.0, -1)
+    twin = twin_under(np.random.default_rng(0), board, Spot(24 + 36 - 13, 24 + 36 - 13, weight))
+    here = board[47:73, 47:73]
+    assert twin is not None
+    assert not np.array_equal(twin, here)
+    assert np.abs(twin.astype(int) - here)[weight > 0].mean() < 9
+    assert twin_under(np.random.default_rng(0), board, Spot(96 - 13, 96 - 13, weight)) is None
+
+
+def test_exchanged_twins_are_no_defect():
+    """What is clean of a corrupted tile may differ from the tile that it came from, and is not masked there."""
+    board, none = _holes(), np.zeros((0, 4), np.int32)
+    exchanged = 0
+    for seed in range(60):
+        made = corrupt_tile(np.random.default_rng(seed), board, board, none)
+        exchanged += not np.array_equal(made.clean, board)
+        assert np.abs(made.clean.astype(int) - board).mean() < 9
+        changed = np.abs(made.tile.astype(int) - made.clean).max(2) >= VISIBLE_LEVELS
+        assert made.mask.any() == changed.any()
+        assert not (changed & ~made.mask.astype(bool)).any()
+    assert 5 <= exchanged <= 45
+
+
+def test_one_of_many_holes_is_chosen_less_often_than_the_only_lead():
+    board = _holes()
+    cv2.line(board, (78, 38), (78, 82), (235, 235, 235), 7)
+    for seed in range(40):
+        objects = salient_objects(np.random.default_rng(seed), board)
+        lead = (objects.boxes[:, 3] * 2 > 36) & (np.abs(objects.boxes[:, 0] * 2 - 74) < 6)
+        if lead.sum() == 1 and len(objects.boxes) > 20:
+            assert objects.odds[lead][0] > 2 * np.median(objects.odds)
+            return
+    raise AssertionError("no seed sees holes and lead at once")
+
+
+def test_the_body_that_a_lead_comes_from_is_no_ground():
+    tile = _holes()
+    tile[40:80, 70:125] = (20, 20, 25)
+    weight = np.zeros((60, 24), np.float32)
+    weight[4:56, 5:19] = 1
+    here, ring = tile[78:138, 84:108].astype(np.float32), ring_of(weight)  # its rim runs along the edge of the body
+    for seed in range(6):
+        plain = _plain_rim(np.random.default_rng(seed), here, ring)
+        assert ring[1, 8:16].all() and not plain[1, 8:16].any()
+        assert plain[10:44].sum() > 0.9 * ring[10:44].sum()
+
+
+def test_long_objects_may_go_on_beyond_an_end():
+    tile = np.full((192, 192, 3), 120, np.uint8)
+    cv2.line(tile, (96, 60), (96, 110), (230, 230, 230), 9)
+    ends = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        objects = salient_objects(rng, tile)
+        if len(objects.boxes) == 1:
+            spot = object_spot(rng, 192, objects)
+            rows = np.nonzero((spot.weight > 0.5).any(1))[0] + spot.y
+            ends.append((60 - rows.min(), rows.max() - 110))
+    beyond = [max(up, down) - min(up, down) for up, down in ends if min(up, down) >= 0]
+    assert sum(b > 5 for b in beyond) >= 5, "to one side only"
+    assert sum(b < 3 for b in beyond) >= 5, "and often not at all"
 
 
 def test_bright_things_are_kept_apart_from_the_dark_body_they_come_from():
