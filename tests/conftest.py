@@ -87,5 +87,5 @@ def small_bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from hisir_edge.engine.build import build_bundle
 
     out = tmp_path_factory.mktemp("bundles") / "p3"
-    build_bundle(small_run, out, "int8", "p3", 0.05)
+    build_bundle(small_run, out, "int8", "p3", 0.1)
     return out
