@@ -106,7 +106,7 @@ def _needs_training_packages() -> None:
         raise InputError(
             expected="the training packages (torch, onnx, scipy, scikit-learn, matplotlib, jinja2)",
             received=str(error),
-            fix="pip install 'hisir-edge[train]' on the engineering PC",
+            fix="in the checkout on the engineering PC: pip install -e '.[train]'",
         ) from error
 
 
