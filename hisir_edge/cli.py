@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -220,9 +220,10 @@ def train(
     print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
     for path in (*record.dropped, *record.dropped_held_out):
         print(f"left out: {path} (does not lie or is not lit like the others)")
-    later = set(map(str, good_images(data.absolute()))) - set(pictures_of(record))
-    if later:
-        print(f"not in this run: {len(later)} good pictures that came after it was begun; a new --out learns them too")
+    with suppress(InputError):  # the folder may be gone by now; the run is whole without it
+        others = set(map(str, good_images(data.absolute()))) - set(pictures_of(record))
+        if others:
+            print(f"not in this run: {len(others)} good pictures of {data}; a run keeps what it was begun with")
 
 
 @app.command("build-engine")
@@ -285,6 +286,7 @@ def evaluate(
     """Measure a bundle on labelled pictures: AUROC, AUPRO, F1, false calls, recall by class."""
     _needs_training_packages()
     from hisir_edge.images import check_apart, write_atomic
+    from hisir_edge.learn.datasets import test_items
     from hisir_edge.learn.evaluate import evaluate as evaluate_bundle
     from hisir_edge.learn.evaluate import figures
     from hisir_edge.learn.shifts import STANDARD, shift_from_text
@@ -296,7 +298,9 @@ def evaluate(
             fix="leave one of them out",
         )
     if report is not None:
-        check_apart("--report", report, [data])
+        # a folder in test/ is a class of defects
+        read = {report if report.resolve().is_relative_to((data / "test").resolve()) else data}
+        check_apart("--report", report, read | {item.image.parent for item in test_items(data)})
     result: dict[str, Any]
     if shift == ["standard"]:
         result = {}
@@ -306,6 +310,7 @@ def evaluate(
         print(_shift_table(result))
         if json_file is not None:
             write_atomic(json_file, json.dumps(result, indent=2).encode())
+        _tell_unjudged(next(iter(result.values())), False)  # the first one is no shift
     else:
         shifts = tuple(shift_from_text(text) for text in shift or ())
         with _progress("inspecting") as advance:
@@ -327,13 +332,13 @@ def _tell_unjudged(values: dict[str, Any], under_shift: bool) -> None:
     """One line on standard error where pictures ended as ERROR; InputError where all did and no shift explains it."""
     if values["errors"]:
         count, total, first = len(values["errors"]), values["images"], values["errors"][0]
-        print(f"hisir-edge: {count} of {total} pictures could not be judged; the first: {first}", file=sys.stderr)
         if count == total and not under_shift:
             raise InputError(
                 expected="pictures that the bundle can judge",
-                received=f"none in {total}",
+                received=f"none in {total}; the first: {first}",
                 fix="check that bundle and pictures belong together; the figures above say nothing",
             )
+        print(f"hisir-edge: {count} of {total} pictures could not be judged; the first: {first}", file=sys.stderr)
 
 
 def _shift_table(rows: dict[str, Any]) -> str:

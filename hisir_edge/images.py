@@ -31,16 +31,14 @@ def image_paths(folder: Path) -> list[Path]:
     return found
 
 
-def check_apart(option: str, out: Path, inputs: list[Path]) -> None:
-    """InputError when results would lie among the pictures of an input folder, to be taken for boards next time."""
-    here = out.absolute().resolve()
-    for folder in inputs:
-        if folder.is_dir() and here.is_relative_to(folder.absolute().resolve()):
-            raise InputError(
-                expected=f"a folder for {option} that is not in {folder}",
-                received=str(out),
-                fix="choose another: pictures written there would be taken for boards",
-            )
+def check_apart(option: str, out: Path, folders: set[Path]) -> None:
+    """InputError when ``out`` is one of the folders that pictures are read from: results would be taken for boards."""
+    if out.resolve() in {folder.resolve() for folder in folders}:
+        raise InputError(
+            expected=f"a folder for {option} that no pictures are read from",
+            received=str(out),
+            fix="choose another: pictures written there would be taken for boards",
+        )
 
 
 def decode_unchanged(path: Path) -> npt.NDArray[np.generic]:

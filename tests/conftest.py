@@ -83,7 +83,7 @@ def small_run(small_boards: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def small_bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An int8 bundle of the short run."""
+    """An int8 bundle of the short run, at a rate that its two held-out boards can speak for."""
     from hisir_edge.engine.build import build_bundle
 
     out = tmp_path_factory.mktemp("bundles") / "p3"

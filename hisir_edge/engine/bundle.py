@@ -129,7 +129,7 @@ def manifest_from_folder(folder: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except OSError as error:
-        is_run = (folder / "run.json").exists()
+        is_run = os.path.exists(folder / "run.json")  # noqa: PTH110  # says no where it may not look
         raise BundleError(
             expected=f"a bundle (a folder with {MANIFEST})",
             received=f"{folder}, a training run" if is_run else f"{folder} ({error.strerror})",

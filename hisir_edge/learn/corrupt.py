@@ -97,15 +97,15 @@ def visible_change(tile: U8, clean: U8) -> U8:
 def corrupt_tile(rng: np.random.Generator, clean: U8, donor: U8, boxes: I32) -> Corruption:
     """Corrupt a clean tile (t, t, 3) in 1..8 places, or leave it clean (``CLEAN_SHARE``).
 
-    ``clean`` of the result is the tile itself, or one in which things have changed places with their like.
+    ``clean`` of the result is the tile itself, or one in which a few places show others of their kind.
 
     ``boxes`` (n, 4): parts in this tile's pixels, which a third of the changes are aimed at.
     """
-    if rng.random() < CLEAN_SHARE:
-        return Corruption(clean, clean, np.zeros(clean.shape[:2], np.uint8))
     objects = salient_objects(rng, clean)
     if rng.random() < TWINS_SHARE:
         clean = _with_twins(rng, clean, boxes, objects)
+    if rng.random() < CLEAN_SHARE:
+        return Corruption(clean, clean, np.zeros(clean.shape[:2], np.uint8))
     tile = clean
     for _ in range(min(int(rng.geometric(0.3)), MOST_PLACES)):
         change = CORRUPTERS[int(rng.choice(len(CORRUPTERS), p=_WEIGHTS))][0]

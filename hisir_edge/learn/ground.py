@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, F64, U8, u8
-from hisir_edge.learn.spots import Spot
+from hisir_edge.learn.spots import Spot, highest_channel
 
 FLAT_GROUND_SHARE = 0.15
 LEAST_CHANGE_LEVELS = (12, 60)
@@ -16,6 +16,8 @@ SPREAD_PX, LEAST_ROOM_PX = 48, 12
 TWIN_LEVELS = 9.0
 """Root mean square difference up to which two places count as the same thing."""
 TWIN_FAR_PX = 3
+TWIN_LOOK_PX, TWIN_LOCAL_LEVELS = 5, 20.0
+"""Nowhere within the spot may so many pixels' square differ by more levels in the mean."""
 RIM_LEVELS = (35.0, 100.0)
 """What differs from the rim's median by more is not looked at when ground is chosen; one of these."""
 LEAST_RIM = 0.3
@@ -60,7 +62,7 @@ def ground_under(rng: np.random.Generator, tile: U8, spot: Spot) -> F32:
 def _lift(difference: F32, rim: F32) -> F32:
     """How much lighter the ground is to be at each pixel: the rim's difference, carried smoothly across the spot."""
     sigma = max(max(rim.shape) / 4.0, 2.0)
-    weight = cv2.GaussianBlur(rim, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT) + np.float32(1e-4)
+    weight = cv2.GaussianBlur(rim, (0, 0), sigma, borderType=cv2.BORDER_CONSTANT) + np.float32(1e-9)
     carried = cv2.GaussianBlur(difference * rim[..., None], (0, 0), sigma, borderType=cv2.BORDER_CONSTANT)
     return np.asarray(carried / weight[..., None], np.float32)
 
@@ -122,7 +124,12 @@ def twin_under(rng: np.random.Generator, tile: U8, spot: Spot) -> U8 | None:
     _shut_out(misfit, spot, TWIN_FAR_PX, TWIN_FAR_PX)
     alike = np.maximum(misfit, change) < TWIN_LEVELS**2
     place = _cheapest(rng, np.where(alike, misfit + change, np.inf), tile, spot)
-    return None if place is None else window_of(tile, spot, place[0] - spot.y, place[1] - spot.x)
+    if place is None:
+        return None
+    twin = window_of(tile, spot, place[0] - spot.y, place[1] - spot.x)
+    # a small thing in a large spot hardly moves the mean
+    differs = highest_channel(u8(cv2.absdiff(twin, tile[spot.window]))).astype(np.float32) * spot.weight
+    return twin if cv2.blur(differs, (TWIN_LOOK_PX, TWIN_LOOK_PX)).max() < TWIN_LOCAL_LEVELS else None
 
 
 def _shut_out(misfit: F32, spot: Spot, far_y: int, far_x: int) -> None:

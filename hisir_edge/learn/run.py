@@ -80,7 +80,7 @@ def load_record(run: Path) -> RunRecord:
             tuple(raw.get("dropped", ())), tuple(raw.get("dropped_held_out", ())),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
-        is_bundle = (run / "manifest.json").exists()
+        is_bundle = os.path.exists(run / "manifest.json")  # noqa: PTH110  # says no where it may not look
         raise InputError(
             expected="a training run (a folder written by 'hisir-edge train')",
             received=f"{run}, a bundle" if is_bundle else f"{run} ({type(error).__name__}: {error})",

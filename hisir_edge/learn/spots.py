@@ -145,11 +145,12 @@ def salient_objects(rng: np.random.Generator, tile: U8) -> Objects:
     area = stats[:, cv2.CC_STAT_AREA]
     kept = np.flatnonzero((area >= 6) & (area <= 0.35 * labels.size))
     kept = kept[kept > 0]
+    sizes = np.asarray(area[kept], np.int32)
     renumbered = np.zeros(count, np.int32)
     renumbered[kept] = np.arange(1, len(kept) + 1)
     contrast = np.bincount(labels.ravel(), distance.ravel(), count) / np.maximum(area, 1)
     boxes = np.asarray(stats[kept, :4], np.int32).reshape(-1, 4)
-    odds = area[kept] ** 0.75 * contrast[kept] / np.sqrt(_alike(boxes, area[kept], contrast[kept]))
+    odds = sizes**0.75 * contrast[kept] / np.sqrt(_alike(boxes, sizes, contrast[kept]))
     return Objects(np.asarray(renumbered[labels], np.int32), boxes, odds / max(float(odds.sum()), 1e-9))
 
 

@@ -85,15 +85,23 @@ def noise_from_peaks(peaks: list[F64]) -> U8:
 
 
 def peaks_by_area(logits: F32, areas_px: tuple[int, ...]) -> list[F64]:
-    """Per minimum area the ``PEAKS_PER_BOARD`` highest block peaks, regions (over logit 0) below it left out."""
+    """Per minimum area the ``PEAKS_PER_BOARD`` highest peaks.
+
+    A region (over logit 0) of that area or more gives one peak, however many blocks it covers: it would be one false
+    call. Each block without such a region gives its own, smaller regions counting as 0.
+    """
     over = (logits > 0).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
+    tops = np.full(len(stats), -np.inf)
+    inside = np.flatnonzero(over)
+    np.maximum.at(tops, np.asarray(labels, np.int32).ravel()[inside], logits.ravel()[inside])
     out = []
     for area in areas_px:
-        small = stats[:, cv2.CC_STAT_AREA] < area
-        small[0] = False
-        kept = np.where(small[labels], np.float32(0), logits) if small.any() else logits
-        out.append(np.sort(block_peaks(kept).ravel())[::-1][:PEAKS_PER_BOARD])
+        large = stats[:, cv2.CC_STAT_AREA] >= area
+        large[0] = False
+        of_region = block_peaks(np.asarray(large[labels], np.float32)) > 0
+        quiet = block_peaks(np.minimum(logits, np.float32(0)))[~of_region]
+        out.append(np.sort(np.concatenate([tops[large], quiet]))[::-1][:PEAKS_PER_BOARD])
     return out
 
 
@@ -150,13 +158,13 @@ def _tail(peaks: list[F64]) -> tuple[float, float, int]:
 def _logit_at_rate(peaks: list[F64], rate: float) -> float:
     """Where ``rate`` peaks a board remain: the tail above the highest peaks, followed.
 
-    Never below the highest peak seen where fewer than one is wanted on all these boards together.
+    Never below the highest peak seen where fewer than half a one is wanted on all these boards together.
     """
     floor, scale, over = _tail(peaks)
     # peaks over the floor thin by e every `scale` logits
     at_rate = floor + scale * float(np.log(over / len(peaks) / rate))
     highest = max(float(board[0]) for board in peaks)
-    return max(at_rate, highest) if rate * len(peaks) < 1 else at_rate
+    return max(at_rate, highest) if rate * len(peaks) < 0.5 else at_rate
 
 
 def _upper_bound(peaks: list[F64], logit: float, seed: int) -> float:

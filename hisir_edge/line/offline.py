@@ -36,7 +36,7 @@ def inspect_files(
 
     A file that cannot be read or judged is an ERROR verdict with its reason.
     """
-    check_apart("--out", out, images)
+    check_apart("--out", out, {path if path.is_dir() else path.parent for path in images})
     bundle = load_bundle(bundle_folder)
     inspector = Inspector(bundle, engine_from_bundle(bundle, threads))
     recipe = Recipe("inspect", uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,8 +108,11 @@ def test_a_run_is_no_bundle_and_a_bundle_is_no_run(small_run, small_bundle, tmp_
 def test_results_are_not_written_among_the_boards(small_bundle, small_boards):
     good = small_boards / "test" / "good"
     before = sorted(good.iterdir())
-    one_line(run("inspect", good, "--bundle", small_bundle, "--out", good / "seen"), "--out")
-    one_line(run("evaluate", "--data", small_boards, "--bundle", small_bundle, "--report", small_boards), "--report")
+    one = before[0]
+    for what, out in ((good, good), (one, good), (one, good / "." / ".." / "good")):
+        one_line(run("inspect", what, "--bundle", small_bundle, "--out", out), "--out")
+    for page in (small_boards, good, small_boards / "test" / "page"):
+        one_line(run("evaluate", "--data", small_boards, "--bundle", small_bundle, "--report", page), "--report")
     assert sorted(good.iterdir()) == before
 
 
@@ -121,6 +125,17 @@ def test_figures_of_pictures_that_nobody_could_judge_are_no_success(small_bundle
     assert done.returncode == 2
     assert json.loads(done.stdout)["images"] == 2
     assert "none in 2" in done.stderr
+    assert done.stderr.count("hisir-edge:") == 1
+
+
+def test_a_run_whose_pictures_are_gone_is_told_before_the_work(small_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(small_run, copy)
+    record = json.loads((copy / "run.json").read_text())
+    record["held_out"][-1] = str(tmp_path / "moved.png")
+    (copy / "run.json").write_text(json.dumps(record))
+    one_line(run("build-engine", copy, "--out", tmp_path / "b"), "moved.png")
+    assert not (tmp_path / "b").exists()
 
 
 def test_images_of_one_name_do_not_overwrite_each_other(small_bundle, tmp_path):
