@@ -18,13 +18,14 @@ import numpy as np
 
 from hisir_edge.arrays import I32, U8, u8
 from hisir_edge.learn.changes import bend, elsewhere, foreign, laid_in, move, relight, scratch, slip, vanish
-from hisir_edge.learn.ground import twin_under
+from hisir_edge.learn.ground import fitting_ground, twin_under
 from hisir_edge.learn.spots import (
     Objects,
     Spot,
     highest_channel,
     object_spot,
     random_box,
+    rare_object_spot,
     salient_objects,
     shape_spot,
 )
@@ -35,6 +36,7 @@ CLEAN_SHARE = 0.15
 MOST_PLACES = 8
 TWINS_SHARE = 0.5
 MOST_TWINS = 4
+LONE_SHARE, LONE_TRIES, UNIQUE_SHARE = 0.25, 6, 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,21 @@ def _with_twins(rng: np.random.Generator, clean: U8, boxes: I32, objects: Object
     return clean
 
 
+def _one_missing(rng: np.random.Generator, clean: U8, objects: Objects) -> U8:
+    """A tile that is whole but for one thing, gone as if it had never been there; where nothing fits, still whole.
+
+    Mostly a thing that nothing else in the tile is like: a lead rather than one of its twenty holes.
+    """
+    for _ in range(LONE_TRIES):
+        spot = rare_object_spot(rng, clean.shape[0], objects)
+        if rng.random() < UNIQUE_SHARE and twin_under(rng, clean, spot) is not None:
+            continue
+        ground = fitting_ground(rng, clean, spot)
+        if ground is not None:
+            return laid_in(clean, spot, ground)
+    return clean
+
+
 def visible_change(tile: U8, clean: U8) -> U8:
     """Mask (t, t) of 0/1: where two pictures differ by ``VISIBLE_LEVELS`` or more, small gaps closed."""
     seen = (highest_channel(u8(cv2.absdiff(tile, clean))) >= VISIBLE_LEVELS).astype(np.uint8)
@@ -107,6 +124,9 @@ def corrupt_tile(rng: np.random.Generator, clean: U8, donor: U8, boxes: I32) -> 
     if rng.random() < CLEAN_SHARE:
         return Corruption(clean, clean, np.zeros(clean.shape[:2], np.uint8))
     tile = clean
+    if rng.random() < LONE_SHARE and len(objects.boxes):
+        tile = _one_missing(rng, clean, objects)
+        return Corruption(tile, clean, visible_change(tile, clean))
     for _ in range(min(int(rng.geometric(0.3)), MOST_PLACES)):
         change = CORRUPTERS[int(rng.choice(len(CORRUPTERS), p=_WEIGHTS))][0]
         tile = change(rng, tile, donor, _spot(rng, clean.shape[0], boxes, objects))

@@ -12,6 +12,8 @@ FLAT_GROUND_SHARE = 0.15
 LEAST_CHANGE_LEVELS = (12, 60)
 """By how much ground must differ from what it replaces: drawn from this range, so that much vanishes for good."""
 LARGEST_GROUND_SHARE = 0.6
+MOST_LIFT_LEVELS = 15.0
+"""Light differs by little within a tile: a rim that wants more is a shadow or an edge, not the ground's light."""
 SPREAD_PX, LEAST_ROOM_PX = 48, 12
 TWIN_LEVELS = 9.0
 """Root mean square difference up to which two places count as the same thing."""
@@ -51,12 +53,25 @@ def ground_under(rng: np.random.Generator, tile: U8, spot: Spot) -> F32:
     seam = np.asarray((here * ring).sum((0, 1)) / total, np.float32)
     if rng.random() < FLAT_GROUND_SHARE:
         return seam + rng.normal(0, rng.uniform(0.5, 4.0), here.shape).astype(np.float32)
-    place = None if max(here.shape) > SPREAD_PX and rng.random() < 0.5 else _like_place(rng, tile, spot, plain)
+    large = max(here.shape) > SPREAD_PX and rng.random() < 0.5
+    ground = None if large else _laid_like_rim(rng, tile, spot, plain)
+    ground = _spread_ground(rng, tile, spot) if ground is None else ground
+    return np.broadcast_to(seam, here.shape).astype(np.float32) if ground is None else ground
+
+
+def fitting_ground(rng: np.random.Generator, tile: U8, spot: Spot) -> F32 | None:
+    """The place of the tile whose rim fits best, (h, w, 3); None where none differs from what is there."""
+    here = tile[spot.window].astype(np.float32)
+    return _laid_like_rim(rng, tile, spot, _plain_rim(rng, here, ring_of(spot.weight)))
+
+
+def _laid_like_rim(rng: np.random.Generator, tile: U8, spot: Spot, rim: F32) -> F32 | None:
+    place = _like_place(rng, tile, spot, rim)
     if place is None:
-        beside = _spread_ground(rng, tile, spot)
-        return np.broadcast_to(seam, here.shape).astype(np.float32) if beside is None else beside
-    found = tile[place[0] : place[0] + here.shape[0], place[1] : place[1] + here.shape[1]].astype(np.float32)
-    return np.asarray(found + _lift(here - found, plain), np.float32)
+        return None
+    found = window_of(tile, spot, place[0] - spot.y, place[1] - spot.x).astype(np.float32)
+    lift = _lift(tile[spot.window] - found, rim)
+    return np.asarray(found + np.clip(lift, -MOST_LIFT_LEVELS, MOST_LIFT_LEVELS), np.float32)
 
 
 def _lift(difference: F32, rim: F32) -> F32:

@@ -117,12 +117,14 @@ def shape_spot(rng: np.random.Generator, box: Box, side: int) -> Spot:
 class Objects:
     """What stands out in a tile, at half resolution: label i + 1 of ``labels`` (t/2, t/2) is object i.
 
-    ``boxes`` (n, 4) x, y, w, h; ``odds`` (n,) sum to 1: how often each is chosen.
+    ``boxes`` (n, 4) x, y, w, h; ``odds`` (n,) sum to 1: how often each is chosen; ``alike`` (n,): how many
+    there are of its kind.
     """
 
     labels: I32
     boxes: I32
     odds: F64
+    alike: F64
 
 
 def salient_objects(rng: np.random.Generator, tile: U8) -> Objects:
@@ -150,8 +152,9 @@ def salient_objects(rng: np.random.Generator, tile: U8) -> Objects:
     renumbered[kept] = np.arange(1, len(kept) + 1)
     contrast = np.bincount(labels.ravel(), distance.ravel(), count) / np.maximum(area, 1)
     boxes = np.asarray(stats[kept, :4], np.int32).reshape(-1, 4)
-    odds = sizes**0.75 * contrast[kept] / np.sqrt(_alike(boxes, sizes, contrast[kept]))
-    return Objects(np.asarray(renumbered[labels], np.int32), boxes, odds / max(float(odds.sum()), 1e-9))
+    alike = _alike(boxes, sizes, contrast[kept])
+    odds = sizes**0.75 * contrast[kept] / np.sqrt(alike)
+    return Objects(np.asarray(renumbered[labels], np.int32), boxes, odds / max(float(odds.sum()), 1e-9), alike)
 
 
 def _alike(boxes: I32, area: I32, contrast: F64) -> F64:
@@ -165,7 +168,24 @@ def _alike(boxes: I32, area: I32, contrast: F64) -> F64:
 
 def object_spot(rng: np.random.Generator, side: int, objects: Objects) -> Spot:
     """One salient object (or a piece of it): a lead, a hole, a letter, a shine."""
-    number = int(rng.choice(len(objects.boxes), p=objects.odds))
+    spot = _whole_object(rng, side, objects, int(rng.choice(len(objects.boxes), p=objects.odds)))
+    kind = rng.random()
+    if kind < 0.2:  # only a part of it: a lead that is cut, a corner that broke off
+        h, w = spot.weight.shape
+        way, at = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5)
+        yy, xx = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
+        beyond = xx * np.cos(way) + yy * np.sin(way) > at
+        return Spot(spot.y, spot.x, np.asarray(spot.weight * beyond, np.float32))
+    return _bite(rng, spot) if kind < 0.45 else spot
+
+
+def rare_object_spot(rng: np.random.Generator, side: int, objects: Objects) -> Spot:
+    """One whole object, of which there are few or no others in the tile."""
+    odds = objects.odds / np.sqrt(objects.alike)
+    return _whole_object(rng, side, objects, int(rng.choice(len(odds), p=odds / odds.sum())))
+
+
+def _whole_object(rng: np.random.Generator, side: int, objects: Objects, number: int) -> Spot:
     # beyond its edge, now and then by far: a lead ends in the hole that it dips into, dark by then
     grow = round(float(np.exp(rng.uniform(0, np.log(MOST_GROWTH_PX)))))
     bx, by, bw, bh = (2 * int(v) for v in objects.boxes[number])
@@ -178,14 +198,7 @@ def object_spot(rng: np.random.Generator, side: int, objects: Objects) -> Spot:
     if along != (0, 0):
         solid = cv2.dilate(solid, _line_brush(along))
     solid = cv2.dilate(solid, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * grow + 1, 2 * grow + 1)))
-    kind = rng.random()
-    if kind < 0.2:  # only a part of it: a lead that is cut, a corner that broke off
-        way, at = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5)
-        yy, xx = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
-        solid = np.where(xx * np.cos(way) + yy * np.sin(way) > at, solid, 0)
-    elif kind < 0.45:
-        return _bite(rng, Spot(y0, x0, _softened(rng, u8(solid.astype(np.uint8)))))
-    return Spot(y0, x0, _softened(rng, u8(solid.astype(np.uint8))))
+    return Spot(y0, x0, _softened(rng, u8(solid)))
 
 
 def _extension(rng: np.random.Generator, objects: Objects, number: int) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import pytest
 
 from hisir_edge.learn.appearance import add_sensor_noise, vary_appearance
 from hisir_edge.learn.changes import vanish
-from hisir_edge.learn.corrupt import CORRUPTERS, VISIBLE_LEVELS, corrupt_tile, visible_change
+from hisir_edge.learn.corrupt import CORRUPTERS, VISIBLE_LEVELS, _one_missing, corrupt_tile, visible_change
 from hisir_edge.learn.ground import LEAST_CHANGE_LEVELS, _lift, _plain_rim, ring_of, twin_under
 from hisir_edge.learn.spots import Spot, object_spot, part_boxes, salient_objects, shape_spot
 from hisir_edge.sim.synth import render_board
@@ -236,6 +236,23 @@ def test_long_objects_may_go_on_beyond_an_end():
     beyond = [max(up, down) - min(up, down) for up, down in ends if min(up, down) >= 0]
     assert sum(b > 5 for b in beyond) >= 5, "to one side only"
     assert sum(b < 3 for b in beyond) >= 5, "and often not at all"
+
+
+def test_the_one_thing_that_is_missing_is_mostly_one_without_a_like():
+    """Twenty-five holes and one lead: the lead goes about as often as all holes together."""
+    board = _holes()
+    cv2.line(board, (78, 30), (78, 56), (235, 235, 235), 7)
+    lead = np.zeros((192, 192), bool)
+    lead[34:52, 75:82] = True
+    gone = other = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        objects = salient_objects(rng, board)
+        changed = visible_change(_one_missing(rng, board, objects), board).astype(bool)
+        gone += bool(changed[lead].mean() > 0.8)
+        other += bool(changed.any() and not changed[lead].any())
+    assert gone >= 12
+    assert gone > other / 2
 
 
 def test_bright_things_are_kept_apart_from_the_dark_body_they_come_from():
