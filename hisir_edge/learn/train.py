@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -71,6 +72,7 @@ class _Trainer:
     best_loss: float = float("inf")
     best_epoch: int = 0
     held_out_loss: float = float("nan")
+    held_out_crc: int = 0
 
 
 def train(
@@ -90,6 +92,7 @@ def train(
         record, stream, held_out = team.led(lambda: _prepare(settings, run, on_load))
         budget_s = None if max_minutes is None else max_minutes * 60
         trainer = _resume(settings, run, team)
+        _look_anew_at_other_tiles(trainer, held_out)
         _loop(trainer, settings, run, stream, held_out, team, budget_s, workers, on_step)
         if team.leads:
             save_checkpoint(run, _state(trainer))
@@ -224,7 +227,18 @@ def _resume(settings: RunSettings, run: Path, team: Team) -> _Trainer:
         optimizer.load_state_dict(state["optimizer"])
         trainer.step, trainer.seconds = state["step"], state["seconds"]
         trainer.best, trainer.best_loss, trainer.best_epoch = state["best"], state["best_loss"], state["best_epoch"]
+        trainer.held_out_crc = state.get("held_out_crc", 0)
     return trainer
+
+
+def _look_anew_at_other_tiles(trainer: _Trainer, held_out: list[TileBatch]) -> None:
+    """Forget the best loss when it was measured on other held-out tiles: the corruption was changed since."""
+    crc = 0
+    for batch in held_out:
+        crc = zlib.crc32(batch.tile.tobytes(), crc)
+    if crc != trainer.held_out_crc:
+        trainer.best_loss, trainer.best_epoch = float("inf"), trainer.step // EPOCH_STEPS
+        trainer.held_out_crc = crc
 
 
 def _state(trainer: _Trainer) -> dict[str, Any]:
@@ -237,6 +251,7 @@ def _state(trainer: _Trainer) -> dict[str, Any]:
         "best": trainer.best,
         "best_loss": trainer.best_loss,
         "best_epoch": trainer.best_epoch,
+        "held_out_crc": trainer.held_out_crc,
     }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hisir_edge.errors import InputError
-from hisir_edge.learn.run import RunSettings, load_checkpoint, load_record
+from hisir_edge.learn.run import RunSettings, load_checkpoint, load_record, save_checkpoint
 from hisir_edge.learn.train import train, trained_net
 
 
@@ -60,6 +60,21 @@ def test_a_killed_training_is_continued_from_its_checkpoint(small_boards, tmp_pa
     record, net = trained_net(run)
     assert record.registered
     assert not net.training
+
+
+def test_a_best_loss_of_other_held_out_tiles_does_not_count(small_boards, tmp_path):
+    """A run that is continued by a version with another corruption is measured anew."""
+    run = tmp_path / "run"
+    train(_small(small_boards, 4), run, workers=0)
+    state = load_checkpoint(run)
+    easy = {name: value * 0 for name, value in state["best"].items()}
+    save_checkpoint(run, {**state, "step": 2, "best": easy, "best_loss": 1e-6, "held_out_crc": 1})
+    train(_small(small_boards, 4), run, workers=0)
+    assert load_checkpoint(run)["best_loss"] > 1e-6
+    same = load_checkpoint(run)
+    save_checkpoint(run, {**same, "step": 2, "best": easy, "best_loss": 1e-6})
+    train(_small(small_boards, 4), run, workers=0)
+    assert load_checkpoint(run)["best_loss"] == 1e-6, "measured on the same tiles, it stands"
 
 
 def test_the_same_seed_gives_the_same_weights(small_boards, tmp_path):
