@@ -220,7 +220,7 @@ def train(
     print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
     for path in (*record.dropped, *record.dropped_held_out):
         print(f"left out: {path} (does not lie or is not lit like the others)")
-    with suppress(InputError):  # the folder may be gone by now; the run is whole without it
+    with suppress(InputError, OSError):  # the folder may be gone by now; the run is whole without it
         others = set(map(str, good_images(data.absolute()))) - set(pictures_of(record))
         if others:
             print(f"not in this run: {len(others)} good pictures of {data}; a run keeps what it was begun with")
@@ -286,7 +286,7 @@ def evaluate(
     """Measure a bundle on labelled pictures: AUROC, AUPRO, F1, false calls, recall by class."""
     _needs_training_packages()
     from hisir_edge.images import check_apart, write_atomic
-    from hisir_edge.learn.datasets import test_items
+    from hisir_edge.learn.datasets import good_images, test_items
     from hisir_edge.learn.evaluate import evaluate as evaluate_bundle
     from hisir_edge.learn.evaluate import figures
     from hisir_edge.learn.shifts import STANDARD, shift_from_text
@@ -300,7 +300,11 @@ def evaluate(
     if report is not None:
         # a folder in test/ is a class of defects
         read = {report if report.resolve().is_relative_to((data / "test").resolve()) else data}
-        check_apart("--report", report, read | {item.image.parent for item in test_items(data)})
+        items = test_items(data)
+        read |= {path.parent for item in items for path in (item.image, item.mask) if path is not None}
+        with suppress(InputError):  # a data set of test pictures alone
+            read |= {path.parent for path in good_images(data)}
+        check_apart("--report", report, read)
     result: dict[str, Any]
     if shift == ["standard"]:
         result = {}

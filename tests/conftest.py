@@ -76,16 +76,20 @@ def small_run(small_boards: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from hisir_edge.learn.train import train
 
     run = tmp_path_factory.mktemp("runs") / "p3"
-    settings = RunSettings(str(small_boards), "unet", 16, 128, 32, 1.0, "auto", 8, 220, 3e-3, 0)
+    settings = RunSettings(str(small_boards), "unet", 16, 128, 32, 1.0, "auto", 8, 300, 3e-3, 0)
     train(settings, run, workers=1)
     return run
 
 
 @pytest.fixture(scope="session")
 def small_bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An int8 bundle of the short run, at a rate that its two held-out boards can speak for."""
+    """An int8 bundle of the short run.
+
+    300 steps leave room for what differs between processors: scores of missing parts are about twice the threshold,
+    those of good boards half of it.
+    """
     from hisir_edge.engine.build import build_bundle
 
     out = tmp_path_factory.mktemp("bundles") / "p3"
-    build_bundle(small_run, out, "int8", "p3", 0.1)
+    build_bundle(small_run, out, "int8", "p3", 0.05)
     return out

@@ -112,7 +112,7 @@ def visible_change(tile: U8, clean: U8) -> U8:
 
 
 def corrupt_tile(rng: np.random.Generator, clean: U8, donor: U8, boxes: I32) -> Corruption:
-    """Corrupt a clean tile (t, t, 3) in 1..8 places, or leave it clean (``CLEAN_SHARE``).
+    """Corrupt a clean tile (t, t, 3) in 1..8 places, take one thing away, or leave it clean (``CLEAN_SHARE``).
 
     ``clean`` of the result is the tile itself, or one in which a few places show others of their kind.
 

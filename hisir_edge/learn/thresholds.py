@@ -85,10 +85,11 @@ def noise_from_peaks(peaks: list[F64]) -> U8:
 
 
 def peaks_by_area(logits: F32, areas_px: tuple[int, ...]) -> list[F64]:
-    """Per minimum area the ``PEAKS_PER_BOARD`` highest peaks.
+    """Per minimum area a board's peaks, highest first.
 
-    A region (over logit 0) of that area or more gives one peak, however many blocks it covers: it would be one false
-    call. Each block without such a region gives its own, smaller regions counting as 0.
+    Each region (over logit 0) of that area or more gives one, however many blocks it covers: at thresholds from logit 0
+    on it would be one false call. Of the blocks without such a region the ``PEAKS_PER_BOARD`` highest follow, smaller
+    regions counting as 0.
     """
     over = (logits > 0).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
@@ -101,7 +102,7 @@ def peaks_by_area(logits: F32, areas_px: tuple[int, ...]) -> list[F64]:
         large[0] = False
         of_region = block_peaks(np.asarray(large[labels], np.float32)) > 0
         quiet = block_peaks(np.minimum(logits, np.float32(0)))[~of_region]
-        out.append(np.sort(np.concatenate([tops[large], quiet]))[::-1][:PEAKS_PER_BOARD])
+        out.append(np.sort(np.concatenate([tops[large], np.sort(quiet)[-PEAKS_PER_BOARD:]]))[::-1])
     return out
 
 
@@ -158,13 +159,13 @@ def _tail(peaks: list[F64]) -> tuple[float, float, int]:
 def _logit_at_rate(peaks: list[F64], rate: float) -> float:
     """Where ``rate`` peaks a board remain: the tail above the highest peaks, followed.
 
-    Never below the highest peak seen where fewer than half a one is wanted on all these boards together.
+    Never below the highest peak seen where fewer than one is wanted on all these boards together.
     """
     floor, scale, over = _tail(peaks)
     # peaks over the floor thin by e every `scale` logits
     at_rate = floor + scale * float(np.log(over / len(peaks) / rate))
     highest = max(float(board[0]) for board in peaks)
-    return max(at_rate, highest) if rate * len(peaks) < 0.5 else at_rate
+    return max(at_rate, highest) if rate * len(peaks) < 1 else at_rate
 
 
 def _upper_bound(peaks: list[F64], logit: float, seed: int) -> float:
@@ -177,5 +178,5 @@ def _upper_bound(peaks: list[F64], logit: float, seed: int) -> float:
         # the scale of an exponential tail is itself known to about 1 / sqrt(peaks over the floor)
         scale = scale * over / rng.gamma(over, 1.0)
         beyond = over / len(peaks) * np.exp(min((floor - logit) / scale, 0.0))
-        rates.append(beyond if logit >= floor else max(beyond, np.mean([(board >= logit).sum() for board in sample])))
+        rates.append(max(beyond, np.mean([(board >= logit).sum() for board in sample])))
     return float(np.quantile(rates, CONFIDENCE))

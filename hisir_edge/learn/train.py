@@ -92,7 +92,7 @@ def train(
         record, stream, held_out = team.led(lambda: _prepare(settings, run, on_load))
         budget_s = None if max_minutes is None else max_minutes * 60
         trainer = _resume(settings, run, team)
-        _look_anew_at_other_tiles(trainer, held_out)
+        _look_anew_at_other_tiles(trainer, held_out, settings.precision, team.device)
         _loop(trainer, settings, run, stream, held_out, team, budget_s, workers, on_step)
         if team.leads:
             save_checkpoint(run, _state(trainer))
@@ -231,14 +231,21 @@ def _resume(settings: RunSettings, run: Path, team: Team) -> _Trainer:
     return trainer
 
 
-def _look_anew_at_other_tiles(trainer: _Trainer, held_out: list[TileBatch]) -> None:
-    """Forget the best loss when it was measured on other held-out tiles: the corruption was changed since."""
+@torch.no_grad()
+def _look_anew_at_other_tiles(
+    trainer: _Trainer, held_out: list[TileBatch], precision: str, device: torch.device
+) -> None:
+    """Measure the best weights again when the held-out tiles are others than before, after an upgrade for example."""
     crc = 0
     for batch in held_out:
         crc = zlib.crc32(batch.tile.tobytes(), crc)
-    if crc != trainer.held_out_crc:
-        trainer.best_loss, trainer.best_epoch = float("inf"), trainer.step // EPOCH_STEPS
-        trainer.held_out_crc = crc
+    if crc != trainer.held_out_crc and trainer.best:
+        kept = {name: value.clone() for name, value in trainer.average.state_dict().items()}
+        trainer.average.load_state_dict(trainer.best)
+        totals = [_losses(trainer.average, batch, precision, device).total.item() for batch in held_out]
+        trainer.average.load_state_dict(kept)
+        trainer.best_loss = float(np.mean(totals))
+    trainer.held_out_crc = crc
 
 
 def _state(trainer: _Trainer) -> dict[str, Any]:

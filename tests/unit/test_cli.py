@@ -111,9 +111,14 @@ def test_results_are_not_written_among_the_boards(small_bundle, small_boards):
     one = before[0]
     for what, out in ((good, good), (one, good), (one, good / "." / ".." / "good")):
         one_line(run("inspect", what, "--bundle", small_bundle, "--out", out), "--out")
-    for page in (small_boards, good, small_boards / "test" / "page"):
+    learnt, truth = small_boards / "train" / "good", small_boards / "ground_truth" / "missing"
+    for page in (small_boards, good, small_boards / "test" / "page", learnt, truth):
         one_line(run("evaluate", "--data", small_boards, "--bundle", small_bundle, "--report", page), "--report")
     assert sorted(good.iterdir()) == before
+    beside = small_boards / "seen"  # no pictures are read from there
+    assert run("inspect", one, "--bundle", small_bundle, "--out", beside).returncode in (0, 1)
+    assert len(list(beside.iterdir())) == 3
+    shutil.rmtree(beside)
 
 
 def test_figures_of_pictures_that_nobody_could_judge_are_no_success(small_bundle, tmp_path):
