@@ -85,11 +85,11 @@ def small_run(small_boards: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 def small_bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An int8 bundle of the short run.
 
-    300 steps leave room for what differs between processors: scores of missing parts are about twice the threshold,
-    those of good boards half of it.
+    Two held-out boards set its threshold, and at a rate of 0.05 that lay anywhere from 3.2 to 5.3 on different
+    processors; good boards score up to 1.9, missing parts from 5.4. At 0.2 it lies between the two with room on both sides.
     """
     from hisir_edge.engine.build import build_bundle
 
     out = tmp_path_factory.mktemp("bundles") / "p3"
-    build_bundle(small_run, out, "int8", "p3", 0.05)
+    build_bundle(small_run, out, "int8", "p3", 0.2)
     return out
