@@ -86,7 +86,8 @@ def small_bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """An int8 bundle of the short run.
 
     Two held-out boards set its threshold, and at a rate of 0.05 that lay anywhere from 3.2 to 5.3 on different
-    processors; good boards score up to 1.9, missing parts from 5.4. At 0.2 it lies between the two with room on both sides.
+    processors; good boards score up to 1.9, missing parts from 5.4. At 0.2 it lies between the two with room on
+    both sides.
     """
     from hisir_edge.engine.build import build_bundle
 
