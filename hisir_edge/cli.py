@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hisir_edge import __version__
 from hisir_edge.errors import HisirEdgeError, InputError
+
+if TYPE_CHECKING:
+    from hisir_edge.learn.run import RunRecord
 
 app = typer.Typer(
     name="hisir-edge",
@@ -182,8 +185,7 @@ def train(
     Several GPUs: torchrun --nproc-per-node N -m hisir_edge train ...
     """
     _needs_training_packages()
-    from hisir_edge.learn.datasets import good_images
-    from hisir_edge.learn.run import RunSettings, pictures_of
+    from hisir_edge.learn.run import RunSettings
     from hisir_edge.learn.train import Progress as Step
     from hisir_edge.learn.train import train as train_run
     from hisir_edge.net.backbones import default_width
@@ -215,6 +217,14 @@ def train(
         bar.update(training, completed=1.0)
     if not leads:
         return
+    _tell_trained(record, data, out)
+
+
+def _tell_trained(record: RunRecord, data: Path, out: Path) -> None:
+    """What the run learnt from, and which pictures it left out."""
+    from hisir_edge.learn.datasets import good_images
+    from hisir_edge.learn.run import pictures_of
+
     how = "registered to the golden image" if record.registered else "not registered (boards do not lie alike)"
     boards = f"{len(record.train)} boards, {len(record.held_out)} more held out"
     print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
@@ -286,7 +296,7 @@ def evaluate(
     """Measure a bundle on labelled pictures: AUROC, AUPRO, F1, false calls, recall by class."""
     _needs_training_packages()
     from hisir_edge.images import check_apart, write_atomic
-    from hisir_edge.learn.datasets import good_images, test_items
+    from hisir_edge.learn.datasets import folders_read
     from hisir_edge.learn.evaluate import evaluate as evaluate_bundle
     from hisir_edge.learn.evaluate import figures
     from hisir_edge.learn.shifts import STANDARD, shift_from_text
@@ -298,13 +308,8 @@ def evaluate(
             fix="leave one of them out",
         )
     if report is not None:
-        # a folder in test/ is a class of defects
-        read = {report if report.resolve().is_relative_to((data / "test").resolve()) else data}
-        items = test_items(data)
-        read |= {path.parent for item in items for path in (item.image, item.mask) if path is not None}
-        with suppress(InputError):  # a data set of test pictures alone
-            read |= {path.parent for path in good_images(data)}
-        check_apart("--report", report, read)
+        in_test = report.resolve().is_relative_to((data / "test").resolve())  # where each folder is a class of defects
+        check_apart("--report", report, {report} if in_test else folders_read(data))
     result: dict[str, Any]
     if shift == ["standard"]:
         result = {}

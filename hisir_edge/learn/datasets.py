@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import csv
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,14 @@ def test_items(data: Path) -> list[TestItem]:
     if not items:
         raise InputError(expected=f"test pictures in {data}", received="none", fix="check --data")
     return sorted(items, key=lambda item: (item.kind != GOOD, item.kind, item.image))
+
+
+def folders_read(data: Path) -> set[Path]:
+    """Every folder that training or testing takes pictures from, and ``data`` itself."""
+    pictures = [path for item in test_items(data) for path in (item.image, item.mask) if path is not None]
+    with suppress(InputError):  # a data set of test pictures alone
+        pictures += good_images(data)
+    return {data, *(path.parent for path in pictures)}
 
 
 def _mvtec_test(data: Path) -> list[TestItem]:

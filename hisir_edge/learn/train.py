@@ -242,9 +242,8 @@ def _look_anew_at_other_tiles(
     if crc != trainer.held_out_crc and trainer.best:
         kept = {name: value.clone() for name, value in trainer.average.state_dict().items()}
         trainer.average.load_state_dict(trainer.best)
-        totals = [_losses(trainer.average, batch, precision, device).total.item() for batch in held_out]
+        trainer.best_loss = _held_out_loss(trainer, held_out, precision, device)
         trainer.average.load_state_dict(kept)
-        trainer.best_loss = float(np.mean(totals))
     trainer.held_out_crc = crc
 
 
@@ -329,11 +328,15 @@ def _losses(net: nn.Module, batch: TileBatch, precision: str, device: torch.devi
     return losses_from_output(out, tile / 255 - 0.5, clean / 255 - 0.5, mask)
 
 
+def _held_out_loss(trainer: _Trainer, held_out: list[TileBatch], precision: str, device: torch.device) -> float:
+    """Mean loss of the averaged weights on the held-out corrupted tiles."""
+    return float(np.mean([_losses(trainer.average, batch, precision, device).total.item() for batch in held_out]))
+
+
 @torch.no_grad()
 def _look_at_held_out(trainer: _Trainer, held_out: list[TileBatch], precision: str, device: torch.device) -> None:
-    """Mean loss of the averaged weights on the held-out corrupted tiles; the best weights are kept."""
-    totals = [_losses(trainer.average, batch, precision, device).total.item() for batch in held_out]
-    trainer.held_out_loss = float(np.mean(totals))
+    """Measure the averaged weights; the best ones are kept."""
+    trainer.held_out_loss = _held_out_loss(trainer, held_out, precision, device)
     if trainer.held_out_loss < trainer.best_loss * (1 - BETTER_BY) or not trainer.best:
         trainer.best_loss, trainer.best_epoch = trainer.held_out_loss, trainer.step // EPOCH_STEPS
         trainer.best = {name: value.detach().clone() for name, value in trainer.average.state_dict().items()}

@@ -103,6 +103,7 @@ def test_a_run_is_no_bundle_and_a_bundle_is_no_run(small_run, small_bundle, tmp_
     one_line(done, f"hisir-edge build-engine {small_run}")
     done = run("build-engine", small_bundle, "--out", tmp_path / "b")
     one_line(done, "a bundle; name the run")
+    assert not list(tmp_path.iterdir()), "nothing is written"
 
 
 def test_results_are_not_written_among_the_boards(small_bundle, small_boards):
