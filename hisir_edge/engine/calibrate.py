@@ -32,13 +32,15 @@ def _kept_in_float(model: onnx.ModelProto) -> list[str]:
     """Nodes where eight bits are too few.
 
     The convolution that makes the gate's logits (the last one), the sum that makes the
-    reconstruction (its difference to the tile is what counts), and the score and misfit arithmetic
-    outside the network proper (a small constant in it would round to zero and divide by it).
+    reconstruction (its difference to the tile is what counts), the division by the deviation of the good boards, and
+    the score and misfit arithmetic outside the network proper (a small constant in them would round to zero and
+    divide by it).
     """
     nodes = model.graph.node
     last = [node.name for node in nodes if node.op_type == "Conv"][-1]
     outside = [node.name for node in nodes if not node.name.startswith("/net/")]
-    return [last, "/net/Add", *outside]
+    divided = [node.name for node in nodes if node.name.startswith("/net/gate/Add")]
+    return [last, "/net/Add", *divided, *outside]
 
 
 def int8_from_onnx(float_model: Path, tiles: U8, cues: U8, out: Path) -> None:

@@ -13,6 +13,9 @@ from hisir_edge.arrays import F32, U8, u8
 from hisir_edge.learn.ground import ground_under, window_of
 from hisir_edge.learn.spots import Spot, clouds, inside_tile
 
+FAINT_SHARE, FAINT_LEVELS = 0.4, (15.0, 70.0)
+"""So many scratches differ from the ground along them by so little."""
+
 
 def laid_in(tile: U8, spot: Spot, content: F32 | U8, strength: float = 1.0) -> U8:
     """A copy of the tile with ``content`` (the spot's window, (h, w, 3)) laid in."""
@@ -111,7 +114,7 @@ def foreign(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
 
 
 def scratch(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
-    """A scratch, hair or fibre: a thin bent line, 1..4 px, from the spot on."""
+    """A scratch, hair or fibre: a thin bent line, 1..4 px, from the spot on; now and then hardly off its ground."""
     side = tile.shape[0]
     steps = int(rng.integers(2, 8))
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.45, steps))
@@ -121,10 +124,13 @@ def scratch(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
     points = np.round((walk + (spot.x + w / 2, spot.y + h / 2)) * 16).astype(np.int32)
     alpha = np.zeros((side, side), np.uint8)
     cv2.polylines(alpha, [points], False, 255, int(rng.integers(1, 5)), cv2.LINE_AA, 4)
-    grey = float(rng.choice([rng.uniform(0, 60), rng.uniform(150, 250)]))
     x0, y0, bw, bh = cv2.boundingRect(alpha)
     if not bw:
         return tile
+    if rng.random() < FAINT_SHARE:
+        grey = float(tile[alpha > 0].mean() + rng.choice([-1, 1]) * rng.uniform(*FAINT_LEVELS))
+    else:
+        grey = float(rng.choice([rng.uniform(0, 60), rng.uniform(150, 250)]))
     line = Spot(y0, x0, np.asarray(alpha[y0 : y0 + bh, x0 : x0 + bw] / np.float32(255), np.float32))
     colour = np.clip(grey + rng.normal(0, 12, 3), 0, 255).astype(np.float32)
     return laid_in(tile, line, np.broadcast_to(colour, (bh, bw, 3)), float(rng.uniform(0.5, 1.0)))

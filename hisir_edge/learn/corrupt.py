@@ -36,6 +36,8 @@ CLEAN_SHARE = 0.15
 MOST_PLACES = 8
 TWINS_SHARE = 0.5
 MOST_TWINS = 4
+WEIGHT_GAIN = 16
+ORDINARY_AREA_PX, LEAST_WEIGHT, MOST_WEIGHT = 1000, 0.5, 4.0
 LONE_SHARE, LONE_TRIES, UNIQUE_SHARE = 0.25, 6, 0.8
 
 
@@ -109,6 +111,18 @@ def visible_change(tile: U8, clean: U8) -> U8:
     padded = cv2.copyMakeBorder(seen, CLOSE_PX, CLOSE_PX, CLOSE_PX, CLOSE_PX, cv2.BORDER_CONSTANT, value=0)
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, round_brush)
     return u8(np.ascontiguousarray(closed[CLOSE_PX:-CLOSE_PX, CLOSE_PX:-CLOSE_PX]))
+
+
+def region_weights(mask: U8) -> U8:
+    """How much each pixel of a mask (h, w) of 0/1 counts, in units of 1 / ``WEIGHT_GAIN``; normal pixels count 1.
+
+    A region counts as the root of its area, not as its area: a scratch is no less a defect than a wrong part.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    area = np.maximum(stats[:, cv2.CC_STAT_AREA], 1)
+    weight = np.clip(np.sqrt(ORDINARY_AREA_PX / area), LEAST_WEIGHT, MOST_WEIGHT)
+    weight[0] = 1.0
+    return u8(np.round(weight * WEIGHT_GAIN).astype(np.uint8)[labels])
 
 
 def corrupt_tile(rng: np.random.Generator, clean: U8, donor: U8, boxes: I32) -> Corruption:

@@ -20,9 +20,8 @@ from hisir_edge.images import read_rgb
 from hisir_edge.line.light import GoldenLight, golden_light, light_of_frame, without_light
 from hisir_edge.line.register import Anchors, anchors_from_golden, register_frame, warp_by_matrix
 from hisir_edge.line.tile import scaled_frame
+from hisir_edge.net.position import DEVIATION_GAIN
 
-DEVIATION_GAIN = 4
-"""The deviation is stored as uint8 in quarters of a grey level."""
 MAX_LOST_SHARE = 0.1
 """Share of boards that may fail to register (one always may); the others are used without them."""
 REFERENCES = 3

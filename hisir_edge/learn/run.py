@@ -15,7 +15,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
 from hisir_edge.learn.memory import BoardMemory
 
-RUN_SCHEMA = 2
+RUN_SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True)

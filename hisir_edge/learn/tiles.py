@@ -20,7 +20,7 @@ import numpy as np
 from hisir_edge.arrays import F64, U8, u8
 from hisir_edge.engine.bundle import memory_as_shipped
 from hisir_edge.learn.appearance import add_sensor_noise, vary_appearance
-from hisir_edge.learn.corrupt import corrupt_tile
+from hisir_edge.learn.corrupt import corrupt_tile, region_weights
 from hisir_edge.learn.memory import GoodBoards
 from hisir_edge.learn.spots import part_boxes
 from hisir_edge.line.light import tables_at
@@ -35,12 +35,16 @@ BATCHES_AHEAD = 4
 
 
 class TileBatch(NamedTuple):
-    """uint8 arrays: tile and clean (N, 3, t, t), cue (N, 4, t, t), mask (N, 1, t, t) of 0/1."""
+    """uint8 arrays: tile and clean (N, 3, t, t), cue (N, 4, t, t), mask (N, 1, t, t) of 0/1.
+
+    ``weight`` (N, 1, t, t): how much each pixel counts in the gate's loss, in units of 1 / ``WEIGHT_GAIN``.
+    """
 
     tile: U8
     cue: U8
     clean: U8
     mask: U8
+    weight: U8
 
 
 class CorruptedTiles:
@@ -72,7 +76,8 @@ class CorruptedTiles:
         made = [self._one(rng, self.frames) for _ in range(self.batch)]
         tile, cue, clean, mask = (np.stack(column) for column in zip(*made, strict=True))
         nchw = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (tile, cue, clean)]
-        return TileBatch(nchw[0], nchw[1], nchw[2], np.ascontiguousarray(mask[:, None]))
+        weight = np.stack([region_weights(m) for m in mask])
+        return TileBatch(nchw[0], nchw[1], nchw[2], np.ascontiguousarray(mask[:, None]), weight[:, None])
 
     def _one(self, rng: np.random.Generator, frames: U8) -> tuple[U8, U8, U8, U8]:
         t = self.tile_px

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hisir_edge.errors import InputError
+from hisir_edge.learn.corrupt import WEIGHT_GAIN
 from hisir_edge.learn.datasets import frame_size, good_images, split_held_out
 from hisir_edge.learn.memory import GoodBoards, good_boards_from_frames, good_boards_like, load_scaled, lost_allowed
 from hisir_edge.learn.run import (
@@ -321,11 +322,11 @@ def _is_stale(trainer: _Trainer, settings: RunSettings) -> bool:
 
 
 def _losses(net: nn.Module, batch: TileBatch, precision: str, device: torch.device) -> Losses:
-    tile, cue, clean, mask = (torch.from_numpy(a).to(device, non_blocking=True).float() for a in batch)
+    tile, cue, clean, mask, weight = (torch.from_numpy(a).to(device, non_blocking=True).float() for a in batch)
     tile = tile.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         out = net(tile, cue)
-    return losses_from_output(out, tile / 255 - 0.5, clean / 255 - 0.5, mask)
+    return losses_from_output(out, tile / 255 - 0.5, clean / 255 - 0.5, mask, weight / WEIGHT_GAIN)
 
 
 def _held_out_loss(trainer: _Trainer, held_out: list[TileBatch], precision: str, device: torch.device) -> float:

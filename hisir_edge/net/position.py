@@ -7,3 +7,5 @@ empty pad that is normal elsewhere (decision 0003).
 """
 
 CUE_CHANNELS = 4
+DEVIATION_GAIN = 4
+"""The deviation is stored as uint8 in quarters of a grey level."""

@@ -1,6 +1,8 @@
 """SIR-Gate: decides per pixel how far to trust the reconstruction and how far the input.
 
-The gate sees the tile, what the reconstruction would change, and the positional cue. Its logit says
+The gate sees the tile, what the reconstruction would change, the positional cue, and how unusual each pixel is at its
+place: its distance to the mean of the good boards in units of their deviation there, which convolutions cannot divide
+out themselves. Its logit says
 "the reconstruction is right here, the input is not"; the restored tile is
 ``input + sigmoid(logit) * (reconstruction - input)``. Where reconstruction error is irrelevant
 (print, shine, lighting) the gate learns to keep the input, so the error raises no alarm
@@ -14,7 +16,10 @@ from torch import Tensor, nn
 
 from hisir_edge.net.backbones import backbone_from_name
 from hisir_edge.net.blocks import pixel_head
-from hisir_edge.net.position import CUE_CHANNELS
+from hisir_edge.net.position import CUE_CHANNELS, DEVIATION_GAIN
+
+LEAST_DEVIATION_LEVELS = 4.0
+MOST_UNUSUAL = 8.0
 
 
 class SirGate(nn.Module):
@@ -22,10 +27,21 @@ class SirGate(nn.Module):
 
     def __init__(self, backbone: str, width: int) -> None:
         super().__init__()
-        self.backbone = backbone_from_name(backbone, 6 + CUE_CHANNELS, width)
+        self.backbone = backbone_from_name(backbone, 7 + CUE_CHANNELS, width)
         self.head = pixel_head(width, 1, self.backbone.out_stride)
 
     def forward(self, tile: Tensor, reconstruction: Tensor, cue: Tensor) -> Tensor:
         """Gate logits at the tile's full resolution."""
-        logits: Tensor = self.head(self.backbone(torch.cat((tile, reconstruction - tile, cue), 1)))
+        seen = torch.cat((tile, reconstruction - tile, cue, unusual(tile, cue)), 1)
+        logits: Tensor = self.head(self.backbone(seen))
         return logits
+
+
+def unusual(tile: Tensor, cue: Tensor) -> Tensor:
+    """|tile - mean| / (deviation + 4 levels), the highest channel's, up to 8, as -0.5..0.5: (N, 1, H, W) float32.
+
+    tile (N, 3, H, W), cue (N, 4, H, W): colours centred on 0.
+    """
+    difference = (tile - cue[:, :3]).abs().amax(1, keepdim=True)
+    deviation = cue[:, 3:] * (1 / DEVIATION_GAIN) + (0.5 / DEVIATION_GAIN + LEAST_DEVIATION_LEVELS / 255)
+    return torch.clamp(difference / deviation, max=MOST_UNUSUAL) * (1 / MOST_UNUSUAL) - 0.5

@@ -20,10 +20,10 @@ from hisir_edge.arrays import F32, U8
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import available_threads
 from hisir_edge.learn.evaluate import evaluate_inspector, figures
-from hisir_edge.learn.memory import DEVIATION_GAIN
 from hisir_edge.line.infer import Engine
 from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
 from hisir_edge.line.inspect import Inspector
+from hisir_edge.net.position import DEVIATION_GAIN
 
 LEAST_DEVIATION = 4.0
 BLUR_SIGMA_PX = 1.5

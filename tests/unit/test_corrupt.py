@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 
 from hisir_edge.learn.appearance import add_sensor_noise, vary_appearance
-from hisir_edge.learn.changes import vanish
-from hisir_edge.learn.corrupt import CORRUPTERS, VISIBLE_LEVELS, _one_missing, corrupt_tile, visible_change
+from hisir_edge.learn.changes import scratch, vanish
+from hisir_edge.learn.corrupt import (
+    CORRUPTERS,
+    VISIBLE_LEVELS,
+    WEIGHT_GAIN,
+    _one_missing,
+    corrupt_tile,
+    region_weights,
+    visible_change,
+)
 from hisir_edge.learn.ground import LEAST_CHANGE_LEVELS, _lift, _plain_rim, fitting_ground, ring_of, twin_under
 from hisir_edge.learn.spots import Spot, object_spot, part_boxes, salient_objects, shape_spot
 from hisir_edge.sim.synth import render_board
@@ -306,3 +314,25 @@ def test_a_large_part_vanishes_into_what_lies_beside_it():
         inside = emptied[60:130, 70:140].astype(int)
         ground += bool(inside.std() > 20 and (np.abs(inside - (10, 10, 30)).max(2) < 20).mean() < 0.05)
     assert ground >= 8
+
+
+def test_a_small_region_counts_more_per_pixel_and_a_large_one_more_in_all():
+    mask = np.zeros((128, 128), np.uint8)
+    mask[4:12, 4:12], mask[30:94, 30:94], mask[110:112, 4:100] = 1, 1, 1
+    weight = region_weights(mask)
+    assert weight.dtype == np.uint8
+    assert (weight[mask == 0] == WEIGHT_GAIN).all()
+    small, large, thin = weight[8, 8], weight[60, 60], weight[111, 50]
+    assert small > thin > WEIGHT_GAIN > large
+    assert int(small) * 64 < int(large) * 64 * 64
+    assert (region_weights(np.zeros((32, 32), np.uint8)) == WEIGHT_GAIN).all()
+
+
+def test_some_scratches_hardly_differ_from_their_ground():
+    plain = np.full((192, 192, 3), 190, np.uint8)
+    spot = Spot(90, 90, np.ones((8, 8), np.float32))
+    most = [
+        int(np.abs(scratch(np.random.default_rng(s), plain, plain, spot).astype(int) - plain).max()) for s in range(60)
+    ]
+    assert sum(0 < m < 40 for m in most) >= 8
+    assert sum(m > 100 for m in most) >= 8

@@ -11,11 +11,14 @@ from hisir_edge.engine.export import folded_net, onnx_from_net
 from hisir_edge.errors import InputError
 from hisir_edge.net.backbones import BACKBONES, backbone_from_name, default_width
 from hisir_edge.net.hisir_net import DeployedNet, HisirNet
+from hisir_edge.net.losses import losses_from_output
+from hisir_edge.net.position import DEVIATION_GAIN
+from hisir_edge.net.sir_gate import LEAST_DEVIATION_LEVELS, MOST_UNUSUAL, unusual
 
 PLAIN = {
     "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv", "DepthToSpace", "Div",
-    "GlobalAveragePool", "Mul", "ReduceMean", "Relu", "Resize", "Shape", "Slice", "Softplus", "Split", "Sub", "Abs",
-    "Neg", "Sigmoid", "Gather", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity",
+    "GlobalAveragePool", "Mul", "ReduceMax", "ReduceMean", "Relu", "Resize", "Shape", "Slice", "Softplus", "Split",
+    "Sub", "Abs", "Neg", "Sigmoid", "Gather", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Identity",
 }  # fmt: skip
 
 
@@ -106,3 +109,26 @@ def test_an_unknown_part_or_backbone_is_refused_by_name():
         HisirNet("rep", 16, ("rops",))
     with pytest.raises(InputError, match="nafnet, rep, unet"):
         backbone_from_name("resnet", 7, 16)
+
+
+@pytest.mark.parametrize(("levels", "deviation"), [(0, 0), (10, 1), (10, 20), (3, 60), (250, 2)])
+def test_unusual_is_the_distance_to_the_mean_in_deviations_of_the_good_boards(levels, deviation):
+    mean, tile = torch.full((1, 3, 2, 2), 2.0), torch.full((1, 3, 2, 2), 2.0)
+    tile[:, 1] += levels  # one channel is enough
+    cue = torch.cat((mean, torch.full((1, 1, 2, 2), float(deviation * DEVIATION_GAIN))), 1)
+    measured = (unusual(tile / 255 - 0.5, cue / 255 - 0.5) + 0.5) * MOST_UNUSUAL
+    wanted = min(levels / (deviation + LEAST_DEVIATION_LEVELS), MOST_UNUSUAL)
+    assert torch.allclose(measured, torch.full((1, 1, 2, 2), wanted), atol=1e-4)
+
+
+def test_a_pixel_that_weighs_more_costs_more():
+    torch.manual_seed(0)
+    tile = torch.rand(1, 3, 64, 64)
+    mask, weight = torch.zeros(1, 1, 64, 64), torch.ones(1, 1, 64, 64)
+    mask[..., 8:16, 8:16] = 1
+    out = HisirNet("unet", 16)(tile * 255, torch.rand(1, 4, 64, 64) * 255)
+    plain = losses_from_output(out, tile - 0.5, tile - 0.5, mask, weight)
+    heavy = losses_from_output(out, tile - 0.5, tile - 0.5, mask, weight + 3 * mask)
+    assert heavy.gate > 1.1 * plain.gate
+    assert heavy.dice < plain.dice, "the dice loss counts hits by weight, too"
+    assert heavy.restore == plain.restore
