@@ -233,7 +233,7 @@ def _tell_trained(record: RunRecord, data: Path, out: Path) -> None:
     with suppress(InputError, OSError):  # the folder may be gone by now; the run is whole without it
         others = set(map(str, good_images(data.absolute()))) - set(pictures_of(record))
         if others:
-            print(f"not in this run: {len(others)} good pictures of {data}; a run keeps what it was begun with")
+            print(f"not in this run: {len(others)} of the good pictures of {data}; a run keeps what it was begun with")
 
 
 @app.command("build-engine")

@@ -26,6 +26,7 @@ from hisir_edge.learn.memory import GoodBoards, good_boards_from_frames, good_bo
 from hisir_edge.learn.run import (
     RunRecord,
     RunSettings,
+    check_pictures,
     load_checkpoint,
     load_record,
     save_checkpoint,
@@ -107,12 +108,12 @@ def _prepare(
     """Load the boards, write the run's record and memory, and set the tile stream and held-out tiles up."""
     net_from_settings(settings)  # names that are unknown are told before anything is written
     record = _open_run(settings, run)
-    offered = sorted((*record.train, *record.dropped), key=Path)
+    dropped = [path for path in record.dropped if Path(path).is_file()]  # who was told may have removed them
+    offered = sorted((*record.train, *dropped), key=Path)
     boards = _load_boards(record, offered, on_load)
     train = tuple(offered[i] for i in boards.kept)
-    record = replace(
-        record, registered=boards.registered, train=train, dropped=tuple(p for p in offered if p not in set(train))
-    )
+    left_out = sorted({*record.dropped, *offered} - set(train), key=Path)
+    record = replace(record, registered=boards.registered, train=train, dropped=tuple(left_out))
     record = _without_lost_held_out(record, boards)
     run.mkdir(parents=True, exist_ok=True)
     save_record(run, record)
@@ -166,6 +167,7 @@ def _open_run(settings: RunSettings, run: Path) -> RunRecord:
                 received=_differing(settings, record.settings),
                 fix="repeat the first command to continue, or choose another --out",
             )
+        check_pictures(record)
         return record
     if run.exists() and any(run.iterdir()):
         raise InputError(

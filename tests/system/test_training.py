@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -61,6 +62,26 @@ def test_a_killed_training_is_continued_from_its_checkpoint(small_boards, tmp_pa
     record, net = trained_net(run)
     assert record.registered
     assert not net.training
+
+
+def test_a_continued_run_says_what_it_lacks_and_what_it_does_not_know(small_boards, tmp_path):
+    boards, run = tmp_path / "boards", tmp_path / "run"
+    shutil.copytree(small_boards / "train", boards / "train")
+    options = ["train", "--data", boards, "--out", run, "--width", 8, "--tile", 128, "--batch", 2, "--scale", 1]
+    options += ["--steps", 2, "--workers", 0]
+    done = subprocess.run(command(*options), capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "not in this run" not in done.stdout
+    good = sorted((boards / "train" / "good").iterdir())
+    shutil.copy(good[0], good[0].with_name("new.png"))
+    done = subprocess.run(command(*options), capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "not in this run: 1 of the good pictures" in done.stdout
+    good[1].unlink()
+    done = subprocess.run(command(*options), capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 2
+    assert good[1].name in done.stderr
+    assert done.stderr.count("hisir-edge:") == 1
 
 
 def test_a_best_loss_of_other_held_out_tiles_does_not_count(small_boards, tmp_path):

@@ -336,3 +336,16 @@ def test_some_scratches_hardly_differ_from_their_ground():
     ]
     assert sum(0 < m < 40 for m in most) >= 8
     assert sum(m > 100 for m in most) >= 8
+
+
+def test_a_fifth_of_the_tiles_lacks_one_thing_only(board, boxes, monkeypatch):
+    lone = []
+
+    def counted(rng, clean, objects):
+        lone.append(1)
+        return _one_missing(rng, clean, objects)
+
+    monkeypatch.setattr("hisir_edge.learn.corrupt._one_missing", counted)
+    for seed in range(120):
+        corrupt_tile(np.random.default_rng(seed), board[64:256, 64:256], board[128:320, 200:392], boxes[:0])
+    assert 0.12 < len(lone) / 120 < 0.32
