@@ -6,21 +6,16 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hisir_edge import __version__
+from hisir_edge.console import progress, shift_table, tell_trained, tell_unjudged, training_progress
 from hisir_edge.errors import HisirEdgeError, InputError
-
-if TYPE_CHECKING:
-    from hisir_edge.learn.run import RunRecord
 
 app = typer.Typer(
     name="hisir-edge",
@@ -29,8 +24,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-Advance = Callable[[int, int], None]
 
 
 class Precision(str, Enum):
@@ -66,25 +59,6 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
     if version:
         print(__version__)
         raise typer.Exit
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Advance]:
-    """A progress display on standard error; ``advance(done, total)``."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None)
-
-        def advance(done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield advance
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -135,7 +109,7 @@ def synth(
     counts = (good, max(1, good // 4) if test_good is None else test_good, defective)
     chosen = tuple(c.strip() for c in classes.split(",")) if classes else tuple(DEFECTS)
     total, done = sum(counts), 0
-    with _progress("rendering boards") as advance:
+    with progress("rendering boards") as advance:
 
         def on_done() -> None:
             nonlocal done
@@ -186,7 +160,6 @@ def train(
     """
     _needs_training_packages()
     from hisir_edge.learn.run import RunSettings
-    from hisir_edge.learn.train import Progress as Step
     from hisir_edge.learn.train import train as train_run
     from hisir_edge.net.backbones import default_width
 
@@ -194,46 +167,11 @@ def train(
         str(data.absolute()), backbone, width or default_width(backbone), tile, overlap, scale, register.value, batch,
         steps, learning_rate, seed, patience, precision.value, tuple(sorted(without or ())),
     )  # fmt: skip
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>5.1f} %"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
     leads = os.environ.get("RANK", "0") == "0"
-    with Progress(*columns, console=Console(stderr=True), disable=not leads) as bar:
-        loading = bar.add_task("loading boards", total=None)
-        training = bar.add_task("training", total=1.0, start=False)
-
-        def on_load(done: int, total: int) -> None:
-            bar.update(loading, completed=done, total=total)
-
-        def on_step(step: Step) -> None:
-            bar.start_task(training)
-            bar.update(training, completed=step.done, description=f"training: step {step.step}, loss {step.loss:.4f}")
-
+    with training_progress(shown=leads) as (on_load, on_step):
         record = train_run(settings, out, max_minutes, workers, on_load, on_step)
-        bar.update(training, completed=1.0)
-    if not leads:
-        return
-    _tell_trained(record, data, out)
-
-
-def _tell_trained(record: RunRecord, data: Path, out: Path) -> None:
-    """What the run learnt from, and which pictures it left out."""
-    from hisir_edge.learn.datasets import good_images
-    from hisir_edge.learn.run import pictures_of
-
-    how = "registered to the golden image" if record.registered else "not registered (boards do not lie alike)"
-    boards = f"{len(record.train)} boards, {len(record.held_out)} more held out"
-    print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
-    for path in (*record.dropped, *record.dropped_held_out):
-        print(f"left out: {path} (does not lie or is not lit like the others)")
-    with suppress(InputError, OSError):  # the folder may be gone by now; the run is whole without it
-        others = set(map(str, good_images(data.absolute()))) - set(pictures_of(record))
-        if others:
-            print(f"not in this run: {len(others)} of the good pictures of {data}; a run keeps what it was begun with")
+    if leads:
+        tell_trained(record, data, out)
 
 
 @app.command("build-engine")
@@ -314,15 +252,15 @@ def evaluate(
     if shift == ["standard"]:
         result = {}
         for one in STANDARD:
-            with _progress(str(one)) as advance:
+            with progress(str(one)) as advance:
                 result[str(one)] = figures(evaluate_bundle(bundle, data, threads, advance, (one,), merge))
-        print(_shift_table(result))
+        print(shift_table(result))
         if json_file is not None:
             write_atomic(json_file, json.dumps(result, indent=2).encode())
-        _tell_unjudged(next(iter(result.values())), False)  # the first one is no shift
+        tell_unjudged(next(iter(result.values())), False)  # the first one is no shift
     else:
         shifts = tuple(shift_from_text(text) for text in shift or ())
-        with _progress("inspecting") as advance:
+        with progress("inspecting") as advance:
             evaluation = evaluate_bundle(bundle, data, threads, advance, shifts, merge)
         result = figures(evaluation)
         print(json.dumps(result, indent=2))
@@ -331,33 +269,10 @@ def evaluate(
         if report is not None:
             from hisir_edge.learn.report import write_report
 
-            with _progress("report") as advance:
+            with progress("report") as advance:
                 page = write_report(evaluation, report, advance)
             print(f"report in {page}", file=sys.stderr)
-        _tell_unjudged(result, bool(shifts))
-
-
-def _tell_unjudged(values: dict[str, Any], under_shift: bool) -> None:
-    """One line on standard error where pictures ended as ERROR; InputError where all did and no shift explains it."""
-    if values["errors"]:
-        count, total, first = len(values["errors"]), values["images"], values["errors"][0]
-        if count == total and not under_shift:
-            raise InputError(
-                expected="pictures that the bundle can judge",
-                received=f"none in {total}; the first: {first}",
-                fix="check that bundle and pictures belong together; the figures above say nothing",
-            )
-        print(f"hisir-edge: {count} of {total} pictures could not be judged; the first: {first}", file=sys.stderr)
-
-
-def _shift_table(rows: dict[str, Any]) -> str:
-    """A Markdown table of the figures that matter under shift."""
-    columns = ("pixel_auroc", "aupro", "image_auroc", "recall_from_6px", "false_calls_per_board", "good_boards_failed")
-    lines = [f"| shift | {' | '.join(columns)} | errors |", "|---|" + "---|" * (len(columns) + 1)]
-    for name, values in rows.items():
-        cells = ["-" if values[c] is None else f"{values[c]:.4g}" for c in columns]
-        lines.append(f"| {name} | {' | '.join(cells)} | {len(values['errors'])} |")
-    return "\n".join(lines)
+        tell_unjudged(result, bool(shifts))
 
 
 @app.command()

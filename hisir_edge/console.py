@@ -1,0 +1,103 @@
+"""What commands show while they work and tell when they are done: progress on standard error, lines and tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from hisir_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from hisir_edge.learn.run import RunRecord
+    from hisir_edge.learn.train import Progress as Step
+
+Advance = Callable[[int, int], None]
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Advance]:
+    """A progress display on standard error; ``advance(done, total)``."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=None)
+
+        def advance(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield advance
+
+
+@contextmanager
+def training_progress(shown: bool) -> Iterator[tuple[Advance, Callable[[Step], None]]]:
+    """Progress of a training: (on_load, on_step) for ``learn.train.train``."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>5.1f} %"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+        loading = bar.add_task("loading boards", total=None)
+        training = bar.add_task("training", total=1.0, start=False)
+
+        def on_load(done: int, total: int) -> None:
+            bar.update(loading, completed=done, total=total)
+
+        def on_step(step: Step) -> None:
+            bar.start_task(training)
+            bar.update(training, completed=step.done, description=f"training: step {step.step}, loss {step.loss:.4f}")
+
+        yield on_load, on_step
+        bar.update(training, completed=1.0)
+
+
+def tell_trained(record: RunRecord, data: Path, out: Path) -> None:
+    """What the run learnt from, and which pictures it left out."""
+    from hisir_edge.learn.datasets import good_images
+    from hisir_edge.learn.run import pictures_of
+
+    how = "registered to the golden image" if record.registered else "not registered (boards do not lie alike)"
+    boards = f"{len(record.train)} boards, {len(record.held_out)} more held out"
+    print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
+    for path in (*record.dropped, *record.dropped_held_out):
+        print(f"left out: {path} (does not lie or is not lit like the others)")
+    with suppress(InputError, OSError):  # the folder may be gone by now; the run is whole without it
+        others = set(map(str, good_images(data.absolute()))) - set(pictures_of(record))
+        if others:
+            print(f"not in this run: {len(others)} of the good pictures of {data}; a run keeps what it was begun with")
+
+
+def tell_unjudged(values: dict[str, Any], under_shift: bool) -> None:
+    """One line on standard error where pictures ended as ERROR; InputError where all did and no shift explains it."""
+    if values["errors"]:
+        count, total, first = len(values["errors"]), values["images"], values["errors"][0]
+        if count == total and not under_shift:
+            raise InputError(
+                expected="pictures that the bundle can judge",
+                received=f"none in {total}; the first: {first}",
+                fix="check that bundle and pictures belong together; the figures above say nothing",
+            )
+        print(f"hisir-edge: {count} of {total} pictures could not be judged; the first: {first}", file=sys.stderr)
+
+
+def shift_table(rows: dict[str, Any]) -> str:
+    """A Markdown table of the figures that matter under shift."""
+    columns = ("pixel_auroc", "aupro", "image_auroc", "recall_from_6px", "false_calls_per_board", "good_boards_failed")
+    lines = [f"| shift | {' | '.join(columns)} | errors |", "|---|" + "---|" * (len(columns) + 1)]
+    for name, values in rows.items():
+        cells = ["-" if values[c] is None else f"{values[c]:.4g}" for c in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} | {len(values['errors'])} |")
+    return "\n".join(lines)
