@@ -1,6 +1,7 @@
-"""What each part is worth: the network trained without it, for the same time, on the same boards.
+"""What each part is worth: the network trained without it, for the same steps or time, on the same boards.
 
-    python tests/bench/ablation.py DATA WORK --minutes 20 [--backbone unet] [--seed 0] [--without-registration]
+    python tests/bench/ablation.py DATA WORK --steps 1500 [--backbone unet] [--seed 0] [--without-registration]
+    python tests/bench/ablation.py DATA WORK --minutes 20
 
 Trains and measures the whole network, merged in every way from the same tile results, then each variant, in
 WORK; what is finished there is kept, so that the command can be stopped and repeated. Prints a Markdown table.
@@ -75,14 +76,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--minutes", type=float, default=20)
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument(
+        "--minutes", type=float, help="training time of each variant, on a machine that does nothing else"
+    )
+    length.add_argument("--steps", type=int, help="training steps of each variant")
     parser.add_argument("--backbone", default="unet")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--without-registration", action="store_true", help="also train without it (boards only)")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    base = ["--backbone", options.backbone, "--seed", options.seed, "--max-minutes", options.minutes]
-    base += ["--steps", 10**6]
+    base = ["--backbone", options.backbone, "--seed", options.seed, "--steps", options.steps or 10**6]
+    if options.minutes is not None:
+        base += ["--max-minutes", options.minutes]
     rows = {}
     for merge, figures_ in measured(options.work, "whole", options.data, base, tuple(MERGES)).items():
         rows["whole network" if merge == "rops" else f"merged by {merge} instead of ROPS"] = figures_

@@ -1,12 +1,14 @@
 """Train anomalib's DRAEM on the good pictures of one of our runs, for the comparison in docs/RESULTS.md.
 
     python -m venv peers && peers/bin/pip install anomalib onnx
-    peers/bin/python tests/bench/draem_train.py RUN OUT.onnx --minutes 13 [--side 256]
+    peers/bin/python tests/bench/draem_train.py RUN OUT.onnx --minutes 13 [--bf16]
     python tests/bench/peers.py BUNDLE DATA OUT.onnx
 
 Runs in an environment of its own: it needs anomalib, nothing of hisir_edge. The network, loss, corruption and
 learning rate are anomalib's; its texture source is the good pictures themselves, since nothing is to be
-downloaded. Tiles are random crops at the scale of RUN, as our network sees them, or whole pictures with ``--whole``.
+downloaded. Tiles are random crops at the scale of RUN, as our network sees them (whole pictures where one tile
+sees the whole). ``--minutes`` are processor time divided by the cores, so that other work on the machine costs DRAEM
+nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--minutes", type=float, required=True, help="processor time of all cores together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 arithmetic, as our own training uses")
     options = parser.parse_args()
@@ -63,8 +65,9 @@ def main() -> None:
     corrupt = PerlinAnomalyGenerator(anomaly_source_path=textures, blend_factor=(0.1, 1.0))
     model, criterion = DraemModel().to(memory_format=torch.channels_last), DraemLoss()
     optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE)
-    start, step = time.monotonic(), 0
-    while (seconds := time.monotonic() - start) < options.minutes * 60:
+    cores = torch.get_num_threads()
+    start, step = time.process_time(), 0
+    while (seconds := (time.process_time() - start) / cores) < options.minutes * 60:
         clean = torch.stack([_crop(rng, frames, side) for _ in range(BATCH)])
         tile, mask = corrupt(clean)
         with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
@@ -84,7 +87,7 @@ def main() -> None:
         Deployed(model).eval(), inputs, str(options.out), input_names=names[0], output_names=names[1],
         dynamic_axes=axes, opset_version=17, dynamo=False,
     )  # fmt: skip
-    print(f"{step} steps in {time.monotonic() - start:.0f} s; {options.out}")
+    print(f"{step} steps in {seconds:.0f} s of {cores} cores; {options.out}")
 
 
 def _crop(rng: np.random.Generator, frames: list[np.ndarray], side: int) -> Tensor:
