@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo test lint test-slow bench lock clean help
+.PHONY: demo test lint test-slow bench engines schema lock clean help
 help:
 	@echo "make demo   inspect 12 rendered boards with the real daemon"
 	@echo "make test   linters, types, import rules and the default test suite"
 	@echo "make bench  speed and memory of the demo bundle on this machine"
 	@echo "make test-slow  tests that take minutes (training on real photos)"
+	@echo "make engines  fp16 and int8 bundles of every backbone, for onnxruntime and tensorrt-rtx (trains them first)"
 
 demo: $(BASE)
 	$(BIN)/hisir-edge demo
@@ -34,6 +35,28 @@ test-slow: $(DEV)
 
 bench: $(DEV)
 	$(BIN)/python -m pytest -m bench -s --timeout 1800
+
+# minutes of training for each backbone that has no run yet in build/runs
+ENGINE_MINUTES ?= 10
+BACKBONES := unet nafnet rep
+
+engines: $(BACKBONES:%=build/runs/%.trained)
+	$(BIN)/hisir-edge build-engine --recipe engines/unet.toml engines/nafnet.toml engines/rep.toml \
+	  --false-calls-per-board 0.1 --product rendered-7 --out engines
+
+build/boards.rendered: | $(DEV)
+	rm -rf build/boards
+	$(BIN)/hisir-edge synth --product 7 --seed 7 --good 40 --test-good 10 --defective 22 --size 2048x1536 --out build/boards
+	@touch $@
+
+build/runs/%.trained: build/boards.rendered
+	$(BIN)/hisir-edge train --data build/boards --backbone $* --max-minutes $(ENGINE_MINUTES) --out build/runs/$*
+	@touch $@
+
+# the published schema of manifest.json
+schema: | $(DEV)
+	$(BIN)/python -c 'import json; from hisir_edge.engine.manifest import Manifest; \
+	  print(json.dumps(Manifest.model_json_schema(), indent=2))' > docs/bundle.schema.json
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else "expected Python 3.10 to 3.13; got %d.%d; run make with PYTHON=python3.12 or another" % v[:2])'

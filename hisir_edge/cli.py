@@ -6,14 +6,15 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from hisir_edge import __version__
+from hisir_edge.cli_bundle import bundle_app
 from hisir_edge.console import progress, shift_table, tell_trained, tell_unjudged, training_progress
 from hisir_edge.errors import HisirEdgeError, InputError
 
@@ -24,12 +25,14 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(bundle_app, name="bundle")
 
 
 class Precision(str, Enum):
     """Number format of the network's weights and activations."""
 
     fp32 = "fp32"
+    fp16 = "fp16"
     int8 = "int8"
 
 
@@ -37,6 +40,8 @@ class Target(str, Enum):
     """What runs the engine."""
 
     onnxruntime = "onnxruntime"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt-rtx"
 
 
 class Training(str, Enum):
@@ -176,10 +181,28 @@ def train(
 
 @app.command("build-engine")
 def build_engine(
-    run: Annotated[Path, typer.Argument(help="A training run.")],
-    out: Annotated[Path, typer.Option(help="Bundle to write; an old one is replaced.")],
+    run: Annotated[
+        list[Path] | None,
+        typer.Argument(help="A training run; or, after --recipe, more recipes, each with the run that it names."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Bundle to write; an old one is replaced. Without RUN: the folder for all bundles.")
+    ] = Path("engines"),
     target: Annotated[Target, typer.Option(help="What runs the engine.")] = Target.onnxruntime,
-    precision: Annotated[Precision, typer.Option(help="fp32, or int8 with calibration.")] = Precision.int8,
+    precision: Annotated[Precision, typer.Option(help="fp32, fp16, or int8 with calibration.")] = Precision.int8,
+    recipe: Annotated[Path | None, typer.Option(help="How this backbone is built, such as engines/unet.toml.")] = None,
+    calib: Annotated[
+        Path | None, typer.Option(help="Pictures to calibrate int8 on, one path a line; default: training boards.")
+    ] = None,
+    gpu_arch: Annotated[
+        str, typer.Option(help="GPUs to build for with tensorrt-rtx, such as sm86,sm89; default: the recipe's.")
+    ] = "",
+    max_drop: Annotated[
+        float, typer.Option(help="Most that AUPRO and pixel AUROC may fall behind float32 on held-out boards.")
+    ] = 0.005,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Step down to fp16, then fp32, where the gate refuses.")
+    ] = False,
     product: Annotated[str, typer.Option(help="Product name in the manifest; default the run's folder name.")] = "",
     false_calls_per_board: Annotated[float, typer.Option(help="Wanted mean of false regions on a good board.")] = 0.05,
     zones: Annotated[
@@ -187,32 +210,63 @@ def build_engine(
         typer.Option(help="JSON list of zones: name, polygon [[x, y], ...] in frame pixels, sensitivity (0 ignores)."),
     ] = None,
 ) -> None:
-    """Turn a training run into a bundle: ONNX, int8 calibration, thresholds from held-out good boards."""
+    """Turn a training run into a bundle that inspects as the network did, for one target and precision.
+
+    Without RUN: everything that the recipes ask for, as engines/*.toml do.
+    """
     _needs_training_packages()
-    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.console import build_and_tell
+    from hisir_edge.engine.build import BuildOptions
+    from hisir_edge.engine.recipe import EngineRecipe, recipe_from_toml
     from hisir_edge.engine.zones import zones_from_json
 
-    named = zones_from_json(zones) if zones is not None else ()
-    console = Console(stderr=True)
-    with console.status("starting") as status:
+    runs = [path for path in run or () if path.suffix != ".toml"]
+    recipes = [*([recipe] if recipe else []), *(path for path in run or () if path.suffix == ".toml")]
+    archs = tuple(part.strip().lower() for part in gpu_arch.split(",") if part.strip())
+    options = BuildOptions(
+        target.value, precision.value, product, false_calls_per_board,
+        zones_from_json(zones) if zones is not None else (), EngineRecipe(), calib, archs, max_drop, fallback,
+    )  # fmt: skip
+    if len(runs) == 1 and len(recipes) <= 1:
+        if out == Path("engines"):
+            raise InputError(expected="--out BUNDLE", received="none", fix="name the folder to write")
+        known = recipe_from_toml(recipes[0]) if recipes else EngineRecipe()
+        build_and_tell(runs[0], out, replace(options, recipe=known))
+        return
+    if runs or not recipes:
+        raise InputError(
+            expected="one RUN with at most one --recipe, or recipes alone",
+            received=f"{len(runs)} runs and {len(recipes)} recipes",
+            fix="hisir-edge build-engine RUN --out BUNDLE, or hisir-edge build-engine --recipe engines/*.toml",
+        )
+    read = {path: recipe_from_toml(path) for path in recipes}
+    for path, one in read.items():
+        if not one.run or not one.builds:
+            raise InputError(
+                expected=f"run and builds in {path} (no RUN is given)", received="neither or one", fix="add them"
+            )
+    for one in read.values():
+        for item in one.builds:
+            bundle = out / f"{one.backbone or Path(one.run).name}-{item.target}-{item.precision}"
+            # architectures are for the one target that can build for others
+            wanted = archs if item.target == "tensorrt-rtx" else ()
+            asked = replace(options, target=item.target, precision=item.precision, recipe=one, gpu_arch=wanted)
+            print(f"{one.run} -> {bundle}", file=sys.stderr)
+            build_and_tell(Path(one.run), bundle, asked)
 
-        def on_stage(stage: str) -> None:
-            console.print(stage)
-            status.update(stage)
 
-        manifest = build_bundle(
-            run, out, precision.value, product or run.absolute().name, false_calls_per_board, named,
-            on_stage,
-        )  # fmt: skip
-    t = manifest.thresholds
-    print(
-        f"{out}: {manifest.product}, {target.value} {manifest.precision}; pixel threshold {t.pixel:.3f}, "
-        f"region peak {t.region_peak:.2f}, area {t.min_area_px} px for {t.false_calls_per_board:g} false calls a board"
-    )
-    print(
-        f"from {t.held_out_boards} held-out boards: at most {t.false_calls_upper_bound_95:.2g} false calls a board "
-        f"with 95 % confidence; {t.boards_to_prove} good boards without a call would prove {t.false_calls_per_board:g}"
-    )
+@app.command()
+def check(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+    cti: Annotated[
+        list[Path] | None, typer.Option(help="GenTL producer to look for cameras with; may be repeated.")
+    ] = None,
+) -> None:
+    """Say what this machine has: GPU, driver, CUDA, TensorRT, GenTL producers and cameras; what is used, and why."""
+    from hisir_edge.doctor import examine, table_of_findings
+
+    found = examine(tuple(cti or ()))
+    print(json.dumps(found, indent=2) if as_json else table_of_findings(found))
 
 
 @app.command()

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hisir_edge.errors import InputError
 
 if TYPE_CHECKING:
+    from hisir_edge.engine.build import BuildOptions
     from hisir_edge.learn.run import RunRecord
     from hisir_edge.learn.train import Progress as Step
 
@@ -101,3 +102,33 @@ def shift_table(rows: dict[str, Any]) -> str:
         cells = ["-" if values[c] is None else f"{values[c]:.4g}" for c in columns]
         lines.append(f"| {name} | {' | '.join(cells)} | {len(values['errors'])} |")
     return "\n".join(lines)
+
+
+def build_and_tell(run: Path, out: Path, options: BuildOptions) -> None:
+    """Build a bundle with its stages and progress on standard error, and tell what came of it."""
+    from hisir_edge.engine.build import build_bundle
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, soft_wrap=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def on_stage(stage: str) -> None:
+            bar.console.print(stage, markup=False, highlight=False)
+
+        def on_progress(phase: str, done: int, total: int) -> bool:
+            bar.update(task, description=phase, completed=done, total=total)
+            return True
+
+        manifest = build_bundle(run, out, options, on_stage, on_progress)
+    t = manifest.thresholds
+    print(
+        f"{out}: {manifest.product}, {manifest.target} {manifest.precision}; pixel threshold {t.pixel:.3f}, "
+        f"region peak {t.region_peak:.2f}, area {t.min_area_px} px for {t.false_calls_per_board:g} false calls a board"
+    )
+    print(
+        f"from {t.held_out_boards} held-out boards: at most {t.false_calls_upper_bound_95:.2g} false calls a board "
+        f"with 95 % confidence; {t.boards_to_prove} good boards without a call would prove {t.false_calls_per_board:g}"
+    )
+    if manifest.precision != options.precision:
+        print(f"stepped down from {options.precision} to {manifest.precision}: see what the gate says above")

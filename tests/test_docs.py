@@ -20,6 +20,7 @@ from hisir_edge.config import (
     ReplaySource,
     settings_from_toml,
 )
+from hisir_edge.engine.recipe import EngineRecipe, Fp16Table, Int8Table, TensorRtTable
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "engines").glob("*.md"))]
@@ -67,6 +68,14 @@ def test_every_configuration_key_is_documented():
         for model in models:
             for key in model.model_fields:
                 assert f"`{table}.{key}`" in text, f"{table}.{key}"
+
+
+def test_every_recipe_key_is_documented():
+    text = (ROOT / "engines" / "README.md").read_text()
+    for key, info in EngineRecipe.model_fields.items():
+        table = {"int8": Int8Table, "fp16": Fp16Table, "tensorrt": TensorRtTable}.get(key)
+        for name in [f"{key}.{inner}" for inner in table.model_fields] if table else [key]:
+            assert f"`{name}`" in text, f"{name} {info}"
 
 
 def test_the_example_configuration_is_valid(tmp_path):

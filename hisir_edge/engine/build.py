@@ -1,104 +1,166 @@
-"""``build-engine``: a training run becomes a bundle. Reads as one sentence: export, quantise, threshold, write."""
+"""``build-engine``: a training run becomes a bundle. Reads as one sentence: export, quantise, gate, compile, write."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from hisir_edge import __version__
-from hisir_edge.arrays import F32, U8
+from hisir_edge.arrays import U8
+from hisir_edge.engine.attempt import Accepted, OnProgress, OnStage, Task, accepted
 from hisir_edge.engine.bundle import (
+    CALIBRATION,
+    ENGINE,
+    GOLDEN,
     MANIFEST,
     MODEL,
-    Manifest,
-    RecipeModel,
-    ThresholdModel,
-    ZoneModel,
+    SELF_TEST,
+    Bundle,
+    bundle_from_manifest,
     load_bundle,
     replace_folder,
     write_manifest,
     write_memory,
     write_noise,
 )
-from hisir_edge.engine.calibrate import int8_from_onnx
-from hisir_edge.engine.export import onnx_from_net
-from hisir_edge.engine.load import engine_from_bundle
-from hisir_edge.errors import InputError, InspectionError
-from hisir_edge.images import read_rgb
-from hisir_edge.learn.appearance import add_sensor_noise
-from hisir_edge.learn.corrupt import corrupt_tile
-from hisir_edge.learn.memory import load_scaled
-from hisir_edge.learn.run import RunRecord, check_pictures, load_memory
-from hisir_edge.learn.spots import part_boxes
-from hisir_edge.learn.thresholds import (
-    AREAS_NETWORK_PX,
-    Derived,
-    block_peaks,
-    check_rate,
-    derived_from_peaks,
-    logit_of_score,
-    noise_from_peaks,
-    peaks_by_area,
+from hisir_edge.engine.calibration import images_from_list
+from hisir_edge.engine.compile import Plan, engine_from_onnx, module_of
+from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
+from hisir_edge.engine.load import available_threads
+from hisir_edge.engine.lock import build_lock
+from hisir_edge.engine.manifest import (
+    EngineModel,
+    Manifest,
+    MetricsModel,
+    PlantModel,
+    RecipeModel,
+    SelfTestModel,
+    TensorModel,
+    ThresholdModel,
+    ZoneModel,
 )
+from hisir_edge.engine.plants import self_test_from_pictures
+from hisir_edge.engine.precision import Style
+from hisir_edge.engine.recipe import EngineRecipe, Precision, Target
+from hisir_edge.errors import InputError
+from hisir_edge.gpus import gpus
+from hisir_edge.images import jpeg_bytes, read_rgb
+from hisir_edge.learn.run import RunRecord, check_pictures, load_memory
+from hisir_edge.learn.thresholds import check_rate
 from hisir_edge.learn.train import trained_net
-from hisir_edge.line.gain import Zone, inside_zone, noise_in_logits, noise_shape, sensitivity_map
+from hisir_edge.line.gain import Zone, inside_zone, noise_shape
+from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
 from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.light import golden_light, light_of_frame, without_light
-from hisir_edge.line.register import anchors_from_golden, register_frame, warp_by_matrix
+from hisir_edge.line.selftest import golden_picture
+from hisir_edge.net.hisir_net import HisirNet
 
-Precision = Literal["fp32", "int8"]
-OnStage = Callable[[str], None]
+SELF_TEST_BOARDS = 3
+SELF_TEST_QUALITY = 95
 
-CALIBRATION_TILES = 96
-TILES_PER_BOARD = 24
-NOISE_BOARDS = 24
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What the user may ask of a build. ``calib``: a calibration list; ``gpu_arch``: sm86, ... for TensorRT for RTX."""
+
+    target: Target = "onnxruntime"
+    precision: Precision = "int8"
+    product: str = ""
+    false_calls_per_board: float = 0.05
+    zones: tuple[ZoneModel, ...] = ()
+    recipe: EngineRecipe = field(default_factory=EngineRecipe)
+    calib: Path | None = None
+    gpu_arch: tuple[str, ...] = ()
+    max_drop: float = 0.005
+    fallback: bool = False
 
 
 def build_bundle(
     run: Path,
     out: Path,
-    precision: Precision,
-    product: str,
-    false_calls_per_board: float,
-    zones: tuple[ZoneModel, ...] = (),
+    options: BuildOptions,
     on_stage: OnStage = lambda stage: None,
+    on_progress: OnProgress = lambda phase, done, total: True,
 ) -> Manifest:
-    """Build a bundle from a run for ONNX Runtime; ``out`` is replaced only by a finished, loadable bundle."""
-    check_rate(false_calls_per_board)
-    record, net = trained_net(run)
-    check_zones(zones, record)
-    check_pictures(record)
-    if out.exists() and any(out.iterdir()) and not (out / MANIFEST).exists():
+    """Build a bundle from a run; ``out`` is replaced only by one that passed the gate, loads and tests itself."""
+    record, net = _checked(run, options)
+    images = images_from_list(options.calib) if options.calib is not None else ()
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).exists())):
         raise InputError(
             expected="a new folder or an old bundle", received=f"{out} with other files", fix="choose another --out"
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        on_stage("export ONNX")
-        onnx_from_net(net, record.settings.tile_px, staged / MODEL)
-        memory = load_memory(run)
-        write_memory(staged, memory.mean_rgb, memory.deviation)
-        write_noise(staged, np.zeros(noise_shape(memory.deviation.shape), np.uint8))
-        manifest = _manifest(record, precision, product, false_calls_per_board, zones)
-        if precision == "int8":
-            on_stage("calibrate int8")
-            _quantise(staged, record, manifest)
-        on_stage("noise and thresholds from good boards")
-        manifest = _with_thresholds(manifest, _thresholds(staged, record, manifest, false_calls_per_board))
-        write_manifest(staged, manifest)
-        load_bundle(staged)
-        staged.chmod(0o755)
-        replace_folder(staged, out)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+    with build_lock(out):
+        _sweep(out)
+        staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.new.", dir=out.parent))
+        scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.work.", dir=out.parent))
+        try:
+            on_stage("export ONNX")
+            bundle = _float_bundle(run, record, net, staged, options)
+            style: Style = "cpu" if options.target == "onnxruntime" else "gpu"
+            task = Task(
+                record, bundle, scratch, options.recipe, style, images, options.false_calls_per_board,
+                options.max_drop, available_threads(), on_stage, on_progress,
+            )  # fmt: skip
+            found = accepted(task, options.precision, options.fallback)
+            manifest = _with_network(bundle.manifest, found, staged)
+            manifest = _with_self_test(manifest, staged, record, on_stage)
+            if options.target != "onnxruntime":
+                on_stage(f"compile for {options.target}")
+                manifest = _with_engine(manifest, staged, options, on_progress)
+            write_manifest(staged, manifest)
+            load_bundle(staged)
+            _make_private(staged)
+            replace_folder(staged, out)
+        finally:
+            for folder in (staged, scratch):
+                shutil.rmtree(folder, ignore_errors=True)
     return manifest
+
+
+def _checked(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
+    """Whatever can be refused before any work is done."""
+    check_rate(options.false_calls_per_board)
+    if not 0 <= options.max_drop < 1:
+        raise InputError(
+            expected="--max-drop from 0 to below 1", received=str(options.max_drop), fix="0.005 is the default"
+        )
+    if options.gpu_arch and options.target != "tensorrt-rtx":
+        raise InputError(
+            expected="--gpu-arch only with --target tensorrt-rtx (others run or build on the machine at hand)",
+            received=f"--target {options.target}",
+            fix="leave one of them out",
+        )
+    if options.target != "onnxruntime":
+        module_of(options.target)
+    record, net = trained_net(run)
+    if options.recipe.backbone not in ("", record.settings.backbone):
+        raise InputError(
+            expected=f"a recipe for {record.settings.backbone}, the backbone of {run}",
+            received=f"one for {options.recipe.backbone}",
+            fix=f"use engines/{record.settings.backbone}.toml",
+        )
+    check_zones(options.zones, record)
+    check_pictures(record)
+    return record, net
+
+
+def _make_private(folder: Path) -> None:
+    """Readable by all, writable by its owner, whatever the umask: a service loads nothing else."""
+    folder.chmod(0o755)
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a killed build into this folder left; the lock is held, so none of it is in use."""
+    for kind in ("new", "work"):
+        for left in out.parent.glob(f".{out.name}.{kind}.*"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def check_zones(zones: tuple[ZoneModel, ...], record: RunRecord) -> None:
@@ -113,18 +175,26 @@ def check_zones(zones: tuple[ZoneModel, ...], record: RunRecord) -> None:
             )
 
 
-def _manifest(
-    record: RunRecord, precision: Precision, product: str, rate: float, zones: tuple[ZoneModel, ...]
-) -> Manifest:
-    """A manifest with open thresholds (every score counts) until they are derived."""
+def _float_bundle(run: Path, record: RunRecord, net: HisirNet, staged: Path, options: BuildOptions) -> Bundle:
+    """The float32 network and the board memory as a bundle with open thresholds: every score counts."""
+    opset = OPSET if options.target == "onnxruntime" else QUANTISED_HALF_OPSET
+    onnx_from_net(net, record.settings.tile_px, staged / MODEL, opset)
+    memory = load_memory(run)
+    write_memory(staged, memory.mean_rgb, memory.deviation)
+    write_noise(staged, np.zeros(noise_shape(memory.deviation.shape), np.uint8))
+    manifest = _manifest(record, options, options.product or run.absolute().name)
+    return bundle_from_manifest(staged, manifest, "")
+
+
+def _manifest(record: RunRecord, options: BuildOptions, product: str) -> Manifest:
     s = record.settings
     return Manifest(
-        schema_version=2,
+        schema_version=3,
         product=product,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         software_version=__version__,
-        target="onnxruntime",
-        precision=precision,
+        target=options.target,
+        precision="fp32",
         backbone=s.backbone,
         width=s.width,
         recipe=RecipeModel(
@@ -139,107 +209,94 @@ def _manifest(
             pixel=1.0,
             region_peak=1.0,
             min_area_px=1,
-            false_calls_per_board=rate,
+            false_calls_per_board=options.false_calls_per_board,
             false_calls_upper_bound_95=0.0,
             held_out_boards=len(record.held_out),
             boards_to_prove=1,
         ),
-        zones=zones,
+        zones=options.zones,
+        # replaced before anything is written
+        self_test=SelfTestModel(image=GOLDEN, plants=(PlantModel(x=0, y=0, width=1, height=1, from_x=0, from_y=0),)),
         files={},
     )
 
 
-def _with_thresholds(manifest: Manifest, derived: Derived) -> Manifest:
+def _with_network(manifest: Manifest, found: Accepted, staged: Path) -> Manifest:
+    """The accepted network's file, noise map, thresholds and figures."""
+    if found.model != staged / MODEL:
+        shutil.copyfile(found.model, staged / MODEL)
+    write_noise(staged, found.reading.noise)
+    if found.calibration_json:
+        (staged / CALIBRATION).write_text(found.calibration_json + "\n")
+    derived = found.reading.derived
     t = derived.thresholds
-    values = {
+    thresholds = {
         "pixel": t.pixel,
         "region_peak": t.region_peak,
         "min_area_px": t.min_area_px,
         "false_calls_upper_bound_95": derived.upper_bound,
         "boards_to_prove": derived.boards_to_prove,
     }
-    return manifest.model_copy(update={"thresholds": manifest.thresholds.model_copy(update=values)})
+    return manifest.model_copy(
+        update={
+            "precision": found.precision,
+            "thresholds": manifest.thresholds.model_copy(update=thresholds),
+            "calibration": found.calibration,
+            "metrics": MetricsModel(**found.drift.as_dict()),
+        }
+    )
 
 
-def _quantise(staged: Path, record: RunRecord, manifest: Manifest) -> None:
-    write_manifest(staged, manifest)
-    memory = load_bundle(staged).memory_rgbd
-    tiles, cues = _calibration_tiles(record, memory)
-    quantised = staged / "int8.onnx"
-    int8_from_onnx(staged / MODEL, tiles, cues, quantised)
-    quantised.replace(staged / MODEL)
+def _with_self_test(manifest: Manifest, staged: Path, record: RunRecord, on_stage: OnStage) -> Manifest:
+    """Choose what the daemon tests itself with: the golden image, or a held-out board where that is no real one."""
+    on_stage("self-test")
+    bundle = bundle_from_manifest(staged, manifest, "")
+    engine = OnnxRuntimeEngine(bundle.model, bundle.recipe.tile_px, available_threads())
+
+    def pictures() -> list[tuple[str, U8]]:
+        held_out = [(SELF_TEST, _as_stored(read_rgb(Path(p)))) for p in record.held_out[:SELF_TEST_BOARDS]]
+        return [(GOLDEN, golden_picture(bundle)), *held_out]
+
+    chosen, picture = self_test_from_pictures(Inspector(bundle, engine), pictures())
+    if chosen.image == SELF_TEST:
+        (staged / SELF_TEST).write_bytes(jpeg_bytes(picture, SELF_TEST_QUALITY))
+    return manifest.model_copy(update={"self_test": chosen})
 
 
-def _calibration_tiles(record: RunRecord, memory: U8) -> tuple[U8, U8]:
-    """Tiles (n, 3, t, t) and cues (n, 4, t, t) from training boards, half of them corrupted."""
-    t = record.settings.tile_px
-    rng = np.random.default_rng([record.settings.seed, 4242])
-    boxes = part_boxes(memory[..., :3], largest_px=int(t * 0.86))
-    boards = -(-CALIBRATION_TILES // TILES_PER_BOARD)
-    chosen = rng.permutation(len(record.train))[:boards]
-    tiles, cues = [], []
-    for number in chosen:
-        frame = _golden_frame(Path(record.train[int(number)]), record, memory)
-        for i in range(TILES_PER_BOARD):
-            y, x = int(rng.integers(frame.shape[0] - t + 1)), int(rng.integers(frame.shape[1] - t + 1))
-            tile = frame[y : y + t, x : x + t]
-            if i % 2:
-                inside = (boxes[:, :2] >= (x, y)).all(1) & (boxes[:, :2] + boxes[:, 2:] <= (x + t, y + t)).all(1)
-                donor = np.roll(frame, (t // 2, t // 3), (0, 1))[y : y + t, x : x + t]
-                tile = corrupt_tile(rng, tile, donor, boxes[inside] - np.array([x, y, 0, 0], np.int32)).tile
-            tiles.append(add_sensor_noise(rng, tile).transpose(2, 0, 1))
-            cues.append(memory[y : y + t, x : x + t].transpose(2, 0, 1))
-    return np.stack(tiles), np.stack(cues)
+def _as_stored(picture: U8) -> U8:
+    """A picture as it will be read back from the bundle."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / SELF_TEST
+        path.write_bytes(jpeg_bytes(picture, SELF_TEST_QUALITY))
+        return read_rgb(path)
 
 
-def _golden_frame(path: Path, record: RunRecord, memory: U8) -> U8:
-    frame = load_scaled(path, record.frame_hw, record.scale)
-    if not record.registered:
-        return frame
-    golden = memory[..., :3]
-    moved = warp_by_matrix(frame, register_frame(anchors_from_golden(golden), frame).matrix)
-    return without_light(moved, light_of_frame(golden_light(golden), moved))
+def _with_engine(manifest: Manifest, staged: Path, options: BuildOptions, on_progress: OnProgress) -> Manifest:
+    """Compile the accepted network."""
+    settings = options.recipe.tensorrt
+    archs = options.gpu_arch or settings.gpu_arch
+    plan = engine_from_onnx(
+        options.target, (staged / MODEL).read_bytes(), manifest.recipe.tile_px, settings, archs, on_progress
+    )
+    (staged / ENGINE).write_bytes(plan.engine)
+    return manifest.model_copy(update={"engine": _engine_model(plan, options)})
 
 
-def _thresholds(staged: Path, record: RunRecord, manifest: Manifest, rate: float) -> Derived:
-    """The very engine of this bundle on good boards: many show the noise, held-out ones set the thresholds."""
-    write_manifest(staged, manifest)
-    bundle = load_bundle(staged)
-    inspector = Inspector(bundle, engine_from_bundle(bundle))
-    noise = noise_from_peaks([block_peaks(_as_logits(_scores(inspector, path))) for path in _noise_boards(record)])
-    write_noise(staged, noise)
-    areas_px = tuple(round(area / record.scale**2) for area in AREAS_NETWORK_PX)
-    hw = inspector.plan.frame_hw
-    noisy, sensitivity = noise_in_logits(noise, hw), sensitivity_map(hw, record.scale, bundle.zones)
-    peaks, zoned = [], []
-    for path in record.held_out:
-        scores = _scores(inspector, path).copy()
-        # what zones hide is not to set the threshold of the rest; what they magnify is the engineer's own choice
-        peaks.append(peaks_by_area(_as_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX))
-        if (sensitivity > 1).any():
-            zoned.append(peaks_by_area(_as_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX))
-    return derived_from_peaks(peaks, rate, areas_px, zoned=zoned or None)
-
-
-def _noise_boards(record: RunRecord) -> list[str]:
-    """Held-out boards and as many training ones as keep the total at ``NOISE_BOARDS``."""
-    rng = np.random.default_rng([record.settings.seed, 64])
-    wanted = max(NOISE_BOARDS - len(record.held_out), 0)
-    chosen = rng.permutation(len(record.train))[:wanted]
-    return [*record.held_out, *(record.train[int(i)] for i in chosen)]
-
-
-def _as_logits(scores: F32) -> F32:
-    return np.asarray(logit_of_score(scores), np.float32)
-
-
-def _scores(inspector: Inspector, path: str) -> F32:
-    """Raw scores of a good board, valid until the next call; InputError names a board that cannot be inspected."""
-    try:
-        return inspector.golden_map(read_rgb(Path(path))).scores
-    except InspectionError as error:
-        raise InputError(
-            expected=f"the good board {path} to be inspected",
-            received=str(error),
-            fix="remove the picture and train again",
-        ) from error
+def _engine_model(plan: Plan, options: BuildOptions) -> EngineModel:
+    here = gpus()
+    settings = options.recipe.tensorrt
+    # an engine that was built for no named architecture is for the GPU at hand
+    archs = plan.gpu_arch or tuple(gpu.arch for gpu in here[:1])
+    return EngineModel(
+        file=ENGINE,
+        version=plan.version,
+        gpu_arch=archs,
+        gpu=here[0].name if here else "",
+        driver=here[0].driver if here else "",
+        profile_tiles=settings.profile_tiles,
+        version_compatible=settings.version_compatible,
+        hardware_compatible=settings.hardware_compatible,
+        inputs=tuple(TensorModel(**asdict(tensor)) for tensor in plan.inputs),
+        outputs=tuple(TensorModel(**asdict(tensor)) for tensor in plan.outputs),
+        layers=plan.layers,
+    )

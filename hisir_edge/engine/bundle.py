@@ -2,85 +2,44 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
+import shlex
 import shutil
+import stat
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from hisir_edge.arrays import U8, u8
+from hisir_edge.engine.manifest import SCHEMA_VERSION, Manifest
 from hisir_edge.errors import BundleError
 from hisir_edge.images import decode_unchanged, jpeg_bytes, png_bytes
 from hisir_edge.line.gain import Zone, noise_shape
 from hisir_edge.line.judge import Thresholds
 
-SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 MODEL, GOLDEN, DEVIATION, NOISE = "model.onnx", "golden.jpg", "deviation.jpg", "noise.png"
+ENGINE, CALIBRATION, SELF_TEST = "engine.plan", "calibration.json", "selftest.jpg"
 REQUIRED = (MODEL, GOLDEN, DEVIATION, NOISE)
-REBUILD = "rebuild it: hisir-edge build-engine RUN --target onnxruntime --precision int8 --out BUNDLE"
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class RecipeModel(_Record):
-    """How frames are cut for this network; sizes in pixels."""
-
-    frame_width: int = Field(gt=0, le=16384)
-    frame_height: int = Field(gt=0, le=16384)
-    scale: float = Field(gt=0, le=4)
-    tile_px: int = Field(gt=0, le=4096)
-    overlap_px: int = Field(ge=0)
-    registered: bool
-
-
-class ThresholdModel(_Record):
-    """How PASS and FAIL are told apart, and what that was derived from."""
-
-    pixel: float = Field(gt=0)
-    region_peak: float = Field(ge=1)
-    min_area_px: int = Field(ge=1)
-    false_calls_per_board: float = Field(gt=0)
-    false_calls_upper_bound_95: float = Field(ge=0)
-    held_out_boards: int = Field(ge=1)
-    boards_to_prove: int = Field(ge=1)
-
-
-Coordinate = Annotated[float, Field(ge=-32768, le=32768)]
-
-
-class ZoneModel(_Record):
-    """A named polygon in golden-image pixels of the camera's frame; sensitivity 0 ignores it, 2 alarms at half."""
-
-    name: str = Field(min_length=1, max_length=64)
-    polygon: tuple[tuple[Coordinate, Coordinate], ...] = Field(min_length=3, max_length=256)
-    sensitivity: float = Field(ge=0, le=100)
-
-
-class Manifest(_Record):
-    """``manifest.json``, schema version 2."""
-
-    schema_version: Literal[2]
-    product: str
-    created_at: str
-    software_version: str
-    target: Literal["onnxruntime"]
-    precision: Literal["fp32", "int8"]
-    backbone: str
-    width: int
-    recipe: RecipeModel
-    thresholds: ThresholdModel
-    zones: tuple[ZoneModel, ...] = ()
-    files: dict[str, str]
+def rebuild_command(folder: Path, manifest: Manifest | None = None) -> str:
+    """How to make a bundle again; as much of the command as the manifest tells."""
+    if manifest is None:
+        return f"rebuild it: hisir-edge build-engine RUN --out {folder}"
+    archs = manifest.engine.gpu_arch if manifest.engine else ()
+    arch = f" --gpu-arch {','.join(archs)}" if archs else ""
+    rate = manifest.thresholds.false_calls_per_board
+    return (
+        f"rebuild it: hisir-edge build-engine RUN --target {manifest.target} --precision {manifest.precision}{arch} "
+        f"--product {shlex.quote(manifest.product)} --false-calls-per-board {rate:g} --out {shlex.quote(str(folder))}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +92,7 @@ def manifest_from_folder(folder: Path) -> Manifest:
         raise BundleError(
             expected=f"a bundle (a folder with {MANIFEST})",
             received=f"{folder}, a training run" if is_run else f"{folder} ({error.strerror})",
-            fix=f"hisir-edge build-engine {folder} --out BUNDLE" if is_run else f"check the path or {REBUILD}",
+            fix=_how_to_find(folder, is_run),
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
@@ -141,27 +100,38 @@ def manifest_from_folder(folder: Path) -> Manifest:
         raise BundleError(
             expected=f"{MANIFEST} of schema version {SCHEMA_VERSION}",
             received=f"{path}: {where}: {first['msg']}",
-            fix=REBUILD,
+            fix=rebuild_command(folder),
         ) from error
 
 
+def _how_to_find(folder: Path, is_run: bool) -> str:
+    if is_run:
+        return f"hisir-edge build-engine {folder} --out BUNDLE"
+    old = folder.with_name(f".{folder.name}.old")
+    if os.path.exists(old / MANIFEST):  # noqa: PTH110  # says no where it may not look
+        return f"an interrupted build left the last one in {old}: mv {old} {folder}"
+    return f"check the path or {rebuild_command(folder)}"
+
+
 def _check_files(folder: Path, manifest: Manifest) -> None:
-    for name in (*REQUIRED, *manifest.files):
+    rebuild = rebuild_command(folder, manifest)
+    named = [manifest.self_test.image, *([manifest.engine.file] if manifest.engine else [])]
+    for name in (*REQUIRED, *named, *manifest.files):
         if name not in manifest.files or Path(name).name != name:
-            raise BundleError(expected=f"{MANIFEST} to list {name} by plain name", received="it does not", fix=REBUILD)
+            raise BundleError(expected=f"{MANIFEST} to list {name} by plain name", received="it does not", fix=rebuild)
         try:
             actual = sha256_of(folder / name)
         except OSError as error:
             raise BundleError(
                 expected=f"{name} in the bundle {folder}",
                 received=error.strerror or str(error),
-                fix=f"copy the bundle again or {REBUILD}",
+                fix=f"copy the bundle again or {rebuild}",
             ) from error
         if actual != manifest.files[name]:
             raise BundleError(
                 expected=f"{folder / name} with sha256 {manifest.files[name][:12]}...",
                 received=f"{actual[:12]}... (altered since it was built)",
-                fix=f"copy the bundle again or {REBUILD}",
+                fix=f"copy the bundle again or {rebuild}",
             )
 
 
@@ -169,19 +139,27 @@ def load_bundle(folder: Path) -> Bundle:
     """Verify every file of a bundle against its manifest and load what the line needs of it."""
     manifest = manifest_from_folder(folder)
     _check_files(folder, manifest)
+    return bundle_from_manifest(folder, manifest, sha256_of(folder / MANIFEST))
+
+
+def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str) -> Bundle:
+    """What the line needs of a folder whose files were verified, or were just written."""
     r, t = manifest.recipe, manifest.thresholds
     recipe = Recipe((r.frame_height, r.frame_width), r.scale, r.tile_px, r.overlap_px, r.registered)
     expected_hw = (round(r.frame_height * r.scale), round(r.frame_width * r.scale))
-    memory = _memory_from_pictures(decode_unchanged(folder / GOLDEN), decode_unchanged(folder / DEVIATION), expected_hw)
+    memory = _memory_from_pictures(folder, expected_hw)
     thresholds = Thresholds(t.pixel, t.region_peak, t.min_area_px)
     zones = tuple(Zone(z.name, z.polygon, z.sensitivity) for z in manifest.zones)
-    noise = _noise_from_picture(decode_unchanged(folder / NOISE), expected_hw)
-    return Bundle(folder, manifest, sha256_of(folder / MANIFEST), recipe, thresholds, zones, memory, noise)
+    noise = _noise_from_picture(folder, expected_hw)
+    return Bundle(folder, manifest, manifest_sha256, recipe, thresholds, zones, memory, noise)
 
 
-def _noise_from_picture(noise: npt.NDArray[np.generic], hw: tuple[int, int]) -> U8:
+def _noise_from_picture(folder: Path, hw: tuple[int, int]) -> U8:
+    noise = decode_unchanged(folder / NOISE)
     if noise.shape != noise_shape(hw) or noise.dtype != np.uint8:
-        raise BundleError(expected=f"a noise map of {noise_shape(hw)} cells", received=f"{noise.shape}", fix=REBUILD)
+        raise BundleError(
+            expected=f"a noise map of {noise_shape(hw)} cells", received=f"{noise.shape}", fix=rebuild_command(folder)
+        )
     return u8(noise)
 
 
@@ -190,11 +168,12 @@ def write_noise(folder: Path, noise: U8) -> None:
     (folder / NOISE).write_bytes(png_bytes(noise))
 
 
-def _memory_from_pictures(
-    golden: npt.NDArray[np.generic], deviation: npt.NDArray[np.generic], expected_hw: tuple[int, int]
-) -> U8:
+def _memory_from_pictures(folder: Path, expected_hw: tuple[int, int]) -> U8:
+    golden, deviation = decode_unchanged(folder / GOLDEN), decode_unchanged(folder / DEVIATION)
     if golden.shape != (*expected_hw, 3) or deviation.ndim != 2 or golden.dtype != np.uint8:
-        raise BundleError(expected=f"a golden image of {expected_hw}", received=f"{golden.shape}", fix=REBUILD)
+        raise BundleError(
+            expected=f"a golden image of {expected_hw}", received=f"{golden.shape}", fix=rebuild_command(folder)
+        )
     rgb = cv2.cvtColor(u8(golden), cv2.COLOR_BGR2RGB)
     spread = cv2.resize(u8(deviation), expected_hw[::-1], interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(np.dstack([rgb, spread]).astype(np.uint8, copy=False))
@@ -216,9 +195,7 @@ def memory_as_shipped(mean_rgb: U8, deviation: U8) -> U8:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_memory(folder, mean_rgb, deviation)
-        return _memory_from_pictures(
-            decode_unchanged(folder / GOLDEN), decode_unchanged(folder / DEVIATION), mean_rgb.shape[:2]
-        )
+        return _memory_from_pictures(folder, mean_rgb.shape[:2])
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
@@ -229,10 +206,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def replace_folder(staged: Path, out: Path) -> None:
-    """Put a finished folder in place of ``out``; a kill at any instant leaves the old one or the new one.
+    """Put a finished folder in place of ``out``; a kill at any instant leaves the old one or the new one, whole.
 
-    An old bundle is moved aside first; if the process dies between the two renames, the next build or
-    the message of the loader names the ``.old`` folder that holds it.
+    Where the file system can, both change places in one step (renameat2 with RENAME_EXCHANGE, Linux 3.15); elsewhere
+    the old one is moved aside to ``.NAME.old`` first, where the loader's message points to it.
     """
     for path in (*staged.iterdir(), staged):
         fd = os.open(path, os.O_RDONLY)
@@ -241,8 +218,29 @@ def replace_folder(staged: Path, out: Path) -> None:
         finally:
             os.close(fd)
     old = out.with_name(f".{out.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
     if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        if _exchanged(staged, out):
+            shutil.rmtree(staged, ignore_errors=True)  # what was in its place
+            return
         out.rename(old)
     staged.rename(out)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(a: Path, b: Path) -> bool:
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2 is not None and renameat2(here, os.fsencode(a), here, os.fsencode(b), exchange) == 0
+
+
+def check_private(folder: Path) -> None:
+    """BundleError when others than its owner may write to a bundle: an engine file is code, trusted as it is."""
+    for path in (folder, *sorted(folder.iterdir())):
+        mode = path.stat().st_mode
+        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise BundleError(
+                expected="a bundle that only its owner can write to (a service trusts what is in it)",
+                received=f"{path} with mode {stat.S_IMODE(mode):o}",
+                fix=f"chmod -R go-w {shlex.quote(str(folder))}",
+            )

@@ -12,6 +12,8 @@ import torch
 from hisir_edge.net.hisir_net import DeployedNet, HisirNet
 
 OPSET = 17
+QUANTISED_HALF_OPSET = 19
+"""The first in which Q/DQ scales may be half precision; what TensorRT gets."""
 INPUTS, OUTPUTS = ("tile", "cue"), ("score", "misfit")
 
 
@@ -26,7 +28,7 @@ def folded_net(net: HisirNet) -> HisirNet:
     return out
 
 
-def onnx_from_net(net: HisirNet, tile_px: int, path: Path) -> None:
+def onnx_from_net(net: HisirNet, tile_px: int, path: Path, opset: int = OPSET) -> None:
     """Write the float32 ONNX of a trained network: uint8 ``tile`` and ``cue`` in, ``score`` and ``misfit`` out."""
     deployed = DeployedNet(folded_net(net)).eval()
     deployed.to("cpu")
@@ -42,7 +44,7 @@ def onnx_from_net(net: HisirNet, tile_px: int, path: Path) -> None:
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),
             dynamic_axes={name: {0: "n"} for name in (*INPUTS, *OUTPUTS)},
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=False,
         )
     onnx.checker.check_model(str(path))

@@ -144,10 +144,10 @@ def _seen(
     if scores is None:
         return _unjudged(number, item, judgement, truth)
     tally.add(scores, truth)
-    labels, peaks = _open_regions(scores, thresholds)
+    labels, peaks = open_regions(scores, thresholds)
     hit = np.zeros(len(peaks), np.bool_)
     defects = []
-    for inside, size, centre in _defects(truth):
+    for inside, size, centre in defects_in(truth):
         touching = np.unique(labels[inside])
         hit[touching] = True
         defects.append(Defect(size, float(peaks[touching].max(initial=0.0)), centre))
@@ -160,12 +160,12 @@ def _unjudged(number: int, item: TestItem, judgement: Judgement, truth: Bool) ->
     tally = PixelTally()
     tally.add(np.zeros(truth.shape, np.float32), truth)
     tally.normal[:] = 0  # normal pixels that nobody looked at are no success
-    missed = tuple(Defect(size, 0.0, centre) for _, size, centre in _defects(truth))
+    missed = tuple(Defect(size, 0.0, centre) for _, size, centre in defects_in(truth))
     false_peaks = (float("inf"),) if item.kind == GOOD else ()
     return Seen(number, item, judgement.result, judgement.reason, None, missed, false_peaks, tally)
 
 
-def _open_regions(scores: F32, thresholds: Thresholds) -> tuple[I32, F64]:
+def open_regions(scores: F32, thresholds: Thresholds) -> tuple[I32, F64]:
     """Labels (h, w) of all regions over the pixel threshold and their peaks, 0 for too small ones and the ground."""
     over = (scores >= 1.0).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
@@ -178,7 +178,7 @@ def _open_regions(scores: F32, thresholds: Thresholds) -> tuple[I32, F64]:
     return np.asarray(labels, np.int32), peaks
 
 
-def _defects(truth: Bool) -> list[tuple[tuple[Any, ...], int, tuple[int, int]]]:
+def defects_in(truth: Bool) -> list[tuple[tuple[Any, ...], int, tuple[int, int]]]:
     """Ground-truth defects as (pixel indices, longer side, middle y, x); fragments within 12 px are one defect."""
     joined = cv2.dilate(truth.astype(np.uint8), np.ones((JOIN_PX, JOIN_PX), np.uint8))
     count, labels = cv2.connectedComponents(joined)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 import uuid
@@ -15,7 +16,7 @@ from threading import Event
 import structlog
 
 from hisir_edge.config import OutputTable, Settings
-from hisir_edge.engine.bundle import Bundle, load_bundle
+from hisir_edge.engine.bundle import Bundle, check_private, load_bundle
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import HisirEdgeError, InputError, PublishError
 from hisir_edge.images import write_atomic
@@ -23,6 +24,7 @@ from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.inspect import Inspector, error_judgement
 from hisir_edge.line.overlay import overlay_jpeg
 from hisir_edge.line.publish import Message, Publisher, Recipe, message_from_judgement
+from hisir_edge.line.selftest import self_test
 from hisir_edge.records import Frame, GrabFault, Judgement, Result
 
 log = structlog.get_logger()
@@ -41,7 +43,10 @@ class Summary:
 def run(settings: Settings) -> Summary:
     """Inspect frames until the source ends or SIGTERM/SIGINT; every frame taken gets one verdict."""
     bundle = load_bundle(Path(settings.bundle.path))
+    if "INVOCATION_ID" in os.environ:  # set by systemd for its services
+        check_private(bundle.folder)
     inspector = Inspector(bundle, engine_from_bundle(bundle, settings.infer.threads))
+    self_test(inspector)
     recipe = Recipe(settings.line.name, uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)
     _prepare_output(settings.output)
     with (

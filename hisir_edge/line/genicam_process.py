@@ -244,6 +244,22 @@ def main() -> int:
         channel.close()
 
 
+def list_cameras(cti: str) -> int:
+    """Print the cameras behind a producer, a line each; what it cannot do goes to standard error."""
+    from harvesters.core import Harvester
+
+    harvester = Harvester()
+    try:
+        harvester.add_file(cti, check_existence=True, check_validity=True)
+        harvester.update()
+        for device in harvester.device_info_list:
+            sys.stdout.write(f"{device.vendor} {device.model} {device.serial_number}".strip() + "\n")
+    except Exception as error:
+        sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}\n")
+        return 2
+    return 0
+
+
 def _fail(channel: socket.socket, expected: str, received: str, fix: str) -> int:
     message = {"kind": "failed", "expected": expected, "received": " ".join(received.split())[:400], "fix": fix}
     try:
@@ -256,7 +272,7 @@ def _fail(channel: socket.socket, expected: str, received: str, fix: str) -> int
 
 
 if __name__ == "__main__":
-    code = main()
+    code = list_cameras(sys.argv[2]) if sys.argv[1:2] == ["--list"] else main()
     sys.stdout.flush()
     # vendor libraries have been seen to hang or crash in their own unloading; everything is closed by now
     os._exit(code)

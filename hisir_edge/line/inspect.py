@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import cv2
@@ -92,24 +92,43 @@ class Inspector:
 
     def golden_map(self, frame_rgb: U8) -> RawMap:
         """Raw scores over the scaled golden image; InspectionError for a wrong frame or a void result."""
-        _check_frame(frame_rgb, self.bundle.recipe.frame_hw)
         t0 = time.perf_counter()
-        registration = self._register(scaled_frame(frame_rgb, self.bundle.recipe.scale))
-        tables = self._light_tables()
+        registration, tables = self.prepare(frame_rgb)
         t1 = time.perf_counter()
         tile_s, infer_s = self._infer(tables)
         t2 = time.perf_counter()
-        if not np.isfinite(self.misfit).all():
-            raise InspectionError(
-                expected="finite misfits", received="NaN or infinity", fix="verify or rebuild the bundle"
-            )
-        merged = self.merge(self.merge_plan, self.scores, self.misfit, self.merged)
-        if not np.isfinite(merged.sum()):  # one NaN or infinity anywhere makes the sum one
-            raise InspectionError(
-                expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle"
-            )
+        merged = self._merged()
         times = StageTimes(t1 - t0, tile_s, infer_s, time.perf_counter() - t2)
         return RawMap(merged, registration, times)
+
+    def prepare(self, frame_rgb: U8) -> tuple[Registration | None, U8 | None]:
+        """Put a frame into ``self.padded`` as the network is to see it: (registration, light table per tile).
+
+        InspectionError for a wrong frame, or one that cannot be registered.
+        """
+        _check_frame(frame_rgb, self.bundle.recipe.frame_hw)
+        registration = self._register(scaled_frame(frame_rgb, self.bundle.recipe.scale))
+        return registration, self._light_tables()
+
+    def map_with_tiles(self, numbers: Iterable[int], tables: U8 | None) -> F32:
+        """The map of ``golden_map`` after ``self.padded`` was changed where these tiles lie: they alone run again."""
+        for n in numbers:
+            here = slice(n, n + 1)
+            tiles_from_frame(self.plan, self.padded, n, self.tiles[:1], tables)
+            self.engine.infer(self.tiles[:1], self.cues[here], self.scores[here], self.misfit[here])
+        return self._merged()
+
+    def _merged(self) -> F32:
+        """The tiles' results as one map, valid until the next call; InspectionError when there is no number somewhere.
+
+        Checked before merging: what is not chosen must be finite, too, since it had its say in the choice.
+        """
+        for what, values in (("misfits", self.misfit), ("scores", self.scores)):
+            if not np.isfinite(values.sum()):  # one NaN or infinity anywhere makes the sum one
+                raise InspectionError(
+                    expected=f"finite {what}", received="NaN or infinity", fix="verify or rebuild the bundle"
+                )
+        return self.merge(self.merge_plan, self.scores, self.misfit, self.merged)
 
     def _register(self, work: U8) -> Registration | None:
         """Put the scaled frame, in golden coordinates where it is registered, into ``self.padded``."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hisir_edge.engine.build import build_bundle
+from hisir_edge.engine.build import BuildOptions, build_bundle
 from hisir_edge.learn import datasets
 from hisir_edge.learn.evaluate import evaluate, figures
 from hisir_edge.learn.run import RunSettings
@@ -57,7 +57,7 @@ def test_transistor_photos_through_the_daemon_after_a_minute_of_training(shared_
     settings = RunSettings(str(few), "unet", 16, 256, 32, None, "auto", 8, 120, 3e-3, 0)
     record = train(settings, tmp_path / "run", workers=1)
     assert record.scale == 0.25, "photos that do not lie alike are seen whole"
-    build_bundle(tmp_path / "run", tmp_path / "bundle", "int8", "transistor", 0.1)
+    build_bundle(tmp_path / "run", tmp_path / "bundle", BuildOptions(false_calls_per_board=0.1))
     chosen = [item for item in datasets.test_items(shared_transistor) if item.kind in ("good", "misplaced")][::4]
     verdicts = _stream(tmp_path / "bundle", [item.image for item in chosen], tmp_path)
     assert [v["seq"] for v in verdicts] == list(range(1, len(chosen) + 1))
@@ -78,7 +78,7 @@ def test_transistor_figures(shared_transistor, tmp_path):
     """The training of docs/RESULTS.md, shortened to twenty minutes on two cores: the floor must hold."""
     settings = RunSettings(str(shared_transistor), "unet", 24, 256, 32, None, "auto", 8, 3000, 2e-3, 0)
     train(settings, tmp_path / "run", workers=1)
-    build_bundle(tmp_path / "run", tmp_path / "bundle", "int8", "transistor", 0.05)
+    build_bundle(tmp_path / "run", tmp_path / "bundle", BuildOptions(false_calls_per_board=0.05))
     measured = figures(evaluate(tmp_path / "bundle", shared_transistor))
     assert measured["pixel_auroc"] >= 0.97
     assert measured["aupro"] >= 0.89

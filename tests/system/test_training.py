@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,7 @@ def test_a_misspelt_name_leaves_nothing_behind(small_boards, tmp_path, changes):
 def test_boards_of_another_product_are_left_out_named_and_do_not_stop_the_build(small_boards, tmp_path):
     import cv2
 
-    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.engine.build import BuildOptions, build_bundle
     from hisir_edge.images import image_paths
     from hisir_edge.sim.synth import render_board
 
@@ -159,7 +160,9 @@ def test_boards_of_another_product_are_left_out_named_and_do_not_stop_the_build(
     assert record.dropped == (str(learnt[0]),)
     assert record.dropped_held_out == (str(held_out[0]),)
     assert f"left out: {learnt[0]}" in done.stdout
-    build_bundle(run, tmp_path / "bundle", "int8", "p", 0.2)
+    # four steps teach a network nothing, but no board stops the build
+    with pytest.raises(InputError, match="finds defects planted into it"):
+        build_bundle(run, tmp_path / "bundle", BuildOptions(precision="fp32", false_calls_per_board=0.2))
 
 
 def test_other_settings_do_not_continue_a_run(small_boards, tmp_path):
@@ -270,7 +273,7 @@ def test_training_ends_when_the_held_out_loss_no_longer_falls(small_boards, tmp_
 
 
 def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
-    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.engine.build import BuildOptions, build_bundle
     from hisir_edge.engine.bundle import load_bundle
     from hisir_edge.engine.load import engine_from_bundle
     from hisir_edge.engine.zones import zones_from_json
@@ -289,7 +292,7 @@ def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
         file = tmp_path / "zones.json"
         file.write_text(json.dumps([{**zone, "sensitivity": sensitivity}]))
         out = tmp_path / f"b{sensitivity}"
-        build_bundle(small_run, out, "fp32", "p3", 0.05, zones_from_json(file))
+        build_bundle(small_run, out, BuildOptions(precision="fp32", zones=zones_from_json(file)))
         bundle = load_bundle(out)
         assert bundle.zones[0].name == "socket"
         _, scores = Inspector(bundle, engine_from_bundle(bundle)).inspect_with_map(read_rgb(image))
@@ -299,29 +302,43 @@ def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
     assert peaks[2] == pytest.approx(2 * peaks[1], rel=1e-4)
 
 
-def test_an_ignored_zone_does_not_set_the_threshold(small_run, tmp_path):
-    from hisir_edge.engine.build import build_bundle
-    from hisir_edge.engine.bundle import ZoneModel
+def test_an_ignored_zone_does_not_set_the_threshold(small_run, small_bundle, tmp_path):
+    from hisir_edge.engine.bundle import load_bundle
+    from hisir_edge.engine.derive import derived_from_maps
+    from hisir_edge.engine.load import engine_from_bundle
+    from hisir_edge.engine.maps import maps_from_inspector
+    from hisir_edge.line.gain import Zone
+    from hisir_edge.line.inspect import Inspector
 
-    def whole(sensitivity: float) -> tuple[ZoneModel, ...]:
-        square = ((-1.0, -1.0), (600.0, -1.0), (600.0, 600.0), (-1.0, 600.0))
-        return (ZoneModel(name="all", polygon=square, sensitivity=sensitivity),)
-
+    bundle = load_bundle(small_bundle)
+    maps = maps_from_inspector(Inspector(bundle, engine_from_bundle(bundle)), load_record(small_run), tmp_path / "maps")
+    square = ((-1.0, -1.0), (600.0, -1.0), (600.0, 600.0), (-1.0, 600.0))
     made = {
-        s: build_bundle(small_run, tmp_path / f"b{s}", "fp32", "p3", 0.2, whole(s)).thresholds for s in (0, 0.5, 1, 50)
+        s: derived_from_maps(replace(bundle, zones=(Zone("all", square, s),)), maps, 0.2)[0] for s in (0, 0.5, 1, 50)
     }
-    level = {s: t.pixel * t.region_peak for s, t in made.items()}
+    level = {s: d.thresholds.pixel * d.thresholds.region_peak for s, d in made.items()}
     assert level[0] < level[0.5] < level[1] == level[50]
-    assert made[50].false_calls_upper_bound_95 > made[1].false_calls_upper_bound_95
+    assert made[50].upper_bound > made[1].upper_bound
+
+
+def test_a_board_that_is_ignored_whole_is_no_bundle(small_run, tmp_path):
+    from hisir_edge.engine.build import BuildOptions, build_bundle
+    from hisir_edge.engine.manifest import ZoneModel
+
+    square = ((-1.0, -1.0), (600.0, -1.0), (600.0, 600.0), (-1.0, 600.0))
+    zone = ZoneModel(name="all", polygon=square, sensitivity=0)
+    with pytest.raises(InputError, match="none of 0 planted patches"):
+        build_bundle(small_run, tmp_path / "b", BuildOptions(precision="fp32", zones=(zone,)))
+    assert not (tmp_path / "b").exists()
 
 
 def test_a_zone_outside_the_picture_is_refused(small_run, tmp_path):
-    from hisir_edge.engine.build import build_bundle
-    from hisir_edge.engine.bundle import ZoneModel
+    from hisir_edge.engine.build import BuildOptions, build_bundle
+    from hisir_edge.engine.manifest import ZoneModel
 
     zone = ZoneModel(name="far", polygon=((900.0, 900.0), (990.0, 900.0), (990.0, 990.0)), sensitivity=0)
     with pytest.raises(InputError, match="far, which covers none"):
-        build_bundle(small_run, tmp_path / "b", "fp32", "p3", 0.2, (zone,))
+        build_bundle(small_run, tmp_path / "b", BuildOptions(precision="fp32", zones=(zone,)))
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "nan", "20"])
@@ -378,10 +395,10 @@ def test_bad_zones_are_one_line(small_run, tmp_path, text, words):
 
 
 def test_int8_judges_as_fp32_does(small_run, small_bundle, small_boards, tmp_path):
-    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.engine.build import BuildOptions, build_bundle
     from hisir_edge.learn.evaluate import evaluate, figures
 
-    build_bundle(small_run, tmp_path / "fp32", "fp32", "p3", 0.05)
+    build_bundle(small_run, tmp_path / "fp32", BuildOptions(precision="fp32"))
     exact, quantised = (figures(evaluate(b, small_boards)) for b in (tmp_path / "fp32", small_bundle))
     assert quantised["pixel_auroc"] == pytest.approx(exact["pixel_auroc"], abs=0.01)
     assert quantised["aupro"] == pytest.approx(exact["aupro"], abs=0.03)

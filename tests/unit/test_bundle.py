@@ -53,7 +53,7 @@ def test_a_missing_file_is_named(copied, name):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda m: m.update(schema_version=1),
+        lambda m: m.update(schema_version=2),
         lambda m: m.update(surprise=1),
         lambda m: m.pop("recipe"),
         lambda m: m["thresholds"].update(pixel=0),

@@ -1,0 +1,142 @@
+"""``hisir-edge check``: what this machine has, what would be used, and why."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hisir_edge import __version__
+from hisir_edge.engine.load import available_threads
+from hisir_edge.gpus import Gpu, gpus, jetson_release
+
+PACKAGES = ("onnxruntime", "opencv-python", "numpy", "pyzmq", "harvesters", "genicam", "torch", "onnx", "pycuda")
+TENSORRT = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+TIMEOUT_S = 30
+INT8_FLAGS = ("avx512_vnni", "avx_vnni", "asimddp")
+
+
+def examine(producers: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Everything found, ready for JSON. ``producers``: GenTL producers beside those on GENICAM_GENTL64_PATH."""
+    cards = gpus()
+    flavours = {target: _tensorrt(module) for target, module in TENSORRT.items()}
+    return {
+        "hisir_edge": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "jetson": jetson_release(),
+        "cores": available_threads(),
+        "cores_of_machine": os.cpu_count(),
+        "int8_instructions": _int8_instructions(),
+        "gpus": [asdict(card) for card in cards],
+        "cuda": _cuda(),
+        "tensorrt": flavours,
+        "packages": {name: _version(name) for name in PACKAGES},
+        "genicam": [_producer(path) for path in (*_producers_on_path(), *producers)],
+        "used": _used(cards, flavours),
+    }
+
+
+def table_of_findings(found: dict[str, Any]) -> str:
+    """The findings as aligned text, what is used first."""
+    cards = [f"{g['name']}, {g['arch']}, driver {g['driver']}, {g['memory_mib']} MiB" for g in found["gpus"]]
+    rows = [("would be used", line) for line in found["used"]]
+    rows += [
+        ("hisir-edge", f"{found['hisir_edge']}, Python {found['python']}, {found['system']}"),
+        ("cores", f"{found['cores']} of {found['cores_of_machine']}; int8: {found['int8_instructions'] or 'no VNNI'}"),
+        *(("GPU", text) for text in cards or ["none (nvidia-smi lists none)"]),
+        *([("Jetson", found["jetson"])] if found["jetson"] else []),
+        ("CUDA", found["cuda"] or "no nvcc, no CUDA runtime on the path"),
+        *((f"{target}", text["version"] or text["reason"]) for target, text in found["tensorrt"].items()),
+        *((name, version or "not installed") for name, version in found["packages"].items()),
+    ]
+    for one in found["genicam"]:
+        cameras = "; ".join(one["cameras"]) or one["reason"] or "no camera"
+        rows.append(("GenTL producer", f"{one['producer']}: {cameras}"))
+    if not found["genicam"]:
+        rows.append(("GenTL producer", "none on GENICAM_GENTL64_PATH; name one with --cti"))
+    return "\n".join(f"{name:16s} {text}" for name, text in rows)
+
+
+def _used(cards: tuple[Gpu, ...], flavours: dict[str, dict[str, str]]) -> list[str]:
+    """What a bundle of each target would meet here."""
+    lines = [f"onnxruntime on {available_threads()} cores: bundles built with --target onnxruntime run here"]
+    for target, flavour in flavours.items():
+        if not flavour["version"]:
+            lines.append(f"not {target}: {flavour['reason']}")
+        elif not cards:
+            can = (
+                "engines can be built here, not run"
+                if target == "tensorrt-rtx"
+                else "engines can be neither built nor run"
+            )
+            lines.append(f"not {target}: no NVIDIA GPU found; {can}")
+        else:
+            lines.append(f"{target} {flavour['version']}: engines for {cards[0].arch} can be built here")
+    return lines
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _tensorrt(module: str) -> dict[str, str]:
+    """Version, or why there is none; asked in a process of its own, since loading CUDA may end it."""
+    if importlib.util.find_spec(module) is None:
+        return {"version": "", "reason": "not installed"}
+    done = _asked([sys.executable, "-c", f"import {module}; print({module}.__version__)"])
+    if done is None or done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or ["no answer"])[-1] if done else "no answer"
+        return {"version": "", "reason": f"does not load: {said}"}
+    return {"version": done.stdout.split()[-1], "reason": ""}
+
+
+def _cuda() -> str:
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        return ""
+    done = _asked([nvcc, "--version"])
+    found = re.search(r"release ([\d.]+)", done.stdout) if done else None
+    return f"nvcc {found.group(1)} ({nvcc})" if found else nvcc
+
+
+def _int8_instructions() -> str:
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return ""
+    return ", ".join(name for name in INT8_FLAGS if name in flags)
+
+
+def _producers_on_path() -> list[Path]:
+    folders = [Path(part) for part in os.environ.get("GENICAM_GENTL64_PATH", "").split(":") if part]
+    return [path for folder in folders if folder.is_dir() for path in sorted(folder.glob("*.cti"))]
+
+
+def _producer(path: Path) -> dict[str, Any]:
+    """The cameras behind a GenTL producer, listed in a process of its own: a producer may end the process it is in."""
+    done = _asked([sys.executable, "-m", "hisir_edge.line.genicam_process", "--list", str(path)])
+    if done is None:
+        return {"producer": str(path), "cameras": [], "reason": f"no answer within {TIMEOUT_S} s"}
+    if done.returncode != 0:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return {"producer": str(path), "cameras": [], "reason": said}
+    return {"producer": str(path), "cameras": done.stdout.splitlines(), "reason": ""}
+
+
+def _asked(command: list[str]) -> subprocess.CompletedProcess[str] | None:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None

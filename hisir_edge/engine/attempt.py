@@ -1,0 +1,250 @@
+"""One network in one precision after another, until one passes the acceptance gate."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx
+
+from hisir_edge.engine.bundle import Bundle
+from hisir_edge.engine.calibration import Calibration, calibration_from_images, default_images
+from hisir_edge.engine.derive import Reading, reading_from_maps
+from hisir_edge.engine.gate import Drift, drift_between, table_of_drift
+from hisir_edge.engine.manifest import CalibrationModel
+from hisir_edge.engine.maps import Maps, maps_from_inspector
+from hisir_edge.engine.precision import Style, fp16_model, half_emulated, int8_model, prepared_model, quantised_nodes
+from hisir_edge.engine.ranges import Activation, Range, activations_from_tiles, range_by_method
+from hisir_edge.engine.recipe import EngineRecipe, Precision, matching_nodes
+from hisir_edge.engine.sensitivity import layer_costs, logit_error, scores_of_model
+from hisir_edge.errors import InputError, InspectionError
+from hisir_edge.learn.run import RunRecord
+from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
+from hisir_edge.line.inspect import Inspector
+
+COST_TILES = 4
+KEPT_SHARES = (0, 1 / 8, 1 / 4, 1 / 2)
+"""So many of the layers, the dearest ones, are left in float, one step after the other, until the gate passes."""
+CHAINS: dict[Precision, tuple[Precision, ...]] = {
+    "int8": ("int8", "fp16", "fp32"),
+    "fp16": ("fp16", "fp32"),
+    "fp32": ("fp32",),
+}
+OnStage = Callable[[str], None]
+OnProgress = Callable[[str, int, int], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a build works with: the run, the float bundle without thresholds, and how the user wants it."""
+
+    record: RunRecord
+    bundle: Bundle
+    scratch: Path
+    recipe: EngineRecipe
+    style: Style
+    calibration_images: tuple[str, ...]
+    rate: float
+    max_drop: float
+    threads: int
+    on_stage: OnStage = field(repr=False)
+    on_progress: OnProgress = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A network that passed: its ONNX file, what it reads, how far it drifted, how it was calibrated."""
+
+    precision: Precision
+    model: Path
+    reading: Reading
+    drift: Drift
+    calibration: CalibrationModel | None = None
+    calibration_json: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """All that int8 networks of one run are made from."""
+
+    prepared: onnx.ModelProto = field(repr=False)
+    calibration: Calibration
+    activations: dict[str, Activation] = field(repr=False)
+    method: str
+    method_errors: dict[str, float]
+    ranges: dict[str, Range] = field(repr=False)
+    costs: dict[str, float] = field(repr=False)
+
+
+def accepted(task: Task, precision: Precision, fallback: bool) -> Accepted:
+    """The first network from ``precision`` on that passes; InputError with the gate's table when none does."""
+    task.on_stage("float32 on held-out boards")
+    reference = _maps(task, task.bundle.model, "fp32")
+    seen = reading_from_maps(task.bundle, reference, task.rate)
+    chain: tuple[Precision, ...] = CHAINS[precision]
+    said = ""
+    for one in chain if fallback else chain[:1]:
+        if one == "fp32":
+            return Accepted(
+                "fp32", task.bundle.model, seen, drift_between(reference, seen, reference, seen, task.max_drop)
+            )
+        result = _int8(task, reference, seen) if one == "int8" else _fp16(task, reference, seen)
+        if isinstance(result, Accepted):
+            return result
+        said = result
+        task.on_stage(said)
+    raise InputError(
+        expected=f"an {precision} engine that inspects as float32 does",
+        received=said.splitlines()[0],
+        fix="allow more with --max-drop, step down with --fallback, or train longer",
+    )
+
+
+def _fp16(task: Task, reference: Maps, seen: Reading) -> Accepted | str:
+    task.on_stage("cast to half precision")
+    prepared = prepared_model(task.bundle.model)
+    model = _saved_half(task, prepared, prepared, "fp16")
+    return _tried(task, "fp16", model, reference, seen)
+
+
+def _saved_half(task: Task, model: onnx.ModelProto, prepared: onnx.ModelProto, name: str) -> Path:
+    """Cast a float32 or Q/DQ network to half precision; for GPUs with another file beside it for the gate to run."""
+    kept = _kept_float32(task, prepared)
+    path = task.scratch / f"{name}.onnx"
+    onnx.save(fp16_model(model, kept), str(path))
+    if task.style == "gpu":
+        onnx.save(half_emulated(model, kept), str(_for_gate(path)))
+    return path
+
+
+def _for_gate(model: Path) -> Path:
+    return model.with_suffix(".gate.onnx")
+
+
+def _kept_float32(task: Task, model: onnx.ModelProto) -> list[str]:
+    """Score and misfit arithmetic, the division by the boards' deviation, and what the recipe names."""
+    names = [node.name for node in model.graph.node]
+    always = [n for n in names if not n.startswith("/net/") or n.startswith(("/net/gate/Add", "/net/gate/Div"))]
+    return [*always, *matching_nodes(task.recipe.fp16.keep_float32, names, "fp16.keep_float32")]
+
+
+def _int8(task: Task, reference: Maps, seen: Reading) -> Accepted | str:
+    quantised = _calibrated(task)
+    names = [node.name for node in quantised.prepared.graph.node]
+    kept = matching_nodes(task.recipe.int8.keep_float, names, "int8.keep_float")
+    result: Accepted | str = ""
+    for step in sorted({round(share * len(quantised.costs)) for share in KEPT_SHARES}):
+        dearest = list(quantised.costs)[:step]
+        if dearest:
+            task.on_stage(f"{result}\nleaving the {step} dearest layers in float: {', '.join(dearest)}")
+        floats = [*kept, *dearest]
+        int8 = int8_model(quantised.prepared, quantised.ranges, floats, task.style)
+        counts = quantised_nodes(int8)
+        if task.style == "gpu":
+            model = _saved_half(task, int8, quantised.prepared, f"int8-{step}")
+        else:
+            model = task.scratch / f"int8-{step}.onnx"
+            onnx.save(int8, str(model))
+        result = _tried(task, "int8", model, reference, seen)
+        if isinstance(result, Accepted):
+            return replace(
+                result,
+                calibration=_summary(quantised, tuple(floats), counts),
+                calibration_json=_whole_record(quantised, tuple(floats)),
+            )
+    return result
+
+
+def _calibrated(task: Task) -> Quantised:
+    """Ranges by the method whose network differs least from float32 on tiles that no range was taken from."""
+    task.on_stage("calibration tiles")
+    images = task.calibration_images or default_images(task.record)
+    calibration = calibration_from_images(task.record, task.bundle.memory_rgbd, images, task.recipe.int8.tiles)
+    prepared = prepared_model(task.bundle.model)
+    path = task.scratch / "prepared.onnx"
+    onnx.save(prepared, str(path))
+    task.on_stage(f"activations of {len(calibration.tiles)} tiles from {len(images)} boards")
+    seen = activations_from_tiles(path, calibration.tiles, calibration.cues, task.threads)
+    check = calibration.check_tiles, calibration.check_cues
+    scores = scores_of_model(prepared, check[0], check[1], task.threads)
+    errors: dict[str, float] = {}
+    ranges: dict[str, dict[str, Range]] = {}
+    for method in task.recipe.int8.methods:
+        task.on_progress("comparing ranges", len(errors), len(task.recipe.int8.methods))
+        ranges[method] = {name: range_by_method(one, method) for name, one in seen.items()}
+        model = int8_model(prepared, ranges[method], (), task.style)
+        errors[method] = logit_error(scores_of_model(model, check[0], check[1], task.threads), scores)
+    best = min(errors, key=lambda name: errors[name])
+    task.on_stage(f"ranges by {best}: " + ", ".join(f"{n} {e:.4f}" for n, e in errors.items()) + " (mean logit error)")
+
+    def tell(done: int, total: int) -> None:
+        task.on_progress("cost of each layer", done, total)
+
+    few = slice(COST_TILES)
+    costs = layer_costs(prepared, ranges[best], task.style, (check[0][few], check[1][few], scores[few]), tell)
+    task.on_stage("dearest layers: " + ", ".join(f"{n} {e:.4f}" for n, e in list(costs.items())[:3]))
+    return Quantised(prepared, calibration, seen, best, errors, ranges[best], costs)
+
+
+def _summary(quantised: Quantised, kept: tuple[str, ...], counts: dict[str, int]) -> CalibrationModel:
+    calibration = quantised.calibration
+    return CalibrationModel(
+        method=quantised.method,
+        images=len(calibration.images),
+        list_sha256=calibration.list_sha256,
+        tiles=len(calibration.tiles),
+        method_errors=quantised.method_errors,
+        kept_float=kept,
+        int8_convolutions=counts["int8"],
+        float_convolutions=counts["float"],
+    )
+
+
+def _whole_record(quantised: Quantised, kept: tuple[str, ...]) -> str:
+    """``calibration.json``: the list with hashes, every range, every layer's cost."""
+    calibration = quantised.calibration
+    content = {
+        "method": quantised.method,
+        "method_errors": quantised.method_errors,
+        "list_sha256": calibration.list_sha256,
+        "images": [{"path": path, "sha256": digest} for path, digest in calibration.images],
+        "tiles": len(calibration.tiles),
+        "kept_float": kept,
+        "layer_costs": quantised.costs,
+        "ranges": {name: [lo, hi] for name, (lo, hi) in quantised.ranges.items()},
+    }
+    return json.dumps(content, indent=1)
+
+
+def _maps(task: Task, model: Path, name: str) -> Maps:
+    engine = OnnxRuntimeEngine(model, task.bundle.recipe.tile_px, task.threads)
+    inspector = Inspector(task.bundle, engine)
+
+    def tell(done: int, total: int) -> None:
+        task.on_progress(f"{name} on good boards", done, total)
+
+    return maps_from_inspector(inspector, task.record, task.scratch / f"maps-{name}", tell)
+
+
+def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen: Reading) -> Accepted | str:
+    """The network behind the gate: accepted, or what the gate says."""
+    task.on_stage(f"gate: {precision} against float32")
+    name = model.stem
+    try:
+        runs_here = _for_gate(model)
+        maps = _maps(task, runs_here if runs_here.exists() else model, name)
+        reading = reading_from_maps(task.bundle, maps, task.rate)
+    except InspectionError as error:
+        return f"{precision}: {error.received} where float32 has {error.expected}"
+    except InputError as error:  # float32 could inspect this board
+        return f"{precision}: {error.received}"
+    drift = drift_between(reference, seen, maps, reading, task.max_drop)
+    shutil.rmtree(task.scratch / f"maps-{name}")
+    refusals = drift.refusals()
+    if refusals:
+        return f"{precision}: {'; '.join(refusals)}\n{table_of_drift(drift)}"
+    task.on_stage(table_of_drift(drift))
+    return Accepted(precision, model, reading, drift)

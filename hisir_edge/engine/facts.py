@@ -1,0 +1,58 @@
+"""A bundle's manifest in words, and what two of them differ in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hisir_edge.engine.manifest import Manifest
+
+IDENTITY = ("created_at",)
+"""Keys that differ between any two builds and say nothing."""
+
+
+def lines_of_manifest(manifest: Manifest) -> list[str]:
+    """What a technician wants to know of a bundle, a line each."""
+    r, t = manifest.recipe, manifest.thresholds
+    lines = [
+        f"product      {manifest.product}",
+        f"engine       {manifest.target} {manifest.precision}, {manifest.backbone} of width {manifest.width}",
+        f"made         {manifest.created_at} by hisir-edge {manifest.software_version}",
+        f"frames       {r.frame_width}x{r.frame_height}, scale {r.scale:g}, tiles of {r.tile_px} px overlapping by "
+        f"{r.overlap_px}, {'registered' if r.registered else 'not registered'}",
+        f"thresholds   pixel {t.pixel:.4g}, region peak {t.region_peak:.4g}, least area {t.min_area_px} px",
+        f"false calls  {t.false_calls_per_board:g} a board wanted; at most {t.false_calls_upper_bound_95:.2g} with 95 "
+        f"% confidence from {t.held_out_boards} boards; {t.boards_to_prove} without a call would prove it",
+    ]
+    lines += [f"zone         {z.name}: sensitivity {z.sensitivity:g}, {len(z.polygon)} corners" for z in manifest.zones]
+    if (c := manifest.calibration) is not None:
+        kept = f"; left in float: {', '.join(c.kept_float)}" if c.kept_float else ""
+        lines.append(
+            f"calibration  {c.method} on {c.tiles} tiles of {c.images} boards (list {c.list_sha256[:12]}), "
+            f"{c.int8_convolutions} convolutions in int8, {c.float_convolutions} in float{kept}"
+        )
+    if (m := manifest.metrics) is not None:
+        lines.append(
+            f"gate         AUPRO {m.aupro:.4f} (float32 {m.aupro_fp32:.4f}), pixel AUROC {m.pixel_auroc:.4f} "
+            f"({m.pixel_auroc_fp32:.4f}), recall of {m.planted} planted defects {m.recall:.3f} ({m.recall_fp32:.3f}), "
+            f"false regions {m.false_regions} ({m.false_regions_fp32}) on {m.held_out_boards} boards"
+        )
+    if (e := manifest.engine) is not None:
+        lines.append(
+            f"compiled     {manifest.target} {e.version} for {', '.join(e.gpu_arch) or 'the GPU it was built on'}, "
+            f"{'/'.join(map(str, e.profile_tiles))} tiles a call"
+        )
+    lines.append(f"self-test    {manifest.self_test.image}, {len(manifest.self_test.plants)} planted defects")
+    return [*lines, *(f"file         {name} {digest[:12]}" for name, digest in sorted(manifest.files.items()))]
+
+
+def differences(first: Manifest, second: Manifest) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (value of the first, of the second), where they differ; None for what one of them lacks."""
+    a, b = _flat(first.model_dump(mode="json")), _flat(second.model_dump(mode="json"))
+    keys = [*a, *(key for key in b if key not in a)]
+    return {k: (a.get(k), b.get(k)) for k in keys if k not in IDENTITY and a.get(k) != b.get(k)}
+
+
+def _flat(value: Any, key: str = "") -> dict[str, Any]:
+    if isinstance(value, dict) and value:
+        return {k: v for name, part in value.items() for k, v in _flat(part, f"{key}.{name}" if key else name).items()}
+    return {key: value}

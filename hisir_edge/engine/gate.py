@@ -1,0 +1,117 @@
+"""The acceptance gate: does an engine still inspect as the float32 network did?
+
+Both are run over the same held-out boards, good and with planted defects, each with thresholds derived for
+itself (decision 0012).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from hisir_edge.engine.derive import Reading
+from hisir_edge.engine.maps import Maps
+
+CLEAR = 1.5
+"""A planted defect that float32 finds with this many times the region threshold must be found by every engine."""
+MORE_FALSE_REGIONS = 1
+COMPARED_MAPS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """An engine against float32. Map errors are of raw scores on good boards, ``p999`` on the worst board."""
+
+    map_error_max: float
+    map_error_p999: float
+    pixel_auroc_fp32: float
+    pixel_auroc: float
+    aupro_fp32: float
+    aupro: float
+    planted: int
+    recall_fp32: float
+    recall: float
+    clear: int
+    clear_missed: int
+    held_out_boards: int
+    false_regions_fp32: int
+    false_regions: int
+    max_drop: float
+
+    def refusals(self) -> list[str]:
+        """What is over its limit; empty: the engine passes."""
+        out = []
+        if not np.isfinite([self.map_error_max, self.pixel_auroc, self.aupro]).all():
+            out.append("scores that are no numbers")
+        if not self.aupro_fp32 - self.aupro <= self.max_drop:
+            out.append(f"AUPRO drops by {self.aupro_fp32 - self.aupro:.4f} (at most {self.max_drop:g})")
+        if not self.pixel_auroc_fp32 - self.pixel_auroc <= self.max_drop:
+            out.append(
+                f"pixel AUROC drops by {self.pixel_auroc_fp32 - self.pixel_auroc:.4f} (at most {self.max_drop:g})"
+            )
+        if self.clear_missed:
+            out.append(f"{self.clear_missed} of {self.clear} planted defects that float32 clearly finds are missed")
+        if self.false_regions > max(self.false_regions_fp32 + MORE_FALSE_REGIONS, 0):
+            out.append(f"{self.false_regions} false regions on good boards, float32 has {self.false_regions_fp32}")
+        return out
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return asdict(self)
+
+
+def drift_between(reference: Maps, reference_reading: Reading, maps: Maps, reading: Reading, max_drop: float) -> Drift:
+    """Compare two engines' maps and readings of the same boards."""
+    worst, p999 = 0.0, 0.0
+    for ours, theirs in list(zip(maps.good, reference.good, strict=True))[:COMPARED_MAPS]:
+        error = np.abs(np.load(ours) - np.load(theirs))
+        worst, p999 = max(worst, float(error.max())), max(p999, float(np.quantile(error, 0.999)))
+    clear = [i for i, peak in enumerate(reference_reading.peaks) if peak >= CLEAR]
+    return Drift(
+        map_error_max=worst,
+        map_error_p999=p999,
+        pixel_auroc_fp32=reference_reading.auroc,
+        pixel_auroc=reading.auroc,
+        aupro_fp32=reference_reading.aupro,
+        aupro=reading.aupro,
+        planted=len(reading.peaks),
+        recall_fp32=_recall(reference_reading),
+        recall=_recall(reading),
+        clear=len(clear),
+        clear_missed=sum(reading.peaks[i] < 1 for i in clear),
+        held_out_boards=maps.held_out,
+        false_regions_fp32=reference_reading.false_regions,
+        false_regions=reading.false_regions,
+        max_drop=max_drop,
+    )
+
+
+def _recall(reading: Reading) -> float:
+    return float(np.mean([peak >= 1 for peak in reading.peaks])) if reading.peaks else 0.0
+
+
+def table_of_drift(drift: Drift) -> str:
+    """What was compared, as a text table."""
+    rows = [
+        ("", "float32", "engine", "limit"),
+        (
+            "pixel AUROC, planted defects",
+            f"{drift.pixel_auroc_fp32:.4f}",
+            f"{drift.pixel_auroc:.4f}",
+            f"-{drift.max_drop:g}",
+        ),
+        ("AUPRO@0.3, planted defects", f"{drift.aupro_fp32:.4f}", f"{drift.aupro:.4f}", f"-{drift.max_drop:g}"),
+        (f"recall of {drift.planted} planted defects", f"{drift.recall_fp32:.3f}", f"{drift.recall:.3f}", ""),
+        ("  of them clearly found", f"{drift.clear}", f"{drift.clear - drift.clear_missed}", "all"),
+        (
+            f"false regions on {drift.held_out_boards} good boards",
+            f"{drift.false_regions_fp32}",
+            f"{drift.false_regions}",
+            f"+{MORE_FALSE_REGIONS}",
+        ),
+        ("map error, max", "", f"{drift.map_error_max:.4g}", ""),
+        ("map error, p99.9", "", f"{drift.map_error_p999:.4g}", ""),
+    ]
+    return "\n".join(f"  {a:38s} {b:>9s} {c:>9s} {d:>8s}".rstrip() for a, b, c, d in rows)

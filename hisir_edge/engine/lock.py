@@ -1,0 +1,45 @@
+"""One build at a time into one folder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hisir_edge.errors import InputError
+
+
+@contextmanager
+def build_lock(out: Path) -> Iterator[None]:
+    """Hold ``.NAME.lock`` beside ``out``; InputError when another build holds it. A killed build leaves it free."""
+    path = out.with_name(f".{out.name}.lock")
+    fd = _locked(path)
+    if fd is None:
+        raise InputError(
+            expected=f"no other build into {out}",
+            received="one that is running",
+            fix="wait for it, or choose another --out",
+        )
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: who waits for it finds another file and tries again
+        os.close(fd)
+
+
+def _locked(path: Path) -> int | None:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        try:
+            if os.fstat(fd).st_ino == path.stat().st_ino:
+                return fd
+        except FileNotFoundError:
+            pass
+        os.close(fd)  # the file was removed by its last holder between opening and locking

@@ -1,0 +1,151 @@
+"""``manifest.json`` of a bundle: what it holds, how it was made, and what it may be run with. Schema version 3.
+
+``docs/bundle.schema.json`` is the published JSON Schema, made from these classes by ``make schema``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 3
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class RecipeModel(_Record):
+    """How frames are cut for this network; sizes in pixels."""
+
+    frame_width: int = Field(gt=0, le=16384)
+    frame_height: int = Field(gt=0, le=16384)
+    scale: float = Field(gt=0, le=4)
+    tile_px: int = Field(gt=0, le=4096)
+    overlap_px: int = Field(ge=0)
+    registered: bool
+
+
+class ThresholdModel(_Record):
+    """How PASS and FAIL are told apart, and what that was derived from."""
+
+    pixel: float = Field(gt=0)
+    region_peak: float = Field(ge=1)
+    min_area_px: int = Field(ge=1)
+    false_calls_per_board: float = Field(gt=0)
+    false_calls_upper_bound_95: float = Field(ge=0)
+    held_out_boards: int = Field(ge=1)
+    boards_to_prove: int = Field(ge=1)
+
+
+Coordinate = Annotated[float, Field(ge=-32768, le=32768)]
+
+
+class ZoneModel(_Record):
+    """A named polygon in golden-image pixels of the camera's frame; sensitivity 0 ignores it, 2 alarms at half."""
+
+    name: str = Field(min_length=1, max_length=64)
+    polygon: tuple[tuple[Coordinate, Coordinate], ...] = Field(min_length=3, max_length=256)
+    sensitivity: float = Field(ge=0, le=100)
+
+
+class TensorModel(_Record):
+    """An input or output of a compiled engine; -1 stands for the number of tiles."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class EngineModel(_Record):
+    """A compiled TensorRT engine and all that it is bound to."""
+
+    file: str
+    version: str
+    gpu_arch: tuple[str, ...]
+    gpu: str
+    driver: str
+    profile_tiles: tuple[int, int, int]
+    version_compatible: bool
+    hardware_compatible: str
+    inputs: tuple[TensorModel, ...]
+    outputs: tuple[TensorModel, ...]
+    layers: dict[str, int]
+
+
+class CalibrationModel(_Record):
+    """How int8 came about; ``calibration.json`` in the bundle has the list, every range and every layer's cost."""
+
+    method: str
+    images: int = Field(ge=1)
+    list_sha256: Sha256
+    tiles: int = Field(ge=1)
+    method_errors: dict[str, float]
+    kept_float: tuple[str, ...]
+    int8_convolutions: int = Field(ge=0)
+    float_convolutions: int = Field(ge=0)
+
+
+class MetricsModel(_Record):
+    """What the acceptance gate saw: this engine against float32 on held-out boards with planted defects."""
+
+    map_error_max: float
+    map_error_p999: float
+    pixel_auroc_fp32: float
+    pixel_auroc: float
+    aupro_fp32: float
+    aupro: float
+    planted: int
+    recall_fp32: float
+    recall: float
+    clear: int
+    clear_missed: int
+    held_out_boards: int
+    false_regions_fp32: int
+    false_regions: int
+    max_drop: float
+
+
+class PlantModel(_Record):
+    """A planted defect of the self-test, in frame pixels: a patch of the picture copied to where it does not belong.
+
+    ``negative``: its colours turned over (255 - value) as well, which no board shows.
+    """
+
+    x: int = Field(ge=0)
+    y: int = Field(ge=0)
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    from_x: int = Field(ge=0)
+    from_y: int = Field(ge=0)
+    negative: bool = False
+
+
+class SelfTestModel(_Record):
+    """What is inspected before the daemon says ready: ``image`` must PASS, and FAIL at every one of ``plants``."""
+
+    image: str
+    plants: tuple[PlantModel, ...] = Field(min_length=1, max_length=16)
+
+
+class Manifest(_Record):
+    """``manifest.json``, schema version 3."""
+
+    schema_version: Literal[3]
+    product: str
+    created_at: str
+    software_version: str
+    target: Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
+    precision: Literal["fp32", "fp16", "int8"]
+    backbone: str
+    width: int
+    recipe: RecipeModel
+    thresholds: ThresholdModel
+    zones: tuple[ZoneModel, ...] = ()
+    engine: EngineModel | None = None
+    calibration: CalibrationModel | None = None
+    metrics: MetricsModel | None = None
+    self_test: SelfTestModel
+    files: dict[str, Sha256]

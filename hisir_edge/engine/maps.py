@@ -1,0 +1,122 @@
+"""What one engine sees on the run's good boards, and on held-out ones with planted defects: maps on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hisir_edge.arrays import F32, U8, Bool
+from hisir_edge.errors import InputError, InspectionError
+from hisir_edge.images import read_rgb
+from hisir_edge.learn.corrupt import corrupt_tile
+from hisir_edge.learn.run import RunRecord
+from hisir_edge.learn.spots import part_boxes
+from hisir_edge.line.inspect import Inspector
+
+NOISE_BOARDS = 24
+PLANTED = 48
+"""Windows with planted defects that are wanted on all held-out boards together."""
+WINDOWS_PER_BOARD = 6
+TRIES = 12
+SEED = 6006
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """Files of raw scores over the scaled golden image, (h, w) float32 each.
+
+    ``good``: every board, held-out ones first; ``planted`` and ``truth``: the first held-out boards with planted
+    defects, and where these are. The same run gives the same boards and defects for every engine.
+    """
+
+    good: tuple[Path, ...]
+    held_out: int
+    planted: tuple[Path, ...]
+    truth: tuple[Path, ...]
+
+
+def maps_from_inspector(
+    inspector: Inspector, record: RunRecord, folder: Path, on_board: Callable[[int, int], None] = lambda d, t: None
+) -> Maps:
+    """Run an engine over the boards; InputError names a good board that cannot be inspected."""
+    folder.mkdir()
+    boards = [*record.held_out, *_noise_boards(record)]
+    boxes = part_boxes(inspector.bundle.memory_rgbd[..., :3], largest_px=int(inspector.plan.tile_px * 0.86))
+    good, planted, truths, windows = [], [], [], 0
+    for number, path in enumerate(boards):
+        try:
+            frame = read_rgb(Path(path))
+            _, tables = inspector.prepare(frame)
+        except InspectionError as error:
+            raise InputError(
+                expected=f"the good board {path} to be inspected",
+                received=str(error),
+                fix="remove the picture and train again",
+            ) from error
+        good.append(
+            _saved(folder / f"good{number}.npy", inspector.map_with_tiles(range(len(inspector.scores)), tables))
+        )
+        if number < len(record.held_out) and windows < PLANTED:
+            truth, places = plant(inspector.padded, inspector.plan.tile_px, boxes, record.settings.seed, number)
+            windows += len(places)
+            touched = _touched(inspector, places)
+            planted.append(_saved(folder / f"planted{number}.npy", inspector.map_with_tiles(touched, tables)))
+            h, w = inspector.plan.frame_hw
+            truths.append(_saved(folder / f"truth{number}.npy", truth[:h, :w]))
+        on_board(number + 1, len(boards))
+    return Maps(tuple(good), len(record.held_out), tuple(planted), tuple(truths))
+
+
+def _saved(path: Path, values: F32 | Bool) -> Path:
+    np.save(path, values)
+    return path
+
+
+def _noise_boards(record: RunRecord) -> list[str]:
+    """As many training boards as make ``NOISE_BOARDS`` with the held-out ones."""
+    rng = np.random.default_rng([record.settings.seed, 64])
+    wanted = max(NOISE_BOARDS - len(record.held_out), 0)
+    return [record.train[int(i)] for i in rng.permutation(len(record.train))[:wanted]]
+
+
+def plant(padded: U8, tile_px: int, boxes: object, seed: int, board: int) -> tuple[Bool, list[tuple[int, int]]]:
+    """Plant defects into a board (h, w, 3) in place; (truth (h, w), upper left corners of the changed windows).
+
+    They are made as those that the network was trained on, at other places, in up to ``WINDOWS_PER_BOARD`` windows
+    that do not overlap; seed and number of the board fix them.
+    """
+    rng = np.random.default_rng([seed, SEED, board])
+    known = np.asarray(boxes, np.int32).reshape(-1, 4)
+    h, w = padded.shape[:2]
+    t = tile_px
+    truth = np.zeros((h, w), np.bool_)
+    places: list[tuple[int, int]] = []
+    clean = padded.copy()
+    for _ in range(TRIES * WINDOWS_PER_BOARD):
+        y, x = int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))
+        if len(places) == WINDOWS_PER_BOARD or any(abs(y - a) < t and abs(x - b) < t for a, b in places):
+            continue
+        donor_y, donor_x = int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))
+        inside = (known[:, :2] >= (x, y)).all(1) & (known[:, :2] + known[:, 2:] <= (x + t, y + t)).all(1)
+        made = corrupt_tile(
+            rng,
+            clean[y : y + t, x : x + t],
+            clean[donor_y : donor_y + t, donor_x : donor_x + t],
+            known[inside] - np.array([x, y, 0, 0], np.int32),
+        )
+        if made.mask.any():
+            padded[y : y + t, x : x + t] = made.tile
+            truth[y : y + t, x : x + t] = made.mask > 0
+            places.append((y, x))
+    return truth, places
+
+
+def _touched(inspector: Inspector, places: list[tuple[int, int]]) -> list[int]:
+    """Tiles that see one of the windows."""
+    t = inspector.plan.tile_px
+    origins = np.array(inspector.plan.origins_yx)
+    seen = [(np.abs(origins - place) < t).all(1) for place in places]
+    return [int(i) for i in np.flatnonzero(np.any(seen, axis=0))] if seen else []

@@ -1,0 +1,179 @@
+"""Engines are compiled for real, without a GPU, by TensorRT for RTX; classic TensorRT by the same code, by name."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from hisir_edge.engine import compile as compiling
+from hisir_edge.engine.compile import engine_from_onnx, module_of
+from hisir_edge.engine.export import QUANTISED_HALF_OPSET, onnx_from_net
+from hisir_edge.engine.precision import fp16_model, int8_model, prepared_model
+from hisir_edge.engine.ranges import activations_from_tiles, range_by_method
+from hisir_edge.engine.recipe import TensorRtTable
+from hisir_edge.errors import InputError
+from hisir_edge.net.backbones import BACKBONES
+from hisir_edge.net.hisir_net import HisirNet
+
+NAMES = json.loads((Path(__file__).parents[1] / "data" / "tensorrt_names.json").read_text())
+OBJECTS = {
+    "builder": "Builder", "network": "INetworkDefinition", "config": "IBuilderConfig", "parser": "OnnxParser",
+    "profile": "IOptimizationProfile", "error": "ParserError", "cache": "ITimingCache", "tensor": "ITensor",
+    "layer": "ILayer",
+}  # fmt: skip
+ONLY_RTX = {"ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability"}
+TILE = 64
+
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx has no wheel for this platform"
+)
+
+
+def _dotted(node: ast.expr) -> list[str]:
+    if isinstance(node, ast.Attribute):
+        return [*_dotted(node.value), node.attr]
+    return [node.id] if isinstance(node, ast.Name) else ["?"]
+
+
+def _names_used() -> set[str]:
+    """Every TensorRT name that compile.py uses, as Class.member."""
+    tree = ast.parse(Path(compiling.__file__).read_text())
+    out = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            root, *rest = _dotted(node)
+            if root == "trt" and rest[0] != "__version__":
+                out.add(".".join(rest))
+            elif root in OBJECTS and len(rest) == 1:
+                out.add(f"{OBJECTS[root]}.{rest[0]}")
+    return out
+
+
+@pytest.mark.parametrize("version", sorted(NAMES))
+def test_every_name_used_exists_in_classic_tensorrt(version):
+    used = _names_used() - ONLY_RTX
+    assert {"Builder.build_serialized_network", "OnnxParser.parse", "IBuilderConfig.progress_monitor"} <= used
+    known = {*NAMES[version], *(name.split(".")[0] for name in NAMES[version])}
+    inherited = {"ILogger.__init__", "IProgressMonitor.__init__"}
+    assert used - known - inherited == set()
+
+
+def test_the_recorded_names_tell_releases_apart():
+    assert "BuilderFlag.FP16" in NAMES["10.3.0"]
+    assert "BuilderFlag.FP16" not in NAMES["11.4.0.106"]
+
+
+def test_a_flavour_that_is_not_installed_names_the_fix():
+    if importlib.util.find_spec("tensorrt") is not None:
+        pytest.skip("classic TensorRT is installed here")
+    with pytest.raises(InputError, match=r"expected tensorrt for --target tensorrt.*JetPack"):
+        module_of("tensorrt")
+
+
+@pytest.fixture(scope="module", params=sorted(BACKBONES))
+def networks(request, tmp_path_factory) -> dict[str, onnx.ModelProto]:
+    """fp32, fp16 and int8 networks of one backbone, as the build stage makes them for TensorRT."""
+    import numpy as np
+
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("net") / f"{request.param}.onnx"
+    onnx_from_net(HisirNet(request.param, 16), TILE, path, QUANTISED_HALF_OPSET)
+    prepared = prepared_model(path)
+    rng = np.random.default_rng(1)
+    tiles = rng.integers(0, 256, (4, 3, TILE, TILE), dtype=np.uint8)
+    cues = rng.integers(0, 256, (4, 4, TILE, TILE), dtype=np.uint8)
+    stored = path.with_name("prepared.onnx")
+    onnx.save(prepared, str(stored))
+    ranges = {n: range_by_method(a, "minmax") for n, a in activations_from_tiles(stored, tiles, cues).items()}
+    outside = [node.name for node in prepared.graph.node if not node.name.startswith("/net/")]
+    int8 = fp16_model(int8_model(prepared, ranges, (), "gpu"), outside)
+    return {"fp32": prepared, "fp16": fp16_model(prepared, outside), "int8": int8}
+
+
+@needs_rtx
+def test_each_backbone_compiles_in_each_precision_for_two_architectures(networks):
+    plans = {
+        precision: engine_from_onnx("tensorrt-rtx", model.SerializeToString(), TILE, TensorRtTable(), ("sm86", "sm89"))
+        for precision, model in networks.items()
+    }
+    for plan in plans.values():
+        assert plan.gpu_arch == ("sm86", "sm89")
+        assert [(t.name, t.dtype, t.shape) for t in plan.inputs] == [
+            ("tile", "UINT8", (-1, 3, TILE, TILE)),
+            ("cue", "UINT8", (-1, 4, TILE, TILE)),
+        ]
+        assert [(t.name, t.dtype, t.shape) for t in plan.outputs] == [
+            ("score", "FLOAT", (-1, TILE, TILE)),
+            ("misfit", "FLOAT", (-1, TILE // 16, TILE // 16)),
+        ]
+    assert "HALF" not in plans["fp32"].layers and "INT8" not in plans["fp32"].layers
+    assert plans["fp16"].layers["HALF"] > plans["fp16"].layers["FLOAT"]
+    inputs = {node.input[0] for node in networks["fp32"].graph.node if node.op_type == "Conv"}
+    assert plans["int8"].layers["INT8"] >= len(inputs) - 1, "each quantised convolution has int8 in front of it"
+    assert len(plans["fp16"].engine) < len(plans["fp32"].engine), "smaller by half the weights"
+
+
+@needs_rtx
+def test_an_engine_for_one_architecture_is_not_one_for_another(networks):
+    model = networks["fp16"].SerializeToString()
+    a, b = (
+        engine_from_onnx("tensorrt-rtx", model, TILE, TensorRtTable(), (arch,)).engine for arch in ("sm86", "sm120")
+    )
+    assert a != b
+
+
+@needs_rtx
+def test_an_operator_that_tensorrt_lacks_is_named_with_its_node():
+    x = helper.make_tensor_value_info("tile", TensorProto.FLOAT, ["n", 3, TILE, TILE])
+    y = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 3, TILE, TILE])
+    node = helper.make_node("BitShiftOfNobody", ["tile"], ["score"], name="/net/odd/Op", domain="")
+    graph = helper.make_graph([node], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with pytest.raises(InputError) as caught:
+        engine_from_onnx("tensorrt-rtx", model.SerializeToString(), TILE, TensorRtTable())
+    said = str(caught.value)
+    assert "'/net/odd/Op' (BitShiftOfNobody)" in said
+    assert "replace this operator in the backbone" in said
+    assert "\n" not in said
+
+
+@needs_rtx
+def test_no_onnx_at_all_is_one_line():
+    with pytest.raises(InputError, match="can parse"):
+        engine_from_onnx("tensorrt-rtx", b"no onnx", TILE, TensorRtTable())
+
+
+@needs_rtx
+@pytest.mark.parametrize("arch", ["sm90", "sm1", "SM999"])
+def test_an_unknown_architecture_names_the_known_ones(networks, arch):
+    with pytest.raises(InputError, match="sm86"):
+        engine_from_onnx("tensorrt-rtx", networks["fp32"].SerializeToString(), TILE, TensorRtTable(), (arch,))
+
+
+@needs_rtx
+def test_progress_is_told_and_can_stop_the_build(networks):
+    model = networks["fp32"].SerializeToString()
+    seen: list[tuple[str, int, int]] = []
+
+    def follow(phase: str, done: int, total: int) -> bool:
+        seen.append((phase, done, total))
+        return True
+
+    engine_from_onnx("tensorrt-rtx", model, TILE, TensorRtTable(), ("sm86",), follow)
+    assert len({phase for phase, _, _ in seen}) >= 2
+    assert all(0 <= done <= total for _, done, total in seen)
+    with pytest.raises(InputError, match="got stopped"):
+        engine_from_onnx("tensorrt-rtx", model, TILE, TensorRtTable(), ("sm86",), lambda *_: False)
+
+
+@needs_rtx
+def test_tiles_of_another_size_are_refused(networks):
+    with pytest.raises(InputError, match="tiles of 128 px"):
+        engine_from_onnx("tensorrt-rtx", networks["fp32"].SerializeToString(), 128, TensorRtTable())
