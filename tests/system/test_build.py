@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ import pytest
 from hisir_edge.engine.build import BuildOptions, build_bundle
 from hisir_edge.engine.bundle import CALIBRATION, ENGINE, MANIFEST, load_bundle, sha256_of
 from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.engine.recipe import recipe_from_toml
 from hisir_edge.errors import BundleError, InputError
 from hisir_edge.learn.run import load_checkpoint, save_checkpoint
 from hisir_edge.line.inspect import Inspector
@@ -66,12 +68,13 @@ def test_int8_records_how_it_came_about(small_bundle):
 
 def test_fp16_and_a_recipe_of_another_backbone(small_run, tmp_path):
     out = tmp_path / "b"
-    done = hisir("build-engine", small_run, "--precision", "fp16", *RATE, "--recipe", "engines/unet.toml", "--out", out)
-    assert done.returncode == 0, done.stderr
+    wanted = BuildOptions(precision="fp16", false_calls_per_board=0.2)
+    build_bundle(small_run, out, replace(wanted, recipe=recipe_from_toml(Path("engines/unet.toml"))))
     assert manifest_of(out)["precision"] == "fp16"
+    assert stat.S_IMODE((out / "model.onnx").stat().st_mode) == 0o644
     self_test(Inspector(load_bundle(out), engine_from_bundle(load_bundle(out))))
-    done = hisir("build-engine", small_run, "--recipe", "engines/rep.toml", "--out", tmp_path / "c")
-    assert "a recipe for unet" in one_line(done)
+    said = refused(small_run, tmp_path / "c", replace(wanted, recipe=recipe_from_toml(Path("engines/rep.toml"))))
+    assert "a recipe for unet" in said
 
 
 def test_a_bundle_for_tensorrt_rtx_is_compiled_and_not_run_here(small_run, tmp_path):
@@ -132,6 +135,7 @@ def test_the_gate_shows_what_drifted(small_run, tmp_path, monkeypatch):
     """No drop is allowed and every layer is coarse: the table goes to the user, nothing is written."""
     from hisir_edge.engine import attempt
 
+    monkeypatch.setattr(attempt, "KEPT_SHARES", (0, 1 / 8))
     monkeypatch.setattr(attempt, "range_by_method", lambda seen, method: (-seen.peak * 40, seen.peak * 40))
     stages: list[str] = []
     with pytest.raises(InputError, match=r"an int8 engine.*(AUPRO|AUROC|planted|false regions)"):
@@ -224,8 +228,7 @@ def test_a_calibration_list_is_what_is_used(small_run, small_boards, tmp_path):
     two = sorted((small_boards / "train" / "good").iterdir())[:2]
     listing = tmp_path / "list.txt"
     listing.write_text("".join(f"{path}\n" for path in two))
-    done = hisir("build-engine", small_run, "--calib", listing, *RATE, "--out", tmp_path / "b")
-    assert done.returncode == 0, done.stderr
+    build_bundle(small_run, tmp_path / "b", BuildOptions(calib=listing, false_calls_per_board=0.2))
     whole = json.loads((tmp_path / "b" / CALIBRATION).read_text())
     assert [image["path"] for image in whole["images"]] == [str(path.resolve()) for path in two]
 

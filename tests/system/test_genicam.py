@@ -57,7 +57,7 @@ nodes = acquirer.remote_device.node_map
 nodes.PixelFormat.value, nodes.Width.value, nodes.Height.value = sys.argv[2], 320, 240
 acquirer.start()
 count, started = 0, None
-while count < 400:
+while count < 150:
     with acquirer.fetch(timeout=5):
         count += 1
     started = started or time.monotonic()
@@ -72,19 +72,19 @@ def _plain_rate(pixel_format: str) -> float:
     return float(subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout)
 
 
-@pytest.mark.parametrize("pixel_format", ["RGBa8", "Mono8"])
-def test_two_thousand_frames_none_lost_or_repeated_without_being_counted(pixel_format):
+@pytest.mark.parametrize(("pixel_format", "count"), [("RGBa8", 2000), ("Mono8", 600)])
+def test_of_many_frames_none_is_lost_or_repeated_without_being_counted(pixel_format, count):
     with camera(pixel_format=pixel_format, width=320, height=240, ring_slots=64) as source:
         take(source, 5)
         started = time.monotonic()
-        items = take(source, 2000, limit_s=250)
+        items = take(source, count, limit_s=250)
         rate_hz = len(items) / (time.monotonic() - started)
     ids = [item.frame_id for item in items]
     assert ids == list(range(ids[0], ids[0] + len(ids))), "every id is a frame or a counted loss, in order"
     faults = [i for i in items if isinstance(i, GrabFault)]
     assert all("overrun" in f.reason or "lost" in f.reason for f in faults)
     frames = [i for i in items if isinstance(i, Frame)]
-    assert len({i.frame_id for i in frames}) == 2000
+    assert len({i.frame_id for i in frames}) == count
     assert all(i.rgb.shape == (240, 320, 3) for i in frames[::100])
     print(f"{pixel_format}: {rate_hz:.0f} frames a second, {len(faults)} losses counted")
     # where other programs hold the producer itself below 100 Hz, its own rate is the measure
