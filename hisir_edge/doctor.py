@@ -52,7 +52,7 @@ def table_of_findings(found: dict[str, Any]) -> str:
     rows += [
         ("hisir-edge", f"{found['hisir_edge']}, Python {found['python']}, {found['system']}"),
         ("cores", f"{found['cores']} of {found['cores_of_machine']}; int8: {found['int8_instructions'] or 'no VNNI'}"),
-        *(("GPU", text) for text in cards or ["none (nvidia-smi lists none)"]),
+        *(("GPU", text) for text in cards or ["none (neither nvidia-smi nor the CUDA driver lists one)"]),
         *([("Jetson", found["jetson"])] if found["jetson"] else []),
         ("CUDA", found["cuda"] or "no nvcc, no CUDA runtime on the path"),
         *((f"{target}", text["version"] or text["reason"]) for target, text in found["tensorrt"].items()),

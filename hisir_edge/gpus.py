@@ -1,16 +1,24 @@
-"""The NVIDIA GPUs of this machine, as its driver names them; nothing is loaded into this process."""
+"""The NVIDIA GPUs of this machine. Asked in other processes: nothing of CUDA is loaded into this one.
+
+nvidia-smi names them with their driver; where there is none (a Jetson), the CUDA driver library is asked itself, by
+``python -m hisir_edge.gpus``.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 QUERY = ("name", "compute_cap", "driver_version", "memory.total")
 TIMEOUT_S = 20
 TEGRA_RELEASE = Path("/etc/nv_tegra_release")
+# CUdevice_attribute of cuda.h
+COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +32,15 @@ class Gpu:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """What nvidia-smi lists; empty without a driver, or where it does not answer."""
+    """What the driver lists; empty without one, or where it does not answer."""
     program = shutil.which("nvidia-smi")
-    if program is None:
-        return ()
-    command = [program, f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"]
+    found: tuple[Gpu, ...] = ()
+    if program is not None:
+        found = _asked([program, f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"])
+    return found or _asked([sys.executable, "-m", "hisir_edge.gpus"])
+
+
+def _asked(command: list[str]) -> tuple[Gpu, ...]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -37,6 +49,7 @@ def gpus() -> tuple[Gpu, ...]:
 
 
 def _gpu_from_line(line: str) -> Gpu | None:
+    """A line of nvidia-smi's CSV; of several MIG parts or a GPU it cannot read, it says so in words: None."""
     parts = [part.strip() for part in line.split(",")]
     if len(parts) != len(QUERY) or not re.fullmatch(r"\d+\.\d+", parts[1]):
         return None
@@ -50,3 +63,30 @@ def jetson_release() -> str:
         return TEGRA_RELEASE.read_text().splitlines()[0].lstrip("# ")
     except (OSError, IndexError):
         return ""
+
+
+def lines_from_driver_library() -> list[str]:
+    """The GPUs as lines of nvidia-smi's form, by the CUDA driver library; empty without one."""
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    count, version = ctypes.c_int(), ctypes.c_int()
+    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or cuda.cuDriverGetVersion(ctypes.byref(version)):
+        return []
+    driver = f"CUDA {version.value // 1000}.{version.value % 1000 // 10}"
+    lines = []
+    for i in range(count.value):
+        device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+        capability = [ctypes.c_int(), ctypes.c_int()]
+        failed = cuda.cuDeviceGet(ctypes.byref(device), i) or cuda.cuDeviceGetName(name, len(name), device)
+        for value, attribute in zip(capability, (COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR), strict=True):
+            failed = failed or cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+        if not failed:
+            text = name.value.decode(errors="replace").replace(",", " ")
+            lines.append(f"{text}, {capability[0].value}.{capability[1].value}, {driver}, shared")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.stdout.write("".join(f"{line}\n" for line in lines_from_driver_library()))

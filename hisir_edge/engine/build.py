@@ -285,8 +285,8 @@ def _with_engine(manifest: Manifest, staged: Path, options: BuildOptions, on_pro
 def _engine_model(plan: Plan, options: BuildOptions) -> EngineModel:
     here = gpus()
     settings = options.recipe.tensorrt
-    # an engine that was built for no named architecture is for the GPU at hand
-    archs = plan.gpu_arch or tuple(gpu.arch for gpu in here[:1])
+    # classic TensorRT builds for the GPU at hand; TensorRT for RTX, unless told otherwise, for all that it knows
+    archs = plan.gpu_arch if options.target == "tensorrt-rtx" else tuple(gpu.arch for gpu in here[:1])
     return EngineModel(
         file=ENGINE,
         version=plan.version,

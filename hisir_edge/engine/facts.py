@@ -38,7 +38,7 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
         )
     if (e := manifest.engine) is not None:
         lines.append(
-            f"compiled     {manifest.target} {e.version} for {', '.join(e.gpu_arch) or 'the GPU it was built on'}, "
+            f"compiled     {manifest.target} {e.version} for {', '.join(e.gpu_arch) or 'every GPU from sm80 on'}, "
             f"{'/'.join(map(str, e.profile_tiles))} tiles a call"
         )
     lines.append(f"self-test    {manifest.self_test.image}, {len(manifest.self_test.plants)} planted defects")

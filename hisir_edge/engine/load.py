@@ -12,6 +12,9 @@ from hisir_edge.gpus import Gpu
 from hisir_edge.line.infer import Engine
 from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
 
+PORTABLE, PORTABLE_FROM = (80, 86, 89), 120
+PORTABLE_WORDS = "sm80, sm86, sm89, sm120 or later"
+
 
 def available_threads() -> int:
     """Processor cores that this process may use."""
@@ -48,11 +51,11 @@ def check_compiled_for(folder: Path, manifest: Manifest, version: str, gpu: Gpu 
             received=version or "none",
             fix=rebuild_command(folder, manifest),
         )
-    if gpu is None or not _gpu_fits(engine, gpu):
+    if gpu is None or not _gpu_fits(manifest.target, engine, gpu):
         raise BundleError(
-            expected=f"a GPU out of {', '.join(engine.gpu_arch) or 'those that the builder had'} for {folder}",
+            expected=f"a GPU of {', '.join(engine.gpu_arch) or PORTABLE_WORDS} for the engine in {folder}",
             received=f"{gpu.name} ({gpu.arch})" if gpu else "no GPU",
-            fix=rebuild_command(folder, manifest),
+            fix=f"{rebuild_command(folder, manifest)} (with --target onnxruntime for machines without a GPU)",
         )
 
 
@@ -64,8 +67,14 @@ def _version_fits(engine: EngineModel, version: str) -> bool:
     return ours[0] == theirs[0] and ours >= theirs
 
 
-def _gpu_fits(engine: EngineModel, gpu: Gpu) -> bool:
-    """An architecture it was built for; with ampere+, any from sm80 on."""
-    if engine.hardware_compatible == "ampere+":
-        return int(gpu.arch[2:]) >= 80
+def _gpu_fits(target: str, engine: EngineModel, gpu: Gpu) -> bool:
+    """An architecture it was built for; of TensorRT for RTX, where none was named, those that it is portable to.
+
+    https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html
+    """
+    number = int(gpu.arch[2:])
+    if target == "tensorrt-rtx" and not engine.gpu_arch:
+        return number in PORTABLE or number >= PORTABLE_FROM
+    if target == "tensorrt" and engine.hardware_compatible == "ampere+":
+        return number >= PORTABLE[0]
     return gpu.arch in engine.gpu_arch

@@ -90,7 +90,9 @@ def test_a_bundle_for_tensorrt_rtx_is_compiled_and_not_run_here(small_run, tmp_p
     assert manifest_of(out)["files"][ENGINE] == sha256_of(out / ENGINE)
     assert "sm86, sm89" in hisir("bundle", "show", out).stdout
     said = one_line(hisir("bundle", "verify", out))
-    assert "built for tensorrt-rtx" in said and "--target onnxruntime" in said
+    assert "a GPU of sm86, sm89" in said and "--target tensorrt-rtx --precision fp16 --gpu-arch sm86,sm89" in said
+    with pytest.raises(BundleError, match=r"built for tensorrt-rtx.*--target onnxruntime"):
+        engine_from_bundle(load_bundle(out))
     flipped = bytearray((out / ENGINE).read_bytes())
     flipped[len(flipped) // 2] ^= 1
     (out / ENGINE).write_bytes(flipped)
@@ -354,6 +356,34 @@ def test_check_says_what_is_here(tmp_path):
     broken.write_bytes(b"no library")
     (producer,) = json.loads(hisir("check", "--json", "--cti", broken).stdout)["genicam"]
     assert producer["cameras"] == [] and producer["reason"]
+
+
+DRIVER_LIBRARY = """
+#include <string.h>
+int cuInit(unsigned flags) { return 0; }
+int cuDeviceGetCount(int *n) { *n = 1; return 0; }
+int cuDriverGetVersion(int *v) { *v = 12060; return 0; }
+int cuDeviceGet(int *d, int i) { *d = i; return 0; }
+int cuDeviceGetName(char *s, int n, int d) { strncpy(s, "Orin", n); return 0; }
+int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 8 : 7; return 0; }
+"""
+
+
+def test_check_asks_the_cuda_driver_where_there_is_no_nvidia_smi(tmp_path):
+    """As on a Jetson; the library is a stand-in with the driver's own functions, built here."""
+    (tmp_path / "cuda.c").write_text(DRIVER_LIBRARY)
+    library = tmp_path / "libcuda.so.1"
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", str(library), str(tmp_path / "cuda.c")], check=True)
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nexit 9\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    found = json.loads(
+        hisir("check", "--json", PATH=f"{tmp_path}:{os.environ['PATH']}", LD_LIBRARY_PATH=str(tmp_path)).stdout
+    )
+    assert found["gpus"] == [{"name": "Orin", "arch": "sm87", "driver": "CUDA 12.6", "memory_mib": 0}]
 
 
 def test_check_lists_the_gpus_that_the_driver_names(tmp_path):
