@@ -188,8 +188,10 @@ def build_engine(
     out: Annotated[
         Path, typer.Option(help="Bundle to write; an old one is replaced. Without RUN: the folder for all bundles.")
     ] = Path("engines"),
-    target: Annotated[Target, typer.Option(help="What runs the engine.")] = Target.onnxruntime,
-    precision: Annotated[Precision, typer.Option(help="fp32, fp16, or int8 with calibration.")] = Precision.int8,
+    target: Annotated[Target | None, typer.Option(help="What runs the engine; default onnxruntime.")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="fp32, fp16, or int8 with calibration; default int8.")
+    ] = None,
     recipe: Annotated[Path | None, typer.Option(help="How this backbone is built, such as engines/unet.toml.")] = None,
     calib: Annotated[
         Path | None, typer.Option(help="Pictures to calibrate int8 on, one path a line; default: training boards.")
@@ -224,7 +226,7 @@ def build_engine(
     recipes = [*([recipe] if recipe else []), *(path for path in run or () if path.suffix == ".toml")]
     archs = tuple(part.strip().lower() for part in gpu_arch.split(",") if part.strip())
     options = BuildOptions(
-        target.value, precision.value, product, false_calls_per_board,
+        (target or Target.onnxruntime).value, (precision or Precision.int8).value, product, false_calls_per_board,
         zones_from_json(zones) if zones is not None else (), EngineRecipe(), calib, archs, max_drop, fallback,
     )  # fmt: skip
     if len(runs) == 1 and len(recipes) <= 1:
@@ -239,15 +241,28 @@ def build_engine(
             received=f"{len(runs)} runs and {len(recipes)} recipes",
             fix="hisir-edge build-engine RUN --out BUNDLE, or hisir-edge build-engine --recipe engines/*.toml",
         )
+    if target is not None or precision is not None:
+        raise InputError(
+            expected="no --target and --precision without RUN: each recipe's builds say them",
+            received="one of them",
+            fix="leave it out, or name a RUN",
+        )
+    names = [path.stem for path in recipes]
+    if len(set(names)) < len(names):
+        raise InputError(
+            expected="recipes with different file names (bundles are called after them)",
+            received=", ".join(map(str, recipes)),
+            fix="rename one",
+        )
     read = {path: recipe_from_toml(path) for path in recipes}
     for path, one in read.items():
         if not one.run or not one.builds:
             raise InputError(
                 expected=f"run and builds in {path} (no RUN is given)", received="neither or one", fix="add them"
             )
-    for one in read.values():
+    for path, one in read.items():
         for item in one.builds:
-            bundle = out / f"{one.backbone or Path(one.run).name}-{item.target}-{item.precision}"
+            bundle = out / f"{path.stem}-{item.target}-{item.precision}"
             # architectures are for the one target that can build for others
             wanted = archs if item.target == "tensorrt-rtx" else ()
             asked = replace(options, target=item.target, precision=item.precision, recipe=one, gpu_arch=wanted)

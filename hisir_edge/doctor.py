@@ -54,7 +54,7 @@ def table_of_findings(found: dict[str, Any]) -> str:
         ("cores", f"{found['cores']} of {found['cores_of_machine']}; int8: {found['int8_instructions'] or 'no VNNI'}"),
         *(("GPU", text) for text in cards or ["none (neither nvidia-smi nor the CUDA driver lists one)"]),
         *([("Jetson", found["jetson"])] if found["jetson"] else []),
-        ("CUDA", found["cuda"] or "no nvcc, no CUDA runtime on the path"),
+        ("CUDA", found["cuda"] or "no nvcc on the path"),
         *((f"{target}", text["version"] or text["reason"]) for target, text in found["tensorrt"].items()),
         *((name, version or "not installed") for name, version in found["packages"].items()),
     ]
@@ -80,7 +80,7 @@ def _used(cards: tuple[Gpu, ...], flavours: dict[str, dict[str, str]]) -> list[s
             )
             lines.append(f"not {target}: no NVIDIA GPU found; {can}")
         else:
-            lines.append(f"{target} {flavour['version']}: engines for {cards[0].arch} can be built here")
+            lines.append(f"{target} {flavour['version']}: engines can be built here; GPU {cards[0].arch}")
     return lines
 
 

@@ -1,7 +1,7 @@
 """The NVIDIA GPUs of this machine. Asked in other processes: nothing of CUDA is loaded into this one.
 
-nvidia-smi names them with their driver; where there is none (a Jetson), the CUDA driver library is asked itself, by
-``python -m hisir_edge.gpus``.
+The CUDA driver library says which there are, by ``python -m hisir_edge.gpus``; nvidia-smi, where it is (not on every
+Jetson), adds the driver's version.
 """
 
 from __future__ import annotations
@@ -32,12 +32,18 @@ class Gpu:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """What the driver lists; empty without one, or where it does not answer."""
+    """What CUDA would use, in its order; empty without a driver, or where it does not answer.
+
+    The driver library heeds CUDA_VISIBLE_DEVICES and counts as CUDA does, nvidia-smi does neither; it adds the driver's
+    own version and the memory, and is all there is where the library cannot be asked.
+    """
     program = shutil.which("nvidia-smi")
-    found: tuple[Gpu, ...] = ()
+    named: tuple[Gpu, ...] = ()
     if program is not None:
-        found = _asked([program, f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"])
-    return found or _asked([sys.executable, "-m", "hisir_edge.gpus"])
+        named = _asked([program, f"--query-gpu={','.join(QUERY)}", "--format=csv,noheader,nounits"])
+    used = _asked([sys.executable, "-m", "hisir_edge.gpus"])
+    by_kind = {(gpu.name, gpu.arch): gpu for gpu in named}
+    return tuple(by_kind.get((gpu.name, gpu.arch), gpu) for gpu in used) or named
 
 
 def _asked(command: list[str]) -> tuple[Gpu, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from hisir_edge.engine.bundle import Bundle
@@ -56,10 +57,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A network that passed: its ONNX file, what it reads, how far it drifted, how it was calibrated."""
+    """A network that passed: its ONNX file, what it reads, how far it drifted, how it was calibrated.
+
+    ``runs_here``: the file that the gate ran on ONNX Runtime; another one where the network is for a GPU.
+    """
 
     precision: Precision
     model: Path
+    runs_here: Path
     reading: Reading
     drift: Drift
     calibration: CalibrationModel | None = None
@@ -89,7 +94,11 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> Accepted:
     for one in chain if fallback else chain[:1]:
         if one == "fp32":
             return Accepted(
-                "fp32", task.bundle.model, seen, drift_between(reference, seen, reference, seen, task.max_drop)
+                "fp32",
+                task.bundle.model,
+                task.bundle.model,
+                seen,
+                drift_between(reference, seen, reference, seen, task.max_drop),
             )
         result = _int8(task, reference, seen) if one == "int8" else _fp16(task, reference, seen)
         if isinstance(result, Accepted):
@@ -178,6 +187,7 @@ def _calibrated(task: Task) -> Quantised:
         model = int8_model(prepared, ranges[method], (), task.style)
         errors[method] = logit_error(scores_of_model(model, check[0], check[1], task.threads), scores)
     best = min(errors, key=lambda name: errors[name])
+    errors = {name: error for name, error in errors.items() if np.isfinite(error)}  # what is left may be empty
     task.on_stage(f"ranges by {best}: " + ", ".join(f"{n} {e:.4f}" for n, e in errors.items()) + " (mean logit error)")
 
     def tell(done: int, total: int) -> None:
@@ -234,8 +244,8 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
     task.on_stage(f"gate: {precision} against float32")
     name = model.stem
     try:
-        runs_here = _for_gate(model)
-        maps = _maps(task, runs_here if runs_here.exists() else model, name)
+        runs_here = _for_gate(model) if _for_gate(model).exists() else model
+        maps = _maps(task, runs_here, name)
         reading = reading_from_maps(task.bundle, maps, task.rate)
     except InspectionError as error:
         return f"{precision}: {error.received} where float32 has {error.expected}"
@@ -247,4 +257,4 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
     if refusals:
         return f"{precision}: {'; '.join(refusals)}\n{table_of_drift(drift)}"
     task.on_stage(table_of_drift(drift))
-    return Accepted(precision, model, reading, drift)
+    return Accepted(precision, model, runs_here, reading, drift)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, field
@@ -29,7 +31,7 @@ from hisir_edge.engine.bundle import (
     write_noise,
 )
 from hisir_edge.engine.calibration import images_from_list
-from hisir_edge.engine.compile import Plan, engine_from_onnx, module_of
+from hisir_edge.engine.compile import Plan, check_target, engine_from_onnx
 from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
 from hisir_edge.engine.load import available_threads
 from hisir_edge.engine.lock import build_lock
@@ -87,12 +89,10 @@ def build_bundle(
     on_progress: OnProgress = lambda phase, done, total: True,
 ) -> Manifest:
     """Build a bundle from a run; ``out`` is replaced only by one that passed the gate, loads and tests itself."""
+    out = out.resolve()  # a link to a bundle stays one
+    _check_out(out)
     record, net = _checked(run, options)
-    images = images_from_list(options.calib) if options.calib is not None else ()
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MANIFEST).exists())):
-        raise InputError(
-            expected="a new folder or an old bundle", received=f"{out} with other files", fix="choose another --out"
-        )
+    images = _calibration_list(options.calib, record)
     out.parent.mkdir(parents=True, exist_ok=True)
     with build_lock(out):
         _sweep(out)
@@ -108,7 +108,7 @@ def build_bundle(
             )  # fmt: skip
             found = accepted(task, options.precision, options.fallback)
             manifest = _with_network(bundle.manifest, found, staged)
-            manifest = _with_self_test(manifest, staged, record, on_stage)
+            manifest = _with_self_test(manifest, staged, found.runs_here, record, on_stage)
             if options.target != "onnxruntime":
                 on_stage(f"compile for {options.target}")
                 manifest = _with_engine(manifest, staged, options, on_progress)
@@ -122,12 +122,53 @@ def build_bundle(
     return manifest
 
 
+def _check_out(out: Path) -> None:
+    """InputError unless ``out`` is new, empty, or a bundle of ours with nothing else in it: it will be replaced."""
+    foreign = "a file" if out.exists() and not out.is_dir() else _what_is_foreign(out)
+    if foreign or not out.name:
+        raise InputError(
+            expected="a new folder or an old bundle",
+            received=f"{out} with {foreign}" if foreign else f"{out}",
+            fix="choose another --out",
+        )
+
+
+def _what_is_foreign(out: Path) -> str:
+    if not out.exists() or not any(out.iterdir()):
+        return ""
+    try:
+        raw = json.loads((out / MANIFEST).read_text())
+        listed = {MANIFEST, *raw["files"]} if raw["schema_version"] and raw["product"] is not None else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        listed = set()
+    others = sorted(p.name for p in out.iterdir() if p.name not in listed)
+    return f"other files, such as {others[0]}" if others else ""
+
+
+def _calibration_list(listing: Path | None, record: RunRecord) -> tuple[str, ...]:
+    """The pictures of ``--calib``; InputError for one that is to judge what it was calibrated on."""
+    images = images_from_list(listing) if listing is not None else ()
+    held_out = {str(Path(path).resolve()) for path in record.held_out}
+    both = [path for path in images if path in held_out]
+    if both:
+        raise InputError(
+            expected="calibration images that the run does not hold out to check engines with",
+            received=both[0],
+            fix=f"take it out of {listing}",
+        )
+    return images
+
+
 def _checked(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
     """Whatever can be refused before any work is done."""
     check_rate(options.false_calls_per_board)
     if not 0 <= options.max_drop < 1:
         raise InputError(
             expected="--max-drop from 0 to below 1", received=str(options.max_drop), fix="0.005 is the default"
+        )
+    if options.calib is not None and options.precision != "int8":
+        raise InputError(
+            expected="--calib only with --precision int8", received=options.precision, fix="leave one of them out"
         )
     if options.gpu_arch and options.target != "tensorrt-rtx":
         raise InputError(
@@ -136,7 +177,7 @@ def _checked(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
             fix="leave one of them out",
         )
     if options.target != "onnxruntime":
-        module_of(options.target)
+        check_target(options.target, options.recipe.tensorrt, _archs(options))
     record, net = trained_net(run)
     if options.recipe.backbone not in ("", record.settings.backbone):
         raise InputError(
@@ -159,8 +200,10 @@ def _make_private(folder: Path) -> None:
 def _sweep(out: Path) -> None:
     """Remove what a killed build into this folder left; the lock is held, so none of it is in use."""
     for kind in ("new", "work"):
-        for left in out.parent.glob(f".{out.name}.{kind}.*"):
-            shutil.rmtree(left, ignore_errors=True)
+        ours = re.compile(re.escape(f".{out.name}.{kind}.") + r"[a-z0-9_]{8}")  # as mkdtemp names them
+        for left in out.parent.iterdir():
+            if ours.fullmatch(left.name):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def check_zones(zones: tuple[ZoneModel, ...], record: RunRecord) -> None:
@@ -247,11 +290,14 @@ def _with_network(manifest: Manifest, found: Accepted, staged: Path) -> Manifest
     )
 
 
-def _with_self_test(manifest: Manifest, staged: Path, record: RunRecord, on_stage: OnStage) -> Manifest:
-    """Choose what the daemon tests itself with: the golden image, or a held-out board where that is no real one."""
+def _with_self_test(manifest: Manifest, staged: Path, network: Path, record: RunRecord, on_stage: OnStage) -> Manifest:
+    """Choose what the daemon tests itself with: the golden image, or a held-out board where that is no real one.
+
+    ``network``: what the gate ran, which for GPUs is not the file that ships (decision 0013).
+    """
     on_stage("self-test")
     bundle = bundle_from_manifest(staged, manifest, "")
-    engine = OnnxRuntimeEngine(bundle.model, bundle.recipe.tile_px, available_threads())
+    engine = OnnxRuntimeEngine(network, bundle.recipe.tile_px, available_threads())
 
     def pictures() -> list[tuple[str, U8]]:
         held_out = [(SELF_TEST, _as_stored(read_rgb(Path(p)))) for p in record.held_out[:SELF_TEST_BOARDS]]
@@ -273,13 +319,21 @@ def _as_stored(picture: U8) -> U8:
 
 def _with_engine(manifest: Manifest, staged: Path, options: BuildOptions, on_progress: OnProgress) -> Manifest:
     """Compile the accepted network."""
-    settings = options.recipe.tensorrt
-    archs = options.gpu_arch or settings.gpu_arch
     plan = engine_from_onnx(
-        options.target, (staged / MODEL).read_bytes(), manifest.recipe.tile_px, settings, archs, on_progress
+        options.target,
+        (staged / MODEL).read_bytes(),
+        manifest.recipe.tile_px,
+        options.recipe.tensorrt,
+        _archs(options),
+        on_progress,
     )
     (staged / ENGINE).write_bytes(plan.engine)
     return manifest.model_copy(update={"engine": _engine_model(plan, options)})
+
+
+def _archs(options: BuildOptions) -> tuple[str, ...]:
+    """What TensorRT for RTX is to build for; classic TensorRT builds for the GPU at hand."""
+    return (options.gpu_arch or options.recipe.tensorrt.gpu_arch) if options.target == "tensorrt-rtx" else ()
 
 
 def _engine_model(plan: Plan, options: BuildOptions) -> EngineModel:
@@ -298,5 +352,5 @@ def _engine_model(plan: Plan, options: BuildOptions) -> EngineModel:
         hardware_compatible=settings.hardware_compatible,
         inputs=tuple(TensorModel(**asdict(tensor)) for tensor in plan.inputs),
         outputs=tuple(TensorModel(**asdict(tensor)) for tensor in plan.outputs),
-        layers=plan.layers,
+        network_layers=plan.network_layers,
     )

@@ -29,16 +29,18 @@ ENGINE, CALIBRATION, SELF_TEST = "engine.plan", "calibration.json", "selftest.jp
 REQUIRED = (MODEL, GOLDEN, DEVIATION, NOISE)
 
 
-def rebuild_command(folder: Path, manifest: Manifest | None = None) -> str:
-    """How to make a bundle again; as much of the command as the manifest tells."""
+def rebuild_command(folder: Path, manifest: Manifest | None = None, gpu_arch: str = "") -> str:
+    """How to make a bundle again; as much of the command as the manifest tells. ``gpu_arch``: for this GPU instead."""
     if manifest is None:
         return f"rebuild it: hisir-edge build-engine RUN --out {folder}"
-    archs = manifest.engine.gpu_arch if manifest.engine else ()
-    arch = f" --gpu-arch {','.join(archs)}" if archs else ""
+    archs = (gpu_arch,) if gpu_arch else manifest.engine.gpu_arch if manifest.engine else ()
+    arch = f" --gpu-arch {','.join(archs)}" if archs and manifest.target == "tensorrt-rtx" else ""
+    zones = " --zones ZONES.json" if manifest.zones else ""
     rate = manifest.thresholds.false_calls_per_board
     return (
         f"rebuild it: hisir-edge build-engine RUN --target {manifest.target} --precision {manifest.precision}{arch} "
-        f"--product {shlex.quote(manifest.product)} --false-calls-per-board {rate:g} --out {shlex.quote(str(folder))}"
+        f"--product {shlex.quote(manifest.product)}{zones} "
+        f"--false-calls-per-board {rate:g} --out {shlex.quote(str(folder))}"
     )
 
 
@@ -65,10 +67,11 @@ class Bundle:
     zones: tuple[Zone, ...]
     memory_rgbd: U8 = field(repr=False)
     noise: U8 = field(repr=False)
+    network: bytes = field(repr=False)
 
     @property
     def model(self) -> Path:
-        """The ONNX file."""
+        """The ONNX file; a loaded engine is made from ``network``, which is what was verified."""
         return self.folder / MODEL
 
 
@@ -139,11 +142,19 @@ def load_bundle(folder: Path) -> Bundle:
     """Verify every file of a bundle against its manifest and load what the line needs of it."""
     manifest = manifest_from_folder(folder)
     _check_files(folder, manifest)
-    return bundle_from_manifest(folder, manifest, sha256_of(folder / MANIFEST))
+    bundle = bundle_from_manifest(folder, manifest, sha256_of(folder / MANIFEST))
+    # a build may have put another bundle in its place between checking and reading
+    _check_files(folder, manifest)
+    if hashlib.sha256(bundle.network).hexdigest() != manifest.files[MODEL] or manifest_from_folder(folder) != manifest:
+        raise BundleError(
+            expected=f"{folder} to stay as it is while it is loaded", received="another build", fix="load it again"
+        )
+    return bundle
 
 
 def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str) -> Bundle:
     """What the line needs of a folder whose files were verified, or were just written."""
+    _check_plants(folder, manifest)
     r, t = manifest.recipe, manifest.thresholds
     recipe = Recipe((r.frame_height, r.frame_width), r.scale, r.tile_px, r.overlap_px, r.registered)
     expected_hw = (round(r.frame_height * r.scale), round(r.frame_width * r.scale))
@@ -151,7 +162,21 @@ def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str)
     thresholds = Thresholds(t.pixel, t.region_peak, t.min_area_px)
     zones = tuple(Zone(z.name, z.polygon, z.sensitivity) for z in manifest.zones)
     noise = _noise_from_picture(folder, expected_hw)
-    return Bundle(folder, manifest, manifest_sha256, recipe, thresholds, zones, memory, noise)
+    return Bundle(
+        folder, manifest, manifest_sha256, recipe, thresholds, zones, memory, noise, (folder / MODEL).read_bytes()
+    )
+
+
+def _check_plants(folder: Path, manifest: Manifest) -> None:
+    """BundleError for a planted defect of the self-test that does not lie in the frame."""
+    h, w = manifest.recipe.frame_height, manifest.recipe.frame_width
+    for p in manifest.self_test.plants:
+        if max(p.x, p.from_x) + p.width > w or max(p.y, p.from_y) + p.height > h:
+            raise BundleError(
+                expected=f"planted defects of the self-test within {w}x{h}",
+                received=f"one of {p.width}x{p.height} at {p.x},{p.y} from {p.from_x},{p.from_y}",
+                fix=rebuild_command(folder, manifest),
+            )
 
 
 def _noise_from_picture(folder: Path, hw: tuple[int, int]) -> U8:

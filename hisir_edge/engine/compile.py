@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A compiled engine and what it says of itself. ``layers``: how many layers give each data type."""
+    """A compiled engine and what it says of itself. ``network_layers``: how many layers give each data type."""
 
     engine: bytes = field(repr=False)
     target: str
@@ -48,7 +49,7 @@ class Plan:
     gpu_arch: tuple[str, ...]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    layers: dict[str, int]
+    network_layers: dict[str, int]
 
 
 def module_of(target: str) -> Any:
@@ -88,6 +89,7 @@ def engine_from_onnx(
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
     config.builder_optimization_level = options.optimization_level
+    config.clear_flag(trt.BuilderFlag.TF32)  # on by default: it would take 13 of the 23 bits of what stays float32
     config.add_optimization_profile(_profile(builder, network, options, tile_px))
     monitor = _monitor(trt, on_phase)
     config.progress_monitor = monitor
@@ -102,7 +104,7 @@ def engine_from_onnx(
             fix="build again" if monitor.stopped else "check --gpu-arch and the recipe, or build fp16 instead of int8",
         )
     if cache is not None:
-        write_atomic(Path(options.timing_cache), bytes(config.get_timing_cache().serialize()))
+        _keep_timing_cache(config, Path(options.timing_cache))
     inputs = tuple(_tensor(network.get_input(i)) for i in range(network.num_inputs))
     outputs = tuple(_tensor(network.get_output(i)) for i in range(network.num_outputs))
     return Plan(bytes(serialized), target, trt.__version__, archs, inputs, outputs, _layer_types(trt, network))
@@ -199,10 +201,33 @@ def _monitor(trt: Any, on_phase: OnPhase) -> Any:
     return Monitor()
 
 
+def check_target(target: str, options: TensorRtTable, gpu_arch: tuple[str, ...]) -> None:
+    """InputError when a target cannot be built here, or not with these options: before any work is done."""
+    trt = module_of(target)
+    _check_architectures(trt, target, gpu_arch)
+    if target == "tensorrt-rtx" and (options.version_compatible or options.hardware_compatible != "none"):
+        raise InputError(
+            expected="version_compatible and hardware_compatible for classic TensorRT alone",
+            received="one of them for tensorrt-rtx, whose engines are bound to its version and portable by themselves",
+            fix="take them out of the recipe",
+        )
+
+
 def _set_architectures(trt: Any, config: Any, target: str, gpu_arch: tuple[str, ...]) -> tuple[str, ...]:
-    """Which GPUs the engine is for; only TensorRT for RTX builds for others than the one at hand."""
+    """Tell TensorRT for RTX which GPUs the engine is for; what it says that it has understood."""
+    _check_architectures(trt, target, gpu_arch)
     if not gpu_arch:
         return ()
+    config.num_compute_capabilities = len(gpu_arch)
+    for i, arch in enumerate(gpu_arch):
+        config.set_compute_capability(getattr(trt.ComputeCapability, arch.upper()), i)
+    return tuple(str(config.get_compute_capability(i)).rsplit(".", 1)[-1].lower() for i in range(len(gpu_arch)))
+
+
+def _check_architectures(trt: Any, target: str, gpu_arch: tuple[str, ...]) -> None:
+    """Only TensorRT for RTX builds for others than the GPU at hand, and for those that it knows."""
+    if not gpu_arch:
+        return
     if target != "tensorrt-rtx":
         raise InputError(
             expected="no --gpu-arch for classic TensorRT, which builds for the GPU at hand",
@@ -217,10 +242,6 @@ def _set_architectures(trt: Any, config: Any, target: str, gpu_arch: tuple[str, 
             received=unknown[0],
             fix="correct it",
         )
-    config.num_compute_capabilities = len(gpu_arch)
-    for i, arch in enumerate(gpu_arch):
-        config.set_compute_capability(getattr(trt.ComputeCapability, arch.upper()), i)
-    return gpu_arch
 
 
 def _set_compatibility(trt: Any, config: Any, options: TensorRtTable) -> None:
@@ -250,6 +271,13 @@ def _load_timing_cache(config: Any, target: str, options: TensorRtTable) -> Any:
         cache = config.create_timing_cache(b"")  # of another GPU or release: begun anew
         config.set_timing_cache(cache, False)
     return cache
+
+
+def _keep_timing_cache(config: Any, path: Path) -> None:
+    """Write the timings for the next build; where that fails, it takes as long as this one did."""
+    with suppress(InputError, OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, bytes(config.get_timing_cache().serialize()))
 
 
 def _tensor(tensor: Any) -> Tensor:

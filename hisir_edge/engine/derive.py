@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hisir_edge.arrays import F32, U8
+from hisir_edge.arrays import F32, F64, U8
 from hisir_edge.engine.bundle import Bundle
 from hisir_edge.engine.maps import Maps
 from hisir_edge.learn.evaluate import SIZEABLE_PX, defects_in, open_regions
@@ -21,7 +21,6 @@ from hisir_edge.learn.thresholds import (
     peaks_by_area,
 )
 from hisir_edge.line.gain import gain_map, noise_in_logits, sensitivity_map
-from hisir_edge.line.judge import Thresholds
 
 MOST_FPR = 0.3
 
@@ -32,7 +31,7 @@ class Reading:
 
     ``auroc``, ``aupro``: of pixels of the boards with planted defects. ``peaks``: of each planted defect of 6 px or
     more (longer side), the highest region peak that touches it, in units of the region threshold: 1 and more is found.
-    ``false_regions``: regions called on the held-out good boards.
+    ``false_regions``: regions called on the held-out good boards, each half at the other half's thresholds.
     """
 
     derived: Derived
@@ -43,8 +42,23 @@ class Reading:
     false_regions: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Peaks:
+    """Per held-out board, the peaks of each minimum area; again with sensitive zones where there are any."""
+
+    board: list[list[F64]]
+    zoned: list[list[F64]] | None
+    areas_px: tuple[int, ...]
+    noise: U8
+
+
 def derived_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) -> tuple[Derived, U8]:
     """Noise map (all boards) and thresholds (held-out boards) of the engine that made the maps."""
+    seen = _peaks_of(bundle, maps)
+    return derived_from_peaks(seen.board, false_calls_per_board, seen.areas_px, zoned=seen.zoned), seen.noise
+
+
+def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
     noise = noise_from_peaks([block_peaks(_logits(np.load(path, mmap_mode="r"))) for path in maps.good])
     scale = bundle.recipe.scale
     hw = np.load(maps.good[0], mmap_mode="r").shape
@@ -57,12 +71,31 @@ def derived_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
         peaks.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX))
         if (sensitivity > 1).any():
             zoned.append(peaks_by_area(_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX))
-    return derived_from_peaks(peaks, false_calls_per_board, areas_px, zoned=zoned or None), noise
+    return _Peaks(peaks, zoned or None, areas_px, noise)
+
+
+def _false_regions(seen: _Peaks, rate: float) -> int:
+    """Regions called on held-out boards at thresholds from the other half of them, which has not seen them.
+
+    At its own thresholds a board has none, if the rate wanted is small: they are never below the highest peak seen.
+    """
+    halves = [list(range(start, len(seen.board), 2)) for start in (0, 1)]
+    if not all(halves):
+        return 0
+    count = 0
+    for ours, theirs in (halves, halves[::-1]):
+        found = derived_from_peaks([seen.board[i] for i in theirs], rate, seen.areas_px).thresholds
+        area = seen.areas_px.index(found.min_area_px)
+        logit = float(logit_of_score(np.array([found.pixel * found.region_peak]))[0])
+        count += sum(int((seen.board[i][area] >= logit).sum()) for i in ours)
+    return count
 
 
 def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) -> Reading:
     """Derive the thresholds and read the maps with them."""
-    derived, noise = derived_from_maps(bundle, maps, false_calls_per_board)
+    seen = _peaks_of(bundle, maps)
+    derived = derived_from_peaks(seen.board, false_calls_per_board, seen.areas_px, zoned=seen.zoned)
+    noise = seen.noise
     scale, found = bundle.recipe.scale, derived.thresholds
     # the maps lie in the network's pixels
     here = replace(found, min_area_px=max(1, round(found.min_area_px * scale**2)))
@@ -75,12 +108,14 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
         for inside, size, _ in defects_in(truth):
             if size >= SIZEABLE_PX:
                 peaks.append(float(tops[np.unique(labels[inside])].max(initial=0.0)) / here.region_peak)
-    false = sum(_called(np.load(path) * gain, here) for path in maps.good[: maps.held_out])
-    return Reading(derived, noise, tally.auroc() or 0.0, tally.aupro(MOST_FPR) or 0.0, tuple(peaks), false)
-
-
-def _called(calibrated: F32, thresholds: Thresholds) -> int:
-    return int((open_regions(calibrated, thresholds)[1] >= thresholds.region_peak).sum())
+    return Reading(
+        derived,
+        noise,
+        tally.auroc() or 0.0,
+        tally.aupro(MOST_FPR) or 0.0,
+        tuple(peaks),
+        _false_regions(seen, false_calls_per_board),
+    )
 
 
 def _logits(scores: F32) -> F32:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hisir_edge.engine.load import PORTABLE_WORDS
 from hisir_edge.engine.manifest import Manifest
 
 IDENTITY = ("created_at",)
@@ -38,7 +39,7 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
         )
     if (e := manifest.engine) is not None:
         lines.append(
-            f"compiled     {manifest.target} {e.version} for {', '.join(e.gpu_arch) or 'every GPU from sm80 on'}, "
+            f"compiled     {manifest.target} {e.version} for {', '.join(e.gpu_arch) or PORTABLE_WORDS}, "
             f"{'/'.join(map(str, e.profile_tiles))} tiles a call"
         )
     lines.append(f"self-test    {manifest.self_test.image}, {len(manifest.self_test.plants)} planted defects")

@@ -33,7 +33,7 @@ def engine_from_bundle(bundle: Bundle, threads: int = 0) -> Engine:
             received=f"{bundle.folder}, built for {manifest.target}",
             fix=f"hisir-edge build-engine RUN --target onnxruntime --precision int8 --out {bundle.folder}",
         )
-    return OnnxRuntimeEngine(bundle.model, bundle.recipe.tile_px, threads or available_threads())
+    return OnnxRuntimeEngine(bundle.network, bundle.recipe.tile_px, threads or available_threads())
 
 
 def check_compiled_for(folder: Path, manifest: Manifest, version: str, gpu: Gpu | None) -> None:
@@ -52,10 +52,11 @@ def check_compiled_for(folder: Path, manifest: Manifest, version: str, gpu: Gpu 
             fix=rebuild_command(folder, manifest),
         )
     if gpu is None or not _gpu_fits(manifest.target, engine, gpu):
+        command = rebuild_command(folder, manifest, gpu.arch if gpu else "")
         raise BundleError(
             expected=f"a GPU of {', '.join(engine.gpu_arch) or PORTABLE_WORDS} for the engine in {folder}",
             received=f"{gpu.name} ({gpu.arch})" if gpu else "no GPU",
-            fix=f"{rebuild_command(folder, manifest)} (with --target onnxruntime for machines without a GPU)",
+            fix=f"{command} (with --target onnxruntime for machines without a GPU)",
         )
 
 

@@ -72,7 +72,7 @@ class EngineModel(_Record):
     hardware_compatible: str
     inputs: tuple[TensorModel, ...]
     outputs: tuple[TensorModel, ...]
-    layers: dict[str, int]
+    network_layers: dict[str, int]
 
 
 class CalibrationModel(_Record):

@@ -6,7 +6,8 @@ The graph surgery is ONNX Runtime's (its quantiser, its float16 converter); rang
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,12 +35,24 @@ QUANTISED: dict[Style, list[str]] = {
 def prepared_model(float_model: Path) -> onnx.ModelProto:
     """The float network folded and with shapes, as calibration and quantiser want it."""
     out = float_model.with_suffix(".prepared.onnx")
-    logging.getLogger().setLevel(logging.ERROR)  # the quantiser logs its advice through the root logger
     try:
-        quant_pre_process(str(float_model), str(out), skip_symbolic_shape=True)
+        with _quiet():
+            quant_pre_process(str(float_model), str(out), skip_symbolic_shape=True)
         return onnx.load(str(out))
     finally:
         out.unlink(missing_ok=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser logs its advice through the root logger."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)
 
 
 def kept_in_float(model: onnx.ModelProto) -> list[str]:
@@ -77,7 +90,6 @@ def int8_model(
             "OpTypesToExcludeOutputQuantization": QUANTISED["gpu"],
         }
     limits = {n: (np.array(lo, np.float32), np.array(hi, np.float32)) for n, (lo, hi) in ranges.items()}
-    logging.getLogger().setLevel(logging.ERROR)
     quantiser = QDQQuantizer(
         copy,
         True,
@@ -90,7 +102,8 @@ def int8_model(
         QUANTISED[style],
         options,
     )
-    quantiser.quantize_model()
+    with _quiet():
+        quantiser.quantize_model()
     model: onnx.ModelProto = quantiser.model.model
     return model
 
@@ -130,20 +143,28 @@ def half_emulated(model: onnx.ModelProto, keep_float32: Iterable[str]) -> onnx.M
     kept, floats = set(keep_float32), set(float_tensors(out))
     last = {output.name for output in out.graph.output}
     nodes: list[onnx.NodeProto] = []
+    rounded: dict[str, str] = {}
     for node in out.graph.node:
+        # what a node that stays float32 gave is rounded where a half-precision one takes it in
+        for i, name in enumerate(node.input):
+            if node.name not in kept and name in rounded:
+                node.input[i] = rounded[name]
         nodes.append(node)
-        if node.name in kept or node.op_type in NO_ARITHMETIC:
+        if node.op_type in NO_ARITHMETIC:
             continue
         for i, name in enumerate(node.output):
-            if name in floats and name not in last:
-                node.output[i] = f"{name}/exact"
-                nodes.append(helper.make_node("Cast", [f"{name}/exact"], [f"{name}/half"], to=TensorProto.FLOAT16))
-                nodes.append(helper.make_node("Cast", [f"{name}/half"], [name], to=TensorProto.FLOAT))
+            if name not in floats or name in last:
+                continue
+            exact, half = (name, f"{name}/rounded") if node.name in kept else (f"{name}/exact", name)
+            node.output[i] = exact
+            rounded[exact] = half
+            nodes.append(helper.make_node("Cast", [exact], [f"{name}/half"], to=TensorProto.FLOAT16))
+            nodes.append(helper.make_node("Cast", [f"{name}/half"], [half], to=TensorProto.FLOAT))
     for tensor in out.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in _constants_of(out, kept):
             with np.errstate(over="ignore"):
-                rounded = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(rounded, tensor.name))
+                weights = numpy_helper.to_array(tensor).astype(np.float16).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(weights, tensor.name))
     del out.graph.node[:]
     out.graph.node.extend(nodes)
     return out

@@ -30,7 +30,7 @@ class Int8Table(_Table):
     """``[int8]``: calibration. ``keep_float``: patterns of nodes that are never quantised."""
 
     methods: tuple[Method, ...] = Field(default=("minmax", "percentile", "entropy", "mse"), min_length=1)
-    tiles: int = Field(default=96, ge=8, le=4096)
+    tiles: int = Field(default=96, ge=8, le=512)
     keep_float: tuple[str, ...] = ()
 
 

@@ -42,9 +42,10 @@ class Summary:
 
 def run(settings: Settings) -> Summary:
     """Inspect frames until the source ends or SIGTERM/SIGINT; every frame taken gets one verdict."""
-    bundle = load_bundle(Path(settings.bundle.path))
-    if "INVOCATION_ID" in os.environ:  # set by systemd for its services
-        check_private(bundle.folder)
+    folder = Path(settings.bundle.path)
+    if "INVOCATION_ID" in os.environ and folder.is_dir():  # set by systemd for its services
+        check_private(folder)
+    bundle = load_bundle(folder)
     inspector = Inspector(bundle, engine_from_bundle(bundle, settings.infer.threads))
     self_test(inspector)
     recipe = Recipe(settings.line.name, uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)

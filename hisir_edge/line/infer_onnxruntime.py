@@ -16,17 +16,19 @@ PIXELS_PER_CALL = 2**20
 class OnnxRuntimeEngine:
     """Runs a bundle's ONNX file; buffers are bound, not copied."""
 
-    def __init__(self, model: Path, tile_px: int, threads: int) -> None:
+    def __init__(self, model: Path | bytes, tile_px: int, threads: int) -> None:
+        """``model``: an ONNX file, or its content."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        source = model if isinstance(model, bytes) else str(model)
         try:
-            self.session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+            self.session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises many types, all of them "this file does not load"
             raise BundleError(
                 expected=f"a model that ONNX Runtime {ort.__version__} can load",
-                received=f"{model}: {str(error).splitlines()[0][:160]}",
+                received=f"{'its bytes' if isinstance(model, bytes) else model}: {str(error).splitlines()[0][:160]}",
                 fix="rebuild the bundle with hisir-edge build-engine",
             ) from error
         self.batch = max(1, PIXELS_PER_CALL // tile_px**2)

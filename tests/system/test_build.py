@@ -85,7 +85,7 @@ def test_a_bundle_for_tensorrt_rtx_is_compiled_and_not_run_here(small_run, tmp_p
     assert done.returncode == 0, done.stderr
     engine = manifest_of(out)["engine"]
     assert engine["gpu_arch"] == ["sm86", "sm89"]
-    assert engine["layers"]["HALF"] > engine["layers"]["FLOAT"]
+    assert engine["network_layers"]["HALF"] > engine["network_layers"]["FLOAT"]
     assert [t["name"] for t in engine["inputs"]] == ["tile", "cue"]
     assert manifest_of(out)["files"][ENGINE] == sha256_of(out / ENGINE)
     assert "sm86, sm89" in hisir("bundle", "show", out).stdout
@@ -168,6 +168,66 @@ def test_a_killed_build_leaves_the_old_bundle(small_run, small_bundle, tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b"], "the next build sweeps them"
     assert sha256_of(out / MANIFEST) != before
     load_bundle(out)
+
+
+def test_a_folder_that_is_no_bundle_of_ours_is_never_replaced(small_run, small_bundle, tmp_path):
+    web, more = tmp_path / "web", tmp_path / "more"
+    web.mkdir()
+    (web / MANIFEST).write_text('{"name": "a web application", "files": {}}')
+    (web / "notes.txt").write_text("mine")
+    shutil.copytree(small_bundle, more)
+    (more / "notes.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for out in (web, more, tmp_path / "file", Path("/")):
+        with pytest.raises(InputError, match="a new folder or an old bundle"):
+            build_bundle(small_run, out, BuildOptions())
+    assert (web / "notes.txt").read_text() == (more / "notes.txt").read_text() == "mine"
+
+
+def test_a_link_to_a_bundle_stays_a_link(small_run, small_bundle, tmp_path):
+    shutil.copytree(small_bundle, tmp_path / "v1")
+    (tmp_path / "current").symlink_to("v1")
+    build_bundle(small_run, tmp_path / "current", BuildOptions(precision="fp32", false_calls_per_board=0.2))
+    assert (tmp_path / "current").is_symlink()
+    assert manifest_of(tmp_path / "v1")["precision"] == "fp32"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["current", "v1"]
+
+
+def test_a_build_sweeps_its_own_leftovers_alone(small_run, tmp_path):
+    ours, others = tmp_path / ".b.new.abcd1234", tmp_path / ".b.new.x.new.abcd1234"
+    ours.mkdir()
+    others.mkdir()
+    build_bundle(small_run, tmp_path / "b", BuildOptions(precision="fp32", false_calls_per_board=0.2))
+    assert not ours.exists() and others.exists()
+
+
+def test_what_was_verified_is_what_runs(small_bundle, tmp_path):
+    """A model that is exchanged after the bundle was loaded is not run."""
+    folder = Path(shutil.copytree(small_bundle, tmp_path / "b"))
+    bundle = load_bundle(folder)
+    (folder / "model.onnx").write_bytes(b"another one")
+    self_test(Inspector(bundle, engine_from_bundle(bundle)))
+    with pytest.raises(BundleError, match="altered"):
+        load_bundle(folder)
+
+
+def test_calibration_boards_are_not_held_out_ones(small_run, tmp_path):
+    listing = tmp_path / "list.txt"
+    held_out = json.loads((small_run / "run.json").read_text())["held_out"][0]
+    listing.write_text(f"{held_out}\n")
+    said = refused(small_run, tmp_path / "out", BuildOptions(calib=listing))
+    assert "does not hold out" in said and Path(held_out).name in said
+    said = refused(small_run, tmp_path / "out", BuildOptions(calib=listing, precision="fp16"))
+    assert "--calib only with --precision int8" in said
+
+
+@pytest.mark.parametrize("recipe", ["unet", "nafnet", "rep"])
+def test_published_recipes_ask_nothing_of_classic_tensorrt_that_it_cannot_do(recipe):
+    from hisir_edge.engine.build import _archs
+
+    options = BuildOptions(target="tensorrt", recipe=recipe_from_toml(Path(f"engines/{recipe}.toml")))
+    assert _archs(options) == ()
+    assert _archs(replace(options, target="tensorrt-rtx")) == ("sm86", "sm89")
 
 
 def test_a_second_build_into_the_same_folder_is_refused(small_run, tmp_path):
@@ -271,8 +331,9 @@ def test_all_recipes_are_built_by_one_command(small_run, tmp_path):
     out = tmp_path / "out"
     done = hisir("build-engine", "--recipe", tmp_path / "a.toml", tmp_path / "b.toml", *RATE, "--out", out)
     assert done.returncode == 0, done.stderr
-    assert [p.name for p in out.iterdir()] == ["unet-onnxruntime-fp32"]
-    assert done.stderr.count("export ONNX") == 2
+    assert sorted(p.name for p in out.iterdir()) == ["a-onnxruntime-fp32", "b-onnxruntime-fp32"]
+    said = one_line(hisir("build-engine", "--recipe", tmp_path / "a.toml", "--precision", "fp16", "--out", out))
+    assert "no --target and --precision without RUN" in said
 
 
 def test_show_verify_and_diff(small_bundle, tmp_path):

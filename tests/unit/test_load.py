@@ -24,7 +24,7 @@ def manifest(target: str = "tensorrt", **engine: object) -> Manifest:
     values = {
         "file": "engine.plan", "version": "10.3.0.26", "gpu_arch": ("sm87",), "gpu": "Orin", "driver": "CUDA 12.6",
         "profile_tiles": (1, 16, 32), "version_compatible": False, "hardware_compatible": "none", "inputs": (),
-        "outputs": (), "layers": {},
+        "outputs": (), "network_layers": {},
     }  # fmt: skip
     made = Manifest.model_validate_json(DEMO.read_bytes())
     return made.model_copy(
@@ -59,7 +59,7 @@ def test_what_fits_is_taken(made, version, here):
         (manifest(hardware_compatible="ampere+"), "10.3.0.26", gpu("sm75"), "a sm75"),
         (manifest("tensorrt-rtx", gpu_arch=()), "10.3.0.26", gpu("sm90"), "sm120 or later"),
         (manifest("tensorrt-rtx", gpu_arch=()), "10.3.0.26", gpu("sm75"), "sm120 or later"),
-        (manifest("tensorrt-rtx", gpu_arch=("sm86",)), "10.3.0.26", gpu("sm89"), "--gpu-arch sm86"),
+        (manifest("tensorrt-rtx", gpu_arch=("sm86",)), "10.3.0.26", gpu("sm89"), "--gpu-arch sm89"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_command_that_rebuilds_it(made, version, here, words):

@@ -112,3 +112,20 @@ def test_the_twin_overflows_as_half_precision_does(network):
     outside = [node.name for node in prepared.graph.node if not node.name.startswith("/net/")]
     assert all(np.isfinite(part).all() for part in outputs(loud))
     assert not all(np.isfinite(part).all() for part in outputs(half_emulated(loud, outside)))
+
+
+def test_what_stays_float32_is_rounded_where_half_precision_takes_it_in():
+    """x * 1e5 in float32, then * 1e-5 in half precision: the cast in between overflows."""
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [3])
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [3])
+    nodes = [
+        onnx.helper.make_node("Mul", ["x", "up"], ["high"], name="kept"),
+        onnx.helper.make_node("Mul", ["high", "down"], ["low"], name="half"),
+        onnx.helper.make_node("Identity", ["low"], ["y"], name="end"),
+    ]
+    numbers = [numpy_helper.from_array(np.float32(v), n) for v, n in ((1e5, "up"), (1e-5, "down"))]
+    graph = onnx.helper.make_graph(nodes, "g", [x], [y], numbers)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=8)
+    feed = {"x": np.array([0.1, 1, 2], np.float32)}
+    run = ort.InferenceSession(half_emulated(model, ["kept"]).SerializeToString()).run(None, feed)[0]
+    assert np.isfinite(run[0]) and np.isinf(run[1:]).all()
