@@ -22,7 +22,7 @@ from hisir_edge.engine.bundle import CALIBRATION, ENGINE, MANIFEST, load_bundle,
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.engine.recipe import recipe_from_toml
 from hisir_edge.errors import BundleError, InputError
-from hisir_edge.learn.run import load_checkpoint, save_checkpoint
+from hisir_edge.learn.run import load_checkpoint, load_record, save_checkpoint
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.selftest import self_test
 
@@ -258,7 +258,7 @@ def refused(run: Path, out: Path, options: BuildOptions) -> str:
         (None, "No such file"),
     ],
 )
-def test_a_bad_calibration_image_aborts_with_its_name(small_run, small_boards, tmp_path, content, words):
+def test_a_bad_calibration_image_aborts_with_its_name(small_run, tmp_path, content, words):
     import cv2
 
     bad = tmp_path / "bad.png"
@@ -272,7 +272,7 @@ def test_a_bad_calibration_image_aborts_with_its_name(small_run, small_boards, t
             "noise": rng.integers(0, 256, (384, 512, 3), dtype=np.uint8),
         }
         cv2.imwrite(str(bad), pictures[content])
-    good = sorted((small_boards / "train" / "good").iterdir())[0]
+    good = load_record(small_run).train[0]
     listing = tmp_path / "list.txt"
     listing.write_text(f"# calibration\n{good}\nbad.png  # the odd one\n")
     said = refused(small_run, tmp_path / "out", BuildOptions(calib=listing))
@@ -286,13 +286,13 @@ def test_an_empty_calibration_list_is_refused(small_run, tmp_path):
     assert "none.txt" in refused(small_run, tmp_path / "out", BuildOptions(calib=tmp_path / "none.txt"))
 
 
-def test_a_calibration_list_is_what_is_used(small_run, small_boards, tmp_path):
-    two = sorted((small_boards / "train" / "good").iterdir())[:2]
+def test_a_calibration_list_is_what_is_used(small_run, tmp_path):
+    two = load_record(small_run).train[:2]
     listing = tmp_path / "list.txt"
     listing.write_text("".join(f"{path}\n" for path in two))
     build_bundle(small_run, tmp_path / "b", BuildOptions(calib=listing, false_calls_per_board=0.2))
     whole = json.loads((tmp_path / "b" / CALIBRATION).read_text())
-    assert [image["path"] for image in whole["images"]] == [str(path.resolve()) for path in two]
+    assert [image["path"] for image in whole["images"]] == [str(Path(path).resolve()) for path in two]
 
 
 @pytest.mark.parametrize(
