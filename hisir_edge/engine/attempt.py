@@ -13,6 +13,7 @@ import onnx
 
 from hisir_edge.engine.bundle import Bundle
 from hisir_edge.engine.calibration import Calibration, calibration_from_images, default_images
+from hisir_edge.engine.cpu_graph import for_cpu_kernels
 from hisir_edge.engine.derive import Reading, reading_from_maps
 from hisir_edge.engine.gate import Drift, drift_between, table_of_drift
 from hisir_edge.engine.manifest import CalibrationModel
@@ -156,7 +157,7 @@ def _int8(task: Task, reference: Maps, seen: Reading) -> Accepted | str:
             model = _saved_half(task, int8, quantised.prepared, f"int8-{step}")
         else:
             model = task.scratch / f"int8-{step}.onnx"
-            onnx.save(int8, str(model))
+            onnx.save(for_cpu_kernels(int8), str(model))
         result = _tried(task, "int8", model, reference, seen)
         if isinstance(result, Accepted):
             return replace(

@@ -27,7 +27,7 @@ Style = Literal["cpu", "gpu"]
 gpu: symmetric int8 activations in front of convolutions alone, biases in float, as TensorRT fuses them."""
 
 QUANTISED: dict[Style, list[str]] = {
-    "cpu": ["Conv", "Add", "Mul", "GlobalAveragePool", "Concat", "Resize"],
+    "cpu": ["Conv", "Relu", "Add", "Mul", "GlobalAveragePool", "Concat", "Resize"],
     "gpu": ["Conv"],
 }
 
@@ -55,19 +55,23 @@ def _quiet() -> Iterator[None]:
         root.setLevel(before)
 
 
+LAYERS = ("/net/backbone/", "/net/restore/", "/net/gate/backbone/", "/net/gate/head/")
+STACKS = ("/net/Concat", "/net/gate/Concat")
+"""What the backbones take in: pixels of tile and cue, departures, all of them differences of grey levels."""
+PIXEL_RANGE: Range = (-128 / 255, 127 / 255)
+"""With 8 bits over this range a pixel of the tile or the cue is its own eight-bit value."""
+
+
 def kept_in_float(model: onnx.ModelProto) -> list[str]:
     """Nodes where eight bits are too few, in every network.
 
-    The convolution that makes the gate's logits (the last one), the sum that makes the
-    reconstruction (its difference to the tile is what counts), the division by the deviation of the good boards, and
-    the score and misfit arithmetic outside the network proper (a small constant in them would round to zero and
-    divide by it).
+    The convolution that makes the gate's logits (the last one), and everything outside the layers proper: differences
+    of colours, the division by the deviation of the good boards, the score and misfit arithmetic (a small constant in
+    them would round to zero and divide by it).
     """
     nodes = model.graph.node
     last = [node.name for node in nodes if node.op_type == "Conv"][-1]
-    outside = [node.name for node in nodes if not node.name.startswith("/net/")]
-    divided = [node.name for node in nodes if node.name.startswith(("/net/gate/Add", "/net/gate/Mul"))]
-    return [last, "/net/Add", *divided, *outside]
+    return [last, *(node.name for node in nodes if not node.name.startswith(LAYERS) and node.name not in STACKS)]
 
 
 def quantisable(model: onnx.ModelProto) -> list[str]:
@@ -79,7 +83,10 @@ def quantisable(model: onnx.ModelProto) -> list[str]:
 def int8_model(
     prepared: onnx.ModelProto, ranges: dict[str, Range], keep_float: Iterable[str], style: Style
 ) -> onnx.ModelProto:
-    """Explicit Q/DQ: per-channel int8 weights, 8-bit activations in ``ranges``; ``keep_float`` nodes are left out."""
+    """Explicit Q/DQ: per-channel int8 weights, 8-bit activations in ``ranges``; ``keep_float`` nodes are left out.
+
+    On a CPU what the backbones take in has ``PIXEL_RANGE``.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(prepared)
     options: dict[str, Any] = {"WeightSymmetric": True}
@@ -89,6 +96,9 @@ def int8_model(
             "QuantizeBias": False,
             "OpTypesToExcludeOutputQuantization": QUANTISED["gpu"],
         }
+    if style == "cpu":
+        stacks = [node for node in prepared.graph.node if node.name in STACKS]
+        ranges = ranges | {name: PIXEL_RANGE for node in stacks for name in (*node.input, *node.output)}
     limits = {n: (np.array(lo, np.float32), np.array(hi, np.float32)) for n, (lo, hi) in ranges.items()}
     quantiser = QDQQuantizer(
         copy,

@@ -25,7 +25,7 @@ from hisir_edge.learn.prepare import net_from_settings, prepare_run
 from hisir_edge.learn.run import RunRecord, RunSettings, load_checkpoint, load_record, save_checkpoint
 from hisir_edge.learn.team import Team, team_from_environment
 from hisir_edge.learn.tiles import CorruptedTiles, TileBatch, batches_from_stream
-from hisir_edge.net.hisir_net import HisirNet
+from hisir_edge.net.hisir_net import HisirNet, centred
 from hisir_edge.net.losses import Losses, losses_from_output
 
 EMA_DECAY = 0.998
@@ -205,7 +205,7 @@ def _losses(net: nn.Module, batch: TileBatch, precision: str, device: torch.devi
     tile = tile.contiguous(memory_format=torch.channels_last)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         out = net(tile, cue)
-    return losses_from_output(out, tile / 255 - 0.5, clean / 255 - 0.5, mask, weight / WEIGHT_GAIN)
+    return losses_from_output(out, centred(tile), centred(clean), mask, weight / WEIGHT_GAIN)
 
 
 def _held_out_loss(trainer: _Trainer, held_out: list[TileBatch], precision: str, device: torch.device) -> float:

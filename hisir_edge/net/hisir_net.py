@@ -19,15 +19,26 @@ REGION_PX = 16
 
 
 class HisirOutput(NamedTuple):
-    """reconstruction (N, 3, H, W) and gate logits (N, 1, H, W); colours centred on 0."""
+    """What the tile should look like, (N, 3, H, W), how far that is from it, (N, 3, H, W), gate logits (N, 1, H, W).
+
+    Colours are centred on 0; ``departure`` is ``reconstruction - tile``.
+    """
 
     reconstruction: Tensor
+    departure: Tensor
     logits: Tensor
 
 
+MIDDLE_LEVEL = 128.0
+"""The grey level that is 0 for the network: a whole one, so that an eight-bit engine takes pixels in as they are."""
 PARTS = ("cue", "gate")
 """What can be left out of a network, to see what it is worth."""
 ERROR_GAIN = 20.0
+
+
+def centred(levels: Tensor) -> Tensor:
+    """Grey levels 0..255 as the network sees them, about -0.5..0.5."""
+    return (levels - MIDDLE_LEVEL) * (1 / 255)
 
 
 class HisirNet(nn.Module):
@@ -53,14 +64,17 @@ class HisirNet(nn.Module):
 
     def forward(self, tile: Tensor, cue: Tensor) -> HisirOutput:
         """tile (N, 3, H, W), cue (N, 4, H, W) -> HisirOutput."""
-        tile, cue = tile / 255.0 - 0.5, cue / 255.0 - 0.5
+        tile, cue = centred(tile), centred(cue)
         if not self.with_cue:
             cue = torch.zeros_like(cue)
-        reconstruction = cue[:, :3] + self.restore(self.backbone(torch.cat((tile, cue), 1)))
+        from_mean = tile - cue[:, :3]
+        departure = self.restore(self.backbone(torch.cat((tile, cue), 1))) - from_mean
         if self.gate is None:
-            error = (reconstruction - tile).abs().mean(1, keepdim=True)
-            return HisirOutput(reconstruction, ERROR_GAIN * functional.avg_pool2d(error, 5, 1, 2) - ERROR_GAIN / 4)
-        return HisirOutput(reconstruction, self.gate(tile, reconstruction, cue))
+            error = departure.abs().mean(1, keepdim=True)
+            logits = ERROR_GAIN * functional.avg_pool2d(error, 5, 1, 2) - ERROR_GAIN / 4
+        else:
+            logits = self.gate(tile, departure, cue, from_mean)
+        return HisirOutput(tile + departure, departure, logits)
 
 
 class DeployedNet(nn.Module):
@@ -78,11 +92,9 @@ class DeployedNet(nn.Module):
 
     def forward(self, tile: Tensor, cue: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and misfit of a batch of tiles."""
-        tile = tile.to(torch.float32)
-        out = self.net(tile, cue.to(torch.float32))
+        out = self.net(tile.to(torch.float32), cue.to(torch.float32))
         trust = torch.sigmoid(-functional.avg_pool2d(out.logits, 4))
-        error = (tile / 255.0 - 0.5 - out.reconstruction).abs().mean(1, keepdim=True)
-        error = functional.avg_pool2d(error, 4)
+        error = functional.avg_pool2d(out.departure.abs().mean(1, keepdim=True), 4)
         pooled = functional.avg_pool2d(torch.cat((trust * error, trust), 1), REGION_PX // 4)
         misfit = pooled[:, 0] / (pooled[:, 1] + 1e-3)
         return functional.softplus(out.logits[:, 0]), misfit

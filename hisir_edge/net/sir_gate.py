@@ -23,25 +23,25 @@ MOST_UNUSUAL = 8.0
 
 
 class SirGate(nn.Module):
-    """(tile, reconstruction, cue) -> gate logits (N, 1, H, W)."""
+    """(tile, departure, cue, from_mean) -> gate logits (N, 1, H, W)."""
 
     def __init__(self, backbone: str, width: int) -> None:
         super().__init__()
         self.backbone = backbone_from_name(backbone, 7 + CUE_CHANNELS, width)
         self.head = pixel_head(width, 1, self.backbone.out_stride)
 
-    def forward(self, tile: Tensor, reconstruction: Tensor, cue: Tensor) -> Tensor:
-        """Gate logits at the tile's full resolution."""
-        seen = torch.cat((tile, reconstruction - tile, cue, unusual(tile, cue)), 1)
+    def forward(self, tile: Tensor, departure: Tensor, cue: Tensor, from_mean: Tensor) -> Tensor:
+        """Gate logits at the tile's full resolution; ``from_mean``: the tile less the mean of the good boards."""
+        seen = torch.cat((tile, departure, cue, unusual(from_mean, cue[:, 3:])), 1)
         logits: Tensor = self.head(self.backbone(seen))
         return logits
 
 
-def unusual(tile: Tensor, cue: Tensor) -> Tensor:
+def unusual(from_mean: Tensor, deviation: Tensor) -> Tensor:
     """|tile - mean| / (deviation + 4 levels), the highest channel's, up to 8, as -0.5..0.5: (N, 1, H, W) float32.
 
-    tile (N, 3, H, W), cue (N, 4, H, W): colours centred on 0.
+    from_mean (N, 3, H, W): differences of colours; deviation (N, 1, H, W): the cue's last channel, centred on 0.
     """
-    difference = (tile - cue[:, :3]).abs().amax(1, keepdim=True)
-    deviation = cue[:, 3:] * (1 / DEVIATION_GAIN) + (0.5 / DEVIATION_GAIN + LEAST_DEVIATION_LEVELS / 255)
-    return torch.clamp(difference / deviation, max=MOST_UNUSUAL) * (1 / MOST_UNUSUAL) - 0.5
+    difference = from_mean.abs().amax(1, keepdim=True)
+    spread = deviation * (1 / DEVIATION_GAIN) + (128 / DEVIATION_GAIN + LEAST_DEVIATION_LEVELS) / 255
+    return torch.clamp(difference / spread, max=MOST_UNUSUAL) * (1 / MOST_UNUSUAL) - 0.5

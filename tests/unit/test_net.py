@@ -10,7 +10,7 @@ import torch
 from hisir_edge.engine.export import folded_net, onnx_from_net
 from hisir_edge.errors import InputError
 from hisir_edge.net.backbones import BACKBONES, backbone_from_name, default_width
-from hisir_edge.net.hisir_net import DeployedNet, HisirNet
+from hisir_edge.net.hisir_net import DeployedNet, HisirNet, centred
 from hisir_edge.net.losses import losses_from_output
 from hisir_edge.net.position import DEVIATION_GAIN
 from hisir_edge.net.sir_gate import LEAST_DEVIATION_LEVELS, MOST_UNUSUAL, unusual
@@ -99,7 +99,7 @@ def test_without_the_gate_the_logit_is_the_reconstruction_error():
     net = trained_a_little("rep", ("gate",))
     tile, cue = torch.rand(1, 3, 64, 64) * 255, torch.rand(1, 4, 64, 64) * 255
     out = net(tile, cue)
-    error = (out.reconstruction - (tile / 255 - 0.5)).abs().mean(1)
+    error = (out.reconstruction - centred(tile)).abs().mean(1)
     flat, far = out.logits.flatten().argmin(), error.flatten().argmax()
     assert out.logits.flatten()[far] > out.logits.flatten()[flat]
 
@@ -116,7 +116,8 @@ def test_unusual_is_the_distance_to_the_mean_in_deviations_of_the_good_boards(le
     mean, tile = torch.full((1, 3, 2, 2), 2.0), torch.full((1, 3, 2, 2), 2.0)
     tile[:, 1] += levels  # one channel is enough
     cue = torch.cat((mean, torch.full((1, 1, 2, 2), float(deviation * DEVIATION_GAIN))), 1)
-    measured = (unusual(tile / 255 - 0.5, cue / 255 - 0.5) + 0.5) * MOST_UNUSUAL
+    from_mean = centred(tile) - centred(cue[:, :3])
+    measured = (unusual(from_mean, centred(cue[:, 3:])) + 0.5) * MOST_UNUSUAL
     wanted = min(levels / (deviation + LEAST_DEVIATION_LEVELS), MOST_UNUSUAL)
     assert torch.allclose(measured, torch.full((1, 1, 2, 2), wanted), atol=1e-4)
 
