@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from hisir_edge import __version__
+from hisir_edge.cpu import int8_instructions
 from hisir_edge.engine.load import available_threads
 from hisir_edge.gpus import Gpu, gpus, jetson_release
 
 PACKAGES = ("onnxruntime", "opencv-python", "numpy", "pyzmq", "harvesters", "genicam", "torch", "onnx", "pycuda")
 TENSORRT = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 TIMEOUT_S = 30
-INT8_FLAGS = ("avx512_vnni", "avx_vnni", "asimddp")
 
 
 def examine(producers: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def examine(producers: tuple[Path, ...] = ()) -> dict[str, Any]:
         "jetson": jetson_release(),
         "cores": available_threads(),
         "cores_of_machine": os.cpu_count(),
-        "int8_instructions": _int8_instructions(),
+        "int8_instructions": int8_instructions(),
         "gpus": [asdict(card) for card in cards],
         "cuda": _cuda(),
         "tensorrt": flavours,
@@ -109,14 +109,6 @@ def _cuda() -> str:
     done = _asked([nvcc, "--version"])
     found = re.search(r"release ([\d.]+)", done.stdout) if done else None
     return f"nvcc {found.group(1)} ({nvcc})" if found else nvcc
-
-
-def _int8_instructions() -> str:
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return ""
-    return ", ".join(name for name in INT8_FLAGS if name in flags)
 
 
 def _producers_on_path() -> list[Path]:

@@ -11,9 +11,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 
 from hisir_edge import __version__
 from hisir_edge.arrays import U8
+from hisir_edge.cpu import int8_instructions
 from hisir_edge.engine.attempt import Accepted, OnProgress, OnStage, Task, accepted
 from hisir_edge.engine.bundle import (
     CALIBRATION,
@@ -37,6 +39,7 @@ from hisir_edge.engine.load import available_threads
 from hisir_edge.engine.lock import build_lock
 from hisir_edge.engine.manifest import (
     EngineModel,
+    JudgedOnModel,
     Manifest,
     MetricsModel,
     PlantModel,
@@ -286,6 +289,7 @@ def _with_network(manifest: Manifest, found: Accepted, staged: Path) -> Manifest
             "thresholds": manifest.thresholds.model_copy(update=thresholds),
             "calibration": found.calibration,
             "metrics": MetricsModel(**found.drift.as_dict()),
+            "judged_on": JudgedOnModel(onnxruntime=ort.__version__, int8_instructions=int8_instructions()),
         }
     )
 

@@ -37,6 +37,8 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
             f"({m.pixel_auroc_fp32:.4f}), recall of {m.planted} planted defects {m.recall:.3f} ({m.recall_fp32:.3f}), "
             f"false regions {m.false_regions} ({m.false_regions_fp32}) on {m.held_out_boards} boards"
         )
+    if (j := manifest.judged_on) is not None:
+        lines.append(f"judged on    ONNX Runtime {j.onnxruntime}, int8 instructions {j.int8_instructions or 'none'}")
     if (e := manifest.engine) is not None:
         lines.append(
             f"compiled     {manifest.target} {e.version} for {', '.join(e.gpu_arch) or PORTABLE_WORDS}, "

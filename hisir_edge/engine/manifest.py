@@ -88,6 +88,13 @@ class CalibrationModel(_Record):
     float_convolutions: int = Field(ge=0)
 
 
+class JudgedOnModel(_Record):
+    """What the acceptance gate ran on: eight-bit products of processors without these instructions may differ."""
+
+    onnxruntime: str
+    int8_instructions: str
+
+
 class MetricsModel(_Record):
     """What the acceptance gate saw: this engine against float32 on held-out boards with planted defects."""
 
@@ -147,5 +154,6 @@ class Manifest(_Record):
     engine: EngineModel | None = None
     calibration: CalibrationModel | None = None
     metrics: MetricsModel | None = None
+    judged_on: JudgedOnModel | None = None
     self_test: SelfTestModel
     files: dict[str, Sha256]

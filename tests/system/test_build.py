@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
 from hisir_edge.engine.build import BuildOptions, build_bundle
@@ -52,6 +53,7 @@ def manifest_of(bundle: Path) -> dict:
 def test_int8_records_how_it_came_about(small_bundle):
     made, whole = manifest_of(small_bundle), json.loads((small_bundle / CALIBRATION).read_text())
     calibration, metrics = made["calibration"], made["metrics"]
+    assert made["judged_on"]["onnxruntime"] == ort.__version__
     assert calibration["method"] in calibration["method_errors"]
     assert set(calibration["method_errors"]) == {"minmax", "percentile", "entropy", "mse"}
     assert calibration["method_errors"][calibration["method"]] == min(calibration["method_errors"].values())
