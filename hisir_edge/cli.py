@@ -218,7 +218,7 @@ def build_engine(
     """
     _needs_training_packages()
     from hisir_edge.console import build_and_tell
-    from hisir_edge.engine.build import BuildOptions
+    from hisir_edge.engine.options import BuildOptions
     from hisir_edge.engine.recipe import EngineRecipe, recipe_from_toml
     from hisir_edge.engine.zones import zones_from_json
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from hisir_edge.errors import InputError
 
 if TYPE_CHECKING:
-    from hisir_edge.engine.build import BuildOptions
+    from hisir_edge.engine.options import BuildOptions
     from hisir_edge.learn.run import RunRecord
     from hisir_edge.learn.train import Progress as Step
 

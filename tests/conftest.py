@@ -102,7 +102,8 @@ def small_bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     processors; good boards score up to 1.9, missing parts from 5.4. At 0.2 it lies between the two with room on
     both sides.
     """
-    from hisir_edge.engine.build import BuildOptions, build_bundle
+    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.engine.options import BuildOptions
 
     out = tmp_path_factory.mktemp("bundles") / "p3"
     build_bundle(small_run, out, BuildOptions(product="p3", false_calls_per_board=0.2))

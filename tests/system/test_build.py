@@ -18,9 +18,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
-from hisir_edge.engine.build import BuildOptions, build_bundle
+from hisir_edge.engine.build import build_bundle
 from hisir_edge.engine.bundle import CALIBRATION, ENGINE, MANIFEST, load_bundle, sha256_of
 from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.engine.options import BuildOptions
 from hisir_edge.engine.recipe import recipe_from_toml
 from hisir_edge.errors import BundleError, InputError
 from hisir_edge.learn.run import load_checkpoint, load_record, save_checkpoint
@@ -225,11 +226,11 @@ def test_calibration_boards_are_not_held_out_ones(small_run, tmp_path):
 
 @pytest.mark.parametrize("recipe", ["unet", "nafnet", "rep"])
 def test_published_recipes_ask_nothing_of_classic_tensorrt_that_it_cannot_do(recipe):
-    from hisir_edge.engine.build import _archs
+    from hisir_edge.engine.options import archs_of
 
     options = BuildOptions(target="tensorrt", recipe=recipe_from_toml(Path(f"engines/{recipe}.toml")))
-    assert _archs(options) == ()
-    assert _archs(replace(options, target="tensorrt-rtx")) == ("sm86", "sm89")
+    assert archs_of(options) == ()
+    assert archs_of(replace(options, target="tensorrt-rtx")) == ("sm86", "sm89")
 
 
 def test_a_second_build_into_the_same_folder_is_refused(small_run, tmp_path):

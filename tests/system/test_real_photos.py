@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from hisir_edge.engine.build import BuildOptions, build_bundle
+from hisir_edge.engine.build import build_bundle
+from hisir_edge.engine.options import BuildOptions
 from hisir_edge.learn import datasets
 from hisir_edge.learn.evaluate import evaluate, figures
 from hisir_edge.learn.run import RunSettings

@@ -132,7 +132,8 @@ def test_a_misspelt_name_leaves_nothing_behind(small_boards, tmp_path, changes):
 def test_boards_of_another_product_are_left_out_named_and_do_not_stop_the_build(small_boards, tmp_path):
     import cv2
 
-    from hisir_edge.engine.build import BuildOptions, build_bundle
+    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.engine.options import BuildOptions
     from hisir_edge.images import image_paths
     from hisir_edge.sim.synth import render_board
 
@@ -273,9 +274,10 @@ def test_training_ends_when_the_held_out_loss_no_longer_falls(small_boards, tmp_
 
 
 def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
-    from hisir_edge.engine.build import BuildOptions, build_bundle
+    from hisir_edge.engine.build import build_bundle
     from hisir_edge.engine.bundle import load_bundle
     from hisir_edge.engine.load import engine_from_bundle
+    from hisir_edge.engine.options import BuildOptions
     from hisir_edge.engine.zones import zones_from_json
     from hisir_edge.images import read_mask, read_rgb
     from hisir_edge.line.inspect import Inspector
@@ -322,8 +324,9 @@ def test_an_ignored_zone_does_not_set_the_threshold(small_run, small_bundle, tmp
 
 
 def test_a_board_that_is_ignored_whole_is_no_bundle(small_run, tmp_path):
-    from hisir_edge.engine.build import BuildOptions, build_bundle
+    from hisir_edge.engine.build import build_bundle
     from hisir_edge.engine.manifest import ZoneModel
+    from hisir_edge.engine.options import BuildOptions
 
     square = ((-1.0, -1.0), (600.0, -1.0), (600.0, 600.0), (-1.0, 600.0))
     zone = ZoneModel(name="all", polygon=square, sensitivity=0)
@@ -333,8 +336,9 @@ def test_a_board_that_is_ignored_whole_is_no_bundle(small_run, tmp_path):
 
 
 def test_a_zone_outside_the_picture_is_refused(small_run, tmp_path):
-    from hisir_edge.engine.build import BuildOptions, build_bundle
+    from hisir_edge.engine.build import build_bundle
     from hisir_edge.engine.manifest import ZoneModel
+    from hisir_edge.engine.options import BuildOptions
 
     zone = ZoneModel(name="far", polygon=((900.0, 900.0), (990.0, 900.0), (990.0, 990.0)), sensitivity=0)
     with pytest.raises(InputError, match="far, which covers none"):
@@ -395,7 +399,8 @@ def test_bad_zones_are_one_line(small_run, tmp_path, text, words):
 
 
 def test_int8_judges_as_fp32_does(small_run, small_bundle, small_boards, tmp_path):
-    from hisir_edge.engine.build import BuildOptions, build_bundle
+    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.engine.options import BuildOptions
     from hisir_edge.learn.evaluate import evaluate, figures
 
     build_bundle(small_run, tmp_path / "fp32", BuildOptions(precision="fp32"))

@@ -1,0 +1,189 @@
+"""The parts of a bundle, in order: float network and memory, accepted network, self-test, compiled engine."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import asdict
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from hisir_edge import __version__
+from hisir_edge.arrays import U8
+from hisir_edge.cpu import int8_instructions
+from hisir_edge.engine.attempt import Accepted, OnProgress, OnStage
+from hisir_edge.engine.bundle import (
+    CALIBRATION,
+    ENGINE,
+    GOLDEN,
+    MODEL,
+    SELF_TEST,
+    Bundle,
+    bundle_from_manifest,
+    write_memory,
+    write_noise,
+)
+from hisir_edge.engine.compile import Plan, engine_from_onnx
+from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
+from hisir_edge.engine.load import available_threads
+from hisir_edge.engine.manifest import (
+    EngineModel,
+    JudgedOnModel,
+    Manifest,
+    MetricsModel,
+    PlantModel,
+    RecipeModel,
+    SelfTestModel,
+    TensorModel,
+    ThresholdModel,
+)
+from hisir_edge.engine.options import BuildOptions, archs_of
+from hisir_edge.engine.plants import self_test_from_pictures
+from hisir_edge.gpus import gpus
+from hisir_edge.images import jpeg_bytes, read_rgb
+from hisir_edge.learn.run import RunRecord, load_memory
+from hisir_edge.line.gain import noise_shape
+from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
+from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.selftest import golden_picture
+from hisir_edge.net.hisir_net import HisirNet
+
+SELF_TEST_BOARDS = 3
+SELF_TEST_QUALITY = 95
+
+
+def float_bundle(run: Path, record: RunRecord, net: HisirNet, staged: Path, options: BuildOptions) -> Bundle:
+    """The float32 network and the board memory as a bundle with open thresholds: every score counts."""
+    opset = OPSET if options.target == "onnxruntime" else QUANTISED_HALF_OPSET
+    onnx_from_net(net, record.settings.tile_px, staged / MODEL, opset)
+    memory = load_memory(run)
+    write_memory(staged, memory.mean_rgb, memory.deviation)
+    write_noise(staged, np.zeros(noise_shape(memory.deviation.shape), np.uint8))
+    manifest = _manifest(record, options, options.product or run.absolute().name)
+    return bundle_from_manifest(staged, manifest, "")
+
+
+def _manifest(record: RunRecord, options: BuildOptions, product: str) -> Manifest:
+    s = record.settings
+    return Manifest(
+        schema_version=3,
+        product=product,
+        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        software_version=__version__,
+        target=options.target,
+        precision="fp32",
+        backbone=s.backbone,
+        width=s.width,
+        recipe=RecipeModel(
+            frame_width=record.frame_hw[1],
+            frame_height=record.frame_hw[0],
+            scale=record.scale,
+            tile_px=s.tile_px,
+            overlap_px=s.overlap_px,
+            registered=record.registered,
+        ),
+        thresholds=ThresholdModel(
+            pixel=1.0,
+            region_peak=1.0,
+            min_area_px=1,
+            false_calls_per_board=options.false_calls_per_board,
+            false_calls_upper_bound_95=0.0,
+            held_out_boards=len(record.held_out),
+            boards_to_prove=1,
+        ),
+        zones=options.zones,
+        # replaced before anything is written
+        self_test=SelfTestModel(image=GOLDEN, plants=(PlantModel(x=0, y=0, width=1, height=1, from_x=0, from_y=0),)),
+        files={},
+    )
+
+
+def with_network(manifest: Manifest, found: Accepted, staged: Path) -> Manifest:
+    """The accepted network's file, noise map, thresholds and figures."""
+    if found.model != staged / MODEL:
+        shutil.copyfile(found.model, staged / MODEL)
+    write_noise(staged, found.reading.noise)
+    if found.calibration_json:
+        (staged / CALIBRATION).write_text(found.calibration_json + "\n")
+    derived = found.reading.derived
+    t = derived.thresholds
+    thresholds = {
+        "pixel": t.pixel,
+        "region_peak": t.region_peak,
+        "min_area_px": t.min_area_px,
+        "false_calls_upper_bound_95": derived.upper_bound,
+        "boards_to_prove": derived.boards_to_prove,
+    }
+    return manifest.model_copy(
+        update={
+            "precision": found.precision,
+            "thresholds": manifest.thresholds.model_copy(update=thresholds),
+            "calibration": found.calibration,
+            "metrics": MetricsModel(**found.drift.as_dict()),
+            "judged_on": JudgedOnModel(onnxruntime=ort.__version__, int8_instructions=int8_instructions()),
+        }
+    )
+
+
+def with_self_test(manifest: Manifest, staged: Path, network: Path, record: RunRecord, on_stage: OnStage) -> Manifest:
+    """Choose what the daemon tests itself with: the golden image, or a held-out board where that is no real one.
+
+    ``network``: what the gate ran, which for GPUs is not the file that ships (decision 0013).
+    """
+    on_stage("self-test")
+    bundle = bundle_from_manifest(staged, manifest, "")
+    engine = OnnxRuntimeEngine(network, bundle.recipe.tile_px, available_threads())
+
+    def pictures() -> list[tuple[str, U8]]:
+        held_out = [(SELF_TEST, _as_stored(read_rgb(Path(p)))) for p in record.held_out[:SELF_TEST_BOARDS]]
+        return [(GOLDEN, golden_picture(bundle)), *held_out]
+
+    chosen, picture = self_test_from_pictures(Inspector(bundle, engine), pictures())
+    if chosen.image == SELF_TEST:
+        (staged / SELF_TEST).write_bytes(jpeg_bytes(picture, SELF_TEST_QUALITY))
+    return manifest.model_copy(update={"self_test": chosen})
+
+
+def _as_stored(picture: U8) -> U8:
+    """A picture as it will be read back from the bundle."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / SELF_TEST
+        path.write_bytes(jpeg_bytes(picture, SELF_TEST_QUALITY))
+        return read_rgb(path)
+
+
+def with_engine(manifest: Manifest, staged: Path, options: BuildOptions, on_progress: OnProgress) -> Manifest:
+    """Compile the accepted network."""
+    plan = engine_from_onnx(
+        options.target,
+        (staged / MODEL).read_bytes(),
+        manifest.recipe.tile_px,
+        options.recipe.tensorrt,
+        archs_of(options),
+        on_progress,
+    )
+    (staged / ENGINE).write_bytes(plan.engine)
+    return manifest.model_copy(update={"engine": _engine_model(plan, options)})
+
+
+def _engine_model(plan: Plan, options: BuildOptions) -> EngineModel:
+    here = gpus()
+    settings = options.recipe.tensorrt
+    # classic TensorRT builds for the GPU at hand; TensorRT for RTX, unless told otherwise, for all that it knows
+    archs = plan.gpu_arch if options.target == "tensorrt-rtx" else tuple(gpu.arch for gpu in here[:1])
+    return EngineModel(
+        file=ENGINE,
+        version=plan.version,
+        gpu_arch=archs,
+        gpu=here[0].name if here else "",
+        driver=here[0].driver if here else "",
+        profile_tiles=settings.profile_tiles,
+        version_compatible=settings.version_compatible,
+        hardware_compatible=settings.hardware_compatible,
+        inputs=tuple(TensorModel(**asdict(tensor)) for tensor in plan.inputs),
+        outputs=tuple(TensorModel(**asdict(tensor)) for tensor in plan.outputs),
+        network_layers=plan.network_layers,
+    )

@@ -1,0 +1,120 @@
+"""What may be asked of a build, and whatever can be refused before any work is done."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hisir_edge.engine.bundle import MANIFEST
+from hisir_edge.engine.calibration import images_from_list
+from hisir_edge.engine.compile import check_target
+from hisir_edge.engine.manifest import ZoneModel
+from hisir_edge.engine.recipe import EngineRecipe, Precision, Target
+from hisir_edge.errors import InputError
+from hisir_edge.learn.run import RunRecord, check_pictures
+from hisir_edge.learn.thresholds import check_rate
+from hisir_edge.learn.train import trained_net
+from hisir_edge.line.gain import Zone, inside_zone
+from hisir_edge.net.hisir_net import HisirNet
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What the user may ask of a build. ``calib``: a calibration list; ``gpu_arch``: sm86, ... for TensorRT for RTX."""
+
+    target: Target = "onnxruntime"
+    precision: Precision = "int8"
+    product: str = ""
+    false_calls_per_board: float = 0.05
+    zones: tuple[ZoneModel, ...] = ()
+    recipe: EngineRecipe = field(default_factory=EngineRecipe)
+    calib: Path | None = None
+    gpu_arch: tuple[str, ...] = ()
+    max_drop: float = 0.005
+    fallback: bool = False
+
+
+def check_out(out: Path) -> None:
+    """InputError unless ``out`` is new, empty, or a bundle of ours with nothing else in it: it will be replaced."""
+    foreign = "a file" if out.exists() and not out.is_dir() else _what_is_foreign(out)
+    if foreign or not out.name:
+        raise InputError(
+            expected="a new folder or an old bundle",
+            received=f"{out} with {foreign}" if foreign else f"{out}",
+            fix="choose another --out",
+        )
+
+
+def _what_is_foreign(out: Path) -> str:
+    if not out.exists() or not any(out.iterdir()):
+        return ""
+    try:
+        raw = json.loads((out / MANIFEST).read_text())
+        listed = {MANIFEST, *raw["files"]} if raw["schema_version"] and raw["product"] is not None else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        listed = set()
+    others = sorted(p.name for p in out.iterdir() if p.name not in listed)
+    return f"other files, such as {others[0]}" if others else ""
+
+
+def calibration_list(listing: Path | None, record: RunRecord) -> tuple[str, ...]:
+    """The pictures of ``--calib``; InputError for one that is to judge what it was calibrated on."""
+    images = images_from_list(listing) if listing is not None else ()
+    held_out = {str(Path(path).resolve()) for path in record.held_out}
+    both = [path for path in images if path in held_out]
+    if both:
+        raise InputError(
+            expected="calibration images that the run does not hold out to check engines with",
+            received=both[0],
+            fix=f"take it out of {listing}",
+        )
+    return images
+
+
+def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
+    """Whatever can be refused before any work is done."""
+    check_rate(options.false_calls_per_board)
+    if not 0 <= options.max_drop < 1:
+        raise InputError(
+            expected="--max-drop from 0 to below 1", received=str(options.max_drop), fix="0.005 is the default"
+        )
+    if options.calib is not None and options.precision != "int8":
+        raise InputError(
+            expected="--calib only with --precision int8", received=options.precision, fix="leave one of them out"
+        )
+    if options.gpu_arch and options.target != "tensorrt-rtx":
+        raise InputError(
+            expected="--gpu-arch only with --target tensorrt-rtx (others run or build on the machine at hand)",
+            received=f"--target {options.target}",
+            fix="leave one of them out",
+        )
+    if options.target != "onnxruntime":
+        check_target(options.target, options.recipe.tensorrt, archs_of(options))
+    record, net = trained_net(run)
+    if options.recipe.backbone not in ("", record.settings.backbone):
+        raise InputError(
+            expected=f"a recipe for {record.settings.backbone}, the backbone of {run}",
+            received=f"one for {options.recipe.backbone}",
+            fix=f"use engines/{record.settings.backbone}.toml",
+        )
+    check_zones(options.zones, record)
+    check_pictures(record)
+    return record, net
+
+
+def check_zones(zones: tuple[ZoneModel, ...], record: RunRecord) -> None:
+    """InputError for a zone that covers no pixel of this run's frames: it would protect nothing."""
+    h, w = record.frame_hw
+    for zone in zones:
+        if not inside_zone((h, w), 1.0, Zone(zone.name, zone.polygon, zone.sensitivity)).any():
+            raise InputError(
+                expected=f"zones that cover pixels of a frame of {w}x{h}",
+                received=f"{zone.name}, which covers none",
+                fix="draw the polygon on a photo of this camera",
+            )
+
+
+def archs_of(options: BuildOptions) -> tuple[str, ...]:
+    """What TensorRT for RTX is to build for; classic TensorRT builds for the GPU at hand."""
+    return (options.gpu_arch or options.recipe.tensorrt.gpu_arch) if options.target == "tensorrt-rtx" else ()
