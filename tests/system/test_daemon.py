@@ -248,31 +248,3 @@ def test_no_training_package_is_loaded_on_the_line():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_a_slow_subscriber_does_not_slow_the_line(mixed, small_bundle, tmp_path):
-    """A subscriber that reads nothing must not hold up verdicts for the others."""
-    import zmq
-
-    daemon = Daemon(
-        tmp_path,
-        small_bundle,
-        f'type = "replay"\nfolder = "{mixed}"\nloop = true',
-        "send_high_water_mark = 2\n",
-        wait=2,
-    )
-    context = zmq.Context()
-    lazy = context.socket(zmq.SUB)
-    lazy.setsockopt(zmq.RCVHWM, 1)
-    lazy.setsockopt(zmq.LINGER, 0)
-    lazy.setsockopt(zmq.SUBSCRIBE, b"")
-    lazy.connect(daemon.endpoint)
-    try:
-        with daemon:
-            started = time.monotonic()
-            verdicts = daemon.verdicts(40)
-            assert time.monotonic() - started < 60
-        assert [v.body["seq"] for v in verdicts] == list(range(1, 41))
-    finally:
-        lazy.close()
-        context.term()

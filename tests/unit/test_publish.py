@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
 from importlib import resources
 
 import cv2
 import jsonschema
 import numpy as np
 import pytest
+import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hisir_edge.config import PublishTable
 from hisir_edge.errors import InputError
 from hisir_edge.line.judge import Thresholds, regions_from_map
-from hisir_edge.line.publish import Recipe, message_from_judgement
+from hisir_edge.line.publish import Publisher, Recipe, message_from_judgement
 from hisir_edge.mes.subscribe import received_from_frames
 from hisir_edge.records import Frame, GrabFault, Judgement, Result, StageTimes
 
@@ -91,3 +94,44 @@ def test_gaps_in_the_numbers_are_counted_per_epoch():
 def test_what_is_no_verdict_is_an_input_error(frames):
     with pytest.raises(InputError):
         received_from_frames(frames, {})
+
+
+def test_a_subscriber_that_does_not_read_holds_up_nobody():
+    """Its own queue fills and it misses verdicts; sending goes on and the subscriber beside it has every one."""
+    messages, payload = 160, bytes(256 * 1024)  # 40 MiB: more than the buffers of a loopback connection hold
+    context = zmq.Context()
+    readers = []
+    try:
+        with Publisher(PublishTable(endpoint=_free_endpoint(), send_high_water_mark=8)) as publisher:
+            for _ in range(2):
+                reader = context.socket(zmq.SUB)
+                reader.setsockopt(zmq.RCVHWM, 8)
+                reader.setsockopt(zmq.RCVTIMEO, 20_000)
+                reader.setsockopt(zmq.LINGER, 0)
+                reader.setsockopt(zmq.SUBSCRIBE, b"")
+                reader.connect(publisher.settings.endpoint)
+                readers.append(reader)
+            for _ in range(100):
+                if publisher.count_subscribers(200) == 2:
+                    break
+            assert publisher.subscribers == 2
+            reads, lazy = readers
+            for number in range(messages):
+                publisher.send([b"verdict", b"%d" % number, payload])
+                assert reads.recv_multipart()[1] == b"%d" % number
+            lazy.setsockopt(zmq.RCVTIMEO, 1000)
+            kept = []
+            with pytest.raises(zmq.Again):
+                while True:
+                    kept.append(int(lazy.recv_multipart()[1]))
+            assert kept == sorted(set(kept)) and 0 < len(kept) < messages
+    finally:
+        for reader in readers:
+            reader.close()
+        context.term()
+
+
+def _free_endpoint() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
