@@ -11,6 +11,7 @@ import onnx
 from onnx import NodeProto, helper, numpy_helper
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from hisir_edge.engine.cpu_layout import copy_instead_of_looking_up
 from hisir_edge.engine.export import INPUTS
 from hisir_edge.engine.precision import PIXEL_RANGE, STACKS
 from hisir_edge.net.position import CUE_CHANNELS
@@ -33,6 +34,8 @@ def for_cpu_kernels(model: onnx.ModelProto) -> onnx.ModelProto:
         _pad(graph, stack)
     _shuffle_eight_bits(graph)
     _plain_softplus(graph)
+    graph.topological_sort()
+    copy_instead_of_looking_up(graph)
     graph.prune_graph(allow_remove_graph_inputs=False)
     graph.topological_sort()
     return copy

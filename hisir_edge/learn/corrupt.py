@@ -90,7 +90,7 @@ def _with_twins(rng: np.random.Generator, clean: U8, boxes: I32, objects: Object
 
 
 def _one_missing(rng: np.random.Generator, clean: U8, objects: Objects) -> U8:
-    """A tile that is whole but for one thing, gone as if it had never been there; where nothing fits, still whole.
+    """A tile that is whole but for one thing or a part of one, gone without a trace; where nothing fits, still whole.
 
     Mostly a thing that nothing else in the tile is like: a lead rather than one of its twenty holes.
     """

@@ -17,6 +17,8 @@ ALIKE_LOG = 0.35
 MOST_COMPARED = 400
 EXTENDED_SHARE, MOST_EXTENSION_PX = 0.4, 26
 LONG_RATIO = 1.8
+CUT_SHARE = 0.4
+"""Of rare objects that go missing alone, so many leave a stub."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +172,26 @@ def object_spot(rng: np.random.Generator, side: int, objects: Objects) -> Spot:
     """One salient object (or a piece of it): a lead, a hole, a letter, a shine."""
     spot = _whole_object(rng, side, objects, int(rng.choice(len(objects.boxes), p=objects.odds)))
     kind = rng.random()
-    if kind < 0.2:  # only a part of it: a lead that is cut, a corner that broke off
-        h, w = spot.weight.shape
-        way, at = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5)
-        yy, xx = np.mgrid[-1 : 1 : h * 1j, -1 : 1 : w * 1j]
-        beyond = xx * np.cos(way) + yy * np.sin(way) > at
-        return Spot(spot.y, spot.x, np.asarray(spot.weight * beyond, np.float32))
+    if kind < 0.2:
+        return _cut(rng, spot)
     return _bite(rng, spot) if kind < 0.45 else spot
 
 
 def rare_object_spot(rng: np.random.Generator, side: int, objects: Objects) -> Spot:
-    """One whole object, of which there are few or no others in the tile."""
+    """One object, whole or a part of it, of which there are few or no others in the tile."""
     odds = objects.odds / np.sqrt(objects.alike)
-    return _whole_object(rng, side, objects, int(rng.choice(len(odds), p=odds / odds.sum())))
+    spot = _whole_object(rng, side, objects, int(rng.choice(len(odds), p=odds / odds.sum())))
+    return _cut(rng, spot) if rng.random() < CUT_SHARE else spot
+
+
+def _cut(rng: np.random.Generator, spot: Spot) -> Spot:
+    """What lies beyond a line across a spot: the rest of a lead that is cut, a corner that broke off."""
+    h, w = spot.weight.shape
+    way, at = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5)
+    across = np.array([np.sin(way) / h, np.cos(way) / w])  # the line's normal, in half extents of the spot
+    yy, xx = np.mgrid[0:h, 0:w] + 0.5
+    beyond_px = ((2 * yy - h) * across[0] + (2 * xx - w) * across[1] - at) / (2 * np.linalg.norm(across))
+    return Spot(spot.y, spot.x, np.asarray(spot.weight * np.clip(beyond_px + 0.5, 0, 1), np.float32))
 
 
 def _whole_object(rng: np.random.Generator, side: int, objects: Objects, number: int) -> Spot:

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from importlib import resources
 from pathlib import Path
 

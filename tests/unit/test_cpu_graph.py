@@ -66,7 +66,9 @@ def test_pixels_go_in_as_they_are_in_whole_blocks_of_channels(network):
     prepared, ranges = network
     model = for_cpu_kernels(int8_model(prepared, ranges, (), "cpu"))
     kinds = [node.op_type for node in model.graph.node]
-    assert "Softplus" not in kinds
+    assert not {"Softplus", "Resize"} & set(kinds)
+    attentions = sum(node.op_type == "GlobalAveragePool" for node in prepared.graph.node)
+    assert kinds.count("Expand") == attentions
     assert "Cast" not in kinds
     users = {name: {n.op_type for n in model.graph.node if name in n.input} for name in FEED}
     assert all(kinds <= {"DequantizeLinear", "Slice"} for kinds in users.values()), users
@@ -100,3 +102,39 @@ def test_the_plain_softplus_keeps_nan_and_never_overflows():
     odd = np.array([np.nan, np.inf, 1e4, -1e4, -np.inf] * 7, np.float32)
     expected = np.array([np.nan, MOST_LOGIT, MOST_LOGIT, 0, 0] * 7, np.float32)
     np.testing.assert_allclose(outputs(quick, {"x": odd})[0], expected, rtol=1e-6)
+
+
+def resized(scale_after: float, **how: str) -> onnx.ModelProto:
+    """Eight-bit features, doubled by a Resize between a DequantizeLinear and a QuantizeLinear."""
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", 2, 3, 5])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2, 6, 10])
+    numbers = {"before": np.float32(0.5), "after": np.float32(scale_after), "zero": np.uint8(7)}
+    stored = [onnx.numpy_helper.from_array(np.array(value), name) for name, value in numbers.items()]
+    stored.append(onnx.numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "twice"))
+    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor", **how}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "before", "zero"], ["a"]),
+        helper.make_node("Resize", ["a", "", "twice"], ["b"], "up", **how),
+        helper.make_node("QuantizeLinear", ["b", "after", "zero"], ["c"]),
+        helper.make_node("DequantizeLinear", ["c", "after", "zero"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "g", [x], [y], stored)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("model", "copied"),
+    [
+        (resized(0.5), True),
+        (resized(0.25), False),
+        (resized(0.5, mode="linear"), False),
+        (resized(0.5, nearest_mode="ceil"), False),
+        (resized(0.5, coordinate_transformation_mode="half_pixel"), False),
+    ],
+    ids=["doubling", "another-scale", "linear", "ceil", "half-pixel"],
+)
+def test_only_a_plain_doubling_is_done_by_copies(model, copied):
+    quick = for_cpu_kernels(model)
+    assert ("Resize" not in {node.op_type for node in quick.graph.node}) == copied
+    feed = {"x": RNG.integers(0, 256, (2, 2, 3, 5), dtype=np.uint8)}
+    np.testing.assert_array_equal(outputs(model, feed)[0], outputs(quick, feed)[0])
