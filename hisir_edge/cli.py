@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -174,7 +175,12 @@ def train(
     )  # fmt: skip
     leads = os.environ.get("RANK", "0") == "0"
     with training_progress(shown=leads) as (on_load, on_step):
-        record = train_run(settings, out, max_minutes, workers, on_load, on_step)
+        try:
+            record = train_run(settings, out, max_minutes, workers, on_load, on_step)
+        except KeyboardInterrupt:
+            text = f"stopped; the same command goes on with {out} from its last checkpoint, a minute ago at most"
+            print(f"hisir-edge: {text}", file=sys.stderr)
+            raise
     if leads:
         tell_trained(record, data, out)
 
@@ -317,6 +323,14 @@ def evaluate(
     if report is not None:
         in_test = report.resolve().is_relative_to((data / "test").resolve())  # where each folder is a class of defects
         check_apart("--report", report, {report} if in_test else folders_read(data))
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise InputError(
+            expected="--json FILE in a folder that exists",
+            received=str(json_file),
+            fix="make the folder, or choose another",
+        )
+    if report is not None and report.exists() and not report.is_dir():
+        raise InputError(expected="--report DIR to be a folder", received=f"{report}, a file", fix="choose another")
     result: dict[str, Any]
     if shift == ["standard"]:
         result = {}
@@ -391,8 +405,9 @@ def watch(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.append(True))
     seen = watch_verdicts(endpoint, topic, count, timeout_s, as_json, masks, lambda: bool(stopped))
-    if count and seen < count and not stopped:
-        print(f"hisir-edge: {seen} of {count} verdicts came within {timeout_s:g} s of silence", file=sys.stderr)
+    if timeout_s is not None and not stopped and (not count or seen < count):
+        wanted = f"{seen} of {count} verdicts" if count else f"{seen} verdicts"
+        print(f"hisir-edge: {wanted} came before {timeout_s:g} s of silence", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -421,6 +436,8 @@ def main() -> None:
             raise
         if isinstance(error, HisirEdgeError):
             text = str(error)
+        elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            text = "expected room on the disk; got a full one; free some space, nothing that was finished is lost"
         elif isinstance(error, OSError) and error.filename is not None:
             text = (
                 f"expected to use {error.filename}; got {error.strerror}; "

@@ -77,7 +77,7 @@ def verify(
 def diff(
     first: Folder,
     second: Folder,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: key to [first, second].")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: per key both values.")] = False,
 ) -> None:
     """What two bundles differ in. Exit code 0: in nothing, 1: in what is printed."""
     from hisir_edge.engine.bundle import manifest_from_folder

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from hisir_edge.addresses import port_of
 from hisir_edge.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -72,6 +73,8 @@ class PublishTable(_Table):
     def _known_transport(cls, value: str) -> str:
         if not value.startswith(("tcp://", "ipc://")):
             raise ValueError("a tcp:// or ipc:// address")
+        if value.startswith("tcp://") and not port_of(value):
+            raise ValueError("a tcp:// address with a port from 1 to 65535, such as tcp://127.0.0.1:5556")
         return value
 
 
@@ -127,12 +130,16 @@ def settings_from_toml(path: Path) -> Settings:
     ConfigError names the key, what was expected and what is there.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             expected="a readable line.toml", received=f"{path} ({error.strerror})", fix="check --config"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            expected=f"{path} in UTF-8", received=f"another encoding ({error.reason})", fix="save it as UTF-8"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(expected=f"TOML in {path}", received=str(error), fix="correct this line") from error
     try:
         return _with_absolute_paths(Settings.model_validate(raw), path.parent.absolute())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hisir_edge.learn.run import RunRecord
     from hisir_edge.learn.train import Progress as Step
 
+FEW_BOARDS = 20
 Advance = Callable[[int, int], None]
 
 
@@ -73,6 +74,12 @@ def tell_trained(record: RunRecord, data: Path, out: Path) -> None:
     how = "registered to the golden image" if record.registered else "not registered (boards do not lie alike)"
     boards = f"{len(record.train)} boards, {len(record.held_out)} more held out"
     print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
+    few = len(record.train) + len(record.held_out)
+    if few < FEW_BOARDS:
+        print(
+            f"hisir-edge: {few} good boards are few; take {FEW_BOARDS} or more for a line",
+            file=sys.stderr,
+        )
     for path in (*record.dropped, *record.dropped_held_out):
         print(f"left out: {path} (does not lie or is not lit like the others)")
     with suppress(InputError, OSError):  # the folder may be gone by now; the run is whole without it

@@ -99,7 +99,8 @@ def _tensorrt(module: str) -> dict[str, str]:
     if done is None or done.returncode != 0:
         said = (done.stderr.strip().splitlines() or ["no answer"])[-1] if done else "no answer"
         return {"version": "", "reason": f"does not load: {said}"}
-    return {"version": done.stdout.split()[-1], "reason": ""}
+    words = done.stdout.split()
+    return {"version": words[-1], "reason": ""} if words else {"version": "", "reason": "it does not say its version"}
 
 
 def _cuda() -> str:
@@ -118,6 +119,8 @@ def _producers_on_path() -> list[Path]:
 
 def _producer(path: Path) -> dict[str, Any]:
     """The cameras behind a GenTL producer, listed in a process of its own: a producer may end the process it is in."""
+    if not path.is_file():
+        return {"producer": str(path), "cameras": [], "reason": "no such file"}
     done = _asked([sys.executable, "-m", "hisir_edge.line.genicam_process", "--list", str(path)])
     if done is None:
         return {"producer": str(path), "cameras": [], "reason": f"no answer within {TIMEOUT_S} s"}
@@ -129,6 +132,8 @@ def _producer(path: Path) -> dict[str, Any]:
 
 def _asked(command: list[str]) -> subprocess.CompletedProcess[str] | None:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.SubprocessError):
         return None

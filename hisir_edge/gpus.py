@@ -48,7 +48,9 @@ def gpus() -> tuple[Gpu, ...]:
 
 def _asked(command: list[str]) -> tuple[Gpu, ...]:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+        done = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=TIMEOUT_S, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(gpu for line in done.stdout.splitlines() if (gpu := _gpu_from_line(line)) is not None)

@@ -20,13 +20,14 @@ MAX_PIXELS = 16384 * 16384
 def image_paths(folder: Path) -> list[Path]:
     """The pictures directly in a folder, sorted by name; InputError if there is none."""
     if not folder.is_dir():
-        raise InputError(expected="a folder of images", received=f"{folder} (not a folder)", fix="check the path")
+        received = f"{folder} ({'not a folder' if folder.exists() else 'does not exist'})"
+        raise InputError(expected="a folder of images", received=received, fix="check the path")
     found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     if not found:
         raise InputError(
             expected=f"images ({', '.join(IMAGE_SUFFIXES)}) in {folder}",
-            received="none",
-            fix="check the path, or convert the images",
+            received="none" if not any(p.is_dir() for p in folder.iterdir()) else "folders only",
+            fix="check the path (one folder deeper?), or convert the images",
         )
     return found
 

@@ -11,6 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+# before torch is loaded: threads that wait by spinning take a shared machine's cores from each other
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 SHM = Path("/dev") / "shm"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -69,7 +69,7 @@ def float_bundle(run: Path, record: RunRecord, net: HisirNet, staged: Path, opti
 def _manifest(record: RunRecord, options: BuildOptions, product: str) -> Manifest:
     s = record.settings
     return Manifest(
-        schema_version=3,
+        schema_version=4,
         product=product,
         created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         software_version=__version__,

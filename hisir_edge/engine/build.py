@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 import shutil
+import signal
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hisir_edge.engine.assemble import float_bundle, with_engine, with_network, with_self_test
 from hisir_edge.engine.attempt import OnProgress, OnStage, Task, accepted
 from hisir_edge.engine.bundle import load_bundle, replace_folder, write_manifest
 from hisir_edge.engine.load import available_threads
-from hisir_edge.engine.lock import build_lock
+from hisir_edge.engine.lock import sole_writer
 from hisir_edge.engine.manifest import Manifest
 from hisir_edge.engine.options import BuildOptions, calibration_list, check_out, checked_run
 from hisir_edge.engine.precision import Style
+from hisir_edge.errors import InputError
 
 
 def build_bundle(
@@ -25,12 +30,17 @@ def build_bundle(
     on_progress: OnProgress = lambda phase, done, total: True,
 ) -> Manifest:
     """Build a bundle from a run; ``out`` is replaced only by one that passed the gate, loads and tests itself."""
-    out = out.resolve()  # a link to a bundle stays one
+    try:
+        out = out.resolve()  # a link to a bundle stays one
+    except (OSError, RuntimeError) as error:  # Python up to 3.12 raises RuntimeError for links in a circle
+        raise InputError(
+            expected="--out to be a path", received=f"{out} ({error})", fix="choose another --out"
+        ) from error
     check_out(out)
     record, net = checked_run(run, options)
     images = calibration_list(options.calib, record)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with build_lock(out):
+    with sole_writer(out), _ended_by_signals():
         _sweep(out)
         staged = Path(tempfile.mkdtemp(prefix=f".{out.name}.new.", dir=out.parent))
         scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}.work.", dir=out.parent))
@@ -51,11 +61,30 @@ def build_bundle(
             write_manifest(staged, manifest)
             load_bundle(staged)
             _make_private(staged)
+            check_out(out)  # somebody may have put something there meanwhile
             replace_folder(staged, out)
         finally:
             for folder in (staged, scratch):
                 shutil.rmtree(folder, ignore_errors=True)
     return manifest
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a build as an exception would: its working folders are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _make_private(folder: Path) -> None:

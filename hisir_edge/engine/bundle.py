@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import shlex
 import shutil
@@ -11,14 +12,15 @@ import stat
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from pydantic import ValidationError
 
 from hisir_edge.arrays import U8, u8
-from hisir_edge.engine.manifest import SCHEMA_VERSION, Manifest
-from hisir_edge.errors import BundleError
+from hisir_edge.engine.manifest import DEFAULT_MAX_DROP, SCHEMA_VERSION, Manifest
+from hisir_edge.errors import BundleError, InputError
 from hisir_edge.images import decode_unchanged, jpeg_bytes, png_bytes
 from hisir_edge.line.gain import Zone, noise_shape
 from hisir_edge.line.judge import Thresholds
@@ -26,21 +28,24 @@ from hisir_edge.line.judge import Thresholds
 MANIFEST = "manifest.json"
 MODEL, GOLDEN, DEVIATION, NOISE = "model.onnx", "golden.jpg", "deviation.jpg", "noise.png"
 ENGINE, CALIBRATION, SELF_TEST = "engine.plan", "calibration.json", "selftest.jpg"
+MOST_EXCHANGES = 5
 REQUIRED = (MODEL, GOLDEN, DEVIATION, NOISE)
 
 
 def rebuild_command(folder: Path, manifest: Manifest | None = None, gpu_arch: str = "") -> str:
     """How to make a bundle again; as much of the command as the manifest tells. ``gpu_arch``: for this GPU instead."""
     if manifest is None:
-        return f"rebuild it: hisir-edge build-engine RUN --out {folder}"
+        return f"rebuild it: hisir-edge build-engine RUN --out {shlex.quote(str(folder))}"
     archs = (gpu_arch,) if gpu_arch else manifest.engine.gpu_arch if manifest.engine else ()
     arch = f" --gpu-arch {','.join(archs)}" if archs and manifest.target == "tensorrt-rtx" else ""
     zones = " --zones ZONES.json" if manifest.zones else ""
     rate = manifest.thresholds.false_calls_per_board
+    drop = manifest.metrics.max_drop if manifest.metrics else DEFAULT_MAX_DROP
+    limit = f" --max-drop {drop:g}" if drop != DEFAULT_MAX_DROP else ""
     return (
         f"rebuild it: hisir-edge build-engine RUN --target {manifest.target} --precision {manifest.precision}{arch} "
         f"--product {shlex.quote(manifest.product)}{zones} "
-        f"--false-calls-per-board {rate:g} --out {shlex.quote(str(folder))}"
+        f"--false-calls-per-board {rate:g}{limit} --out {shlex.quote(str(folder))}"
     )
 
 
@@ -89,7 +94,8 @@ def manifest_from_folder(folder: Path) -> Manifest:
     """Read and validate ``manifest.json``; BundleError otherwise."""
     path = folder / MANIFEST
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        manifest = Manifest.model_validate_json(content)
     except OSError as error:
         is_run = os.path.exists(folder / "run.json")  # noqa: PTH110  # says no where it may not look
         raise BundleError(
@@ -105,14 +111,29 @@ def manifest_from_folder(folder: Path) -> Manifest:
             received=f"{path}: {where}: {first['msg']}",
             fix=rebuild_command(folder),
         ) from error
+    if manifest.seal_sha256 != seal_of(json.loads(content)):
+        raise BundleError(
+            expected=f"{path} as it was built",
+            received="a manifest that was changed since",
+            fix=f"copy the bundle again or {rebuild_command(folder, manifest)}",
+        )
+    return manifest
+
+
+def seal_of(manifest: dict[str, Any]) -> str:
+    """Hex SHA-256 of a manifest's JSON without ``seal_sha256``: keys sorted, no spaces, numbers as Python has them."""
+    rest = {key: value for key, value in manifest.items() if key != "seal_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _how_to_find(folder: Path, is_run: bool) -> str:
     if is_run:
-        return f"hisir-edge build-engine {folder} --out BUNDLE"
-    old = folder.with_name(f".{folder.name}.old")
+        return f"hisir-edge build-engine {shlex.quote(str(folder))} --out BUNDLE"
+    real = Path(os.path.realpath(folder))
+    old = real.with_name(f".{real.name}.old")
     if os.path.exists(old / MANIFEST):  # noqa: PTH110  # says no where it may not look
-        return f"an interrupted build left the last one in {old}: mv {old} {folder}"
+        mend = f"mv {shlex.quote(str(old))} {shlex.quote(str(real))}"
+        return f"an interrupted build left the last one in {old}: {mend}"
     return f"check the path or {rebuild_command(folder)}"
 
 
@@ -123,13 +144,20 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
         if name not in manifest.files or Path(name).name != name:
             raise BundleError(expected=f"{MANIFEST} to list {name} by plain name", received="it does not", fix=rebuild)
         try:
-            actual = sha256_of(folder / name)
+            actual = sha256_of(folder / name) if (folder / name).is_file() else ""
         except OSError as error:
             raise BundleError(
                 expected=f"{name} in the bundle {folder}",
                 received=error.strerror or str(error),
                 fix=f"copy the bundle again or {rebuild}",
             ) from error
+        if not actual:
+            there = (folder / name).exists()
+            raise BundleError(
+                expected=f"{name} in the bundle {folder}",
+                received="something that is no file" if there else "No such file or directory",
+                fix=f"copy the bundle again or {rebuild}",
+            )
         if actual != manifest.files[name]:
             raise BundleError(
                 expected=f"{folder / name} with sha256 {manifest.files[name][:12]}...",
@@ -139,15 +167,34 @@ def _check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def load_bundle(folder: Path) -> Bundle:
-    """Verify every file of a bundle against its manifest and load what the line needs of it."""
-    manifest = manifest_from_folder(folder)
+    """Verify every file of a bundle against its manifest and load what the line needs of it.
+
+    A build may put another bundle in its place meanwhile; then that one is loaded, never a mixture.
+    """
+    for _ in range(MOST_EXCHANGES):
+        manifest = manifest_from_folder(folder)
+        try:
+            bundle = _loaded(folder, manifest)
+        except (BundleError, InputError):
+            if manifest_from_folder(folder) == manifest:
+                raise
+            continue
+        if manifest_from_folder(folder) == manifest:
+            return bundle
+    raise BundleError(
+        expected=f"{folder} to stay as it is while it is loaded",
+        received="one build after another",
+        fix="load it again",
+    )
+
+
+def _loaded(folder: Path, manifest: Manifest) -> Bundle:
     _check_files(folder, manifest)
     bundle = bundle_from_manifest(folder, manifest, sha256_of(folder / MANIFEST))
-    # a build may have put another bundle in its place between checking and reading
     _check_files(folder, manifest)
-    if hashlib.sha256(bundle.network).hexdigest() != manifest.files[MODEL] or manifest_from_folder(folder) != manifest:
+    if hashlib.sha256(bundle.network).hexdigest() != manifest.files[MODEL]:
         raise BundleError(
-            expected=f"{folder} to stay as it is while it is loaded", received="another build", fix="load it again"
+            expected=f"{folder} to stay as it is while it is loaded", received="another network", fix="load it again"
         )
     return bundle
 
@@ -226,8 +273,8 @@ def memory_as_shipped(mean_rgb: U8, deviation: U8) -> U8:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest with the hashes of every other file in the folder."""
     files = {p.name: sha256_of(p) for p in sorted(folder.iterdir()) if p.name != MANIFEST}
-    text = manifest.model_copy(update={"files": files}).model_dump_json(indent=2)
-    (folder / MANIFEST).write_text(text + "\n")
+    raw = manifest.model_copy(update={"files": files}).model_dump(mode="json")
+    (folder / MANIFEST).write_text(json.dumps({**raw, "seal_sha256": seal_of(raw)}, indent=2, allow_nan=False) + "\n")
 
 
 def replace_folder(staged: Path, out: Path) -> None:
@@ -242,15 +289,17 @@ def replace_folder(staged: Path, out: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-    old = out.with_name(f".{out.name}.old")
-    if out.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        if _exchanged(staged, out):
-            shutil.rmtree(staged, ignore_errors=True)  # what was in its place
-            return
+    if not out.exists():
+        staged.rename(out)
+    elif _exchanged(staged, out):
+        shutil.rmtree(staged, ignore_errors=True)  # what was in its place
+    else:
+        old = out.with_name(f".{out.name}.old")
+        if (old / MANIFEST).exists():  # a build that was killed here left it
+            shutil.rmtree(old)
         out.rename(old)
-    staged.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
+        staged.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _exchanged(a: Path, b: Path) -> bool:
@@ -260,12 +309,38 @@ def _exchanged(a: Path, b: Path) -> bool:
 
 
 def check_private(folder: Path) -> None:
-    """BundleError when others than its owner may write to a bundle: an engine file is code, trusted as it is."""
-    for path in (folder, *sorted(folder.iterdir())):
-        mode = path.stat().st_mode
-        if mode & (stat.S_IWGRP | stat.S_IWOTH):
+    """BundleError when others than root and this user may change a bundle: an engine file is code, trusted as it is.
+
+    That is so for the folder, each file in it, which may be no link, and each folder on the way to it; there a sticky
+    one will do (as /tmp, where only its owner can rename what is in it).
+    """
+    real = folder.resolve()
+    wanted = "a bundle that only root or this user can write to (a service trusts what is in it)"
+    for path in (real, *sorted(real.iterdir())):
+        found = path.lstat()
+        quoted = shlex.quote(str(real))
+        if stat.S_ISLNK(found.st_mode):
             raise BundleError(
-                expected="a bundle that only its owner can write to (a service trusts what is in it)",
-                received=f"{path} with mode {stat.S_IMODE(mode):o}",
-                fix=f"chmod -R go-w {shlex.quote(str(folder))}",
+                expected="a bundle of plain files", received=f"{path}, a link", fix="copy the bundle again"
             )
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            mode = f"{path} with mode {stat.S_IMODE(found.st_mode):o}"
+            raise BundleError(expected=wanted, received=mode, fix=f"chmod -R go-w {quoted}")
+        if found.st_uid not in (0, os.geteuid()):
+            raise BundleError(
+                expected=wanted, received=f"{path} of user {found.st_uid}", fix=f"chown -R root: {quoted}"
+            )
+    for path in _ways_to(folder):
+        found = path.lstat()
+        shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
+        if not stat.S_ISLNK(found.st_mode) and shared:
+            raise BundleError(
+                expected=wanted,
+                received=f"it lies in {path} with mode {stat.S_IMODE(found.st_mode):o}",
+                fix=f"chmod go-w {shlex.quote(str(path))}, or put the bundle elsewhere",
+            )
+
+
+def _ways_to(folder: Path) -> list[Path]:
+    """Every folder above a bundle: by its path as given, and by where that really leads."""
+    return list(dict.fromkeys([*folder.absolute().parents, *folder.resolve().parents]))

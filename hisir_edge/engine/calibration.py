@@ -4,6 +4,7 @@ corrupted, so that what a defect does to the activations, the gate's high range 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from hisir_edge.line.register import Anchors, anchors_from_golden, register_fram
 from hisir_edge.line.tile import plan_from_size
 
 DEFAULT_BOARDS = 8
-MOST_TILES = 512
+MOST_TILES = 2048
 CHECK_TILES = 16
 LEAST_CONTRAST_LEVELS = 2.0
 SEED = 4242
@@ -48,22 +49,29 @@ class Calibration:
 
 
 def images_from_list(path: Path) -> tuple[str, ...]:
-    """Pictures named in a calibration list: one path a line, counted from the list's folder; ``#`` begins a comment."""
+    """Pictures of a calibration list: a path a line, counted from the list's folder; ``#`` begins a comment."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             expected="a readable calibration list",
             received=f"{path} ({getattr(error, 'strerror', None) or error})",
             fix="check --calib",
         ) from error
-    names = [line.split("#", 1)[0].strip() for line in lines]
+    names = [_name_in(line.strip(), path.parent) for line in lines]
     found = tuple(str((path.parent / name).resolve()) for name in names if name)
     if not found:
         raise InputError(
             expected=f"pictures in the calibration list {path}", received="none", fix="write one path a line"
         )
     return found
+
+
+def _name_in(line: str, folder: Path) -> str:
+    """The path in a line, which may hold `` #`` itself (board #3.png); else that begins a comment."""
+    if line.startswith("#") or (folder / line).is_file():
+        return "" if line.startswith("#") else line
+    return re.split(r"\s#", line, maxsplit=1)[0].strip()
 
 
 def default_images(record: RunRecord) -> tuple[str, ...]:
@@ -75,12 +83,17 @@ def default_images(record: RunRecord) -> tuple[str, ...]:
 def calibration_from_images(record: RunRecord, memory: U8, images: tuple[str, ...], tiles: int) -> Calibration:
     """Cut calibration tiles; InputError names the first picture that cannot be used.
 
-    memory (h, w, 4): the bundle's board memory. At least one tile lies at every place of the tile plan.
+    memory (h, w, 4): the bundle's board memory. At least one tile lies at every place of the tile plan (of more than
+    ``MOST_TILES`` places at every second, third, ...), and at least one comes from every picture.
     """
     t = record.settings.tile_px
     plan = plan_from_size(memory.shape[:2], t, record.settings.overlap_px)
     rng = np.random.default_rng([record.settings.seed, SEED, 1])
-    wanted = min(max(tiles, len(plan.origins_yx)), MOST_TILES)
+    if len(images) > MOST_TILES:
+        raise InputError(
+            expected=f"at most {MOST_TILES} calibration images", received=f"{len(images)}", fix="shorten the list"
+        )
+    wanted = min(max(tiles, len(plan.origins_yx), len(images)), MOST_TILES)
     places = [plan.origins_yx[i * len(plan.origins_yx) // wanted % len(plan.origins_yx)] for i in range(wanted)]
     h, w = plan.padded_hw
     checks = [(int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))) for _ in range(CHECK_TILES)]

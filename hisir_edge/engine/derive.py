@@ -31,6 +31,7 @@ class Reading:
 
     ``auroc``, ``aupro``: of pixels of the boards with planted defects. ``peaks``: of each planted defect of 6 px or
     more (longer side), the highest region peak that touches it, in units of the region threshold: 1 and more is found.
+    ``marks``: of the same ones the highest score in them in that unit, whether a region comes of it or not.
     ``false_regions``: regions called on the held-out good boards, each half at the other half's thresholds.
     """
 
@@ -39,6 +40,7 @@ class Reading:
     auroc: float
     aupro: float
     peaks: tuple[float, ...]
+    marks: tuple[float, ...]
     false_regions: int
 
 
@@ -100,20 +102,23 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
     # the maps lie in the network's pixels
     here = replace(found, min_area_px=max(1, round(found.min_area_px * scale**2)))
     gain = gain_map(np.load(maps.good[0], mmap_mode="r").shape, scale, found, noise, bundle.zones)
-    tally, peaks = PixelTally(), []
+    tally, peaks, marks = PixelTally(), [], []
     for path, where in zip(maps.planted, maps.truth, strict=True):
         scores, truth = np.load(path), np.load(where)
         tally.add(scores, truth)
-        labels, tops = open_regions(scores * gain, here)
+        calibrated = scores * gain
+        labels, tops = open_regions(calibrated, here)
         for inside, size, _ in defects_in(truth):
             if size >= SIZEABLE_PX:
                 peaks.append(float(tops[np.unique(labels[inside])].max(initial=0.0)) / here.region_peak)
+                marks.append(float(calibrated[inside].max()) / here.region_peak)
     return Reading(
         derived,
         noise,
         tally.auroc() or 0.0,
         tally.aupro(MOST_FPR) or 0.0,
         tuple(peaks),
+        tuple(marks),
         _false_regions(seen, false_calls_per_board),
     )
 

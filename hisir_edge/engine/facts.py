@@ -7,7 +7,7 @@ from typing import Any
 from hisir_edge.engine.load import PORTABLE_WORDS
 from hisir_edge.engine.manifest import Manifest
 
-IDENTITY = ("created_at",)
+IDENTITY = ("created_at", "seal_sha256")
 """Keys that differ between any two builds and say nothing."""
 
 

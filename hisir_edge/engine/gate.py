@@ -16,6 +16,11 @@ from hisir_edge.engine.maps import Maps
 
 CLEAR = 1.5
 """A planted defect that float32 finds with this many times the region threshold must be found by every engine."""
+MOST_LOST_SHARE = 0.05
+"""So many more planted defects lost than won are chance, and one always: those right at the threshold waver."""
+SEEN, ENOUGH = 0.5, 3.0
+"""Planted defects with this many times the region threshold in float32 are compared; what is above is enough."""
+LEAST_STANDING = 0.8
 MORE_FALSE_REGIONS = 1
 """So many more than float32 are chance, and one more for each ten boards."""
 COMPARED_MAPS = 12
@@ -23,7 +28,11 @@ COMPARED_MAPS = 12
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """An engine against float32. Map errors are of raw scores on good boards, ``p999`` on the worst board."""
+    """An engine against float32. Map errors are of raw scores, ``p999`` on the worst board, good or planted.
+
+    ``standing``: how far planted defects stand out in the engine's maps in units of its own region threshold, against
+    float32: the geometric mean over those that float32 sees, 1 = alike; ``seen``: how many these are.
+    """
 
     map_error_max: float
     map_error_p999: float
@@ -36,6 +45,8 @@ class Drift:
     recall: float
     clear: int
     clear_missed: int
+    seen: int
+    standing: float
     held_out_boards: int
     false_regions_fp32: int
     false_regions: int
@@ -46,6 +57,10 @@ class Drift:
         out = []
         if not self.planted:
             out.append("no planted defect of 6 px or more to compare on (boards too plain or too few)")
+        elif not self.seen:
+            out.append(
+                f"float32 itself sees none of {self.planted} planted defects: nothing to compare on; train longer"
+            )
         if not np.isfinite([self.map_error_max, self.pixel_auroc, self.aupro]).all():
             out.append("scores that are no numbers")
         if not self.aupro_fp32 - self.aupro <= self.max_drop:
@@ -56,9 +71,19 @@ class Drift:
             )
         if self.clear_missed:
             out.append(f"{self.clear_missed} of {self.clear} planted defects that float32 clearly finds are missed")
+        lost = round((self.recall_fp32 - self.recall) * self.planted)
+        if lost > self.most_lost:
+            out.append(f"{lost} more planted defects missed than by float32 (at most {self.most_lost})")
+        if self.seen and not self.standing >= LEAST_STANDING:
+            out.append(f"planted defects stand out {self.standing:.2f} times as far (at least {LEAST_STANDING:g})")
         if self.false_regions > self.false_regions_fp32 + MORE_FALSE_REGIONS + self.held_out_boards // 10:
             out.append(f"{self.false_regions} false regions on good boards, float32 has {self.false_regions_fp32}")
         return out
+
+    @property
+    def most_lost(self) -> int:
+        """How many planted defects more than float32 an engine may miss."""
+        return max(1, int(MOST_LOST_SHARE * self.planted))
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest."""
@@ -68,11 +93,13 @@ class Drift:
 def drift_between(reference: Maps, reference_reading: Reading, maps: Maps, reading: Reading, max_drop: float) -> Drift:
     """Compare two engines' maps and readings of the same boards."""
     worst, p999 = 0.0, 0.0
-    for ours, theirs in list(zip(maps.good, reference.good, strict=True))[:COMPARED_MAPS]:
+    good, planted = zip(maps.good, reference.good, strict=True), zip(maps.planted, reference.planted, strict=True)
+    for ours, theirs in [*list(good)[:COMPARED_MAPS], *list(planted)[:COMPARED_MAPS]]:
         error = np.abs(np.load(ours) - np.load(theirs))
         # NumPy's maximum keeps what is no number, Python's drops it
         worst, p999 = float(np.maximum(worst, error.max())), float(np.maximum(p999, np.quantile(error, 0.999)))
     clear = [i for i, peak in enumerate(reference_reading.peaks) if peak >= CLEAR]
+    pairs = [(a, b) for a, b in zip(reference_reading.marks, reading.marks, strict=True) if a >= SEEN]
     return Drift(
         map_error_max=worst,
         map_error_p999=p999,
@@ -85,11 +112,21 @@ def drift_between(reference: Maps, reference_reading: Reading, maps: Maps, readi
         recall=_recall(reading),
         clear=len(clear),
         clear_missed=sum(reading.peaks[i] < 1 for i in clear),
+        seen=len(pairs),
+        standing=_standing(pairs),
         held_out_boards=maps.held_out,
         false_regions_fp32=reference_reading.false_regions,
         false_regions=reading.false_regions,
         max_drop=max_drop,
     )
+
+
+def _standing(pairs: list[tuple[float, float]]) -> float:
+    """Geometric mean of engine / float32, both up to ``ENOUGH``: a score that saturates far above counts as whole."""
+    if not pairs:
+        return 0.0
+    ratios = [max(min(ours, ENOUGH), 1e-3) / min(theirs, ENOUGH) for theirs, ours in pairs]
+    return float(np.exp(np.mean(np.log(ratios))))
 
 
 def _recall(reading: Reading) -> float:
@@ -107,15 +144,24 @@ def table_of_drift(drift: Drift) -> str:
             f"-{drift.max_drop:g}",
         ),
         ("AUPRO@0.3, planted defects", f"{drift.aupro_fp32:.4f}", f"{drift.aupro:.4f}", f"-{drift.max_drop:g}"),
-        (f"recall of {drift.planted} planted defects", f"{drift.recall_fp32:.3f}", f"{drift.recall:.3f}", ""),
-        ("  of them clearly found", f"{drift.clear}", f"{drift.clear - drift.clear_missed}", "all"),
         (
-            f"false regions on {drift.held_out_boards} good boards",
-            f"{drift.false_regions_fp32}",
-            f"{drift.false_regions}",
-            f"+{MORE_FALSE_REGIONS + drift.held_out_boards // 10}",
+            f"recall of {drift.planted} planted defects",
+            f"{drift.recall_fp32:.3f}",
+            f"{drift.recall:.3f}",
+            f"-{drift.most_lost / max(drift.planted, 1):.3f}",
         ),
+        ("  of them clearly found", f"{drift.clear}", f"{drift.clear - drift.clear_missed}", "all"),
+        (f"how far {drift.seen} of them stand out", "1", f"{drift.standing:.3f}", f"{LEAST_STANDING:g}"),
+        _false_regions_row(drift),
         ("map error, max", "", f"{drift.map_error_max:.4g}", ""),
         ("map error, p99.9", "", f"{drift.map_error_p999:.4g}", ""),
     ]
     return "\n".join(f"  {a:38s} {b:>9s} {c:>9s} {d:>8s}".rstrip() for a, b, c, d in rows)
+
+
+def _false_regions_row(drift: Drift) -> tuple[str, str, str, str]:
+    if drift.held_out_boards < 2:
+        return "false regions (one good board: none)", "", "", "unchecked"
+    counts = f"{drift.false_regions_fp32}", f"{drift.false_regions}"
+    limit = f"+{MORE_FALSE_REGIONS + drift.held_out_boards // 10}"
+    return f"false regions on {drift.held_out_boards} good boards", *counts, limit

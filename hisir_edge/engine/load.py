@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from hisir_edge.engine.bundle import Bundle, rebuild_command
@@ -22,18 +23,21 @@ def available_threads() -> int:
 
 
 def engine_from_bundle(bundle: Bundle, threads: int = 0) -> Engine:
-    """Load the bundle's engine; ``threads`` 0 takes every core there is.
+    """Load the bundle's engine; ``threads`` 0, and any number beyond, takes every core there is.
 
     BundleError for a bundle of another target: this version builds and checks TensorRT engines, and does not run them.
     """
     manifest = bundle.manifest
     if manifest.target != "onnxruntime":
+        out = shlex.quote(str(bundle.folder))
         raise BundleError(
             expected="a bundle for onnxruntime, which this version runs",
             received=f"{bundle.folder}, built for {manifest.target}",
-            fix=f"hisir-edge build-engine RUN --target onnxruntime --precision int8 --out {bundle.folder}",
+            fix=f"hisir-edge build-engine RUN --target onnxruntime --precision int8 --out {out}",
         )
-    return OnnxRuntimeEngine(bundle.network, bundle.recipe.tile_px, threads or available_threads())
+    return OnnxRuntimeEngine(
+        bundle.network, bundle.recipe.tile_px, min(threads or available_threads(), available_threads())
+    )
 
 
 def check_compiled_for(folder: Path, manifest: Manifest, version: str, gpu: Gpu | None) -> None:

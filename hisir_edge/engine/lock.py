@@ -1,4 +1,4 @@
-"""One build at a time into one folder."""
+"""One writer at a time of one folder: a build, a training."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hisir_edge.errors import InputError
 
 
 @contextmanager
-def build_lock(out: Path) -> Iterator[None]:
-    """Hold ``.NAME.lock`` beside ``out``; InputError when another build holds it. A killed build leaves it free."""
+def sole_writer(out: Path, what: str = "build") -> Iterator[None]:
+    """Hold ``.NAME.lock`` beside ``out``; InputError when another one holds it. A killed one leaves it free."""
     path = out.with_name(f".{out.name}.lock")
     fd = _locked(path)
     if fd is None:
         raise InputError(
-            expected=f"no other build into {out}",
+            expected=f"no other {what} into {out}",
             received="one that is running",
             fix="wait for it, or choose another --out",
         )

@@ -1,4 +1,4 @@
-"""``manifest.json`` of a bundle: what it holds, how it was made, and what it may be run with. Schema version 3.
+"""``manifest.json`` of a bundle: what it holds, how it was made, and what it may be run with. Schema version 4.
 
 ``docs/bundle.schema.json`` is the published JSON Schema, made from these classes by ``make schema``.
 """
@@ -9,8 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
+UNSEALED = "0" * 64
+DEFAULT_MAX_DROP = 0.005
 
 
 class _Record(BaseModel):
@@ -109,6 +112,8 @@ class MetricsModel(_Record):
     recall: float
     clear: int
     clear_missed: int
+    seen: int
+    standing: float
     held_out_boards: int
     false_regions_fp32: int
     false_regions: int
@@ -138,9 +143,13 @@ class SelfTestModel(_Record):
 
 
 class Manifest(_Record):
-    """``manifest.json``, schema version 3."""
+    """``manifest.json``, schema version 4.
 
-    schema_version: Literal[3]
+    ``seal_sha256``: hash of everything else in the file (``engine.bundle.seal_of``), so that a value changed by hand or
+    by a bad disk is noticed.
+    """
+
+    schema_version: Literal[4]
     product: str
     created_at: str
     software_version: str
@@ -156,4 +165,5 @@ class Manifest(_Record):
     metrics: MetricsModel | None = None
     judged_on: JudgedOnModel | None = None
     self_test: SelfTestModel
-    files: dict[str, Sha256]
+    files: dict[FileName, Sha256]
+    seal_sha256: Sha256 = UNSEALED

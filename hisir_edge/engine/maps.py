@@ -20,6 +20,8 @@ NOISE_BOARDS = 24
 PLANTED = 48
 """Windows with planted defects that are wanted on all held-out boards together."""
 WINDOWS_PER_BOARD = 6
+MOST_ROUNDS = 8
+"""So often a board is planted anew where there are too few boards."""
 TRIES = 12
 SEED = 6006
 
@@ -29,7 +31,8 @@ class Maps:
     """Files of raw scores over the scaled golden image, (h, w) float32 each.
 
     ``good``: every board, held-out ones first; ``planted`` and ``truth``: the first held-out boards with planted
-    defects, and where these are. The same run gives the same boards and defects for every engine.
+    defects, and where these are, each board once or, where there are few, several times. The same run gives the same
+    boards and defects for every engine.
     """
 
     good: tuple[Path, ...]
@@ -45,6 +48,7 @@ def maps_from_inspector(
     folder.mkdir()
     boards = [*record.held_out, *_noise_boards(record)]
     boxes = part_boxes(inspector.bundle.memory_rgbd[..., :3], largest_px=int(inspector.plan.tile_px * 0.86))
+    rounds = min(MOST_ROUNDS, -(-PLANTED // (WINDOWS_PER_BOARD * max(len(record.held_out), 1))))
     good, planted, truths, windows = [], [], [], 0
     for number, path in enumerate(boards):
         try:
@@ -59,19 +63,33 @@ def maps_from_inspector(
         good.append(
             _saved(folder / f"good{number}.npy", inspector.map_with_tiles(range(len(inspector.scores)), tables))
         )
-        if number < len(record.held_out) and windows < PLANTED:
-            truth, places = plant(inspector.padded, inspector.plan.tile_px, boxes, record.settings.seed, number)
+        clean, before = inspector.padded.copy(), set[int]()
+        for turn in range(rounds if number < len(record.held_out) else 0):
+            if windows >= PLANTED:
+                break
+            inspector.padded[:] = clean
+            which = number + turn * len(record.held_out)
+            truth, places = plant(inspector.padded, inspector.plan.tile_px, boxes, record.settings.seed, which)
             windows += len(places)
-            touched = _touched(inspector, places)
-            planted.append(_saved(folder / f"planted{number}.npy", inspector.map_with_tiles(touched, tables)))
+            touched = set(_touched(inspector, places))
+            seen = inspector.map_with_tiles(sorted(touched | before), tables)
+            before = touched
+            planted.append(_saved(folder / f"planted{which}.npy", seen))
             h, w = inspector.plan.frame_hw
-            truths.append(_saved(folder / f"truth{number}.npy", truth[:h, :w]))
+            truths.append(_saved(folder / f"truth{which}.npy", truth[:h, :w]))
         on_board(number + 1, len(boards))
     return Maps(tuple(good), len(record.held_out), tuple(planted), tuple(truths))
 
 
 def _saved(path: Path, values: F32 | Bool) -> Path:
-    np.save(path, values)
+    try:
+        np.save(path, values)
+    except OSError as error:  # NumPy's own says how many bytes were written, and not where
+        raise InputError(
+            expected=f"room beside the bundle for the maps of the gate, such as {path} of {values.nbytes >> 20} MiB",
+            received=error.strerror or str(error),
+            fix="free some space, or build into another folder",
+        ) from error
     return path
 
 

@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hisir_edge.engine.bundle import MANIFEST
+from hisir_edge.engine.bundle import MANIFEST, sha256_of
 from hisir_edge.engine.calibration import images_from_list
 from hisir_edge.engine.compile import check_target
-from hisir_edge.engine.manifest import ZoneModel
+from hisir_edge.engine.manifest import DEFAULT_MAX_DROP, ZoneModel
 from hisir_edge.engine.recipe import EngineRecipe, Precision, Target
 from hisir_edge.errors import InputError
 from hisir_edge.learn.run import RunRecord, check_pictures
@@ -31,7 +31,7 @@ class BuildOptions:
     recipe: EngineRecipe = field(default_factory=EngineRecipe)
     calib: Path | None = None
     gpu_arch: tuple[str, ...] = ()
-    max_drop: float = 0.005
+    max_drop: float = DEFAULT_MAX_DROP
     fallback: bool = False
 
 
@@ -43,6 +43,12 @@ def check_out(out: Path) -> None:
             expected="a new folder or an old bundle",
             received=f"{out} with {foreign}" if foreign else f"{out}",
             fix="choose another --out",
+        )
+    if out.is_mount():
+        raise InputError(
+            expected="--out to be a folder that can be renamed",
+            received=f"{out}, where a file system is mounted",
+            fix=f"--out {out / 'bundle'}",
         )
 
 
@@ -61,8 +67,8 @@ def _what_is_foreign(out: Path) -> str:
 def calibration_list(listing: Path | None, record: RunRecord) -> tuple[str, ...]:
     """The pictures of ``--calib``; InputError for one that is to judge what it was calibrated on."""
     images = images_from_list(listing) if listing is not None else ()
-    held_out = {str(Path(path).resolve()) for path in record.held_out}
-    both = [path for path in images if path in held_out]
+    held_out = {sha256_of(Path(path)) for path in record.held_out} if images else set()
+    both = [path for path in images if Path(path).is_file() and sha256_of(Path(path)) in held_out]
     if both:
         raise InputError(
             expected="calibration images that the run does not hold out to check engines with",

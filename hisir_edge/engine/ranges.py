@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 
 from hisir_edge.arrays import F32, F64, U8
 from hisir_edge.errors import InputError
+from hisir_edge.line.infer_onnxruntime import session_options
 
 BINS = 2048
 PERCENTILE = 0.9999
@@ -66,9 +67,7 @@ def activations_from_tiles(model: Path, tiles: U8, cues: U8, threads: int = 0) -
     loaded.graph.output.extend(
         helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in names if n not in known
     )
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options = session_options(threads)
     session = ort.InferenceSession(loaded.SerializeToString(), options, providers=["CPUExecutionProvider"])
     low, high = dict.fromkeys(names, np.inf), dict.fromkeys(names, -np.inf)
 

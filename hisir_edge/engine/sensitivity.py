@@ -12,6 +12,7 @@ from hisir_edge.arrays import F32, U8
 from hisir_edge.engine.precision import Style, int8_model, quantisable
 from hisir_edge.engine.ranges import Range
 from hisir_edge.learn.thresholds import logit_of_score
+from hisir_edge.line.infer_onnxruntime import session_options
 
 LOWEST_LOGIT, HIGHEST_LOGIT = -8.0, 8.0
 """Where a difference in logits says nothing any more: sure it is normal, sure it is not."""
@@ -19,9 +20,7 @@ LOWEST_LOGIT, HIGHEST_LOGIT = -8.0, 8.0
 
 def scores_of_model(model: onnx.ModelProto, tiles: U8, cues: U8, threads: int = 0) -> F32:
     """Scores (n, t, t) of tiles (n, 3, t, t) and cues (n, 4, t, t), on ONNX Runtime."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options = session_options(threads)
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     parts = [
         session.run(["score"], {"tile": tiles[i : i + 4], "cue": cues[i : i + 4]})[0] for i in range(0, len(tiles), 4)

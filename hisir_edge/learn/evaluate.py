@@ -20,7 +20,7 @@ from hisir_edge.learn.datasets import GOOD, TestItem, test_items
 from hisir_edge.learn.merges import merge_from_name
 from hisir_edge.learn.metrics import PixelTally, image_auroc
 from hisir_edge.learn.shifts import Shift, shifted
-from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.inspect import Inspector, error_judgement
 from hisir_edge.line.judge import Thresholds
 from hisir_edge.records import Judgement, Result
 
@@ -101,11 +101,30 @@ def evaluate_inspector(
     thresholds = inspector.bundle.thresholds
     seen = []
     for number, item in enumerate(items):
-        frame, truth = shifted_frame_and_truth(item, number, shifts)
-        judgement, scores = inspector.inspect_with_map(frame)
+        judgement, scores, truth = _inspected(inspector, item, number, shifts)
         seen.append(_seen(number, item, judgement, scores, truth, thresholds))
         on_done(number + 1, len(items))
     return Evaluation(seen, thresholds, inspector, shifts)
+
+
+def _inspected(
+    inspector: Inspector, item: TestItem, number: int, shifts: tuple[Shift, ...]
+) -> tuple[Judgement, F32 | None, Bool]:
+    """What the line makes of a picture, its map and its truth.
+
+    A picture that cannot be read, or has another size than bundle and mask have, is an ERROR there.
+    """
+    hw = inspector.bundle.recipe.frame_hw
+    try:
+        frame = read_rgb(item.image)
+    except InputError as error:
+        reason = str(error)
+    else:
+        if item.mask is None or frame.shape[:2] == hw or read_mask(item.mask).shape != hw:
+            frame, truth = shifted_frame_and_truth(item, number, shifts)
+            return *inspector.inspect_with_map(frame), truth
+        reason = inspector.inspect(frame).reason
+    return error_judgement(reason), None, np.zeros(hw, np.bool_) if item.mask is None else _truth_of(item, hw)
 
 
 def shifted_frame_and_truth(item: TestItem, number: int, shifts: tuple[Shift, ...]) -> tuple[U8, Bool]:
@@ -119,14 +138,19 @@ def shifted_frame_and_truth(item: TestItem, number: int, shifts: tuple[Shift, ..
 def frame_and_truth(item: TestItem) -> tuple[U8, Bool]:
     """A test picture (h, w, 3) and where it is defective (h, w)."""
     frame = read_rgb(item.image)
+    return frame, np.zeros(frame.shape[:2], np.bool_) if item.mask is None else _truth_of(item, frame.shape[:2])
+
+
+def _truth_of(item: TestItem, hw: tuple[int, ...]) -> Bool:
+    """The mask of a defective picture of this size (h, w); InputError for another size, or without a defect."""
     if item.mask is None:
-        return frame, np.zeros(frame.shape[:2], np.bool_)
+        raise ValueError(f"{item.image} is good and has no mask")
     truth = read_mask(item.mask)
-    if truth.shape != frame.shape[:2]:
+    if truth.shape != hw:
         raise InputError(
-            expected=f"a mask of {frame.shape[1]}x{frame.shape[0]}",
+            expected=f"a mask of {hw[1]}x{hw[0]}, as {item.image}",
             received=f"{item.mask} of {truth.shape[1]}x{truth.shape[0]}",
-            fix="replace the mask",
+            fix="replace whichever of the two is wrong",
         )
     if not truth.any():
         raise InputError(
@@ -134,7 +158,7 @@ def frame_and_truth(item: TestItem) -> tuple[U8, Bool]:
             received=f"{item.mask} all black",
             fix="replace the mask, or move the picture to the good ones",
         )
-    return frame, truth
+    return truth
 
 
 def _seen(

@@ -15,7 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from hisir_edge.arrays import F32, U8, Bool, u8
-from hisir_edge.images import jpeg_bytes, write_atomic
+from hisir_edge.errors import InputError
+from hisir_edge.images import jpeg_bytes, read_rgb, write_atomic
 from hisir_edge.learn.datasets import GOOD
 from hisir_edge.learn.evaluate import AUPRO_FPR, Evaluation, Seen, figures, shifted_frame_and_truth
 from hisir_edge.records import Result
@@ -124,12 +125,13 @@ def _changed(evaluation: Evaluation) -> str:
 
 def _strip(evaluation: Evaluation, seen: Seen) -> tuple[U8, str]:
     """Picture, truth and map side by side around the place that matters, and a caption."""
+    where = seen.item.image.name
+    if seen.score is None:
+        return _fitted(_whatever_is_there(seen.item.image)), f"{where} ({seen.item.kind}): ERROR, {seen.reason}"
     frame, truth = shifted_frame_and_truth(seen.item, seen.number, evaluation.shifts)
     judgement, scores = evaluation.inspector.inspect_with_map(frame)
-    where = seen.item.image.name
-    if scores is None or seen.score is None:
-        panels = [_fitted(frame)]
-        return u8(np.hstack(panels)), f"{where} ({seen.item.kind}): ERROR, {seen.reason or judgement.reason}"
+    if scores is None:
+        return _fitted(frame), f"{where} ({seen.item.kind}): ERROR, {judgement.reason}"
     y, x = _place(scores, seen)
     half = max(min(CROP_PX, *frame.shape[:2]) // 2, 1)
     y, x = min(max(y, half), frame.shape[0] - half), min(max(x, half), frame.shape[1] - half)
@@ -142,6 +144,14 @@ def _strip(evaluation: Evaluation, seen: Seen) -> tuple[U8, str]:
     peaks = ", ".join(f"{d.peak:.2f}" for d in seen.defects)
     told = f"peaks of its defects {peaks}" if seen.defects else f"highest score {seen.score:.2f}"
     return u8(np.hstack(panels)), f"{where} ({seen.item.kind}), {seen.result.value}: {told}; around x {x}, y {y}"
+
+
+def _whatever_is_there(image: Path) -> U8:
+    """A picture that could not be judged; grey where it cannot even be read."""
+    try:
+        return read_rgb(image)
+    except InputError:
+        return np.full((CROP_PX, CROP_PX, 3), 128, np.uint8)
 
 
 def _place(scores: F32, seen: Seen) -> tuple[int, int]:

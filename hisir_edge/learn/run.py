@@ -15,7 +15,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
 from hisir_edge.learn.memory import BoardMemory
 
-RUN_SCHEMA = 3
+RUN_SCHEMA = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,5 +146,7 @@ def load_checkpoint(run: Path) -> dict[str, Any] | None:
         return state
     except Exception as error:
         raise InputError(
-            expected=f"a whole checkpoint, {path}", received=str(error).splitlines()[0], fix="delete it and train again"
+            expected=f"a whole checkpoint, {path}",
+            received=f"{path.stat().st_size} bytes that are none ({type(error).__name__})",
+            fix="delete it and train again",
         ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -122,6 +123,7 @@ _worker_stream: CorruptedTiles | None = None
 def _start_worker(stream: CorruptedTiles, parent_pid: int) -> None:
     global _worker_stream
     die_with_parent(parent_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the trainer ends its workers
     cv2.setNumThreads(1)
     _worker_stream = stream
 

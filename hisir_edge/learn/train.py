@@ -11,6 +11,7 @@ import csv
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hisir_edge.engine.lock import sole_writer
 from hisir_edge.errors import InputError
 from hisir_edge.learn.corrupt import WEIGHT_GAIN
 from hisir_edge.learn.prepare import net_from_settings, prepare_run
@@ -73,9 +75,11 @@ def train(
     """Train until ``settings.steps`` or ``max_minutes`` (of training, all sittings together) are reached.
 
     A run that exists is continued from its checkpoint if its settings are the same, else InputError.
-    Under torchrun every process calls this with the same arguments; the first one writes the files.
+    Under torchrun every process calls this with the same arguments; the first one writes the files. InputError while
+    another training writes this run.
     """
-    with team_from_environment() as team:
+    run.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with team_from_environment() as team, sole_writer(run.absolute(), "training") if team.leads else nullcontext():
         record, stream, held_out = team.led(lambda: prepare_run(settings, run, on_load))
         budget_s = None if max_minutes is None else max_minutes * 60
         trainer = _resume(settings, run, team)
@@ -190,6 +194,8 @@ def _loop(
                 saved = now
         if team.leads and trainer.step % EPOCH_STEPS:
             _look_at_held_out(trainer, held_out, settings.precision, team.device)
+        if team.leads and loss and trainer.step % LOG_EVERY:
+            _log(run, trainer, loss, gate)
     finally:
         batches.close()
 

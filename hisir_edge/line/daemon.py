@@ -15,7 +15,7 @@ from threading import Event
 
 import structlog
 
-from hisir_edge.config import OutputTable, Settings
+from hisir_edge.config import GenicamSource, OutputTable, Settings
 from hisir_edge.engine.bundle import Bundle, check_private, load_bundle
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import HisirEdgeError, InputError, PublishError
@@ -47,6 +47,7 @@ def run(settings: Settings) -> Summary:
         check_private(folder)
     bundle = load_bundle(folder)
     inspector = Inspector(bundle, engine_from_bundle(bundle, settings.infer.threads))
+    _check_source(settings, bundle)
     self_test(inspector)
     recipe = Recipe(settings.line.name, uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)
     _prepare_output(settings.output)
@@ -60,6 +61,18 @@ def run(settings: Settings) -> Summary:
         verdicts = _inspect_until_stopped(source, inspector, publisher, recipe, settings, stop)
     log.info("stopped", **verdicts)
     return Summary(dict(verdicts))
+
+
+def _check_source(settings: Settings, bundle: Bundle) -> None:
+    """InputError for a camera that is set to another size than the bundle's: each frame would be an ERROR."""
+    source = settings.source
+    h, w = bundle.recipe.frame_hw
+    if isinstance(source, GenicamSource) and (source.width or w, source.height or h) != (w, h):
+        raise InputError(
+            expected=f"source.width and source.height of {w}x{h}, for which the bundle was built",
+            received=f"{source.width or w}x{source.height or h}",
+            fix="correct them, or leave them out",
+        )
 
 
 def _inspect_until_stopped(

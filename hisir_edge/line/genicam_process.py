@@ -246,14 +246,16 @@ def main() -> int:
 
 def list_cameras(cti: str) -> int:
     """Print the cameras behind a producer, a line each; what it cannot do goes to standard error."""
+    answer = os.dup(1)
+    os.dup2(2, 1)  # what the vendor's library prints is no camera
     from harvesters.core import Harvester
 
     harvester = Harvester()
     try:
         harvester.add_file(cti, check_existence=True, check_validity=True)
         harvester.update()
-        for device in harvester.device_info_list:
-            sys.stdout.write(f"{device.vendor} {device.model} {device.serial_number}".strip() + "\n")
+        found = (f"{device.vendor} {device.model} {device.serial_number}" for device in harvester.device_info_list)
+        os.write(answer, "".join(f"{' '.join(one.split())}\n" for one in found).encode())
     except Exception as error:
         sys.stderr.write(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}\n")
         return 2

@@ -75,6 +75,10 @@ class Inspector:
         judging = time.perf_counter()
         calibrated = self._to_frame(np.multiply(golden.scores, self.gain, golden.scores), golden.registration)
         score = float(calibrated.max())
+        if not np.isfinite(score):
+            raise InspectionError(
+                expected="finite calibrated scores", received=f"{score}", fix="verify or rebuild the bundle"
+            )
         found = regions_from_map(calibrated, self.bundle.thresholds)
         end = time.perf_counter()
         times = golden.times

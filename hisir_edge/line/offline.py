@@ -16,6 +16,7 @@ from hisir_edge.images import check_apart, image_paths, read_rgb, write_atomic
 from hisir_edge.line.inspect import Inspector, error_judgement
 from hisir_edge.line.overlay import overlay_jpeg
 from hisir_edge.line.publish import Recipe, message_from_judgement
+from hisir_edge.line.selftest import self_test
 from hisir_edge.records import Frame, GrabFault
 
 
@@ -39,6 +40,7 @@ def inspect_files(
     check_apart("--out", out, {path if path.is_dir() else path.parent for path in images})
     bundle = load_bundle(bundle_folder)
     inspector = Inspector(bundle, engine_from_bundle(bundle, threads))
+    self_test(inspector)
     recipe = Recipe("inspect", uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)
     files = _files(images)
     try:

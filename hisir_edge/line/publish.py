@@ -115,7 +115,9 @@ class Publisher:
             raise PublishError(
                 expected=f"to bind publish.endpoint {self.settings.endpoint}",
                 received=error.strerror or str(error),
-                fix="stop the other program on this port or choose another endpoint",
+                fix="stop the other program on this port, or choose another one"
+                if error.errno == zmq.EADDRINUSE
+                else "name an address of this machine: tcp://*:5556 for all networks, tcp://127.0.0.1:5556 for itself",
             ) from error
         return self
 

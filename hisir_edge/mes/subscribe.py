@@ -10,6 +10,7 @@ from typing import Any
 
 import zmq
 
+from hisir_edge.addresses import port_of
 from hisir_edge.errors import InputError
 
 
@@ -54,6 +55,12 @@ def subscribe(
 
     Closing the generator closes the socket. InputError for an address that ZeroMQ does not take.
     """
+    if endpoint.startswith("tcp://") and not port_of(endpoint):
+        raise InputError(
+            expected="an address with a port from 1 to 65535, such as tcp://127.0.0.1:5556",
+            received=endpoint,
+            fix="correct it",
+        )
     context = zmq.Context()
     socket = context.socket(zmq.SUB)
     try:

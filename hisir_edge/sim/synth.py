@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -152,7 +153,12 @@ def write_dataset(
         )
     layout_from_product(product, size_wh)  # a size that cannot be drawn is refused before anything is written
     jobs = jobs_from_counts(product, seed, size_wh, out, counts, classes)
-    records = write_boards(jobs, workers, on_done)
+    try:
+        records = write_boards(jobs, workers, on_done)
+    except BaseException:  # the corrected command finds an empty folder again
+        for folder in ("train", "test", "ground_truth"):
+            shutil.rmtree(out / folder, ignore_errors=True)
+        raise
     for job, record in zip(jobs, records, strict=True):
         record["image"] = str(job.image.relative_to(out))
     meta = {"product": product, "seed": seed, "size_wh": list(size_wh), "boards": records}

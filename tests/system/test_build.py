@@ -19,7 +19,8 @@ import onnxruntime as ort
 import pytest
 
 from hisir_edge.engine.build import build_bundle
-from hisir_edge.engine.bundle import CALIBRATION, ENGINE, MANIFEST, load_bundle, sha256_of
+from hisir_edge.engine.bundle import CALIBRATION, ENGINE, MANIFEST, load_bundle, seal_of, sha256_of
+from hisir_edge.engine.calibration import images_from_list
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.engine.options import BuildOptions
 from hisir_edge.engine.recipe import recipe_from_toml
@@ -354,7 +355,7 @@ def test_show_verify_and_diff(small_bundle, tmp_path):
     raw = manifest_of(other)
     raw["thresholds"]["min_area_px"] += 5
     raw["created_at"] = "never"
-    (other / MANIFEST).write_text(json.dumps(raw))
+    (other / MANIFEST).write_text(json.dumps({**raw, "seal_sha256": seal_of(raw)}))
     done = hisir("bundle", "diff", small_bundle, other)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
@@ -367,7 +368,7 @@ def _blind(bundle: Path, factor: float) -> Path:
     raw = manifest_of(bundle)
     raw["thresholds"]["region_peak"] = max(1.0, raw["thresholds"]["region_peak"] * factor)
     raw["thresholds"]["pixel"] *= min(1.0, factor)
-    (bundle / MANIFEST).write_text(json.dumps(raw))
+    (bundle / MANIFEST).write_text(json.dumps({**raw, "seal_sha256": seal_of(raw)}))
     return bundle
 
 
@@ -466,3 +467,47 @@ def test_a_run_that_lacks_a_picture_is_refused_before_anything_is_done(small_run
     raw["held_out"][0] = str(tmp_path / "gone.png")
     (run / "run.json").write_text(json.dumps(raw))
     assert "gone.png" in refused(run, tmp_path / "out", BuildOptions())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_build_that_is_told_to_end_leaves_nothing(small_run, tmp_path, number):
+    command = [sys.executable, "-m", "hisir_edge", "build-engine", str(small_run), "--out", str(tmp_path / "b")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as build:
+        assert build.stderr is not None
+        for line in build.stderr:
+            if "float32 on held-out boards" in line:
+                break
+        os.kill(build.pid, number)
+        assert "Traceback" not in build.stderr.read()
+    assert build.returncode == 128 + number
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_put_into_the_folder_meanwhile_is_kept(small_run, tmp_path):
+    out = tmp_path / "b"
+
+    def put(stage: str) -> None:
+        if stage == "self-test":
+            out.mkdir()
+            (out / "notes.txt").write_text("mine")
+
+    with pytest.raises(InputError, match=r"other files, such as notes\.txt"):
+        build_bundle(small_run, out, BuildOptions(precision="fp32", false_calls_per_board=0.2), put)
+    assert [p.name for p in tmp_path.rglob("*")] == ["b", "notes.txt"]
+
+
+def test_a_copy_of_a_held_out_board_calibrates_nothing(small_run, tmp_path):
+    record = load_record(small_run)
+    shutil.copy(record.held_out[0], tmp_path / "another name.png")
+    listing = tmp_path / "list.txt"
+    listing.write_text("another name.png\n")
+    said = refused(small_run, tmp_path / "out", BuildOptions(calib=listing))
+    assert "another name.png" in said and "hold out" in said
+
+
+def test_names_in_a_calibration_list(tmp_path):
+    for name in ("board #3.png", "a.png", "b.png"):
+        (tmp_path / name).touch()
+    listing = tmp_path / "list.txt"
+    listing.write_text("a.png\nboard #3.png\n# b.png\nb.png   # the last lot\n", encoding="utf-8-sig")
+    assert [Path(p).name for p in images_from_list(listing)] == ["a.png", "board #3.png", "b.png"]

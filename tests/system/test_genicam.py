@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from hisir_edge.config import GenicamSource
+from hisir_edge.doctor import examine
 from hisir_edge.errors import CameraError
 from hisir_edge.line.genicam import MAX_SINGLE_FAULTS, GenicamCamera
 from hisir_edge.line.genicam_process import Grabber
@@ -212,6 +213,7 @@ EMPTY_PRODUCER = r"""
 #include <stdio.h>
 #include <string.h>
 /* a GenTL producer without any interface: every function there is, all of them trivial (GenTL 1.6) */
+__attribute__((constructor)) static void banner(void) { printf("Vendor SDK 3.1, Ger\xe4t 0\n"); fflush(stdout); }
 #define STUB(name) int32_t name(void) { return 0; }
 FUNCTIONS
 int32_t TLOpen(void **tl) { *tl = (void *)1; return 0; }
@@ -273,6 +275,8 @@ def test_no_camera_found(tmp_path):
     subprocess.run([compiler, "-shared", "-fPIC", "-w", "-o", str(producer), str(source)], check=True)
     with pytest.raises(CameraError, match="a camera; got none found"), camera(cti=str(producer)):
         pass
+    found = examine((producer,))["genicam"]
+    assert [one["cameras"] for one in found if one["producer"] == str(producer)] == [[]], "a banner is no camera"
 
 
 def test_a_killed_daemon_takes_its_camera_process_along(small_bundle, tmp_path):

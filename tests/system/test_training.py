@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hisir_edge.engine.lock import sole_writer
 from hisir_edge.errors import InputError
 from hisir_edge.learn.run import RunSettings, load_checkpoint, load_record, save_checkpoint
 from hisir_edge.learn.train import train, trained_net
@@ -420,3 +421,36 @@ def test_an_unbuilt_run_is_refused(tmp_path):
     assert done.returncode == 2
     assert "hisir-edge train" in done.stderr
     assert not (tmp_path / "b").exists()
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(small_boards, tmp_path):
+    with sole_writer(tmp_path / "run", "training"), pytest.raises(InputError, match=r"no other training into .*run"):
+        train(_small(small_boards, 5), tmp_path / "run", workers=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_ends_a_training_quietly_and_says_how_it_goes_on(small_boards, tmp_path):
+    options = [
+        "--data",
+        small_boards,
+        "--out",
+        tmp_path / "run",
+        "--width",
+        8,
+        "--tile",
+        128,
+        "--batch",
+        2,
+        "--scale",
+        1,
+    ]
+    with subprocess.Popen(
+        command("train", *options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as training:
+        deadline = time.monotonic() + 120
+        while _steps(tmp_path / "run") < 20 and time.monotonic() < deadline and training.poll() is None:
+            time.sleep(0.1)
+        os.killpg(training.pid, signal.SIGINT)
+        said, _ = training.communicate(timeout=60)
+    assert training.returncode == 130
+    assert "Traceback" not in said and "the same command goes on" in said

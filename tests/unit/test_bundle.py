@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hisir_edge.engine.bundle import MANIFEST, load_bundle, replace_folder
+from hisir_edge.engine.bundle import MANIFEST, check_private, load_bundle, replace_folder, seal_of
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import BundleError
 
@@ -23,7 +24,7 @@ def _edit(folder: Path, change) -> None:
     path = folder / MANIFEST
     raw = json.loads(path.read_text())
     change(raw)
-    path.write_text(json.dumps(raw))
+    path.write_text(json.dumps({**raw, "seal_sha256": seal_of(raw)}))
 
 
 def test_a_whole_bundle_loads(small_bundle):
@@ -69,6 +70,86 @@ def test_a_manifest_that_does_not_fit_is_refused(copied, change):
     with pytest.raises(BundleError) as caught:
         load_bundle(copied)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m["thresholds"].update(region_peak=m["thresholds"]["region_peak"] * 1.2),
+        lambda m: m["recipe"].update(overlap_px=m["recipe"]["overlap_px"] + 1),
+        lambda m: m.update(precision="fp32"),
+        lambda m: m.update(zones=[{"name": "all", "polygon": [[0, 0], [600, 0], [600, 400]], "sensitivity": 0.0}]),
+        lambda m: m.update(metrics=None),
+        lambda m: m.update(seal_sha256="0" * 64),
+    ],
+)
+def test_a_value_changed_by_hand_is_noticed(copied, change):
+    path = copied / MANIFEST
+    raw = json.loads(path.read_text())
+    change(raw)
+    path.write_text(json.dumps(raw))
+    with pytest.raises(BundleError, match=r"changed since.*build-engine"):
+        load_bundle(copied)
+
+
+def test_a_manifest_laid_out_anew_is_the_same(copied):
+    path = copied / MANIFEST
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=7, sort_keys=True))
+    assert load_bundle(copied).manifest.product
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "golden.jpg"])
+def test_what_is_no_file_is_refused_and_not_waited_for(copied, name):
+    (copied / name).unlink()
+    os.mkfifo(copied / name)
+    with pytest.raises(BundleError, match=f"{name}.*no file"):
+        load_bundle(copied)
+
+
+def _a_link(bundle: Path) -> Path:
+    (bundle / "model.onnx").rename(bundle.parent / "elsewhere.onnx")
+    (bundle / "model.onnx").symlink_to(bundle.parent / "elsewhere.onnx")
+    return bundle
+
+
+def _a_writable_parent(bundle: Path) -> Path:
+    bundle.parent.chmod(0o777)
+    return bundle
+
+
+def _a_link_in_a_writable_folder(bundle: Path) -> Path:
+    everyones = bundle.parent / "everyones"
+    everyones.mkdir()
+    everyones.chmod(0o777)
+    (everyones / "bundle").symlink_to(bundle)
+    return everyones / "bundle"
+
+
+def _a_writable_file(bundle: Path) -> Path:
+    (bundle / "model.onnx").chmod(0o664)
+    return bundle
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_a_link, "a link"),
+        (_a_writable_parent, "mode 777"),
+        (_a_link_in_a_writable_folder, "everyones with mode 777"),
+        (_a_writable_file, "model.onnx with mode 664"),
+    ],
+)
+def test_a_service_loads_only_what_nobody_else_can_change(copied, spoil, words):
+    check_private(copied)
+    with pytest.raises(BundleError, match=words):
+        check_private(spoil(copied))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_a_bundle_of_another_user_is_not_trusted(copied):
+    os.chown(copied / "model.onnx", 65534, 65534)
+    with pytest.raises(BundleError, match="of user 65534"):
+        check_private(copied)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "\x00"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+import hisir_edge
 from hisir_edge.images import png_bytes, read_mask
 
 
@@ -49,6 +51,8 @@ def test_version_and_help():
         (["inspect", "/nowhere.png", "--bundle", "/nowhere", "--out", "x"], ["/nowhere"]),
         (["run", "--config", "/nowhere.toml"], ["/nowhere.toml"]),
         (["watch", "nonsense"], ["nonsense"]),
+        (["watch", "tcp://127.0.0.1:99999"], ["1 to 65535", "99999"]),
+        (["evaluate", "--bundle", "/nowhere", "--data", "/nowhere", "--json", "no/f.json"], ["no/f.json", "exists"]),
         (["demo", "--bundle", "/nowhere"], ["/nowhere"]),
     ],
 )
@@ -174,3 +178,93 @@ def test_a_frame_of_another_size_is_an_error_verdict(small_bundle, tmp_path):
     assert done.returncode == 2
     assert "512x384" in done.stdout
     assert "100x100" in done.stdout
+
+
+def test_silence_on_the_line_is_no_success():
+    done = run("watch", "tcp://127.0.0.1:1", "--timeout-s", 0.3)
+    assert done.returncode == 1
+    assert done.stdout == "" and "0 verdicts came before 0.3 s of silence" in done.stderr
+
+
+def test_pictures_that_cannot_be_judged_count_and_do_not_end_an_evaluation(small_bundle, small_boards, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(small_boards / "test", data / "test")
+    shutil.copytree(small_boards / "ground_truth", data / "ground_truth")
+    cut, small, *_ = sorted((data / "test" / "missing").iterdir())
+    cut.write_bytes(cut.read_bytes()[:-200])
+    small.write_bytes(png_bytes(np.full((300, 400, 3), 90, np.uint8)))
+    grey = data / "test" / "good" / "grey.png"
+    grey.write_bytes(png_bytes(np.full((384, 512), 90, np.uint8)))
+    done = run("evaluate", "--bundle", small_bundle, "--data", data, "--report", tmp_path / "page")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert len(figures["errors"]) == 3
+    for name in (cut.name, small.name, grey.name):
+        assert any(name in said for said in figures["errors"])
+    assert figures["recall_by_class"]["missing"] == 0
+    assert figures["images"] == 11 and figures["good_boards_failed"] >= 1
+    assert next((tmp_path / "page").glob("*.html")).read_text().count("ERROR") >= 3
+
+
+def test_a_data_set_that_cannot_be_drawn_leaves_the_folder_free(tmp_path):
+    done = run("synth", "--size", "512x384", "--out", tmp_path / "s", "--good", 1, "--defective", 30)
+    one_line(done, "room for a visible")
+    assert not [p for p in (tmp_path / "s").iterdir() if p.is_dir()]
+    assert (
+        run(
+            "synth", "--size", "512x384", "--out", tmp_path / "s", "--good", 1, "--defective", 1, "--classes", "missing"
+        ).returncode
+        == 0
+    )
+
+
+def test_a_bundle_that_fails_its_self_test_inspects_nothing(small_bundle, small_boards, tmp_path):
+    from hisir_edge.engine.bundle import seal_of
+
+    blind = Path(shutil.copytree(small_bundle, tmp_path / "b"))
+    raw = json.loads((blind / "manifest.json").read_text())
+    raw["thresholds"]["region_peak"] = 1000.0
+    (blind / "manifest.json").write_text(json.dumps({**raw, "seal_sha256": seal_of(raw)}))
+    done = run("inspect", small_boards / "test" / "missing", "--bundle", blind, "--out", tmp_path / "out")
+    one_line(done, "self-test", "planted defects to FAIL")
+    assert "PASS" not in done.stdout
+
+
+def test_nothing_is_reported_to_the_maker_of_the_runtime(small_bundle, small_boards, tmp_path):
+    """ONNX Runtime keeps what it would send below the home and temporary folders."""
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    home.mkdir()
+    temporary.mkdir()
+    picture = next((small_boards / "test" / "good").iterdir())
+    command = [
+        sys.executable,
+        "-m",
+        "hisir_edge",
+        "inspect",
+        picture,
+        "--bundle",
+        small_bundle,
+        "--out",
+        tmp_path / "o",
+    ]
+    where = {"HOME": str(home), "TMPDIR": str(temporary), "XDG_CACHE_HOME": str(home / "cache")}
+    subprocess.run(list(map(str, command)), check=False, timeout=120, env={**os.environ, **where}, capture_output=True)
+    assert (tmp_path / "o").is_dir()
+    assert not list(temporary.iterdir()) and not list(home.rglob("*.db")) and not list(home.rglob("deviceid"))
+
+
+def test_the_client_of_the_mes_needs_pyzmq_alone(tmp_path):
+    package = Path(hisir_edge.__file__).parent
+    shutil.copytree(package / "mes", tmp_path / "hisir_edge" / "mes")
+    (tmp_path / "hisir_edge" / "__init__.py").touch()  # or else the installed package is found first
+    for name in ("errors.py", "addresses.py"):
+        shutil.copy(package / name, tmp_path / "hisir_edge")
+    code = (
+        "import sys, hisir_edge.mes.subscribe as s; assert s.__file__.startswith(sys.argv[1]), s.__file__\n"
+        "print([m for m in ('numpy', 'cv2', 'onnxruntime', 'pydantic', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]", done.stderr

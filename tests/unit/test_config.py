@@ -58,6 +58,9 @@ def test_a_camera(tmp_path):
         (lambda t: t + "[infer]\nthreads = 1.5", ["infer.threads", "1.5"]),
         (lambda t: t + "[infer\n", ["TOML", "line"]),
         (lambda t: "", ["bundle", "nothing"]),
+        (lambda t: t + '[publish]\nendpoint = "tcp://127.0.0.1:99999"', ["publish.endpoint", "1 to 65535", "99999"]),
+        (lambda t: t + '[publish]\nendpoint = "tcp://127.0.0.1:0"', ["publish.endpoint", "1 to 65535"]),
+        (lambda t: t + '[publish]\nendpoint = "tcp://127.0.0.1"', ["publish.endpoint", "1 to 65535"]),
     ],
 )
 def test_mistakes_are_named(tmp_path, change, parts):
@@ -73,5 +76,13 @@ def test_a_missing_file_and_one_that_is_not_text(tmp_path):
     with pytest.raises(ConfigError, match="No such file"):
         settings_from_toml(tmp_path / "none.toml")
     (tmp_path / "bad.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="TOML"):
+    with pytest.raises(ConfigError, match="UTF-8"):
         settings_from_toml(tmp_path / "bad.toml")
+
+
+def test_what_other_editors_save(tmp_path):
+    (tmp_path / "bom.toml").write_text(GOOD, encoding="utf-8-sig")
+    assert settings_from_toml(tmp_path / "bom.toml").source.folder == str(tmp_path / "boards")
+    (tmp_path / "latin.toml").write_text(GOOD.replace("boards", "gerät"), encoding="latin-1")
+    with pytest.raises(ConfigError, match="save it as UTF-8"):
+        settings_from_toml(tmp_path / "latin.toml")

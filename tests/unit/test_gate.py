@@ -16,8 +16,8 @@ from hisir_edge.line.judge import Thresholds
 
 SAME = Drift(
     map_error_max=0.1, map_error_p999=0.01, pixel_auroc_fp32=0.99, pixel_auroc=0.99, aupro_fp32=0.95, aupro=0.95,
-    planted=10, recall_fp32=0.9, recall=0.9, clear=7, clear_missed=0, held_out_boards=8, false_regions_fp32=0,
-    false_regions=0, max_drop=0.005,
+    planted=10, recall_fp32=0.9, recall=0.9, clear=7, clear_missed=0, seen=9, standing=1.0, held_out_boards=8,
+    false_regions_fp32=0, false_regions=0, max_drop=0.005,
 )  # fmt: skip
 
 
@@ -32,6 +32,11 @@ def test_no_drift_passes():
         ({"pixel_auroc": 0.98}, "pixel AUROC drops by 0.0100"),
         ({"clear_missed": 1}, "1 of 7 planted defects that float32 clearly finds"),
         ({"false_regions": 2}, "2 false regions"),
+        ({"recall": 0.7}, "2 more planted defects missed than by float32 (at most 1)"),
+        ({"clear": 0, "recall": 0.0}, "9 more planted defects missed"),
+        ({"standing": 0.79}, "stand out 0.79 times as far"),
+        ({"standing": float("nan")}, "stand out nan"),
+        ({"seen": 0, "standing": 0.0}, "sees none of 10 planted defects"),
         ({"map_error_max": float("nan")}, "no numbers"),
         ({"aupro": float("nan")}, "AUPRO drops by nan"),
     ],
@@ -40,7 +45,9 @@ def test_each_limit_refuses_and_names_itself(changes, words):
     assert any(words in said for said in replace(SAME, **changes).refusals())
 
 
-@pytest.mark.parametrize("changes", [{"aupro": 0.9451}, {"recall": 0.8}, {"false_regions": 1}, {"aupro": 0.99}])
+@pytest.mark.parametrize(
+    "changes", [{"aupro": 0.9451}, {"recall": 0.8}, {"standing": 0.81}, {"false_regions": 1}, {"aupro": 0.99}]
+)
 def test_within_the_limits_it_passes(changes):
     assert replace(SAME, **changes).refusals() == []
 
@@ -51,17 +58,20 @@ def test_the_table_names_every_limit():
         assert words in table
 
 
-def _reading(peaks: tuple[float, ...]) -> Reading:
-    return Reading(Derived(Thresholds(0.7, 2, 9), 0.1, 60), np.zeros((1, 1), np.uint8), 0.99, 0.95, peaks, 0)
+def _reading(peaks: tuple[float, ...], marks: tuple[float, ...] = ()) -> Reading:
+    derived = Derived(Thresholds(0.7, 2, 9), 0.1, 60)
+    return Reading(derived, np.zeros((1, 1), np.uint8), 0.99, 0.95, peaks, marks or peaks, 0)
 
 
-def _maps(folder: Path, maps: list[np.ndarray]) -> Maps:
+def _maps(folder: Path, maps: list[np.ndarray], planted: int = 0) -> Maps:
+    """Maps of which the last ``planted`` ones are of boards with planted defects."""
     folder.mkdir()
     paths = []
     for number, values in enumerate(maps):
         paths.append(folder / f"{number}.npy")
         np.save(paths[-1], values)
-    return Maps(tuple(paths), len(paths), (), ())
+    good = len(paths) - planted
+    return Maps(tuple(paths[:good]), good, tuple(paths[good:]), ())
 
 
 def test_map_errors_are_the_worst_and_missed_means_below_one(tmp_path):
@@ -75,6 +85,10 @@ def test_map_errors_are_the_worst_and_missed_means_below_one(tmp_path):
     )  # fmt: skip
     assert drift.map_error_max == pytest.approx(7)
     assert 3.5 < drift.map_error_p999 < 7
+    on_planted = drift_between(
+        _maps(tmp_path / "c", ours, 2), _reading((2.0,)), _maps(tmp_path / "d", theirs, 2), _reading((2.0,)), 0.005
+    )
+    assert on_planted.map_error_max == pytest.approx(7)
     assert (drift.clear, drift.clear_missed) == (2, 1)
     assert (drift.recall_fp32, drift.recall) == (0.75, 0.25)
 
@@ -94,3 +108,27 @@ def test_planted_defects_are_the_same_each_time_and_where_the_truth_says():
         windows[y : y + 128, x : x + 128] = True
     assert not changed[~windows].any() and not truth[~windows].any()
     assert truth.any() and changed[truth].mean() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("float32", "engine", "seen", "standing"),
+    [
+        ((0.4, 0.6, 2.0), (0.0, 0.6, 2.0), 2, 1.0),  # what float32 does not see does not count
+        ((1.0, 2.0), (0.5, 1.0), 2, 0.5),
+        ((9.0, 2.0), (3.5, 2.0), 2, 1.0),  # a score that saturates far above the threshold is whole
+        ((1.45,) * 8, (0.29,) * 8, 8, 0.2),  # an engine that goes blind, nothing of it clear
+        ((2.0, 2.0), (0.0, 2.0), 2, (1e-3 / 2) ** 0.5),
+        ((0.3,), (0.3,), 0, 0.0),
+    ],
+)
+def test_how_far_planted_defects_stand_out(tmp_path, float32, engine, seen, standing):
+    one = [np.zeros((4, 4), np.float32)]
+    drift = drift_between(
+        _maps(tmp_path / "a", one),
+        _reading((0.0,), float32),
+        _maps(tmp_path / "b", one),
+        _reading((0.0,), engine),
+        0.005,
+    )
+    assert drift.seen == seen
+    assert drift.standing == pytest.approx(standing)
