@@ -71,7 +71,7 @@ def build_bundle(
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a build as an exception would: its working folders are removed."""
+    """SIGTERM and SIGHUP, unless ignored (nohup), end a build as an exception would: its working folders are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,7 +79,8 @@ def _ended_by_signals() -> Iterator[None]:
     def end(number: int, frame: object) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heeded = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in heeded}
     try:
         yield
     finally:

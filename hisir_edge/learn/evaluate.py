@@ -114,41 +114,39 @@ def _inspected(
 
     A picture that cannot be read, or has another size than bundle and mask have, is an ERROR there.
     """
-    hw = inspector.bundle.recipe.frame_hw
+    wanted_hw = inspector.bundle.recipe.frame_hw
     try:
         frame = read_rgb(item.image)
     except InputError as error:
-        reason = str(error)
-    else:
-        if item.mask is None or frame.shape[:2] == hw or read_mask(item.mask).shape != hw:
-            frame, truth = shifted_frame_and_truth(item, number, shifts)
-            return *inspector.inspect_with_map(frame), truth
-        reason = inspector.inspect(frame).reason
-    return error_judgement(reason), None, np.zeros(hw, np.bool_) if item.mask is None else _truth_of(item, hw)
+        return error_judgement(str(error)), None, _truth(item, wanted_hw)
+    truth = _truth(item, frame.shape[:2], wanted_hw)
+    if truth.shape != frame.shape[:2]:
+        return inspector.inspect(frame), None, truth
+    frame, truth = _shifted(frame, truth, number, shifts)
+    return *inspector.inspect_with_map(frame), truth
 
 
 def shifted_frame_and_truth(item: TestItem, number: int, shifts: tuple[Shift, ...]) -> tuple[U8, Bool]:
-    """A test picture and its truth under ``shifts``; ``number`` fixes what is random in them."""
-    frame, truth = frame_and_truth(item)
+    """A test picture (h, w, 3) and its truth (h, w) under ``shifts``; ``number`` fixes what is random in them."""
+    frame = read_rgb(item.image)
+    return _shifted(frame, _truth(item, frame.shape[:2]), number, shifts)
+
+
+def _shifted(frame: U8, truth: Bool, number: int, shifts: tuple[Shift, ...]) -> tuple[U8, Bool]:
     for shift in shifts:
         frame, truth = shifted(shift, frame, truth, number)
     return frame, truth
 
 
-def frame_and_truth(item: TestItem) -> tuple[U8, Bool]:
-    """A test picture (h, w, 3) and where it is defective (h, w)."""
-    frame = read_rgb(item.image)
-    return frame, np.zeros(frame.shape[:2], np.bool_) if item.mask is None else _truth_of(item, frame.shape[:2])
-
-
-def _truth_of(item: TestItem, hw: tuple[int, ...]) -> Bool:
-    """The mask of a defective picture of this size (h, w); InputError for another size, or without a defect."""
+def _truth(item: TestItem, *sizes_hw: tuple[int, ...]) -> Bool:
+    """Where a picture is defective (h, w); InputError for a mask of none of these sizes, or without a defect."""
     if item.mask is None:
-        raise ValueError(f"{item.image} is good and has no mask")
+        return np.zeros(sizes_hw[0], np.bool_)
     truth = read_mask(item.mask)
-    if truth.shape != hw:
+    if truth.shape not in sizes_hw:
+        h, w = sizes_hw[0]
         raise InputError(
-            expected=f"a mask of {hw[1]}x{hw[0]}, as {item.image}",
+            expected=f"a mask of {w}x{h}, as {item.image}",
             received=f"{item.mask} of {truth.shape[1]}x{truth.shape[0]}",
             fix="replace whichever of the two is wrong",
         )
