@@ -10,13 +10,13 @@ import sys
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from hisir_edge import __version__
 from hisir_edge.cli_bundle import bundle_app
-from hisir_edge.console import progress, shift_table, tell_trained, tell_unjudged, training_progress
+from hisir_edge.console import progress, tell_trained, training_progress
 from hisir_edge.errors import HisirEdgeError, InputError
 
 app = typer.Typer(
@@ -223,9 +223,9 @@ def build_engine(
     Without RUN: everything that the recipes ask for, as engines/*.toml do.
     """
     _needs_training_packages()
-    from hisir_edge.console import build_and_tell
+    from hisir_edge.console import build_all_and_tell, build_and_tell
     from hisir_edge.engine.options import BuildOptions
-    from hisir_edge.engine.recipe import EngineRecipe, recipe_from_toml
+    from hisir_edge.engine.recipe import EngineRecipe, recipe_from_toml, recipes_to_build
     from hisir_edge.engine.zones import zones_from_json
 
     runs = [path for path in run or () if path.suffix != ".toml"]
@@ -253,27 +253,7 @@ def build_engine(
             received="one of them",
             fix="leave it out, or name a RUN",
         )
-    names = [path.stem for path in recipes]
-    if len(set(names)) < len(names):
-        raise InputError(
-            expected="recipes with different file names (bundles are called after them)",
-            received=", ".join(map(str, recipes)),
-            fix="rename one",
-        )
-    read = {path: recipe_from_toml(path) for path in recipes}
-    for path, one in read.items():
-        if not one.run or not one.builds:
-            raise InputError(
-                expected=f"run and builds in {path} (no RUN is given)", received="neither or one", fix="add them"
-            )
-    for path, one in read.items():
-        for item in one.builds:
-            bundle = out / f"{path.stem}-{item.target}-{item.precision}"
-            # architectures are for the one target that can build for others
-            wanted = archs if item.target == "tensorrt-rtx" else ()
-            asked = replace(options, target=item.target, precision=item.precision, recipe=one, gpu_arch=wanted)
-            print(f"{one.run} -> {bundle}", file=sys.stderr)
-            build_and_tell(Path(one.run), bundle, asked)
+    build_all_and_tell(recipes_to_build(recipes), out, options)
 
 
 @app.command()
@@ -308,11 +288,7 @@ def evaluate(
 ) -> None:
     """Measure a bundle on labelled pictures: AUROC, AUPRO, F1, false calls, recall by class."""
     _needs_training_packages()
-    from hisir_edge.images import check_apart, write_atomic
-    from hisir_edge.learn.datasets import folders_read
-    from hisir_edge.learn.evaluate import evaluate as evaluate_bundle
-    from hisir_edge.learn.evaluate import figures
-    from hisir_edge.learn.shifts import STANDARD, shift_from_text
+    from hisir_edge.console import check_results_folders, measure_and_tell, measure_shifts_and_tell
 
     if shift is not None and "standard" in shift and (len(shift) > 1 or report is not None):
         raise InputError(
@@ -320,42 +296,11 @@ def evaluate(
             received="--report or another --shift with it",
             fix="leave one of them out",
         )
-    if report is not None:
-        in_test = report.resolve().is_relative_to((data / "test").resolve())  # where each folder is a class of defects
-        check_apart("--report", report, {report} if in_test else folders_read(data))
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise InputError(
-            expected="--json FILE in a folder that exists",
-            received=str(json_file),
-            fix="make the folder, or choose another",
-        )
-    if report is not None and report.exists() and not report.is_dir():
-        raise InputError(expected="--report DIR to be a folder", received=f"{report}, a file", fix="choose another")
-    result: dict[str, Any]
+    check_results_folders(data, json_file, report)
     if shift == ["standard"]:
-        result = {}
-        for one in STANDARD:
-            with progress(str(one)) as advance:
-                result[str(one)] = figures(evaluate_bundle(bundle, data, threads, advance, (one,), merge))
-        print(shift_table(result))
-        if json_file is not None:
-            write_atomic(json_file, json.dumps(result, indent=2).encode())
-        tell_unjudged(next(iter(result.values())), False)  # the first one is no shift
+        measure_shifts_and_tell(bundle, data, threads, merge, json_file)
     else:
-        shifts = tuple(shift_from_text(text) for text in shift or ())
-        with progress("inspecting") as advance:
-            evaluation = evaluate_bundle(bundle, data, threads, advance, shifts, merge)
-        result = figures(evaluation)
-        print(json.dumps(result, indent=2))
-        if json_file is not None:
-            write_atomic(json_file, json.dumps(result, indent=2).encode())
-        if report is not None:
-            from hisir_edge.learn.report import write_report
-
-            with progress("report") as advance:
-                page = write_report(evaluation, report, advance)
-            print(f"report in {page}", file=sys.stderr)
-        tell_unjudged(result, bool(shifts))
+        measure_and_tell(bundle, data, threads, merge, json_file, report, tuple(shift or ()))
 
 
 @app.command()

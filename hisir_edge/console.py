@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from hisir_edge.errors import InputError
 
 if TYPE_CHECKING:
     from hisir_edge.engine.options import BuildOptions
+    from hisir_edge.engine.recipe import EngineRecipe
     from hisir_edge.learn.run import RunRecord
     from hisir_edge.learn.train import Progress as Step
 
@@ -139,3 +142,79 @@ def build_and_tell(run: Path, out: Path, options: BuildOptions) -> None:
     )
     if manifest.precision != options.precision:
         print(f"stepped down from {options.precision} to {manifest.precision}: see what the gate says above")
+
+
+def build_all_and_tell(recipes: dict[Path, EngineRecipe], out: Path, options: BuildOptions) -> None:
+    """Build what each recipe asks for into ``out/RECIPE-TARGET-PRECISION``; the other ``options`` are those of all."""
+    for path, recipe in recipes.items():
+        for item in recipe.builds:
+            bundle = out / f"{path.stem}-{item.target}-{item.precision}"
+            # architectures are for the one target that can build for others
+            archs = options.gpu_arch if item.target == "tensorrt-rtx" else ()
+            asked = replace(options, target=item.target, precision=item.precision, recipe=recipe, gpu_arch=archs)
+            print(f"{recipe.run} -> {bundle}", file=sys.stderr)
+            build_and_tell(Path(recipe.run), bundle, asked)
+
+
+def check_results_folders(data: Path, json_file: Path | None, report: Path | None) -> None:
+    """InputError where figures or a report could not be written after the work, or would be taken for boards."""
+    from hisir_edge.images import check_apart
+    from hisir_edge.learn.datasets import folders_read
+
+    if report is not None:
+        in_test = report.resolve().is_relative_to((data / "test").resolve())  # where each folder is a class of defects
+        check_apart("--report", report, {report} if in_test else folders_read(data))
+        if report.exists() and not report.is_dir():
+            raise InputError(expected="--report DIR to be a folder", received=f"{report}, a file", fix="choose another")
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise InputError(
+            expected="--json FILE in a folder that exists",
+            received=str(json_file),
+            fix="make the folder, or choose another",
+        )
+
+
+def measure_and_tell(
+    bundle: Path,
+    data: Path,
+    threads: int,
+    merge: str,
+    json_file: Path | None,
+    report: Path | None,
+    shifts: tuple[str, ...],
+) -> None:
+    """Measure a bundle, print its figures, and write them and a page where asked for."""
+    from hisir_edge.images import write_atomic
+    from hisir_edge.learn.evaluate import evaluate, figures
+    from hisir_edge.learn.shifts import shift_from_text
+
+    changes = tuple(shift_from_text(text) for text in shifts)
+    with progress("inspecting") as advance:
+        evaluation = evaluate(bundle, data, threads, advance, changes, merge)
+    result = figures(evaluation)
+    print(json.dumps(result, indent=2))
+    if json_file is not None:
+        write_atomic(json_file, json.dumps(result, indent=2).encode())
+    if report is not None:
+        from hisir_edge.learn.report import write_report
+
+        with progress("report") as advance:
+            page = write_report(evaluation, report, advance)
+        print(f"report in {page}", file=sys.stderr)
+    tell_unjudged(result, bool(changes))
+
+
+def measure_shifts_and_tell(bundle: Path, data: Path, threads: int, merge: str, json_file: Path | None) -> None:
+    """Measure a bundle under each of the standard shifts and print a table."""
+    from hisir_edge.images import write_atomic
+    from hisir_edge.learn.evaluate import evaluate, figures
+    from hisir_edge.learn.shifts import STANDARD
+
+    result: dict[str, Any] = {}
+    for one in STANDARD:
+        with progress(str(one)) as advance:
+            result[str(one)] = figures(evaluate(bundle, data, threads, advance, (one,), merge))
+    print(shift_table(result))
+    if json_file is not None:
+        write_atomic(json_file, json.dumps(result, indent=2).encode())
+    tell_unjudged(next(iter(result.values())), False)  # the first one is no shift

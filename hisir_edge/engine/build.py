@@ -71,7 +71,7 @@ def build_bundle(
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP, unless ignored (nohup), end a build as an exception would: its working folders are removed."""
+    """SIGTERM and SIGHUP, unless ignored (nohup), end a build as an exception would: its folders are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

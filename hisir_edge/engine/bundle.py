@@ -333,11 +333,13 @@ def check_private(folder: Path) -> None:
     for path in _ways_to(folder):
         found = path.lstat()
         shared = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not found.st_mode & stat.S_ISVTX
-        if not stat.S_ISLNK(found.st_mode) and shared:
+        foreign = found.st_uid not in (0, os.geteuid())
+        if not stat.S_ISLNK(found.st_mode) and (shared or foreign):
+            who = f"of user {found.st_uid}" if foreign else f"with mode {stat.S_IMODE(found.st_mode):o}"
             raise BundleError(
                 expected=wanted,
-                received=f"it lies in {path} with mode {stat.S_IMODE(found.st_mode):o}",
-                fix=f"chmod go-w {shlex.quote(str(path))}, or put the bundle elsewhere",
+                received=f"it lies in {path} {who}",
+                fix="put the bundle into a folder of root's" if foreign else f"chmod go-w {shlex.quote(str(path))}",
             )
 
 

@@ -102,6 +102,23 @@ def recipe_from_toml(path: Path) -> EngineRecipe:
     return recipe
 
 
+def recipes_to_build(paths: list[Path]) -> dict[Path, EngineRecipe]:
+    """Recipes that say themselves what to build, and from which run; InputError for one that does not."""
+    if len({path.stem for path in paths}) < len(paths):
+        raise InputError(
+            expected="recipes with different file names (bundles are called after them)",
+            received=", ".join(map(str, paths)),
+            fix="rename one",
+        )
+    read = {path: recipe_from_toml(path) for path in paths}
+    for path, one in read.items():
+        if not one.run or not one.builds:
+            raise InputError(
+                expected=f"run and builds in {path} (no RUN is given)", received="neither or one", fix="add them"
+            )
+    return read
+
+
 def matching_nodes(patterns: tuple[str, ...], names: list[str], key: str) -> list[str]:
     """Names of nodes that match a shell pattern (``*`` also crosses ``/``); InputError for one that matches none."""
     idle = [p for p in patterns if not any(fnmatchcase(name, p) for name in names)]

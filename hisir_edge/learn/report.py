@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.images import jpeg_bytes, read_rgb, write_atomic
 from hisir_edge.learn.datasets import GOOD
 from hisir_edge.learn.evaluate import AUPRO_FPR, Evaluation, Seen, figures, shifted_frame_and_truth
+from hisir_edge.learn.shifts import Shift
 from hisir_edge.records import Result
 
 mpl.use("Agg")
@@ -127,7 +129,7 @@ def _strip(evaluation: Evaluation, seen: Seen) -> tuple[U8, str]:
     """Picture, truth and map side by side around the place that matters, and a caption."""
     where = seen.item.image.name
     if seen.score is None:
-        return _fitted(_whatever_is_there(seen.item.image)), f"{where} ({seen.item.kind}): ERROR, {seen.reason}"
+        return _fitted(_as_it_came(seen, evaluation.shifts)), f"{where} ({seen.item.kind}): ERROR, {seen.reason}"
     frame, truth = shifted_frame_and_truth(seen.item, seen.number, evaluation.shifts)
     judgement, scores = evaluation.inspector.inspect_with_map(frame)
     if scores is None:
@@ -146,12 +148,13 @@ def _strip(evaluation: Evaluation, seen: Seen) -> tuple[U8, str]:
     return u8(np.hstack(panels)), f"{where} ({seen.item.kind}), {seen.result.value}: {told}; around x {x}, y {y}"
 
 
-def _whatever_is_there(image: Path) -> U8:
+def _as_it_came(seen: Seen, shifts: tuple[Shift, ...]) -> U8:
     """A picture that could not be judged; grey where it cannot even be read."""
-    try:
-        return read_rgb(image)
-    except InputError:
-        return np.full((CROP_PX, CROP_PX, 3), 128, np.uint8)
+    with suppress(InputError):
+        return shifted_frame_and_truth(seen.item, seen.number, shifts)[0]
+    with suppress(InputError):  # of another size than its mask
+        return read_rgb(seen.item.image)
+    return np.full((CROP_PX, CROP_PX, 3), 128, np.uint8)
 
 
 def _place(scores: F32, seen: Seen) -> tuple[int, int]:

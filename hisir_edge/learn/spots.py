@@ -18,7 +18,7 @@ MOST_COMPARED = 400
 EXTENDED_SHARE, MOST_EXTENSION_PX = 0.4, 26
 LONG_RATIO = 1.8
 CUT_SHARE = 0.4
-"""Of rare objects that go missing alone, so many leave a stub."""
+"""Of rare objects that go missing alone, so many are cut off and leave a piece."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -511,3 +511,22 @@ def test_names_in_a_calibration_list(tmp_path):
     listing = tmp_path / "list.txt"
     listing.write_text("a.png\nboard #3.png\n# b.png\nb.png   # the last lot\n", encoding="utf-8-sig")
     assert [Path(p).name for p in images_from_list(listing)] == ["a.png", "board #3.png", "b.png"]
+
+
+def test_a_build_under_nohup_outlives_its_terminal(small_run, tmp_path):
+    command = [sys.executable, "-m", "hisir_edge", "build-engine", str(small_run), *map(str, RATE)]
+    command += ["--precision", "fp32", "--out", str(tmp_path / "b")]
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from nohup
+    try:
+        build = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with build:
+        assert build.stderr is not None
+        for line in build.stderr:
+            if "float32 on held-out boards" in line:
+                break
+        os.kill(build.pid, signal.SIGHUP)
+        build.stderr.read()
+    assert build.returncode == 0
+    load_bundle(tmp_path / "b")

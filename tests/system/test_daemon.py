@@ -247,3 +247,14 @@ def test_no_training_package_is_loaded_on_the_line():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_camera_set_to_another_size_than_the_bundle_is_refused_before_it_opens(small_bundle, tmp_path):
+    (tmp_path / "line.toml").write_text(
+        f'[bundle]\npath = "{small_bundle}"\n[source]\ntype = "genicam"\ncti = "none.cti"\nwidth = 640\n'
+    )
+    command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(tmp_path / "line.toml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "source.width and source.height of 512x384" in done.stderr and "got 640x384" in done.stderr
+    assert "Traceback" not in done.stderr

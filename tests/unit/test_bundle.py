@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from hisir_edge.engine.bundle import MANIFEST, check_private, load_bundle, replace_folder, seal_of
-from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.engine.load import available_threads, engine_from_bundle
 from hisir_edge.errors import BundleError
+from hisir_edge.line.infer_onnxruntime import session_options
 
 
 @pytest.fixture
@@ -150,6 +151,20 @@ def test_a_bundle_of_another_user_is_not_trusted(copied):
     os.chown(copied / "model.onnx", 65534, 65534)
     with pytest.raises(BundleError, match="of user 65534"):
         check_private(copied)
+    os.chown(copied / "model.onnx", os.geteuid(), os.getegid())
+    check_private(copied)
+    os.chown(copied.parent, 65534, 65534)
+    with pytest.raises(BundleError, match=f"lies in {copied.parent} of user 65534"):
+        check_private(copied)
+
+
+def test_an_engine_takes_no_more_threads_than_there_are_cores(small_bundle):
+    options = engine_from_bundle(load_bundle(small_bundle), 9999).session.get_session_options()
+    assert options.intra_op_num_threads == available_threads()
+
+
+def test_products_do_not_saturate_on_processors_without_int8_instructions():
+    assert session_options(1).get_session_config_entry("session.x64quantprecision") == "1"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "\x00"])
