@@ -262,15 +262,17 @@ def test_the_one_thing_that_is_missing_is_mostly_one_without_a_like():
     cv2.line(board, (78, 30), (78, 56), (235, 235, 235), 7)
     lead = np.zeros((192, 192), bool)
     lead[34:52, 75:82] = True
-    gone = other = 0
+    gone = cut = other = 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         objects = salient_objects(rng, board)
         changed = visible_change(_one_missing(rng, board, objects), board).astype(bool)
         gone += bool(changed[lead].mean() > 0.8)
+        cut += bool(changed[lead].any() and changed[lead].mean() <= 0.8)
         other += bool(changed.any() and not changed[lead].any())
     assert gone >= 12
-    assert gone > 1.5 * other
+    assert cut >= 6, "and now and then a piece of it stays"
+    assert gone + cut > 1.5 * other
 
 
 def test_bright_things_are_kept_apart_from_the_dark_body_they_come_from():
