@@ -80,10 +80,10 @@ def test_missing_file_and_empty_folder(tmp_path):
         read_rgb(tmp_path / "none.png")
     with pytest.raises(InputError, match="none"):
         image_paths(tmp_path)
-    with pytest.raises(InputError, match="nowhere .does not exist"):
+    with pytest.raises(InputError, match=r"nowhere \(does not exist"):
         image_paths(tmp_path / "nowhere")
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file .not a folder"):
+    with pytest.raises(InputError, match=r"file \(not a folder"):
         image_paths(tmp_path / "file")
 
 
