@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import re
+import signal
+import subprocess
 import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -64,6 +67,30 @@ def no_leaks():
     assert not alive, f"processes left behind: {alive}"
     assert not _sockets() - before[1], "sockets or rings left behind"
     assert not _shared_memory() - before[2], "shared memory left behind"
+
+
+@pytest.fixture
+def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a command in its own session with one signal as given, however these tests were started; ended afterwards.
+
+    `nohup` and a shell's background jobs ignore SIGHUP and SIGINT, and every child would inherit that.
+    """
+    running: list[subprocess.Popen[str]] = []
+
+    def start(command: list[str], number: int, handler: signal.Handlers = signal.SIG_DFL, **pipes: int):
+        before = signal.signal(number, handler)
+        try:
+            process = subprocess.Popen(command, text=True, start_new_session=True, **pipes)
+        finally:
+            signal.signal(number, before)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 @pytest.fixture(scope="session")

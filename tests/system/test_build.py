@@ -48,6 +48,12 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
     return said[0]
 
 
+def wait_for(build: subprocess.Popen[str], stage: str) -> None:
+    """Read what the build says until it names the stage."""
+    assert build.stderr is not None
+    assert any(stage in line for line in build.stderr), f"ended before {stage!r}"
+
+
 def manifest_of(bundle: Path) -> dict:
     return json.loads((bundle / MANIFEST).read_text())
 
@@ -470,15 +476,12 @@ def test_a_run_that_lacks_a_picture_is_refused_before_anything_is_done(small_run
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_build_that_is_told_to_end_leaves_nothing(small_run, tmp_path, number):
+def test_a_build_that_is_told_to_end_leaves_nothing(small_run, tmp_path, started, number):
     command = [sys.executable, "-m", "hisir_edge", "build-engine", str(small_run), "--out", str(tmp_path / "b")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as build:
-        assert build.stderr is not None
-        for line in build.stderr:
-            if "float32 on held-out boards" in line:
-                break
-        os.kill(build.pid, number)
-        assert "Traceback" not in build.stderr.read()
+    build = started(command, number, stderr=subprocess.PIPE)
+    wait_for(build, "float32 on held-out boards")
+    os.kill(build.pid, number)
+    assert "Traceback" not in build.communicate(timeout=60)[1]
     assert build.returncode == 128 + number
     assert list(tmp_path.iterdir()) == []
 
@@ -513,20 +516,12 @@ def test_names_in_a_calibration_list(tmp_path):
     assert [Path(p).name for p in images_from_list(listing)] == ["a.png", "board #3.png", "b.png"]
 
 
-def test_a_build_under_nohup_outlives_its_terminal(small_run, tmp_path):
+def test_a_build_under_nohup_outlives_its_terminal(small_run, tmp_path, started):
     command = [sys.executable, "-m", "hisir_edge", "build-engine", str(small_run), *map(str, RATE)]
     command += ["--precision", "fp32", "--out", str(tmp_path / "b")]
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # inherited, as from nohup
-    try:
-        build = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    with build:
-        assert build.stderr is not None
-        for line in build.stderr:
-            if "float32 on held-out boards" in line:
-                break
-        os.kill(build.pid, signal.SIGHUP)
-        build.stderr.read()
+    build = started(command, signal.SIGHUP, signal.SIG_IGN, stderr=subprocess.PIPE)
+    wait_for(build, "float32 on held-out boards")
+    os.kill(build.pid, signal.SIGHUP)
+    build.communicate(timeout=250)
     assert build.returncode == 0
     load_bundle(tmp_path / "b")

@@ -429,25 +429,13 @@ def test_a_run_is_trained_by_one_process_at_a_time(small_boards, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_ends_a_training_quietly_and_says_how_it_goes_on(small_boards, tmp_path):
+def test_ctrl_c_ends_a_training_quietly_and_says_how_it_goes_on(small_boards, tmp_path, started):
     options = ["--data", small_boards, "--out", tmp_path / "run", "--width", 8, "--tile", 128, "--batch", 2]
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits "ignored"
-    try:
-        training = subprocess.Popen(
-            command("train", *options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-    finally:
-        signal.signal(signal.SIGINT, before)
-    try:
-        deadline = time.monotonic() + 120
-        while _steps(tmp_path / "run") < 20 and time.monotonic() < deadline and training.poll() is None:
-            time.sleep(0.1)
-        os.killpg(training.pid, signal.SIGINT)
-        said, _ = training.communicate(timeout=60)
-    finally:
-        if training.poll() is None:
-            os.killpg(training.pid, signal.SIGKILL)
-            training.communicate()
+    training = started(command("train", *options), signal.SIGINT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    while _steps(tmp_path / "run") < 20 and time.monotonic() < deadline and training.poll() is None:
+        time.sleep(0.1)
+    os.killpg(training.pid, signal.SIGINT)
+    said, _ = training.communicate(timeout=60)
     assert training.returncode == 130
     assert "Traceback" not in said and "the same command goes on" in said
