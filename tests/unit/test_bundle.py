@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hisir_edge.cpu import int8_instructions
 from hisir_edge.engine.bundle import MANIFEST, check_private, load_bundle, replace_folder, seal_of
 from hisir_edge.engine.load import available_threads, engine_from_bundle
 from hisir_edge.errors import BundleError
+from hisir_edge.line import infer_onnxruntime
 from hisir_edge.line.infer_onnxruntime import session_options
 
 
@@ -163,8 +165,30 @@ def test_an_engine_takes_no_more_threads_than_there_are_cores(small_bundle):
     assert options.intra_op_num_threads == available_threads()
 
 
-def test_products_do_not_saturate_on_processors_without_int8_instructions():
-    assert session_options(1).get_session_config_entry("session.x64quantprecision") == "1"
+@pytest.mark.parametrize(("instructions", "exact"), [("", True), ("avx512_vnni", False), ("asimddp", False)])
+def test_the_slow_exact_sums_are_asked_for_where_quick_ones_saturate(monkeypatch, instructions, exact):
+    monkeypatch.setattr(infer_onnxruntime, "int8_instructions", lambda: instructions)
+    options = session_options(1)
+    if exact:
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    else:
+        with pytest.raises(Exception, match="x64quantprecision"):
+            options.get_session_config_entry("session.x64quantprecision")
+
+
+@pytest.mark.skipif(not int8_instructions(), reason="this processor has only the exact sums")
+def test_exact_sums_give_the_scores_of_int8_instructions(small_bundle, monkeypatch):
+    bundle = load_bundle(small_bundle)
+    rng = np.random.default_rng(0)
+    tiles, cues = (rng.integers(0, 256, (2, c, 128, 128), dtype=np.uint8) for c in (3, 4))
+    found = []
+    for instructions in (int8_instructions(), ""):
+        monkeypatch.setattr(infer_onnxruntime, "int8_instructions", lambda said=instructions: said)
+        scores, misfit = np.empty((2, 128, 128), np.float32), np.empty((2, 8, 8), np.float32)
+        engine_from_bundle(bundle).infer(tiles, cues, scores, misfit)
+        found.append((scores, misfit))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", "\x00"])
