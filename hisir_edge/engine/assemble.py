@@ -28,7 +28,7 @@ from hisir_edge.engine.bundle import (
 )
 from hisir_edge.engine.compile import Plan, engine_from_onnx
 from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
-from hisir_edge.engine.load import available_threads
+from hisir_edge.engine.load import available_threads, onnxruntime_engine
 from hisir_edge.engine.manifest import (
     EngineModel,
     JudgedOnModel,
@@ -46,7 +46,6 @@ from hisir_edge.gpus import gpus
 from hisir_edge.images import jpeg_bytes, read_rgb
 from hisir_edge.learn.run import RunRecord, load_memory
 from hisir_edge.line.gain import noise_shape
-from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.selftest import golden_picture
 from hisir_edge.net.hisir_net import HisirNet
@@ -135,7 +134,7 @@ def with_self_test(manifest: Manifest, staged: Path, network: Path, record: RunR
     """
     on_stage("self-test")
     bundle = bundle_from_manifest(staged, manifest, "")
-    engine = OnnxRuntimeEngine(network, bundle.recipe.tile_px, available_threads())
+    engine = onnxruntime_engine(network, bundle.recipe, available_threads())
 
     def pictures() -> list[tuple[str, U8]]:
         held_out = [(SELF_TEST, _as_stored(read_rgb(Path(p)))) for p in record.held_out[:SELF_TEST_BOARDS]]

@@ -16,6 +16,7 @@ from hisir_edge.engine.calibration import Calibration, calibration_from_images, 
 from hisir_edge.engine.cpu_graph import for_cpu_kernels
 from hisir_edge.engine.derive import Reading, reading_from_maps
 from hisir_edge.engine.gate import Drift, drift_between, table_of_drift
+from hisir_edge.engine.load import onnxruntime_engine
 from hisir_edge.engine.manifest import CalibrationModel
 from hisir_edge.engine.maps import Maps, maps_from_inspector
 from hisir_edge.engine.precision import Style, fp16_model, half_emulated, int8_model, prepared_model, quantised_nodes
@@ -24,7 +25,6 @@ from hisir_edge.engine.recipe import EngineRecipe, Precision, matching_nodes
 from hisir_edge.engine.sensitivity import layer_costs, logit_error, scores_of_model
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.learn.run import RunRecord
-from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
 from hisir_edge.line.inspect import Inspector
 
 COST_TILES = 4
@@ -231,7 +231,7 @@ def _whole_record(quantised: Quantised, kept: tuple[str, ...]) -> str:
 
 
 def _maps(task: Task, model: Path, name: str) -> Maps:
-    engine = OnnxRuntimeEngine(model, task.bundle.recipe.tile_px, task.threads)
+    engine = onnxruntime_engine(model, task.bundle.recipe, task.threads)
     inspector = Inspector(task.bundle, engine)
 
     def tell(done: int, total: int) -> None:

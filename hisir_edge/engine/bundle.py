@@ -24,6 +24,7 @@ from hisir_edge.errors import BundleError, InputError
 from hisir_edge.images import decode_unchanged, jpeg_bytes, png_bytes
 from hisir_edge.line.gain import Zone, noise_shape
 from hisir_edge.line.judge import Thresholds
+from hisir_edge.line.tile import padded_size, scaled_hw
 
 MANIFEST = "manifest.json"
 MODEL, GOLDEN, DEVIATION, NOISE = "model.onnx", "golden.jpg", "deviation.jpg", "noise.png"
@@ -62,7 +63,10 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle: board memory (h, w, 4) uint8 in golden, scaled pixels; noise (rows, columns) of its cells."""
+    """A verified bundle; ``memory`` as planes (4, h, w) uint8 of golden, scaled pixels, padded to whole regions.
+
+    ``noise``: (rows, columns) of its cells.
+    """
 
     folder: Path
     manifest: Manifest
@@ -70,9 +74,16 @@ class Bundle:
     recipe: Recipe
     thresholds: Thresholds
     zones: tuple[Zone, ...]
-    memory_rgbd: U8 = field(repr=False)
+    memory: U8 = field(repr=False)
     noise: U8 = field(repr=False)
     network: bytes = field(repr=False)
+
+    @property
+    def memory_rgbd(self) -> U8:
+        """The board memory (h, w, 4), red, green, blue and deviation: a view, not contiguous."""
+        h, w = scaled_hw(self.recipe.frame_hw, self.recipe.scale)
+        view: U8 = self.memory[:, :h, :w].transpose(1, 2, 0)
+        return view
 
     @property
     def model(self) -> Path:
@@ -241,14 +252,20 @@ def write_noise(folder: Path, noise: U8) -> None:
 
 
 def _memory_from_pictures(folder: Path, expected_hw: tuple[int, int]) -> U8:
+    """Planes (4, h, w) padded to whole regions by repeating the last row and column."""
     golden, deviation = decode_unchanged(folder / GOLDEN), decode_unchanged(folder / DEVIATION)
     if golden.shape != (*expected_hw, 3) or deviation.ndim != 2 or golden.dtype != np.uint8:
         raise BundleError(
             expected=f"a golden image of {expected_hw}", received=f"{golden.shape}", fix=rebuild_command(folder)
         )
-    rgb = cv2.cvtColor(u8(golden), cv2.COLOR_BGR2RGB)
-    spread = cv2.resize(u8(deviation), expected_hw[::-1], interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(np.dstack([rgb, spread]).astype(np.uint8, copy=False))
+    h, w = expected_hw
+    planes = np.empty((4, *padded_size(expected_hw)), np.uint8)
+    for plane, channel in zip(planes, (2, 1, 0), strict=False):  # OpenCV decodes to blue, green, red
+        plane[:h, :w] = golden[..., channel]
+    planes[3, :h, :w] = cv2.resize(u8(deviation), (w, h), interpolation=cv2.INTER_LINEAR)
+    planes[:, h:, :w] = planes[:, h - 1 : h, :w]
+    planes[:, :, w:] = planes[:, :, w - 1 : w]
+    return planes
 
 
 def write_memory(folder: Path, mean_rgb: U8, deviation: U8) -> None:
@@ -267,7 +284,8 @@ def memory_as_shipped(mean_rgb: U8, deviation: U8) -> U8:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_memory(folder, mean_rgb, deviation)
-        return _memory_from_pictures(folder, mean_rgb.shape[:2])
+        h, w = mean_rgb.shape[:2]
+        return np.ascontiguousarray(_memory_from_pictures(folder, (h, w))[:, :h, :w].transpose(1, 2, 0))
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

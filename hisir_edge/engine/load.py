@@ -6,12 +6,13 @@ import os
 import shlex
 from pathlib import Path
 
-from hisir_edge.engine.bundle import Bundle, rebuild_command
+from hisir_edge.engine.bundle import Bundle, Recipe, rebuild_command
 from hisir_edge.engine.manifest import EngineModel, Manifest
 from hisir_edge.errors import BundleError
 from hisir_edge.gpus import Gpu
 from hisir_edge.line.infer import Engine
 from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
+from hisir_edge.line.tile import plan_from_size, scaled_hw
 
 PORTABLE, PORTABLE_FROM = (80, 86, 89), 120
 PORTABLE_WORDS = "sm80, sm86, sm89, sm120 or later"
@@ -35,9 +36,13 @@ def engine_from_bundle(bundle: Bundle, threads: int = 0) -> Engine:
             received=f"{bundle.folder}, built for {manifest.target}",
             fix=f"hisir-edge build-engine RUN --target onnxruntime --precision int8 --out {out}",
         )
-    return OnnxRuntimeEngine(
-        bundle.network, bundle.recipe.tile_px, min(threads or available_threads(), available_threads())
-    )
+    return onnxruntime_engine(bundle.network, bundle.recipe, min(threads or available_threads(), available_threads()))
+
+
+def onnxruntime_engine(network: Path | bytes, recipe: Recipe, threads: int) -> OnnxRuntimeEngine:
+    """ONNX Runtime for an ONNX file, or its content, set up for frames that are cut as the recipe says."""
+    plan = plan_from_size(scaled_hw(recipe.frame_hw, recipe.scale), recipe.tile_px, recipe.overlap_px)
+    return OnnxRuntimeEngine(network, recipe.tile_px, threads, len(plan.origins_yx))
 
 
 def check_compiled_for(folder: Path, manifest: Manifest, version: str, gpu: Gpu | None) -> None:

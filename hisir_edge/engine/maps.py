@@ -60,9 +60,7 @@ def maps_from_inspector(
                 received=str(error),
                 fix="remove the picture and train again",
             ) from error
-        good.append(
-            _saved(folder / f"good{number}.npy", inspector.map_with_tiles(range(len(inspector.scores)), tables))
-        )
+        good.append(_saved(folder / f"good{number}.npy", inspector.map_with_tiles(inspector.numbers, tables)))
         clean, before = inspector.padded.copy(), set[int]()
         for turn in range(rounds if number < len(record.held_out) else 0):
             if windows >= PLANTED:

@@ -62,11 +62,10 @@ def _patches(inspector: Inspector, picture: U8) -> tuple[PlantModel, ...]:
     # the plain sample of places comes after the parts: a picture may have none that stand out
     boxes = [tuple(int(v) for v in box) for box in rng.permutation(part_boxes(picture, least, most))[:BOXES]]
     boxes += [(int(rng.integers(w)), int(rng.integers(h)), least * 2, least * 2) for _ in range(BOXES // 3)]
-    blind = inspector.gain <= 0
     candidates = []
     for x, y, box_w, box_h in boxes:
         bw, bh = max(box_w, least), max(box_h, least)
-        if x + bw > w or y + bh > h or blind[_scaled(inspector, x, y, bw, bh)].any():
+        if x + bw > w or y + bh > h or _blind(inspector, x, y, bw, bh):
             continue
         best = max((_difference(rng, picture, x, y, bw, bh) for _ in range(DONORS)), key=lambda pair: pair[0])
         candidates.append((best[0] * (bw * bh) ** 0.5, best[1]))
@@ -78,9 +77,11 @@ def _patches(inspector: Inspector, picture: U8) -> tuple[PlantModel, ...]:
     return tuple(chosen)
 
 
-def _scaled(inspector: Inspector, x: int, y: int, w: int, h: int) -> tuple[slice, slice]:
-    s = inspector.bundle.recipe.scale
-    return slice(int(y * s), int((y + h) * s) + 1), slice(int(x * s), int((x + w) * s) + 1)
+def _blind(inspector: Inspector, x: int, y: int, w: int, h: int) -> bool:
+    """Whether a zone ignores some of a box of the camera's picture."""
+    s, (height, width) = inspector.bundle.recipe.scale, inspector.plan.frame_hw
+    bottom, right = min(int((y + h) * s) + 1, height), min(int((x + w) * s) + 1, width)
+    return bool((inspector.gain.window(int(y * s), bottom, int(x * s), right) <= 0).any())
 
 
 def _difference(rng: np.random.Generator, picture: U8, x: int, y: int, w: int, h: int) -> tuple[float, PlantModel]:

@@ -8,9 +8,10 @@ from hisir_edge.arrays import F32, U8
 
 
 class Engine(Protocol):
-    """One loaded network. ``batch`` tiles at most per call; one caller at a time."""
+    """One loaded network: ``batch`` tiles at most a call, from ``callers`` threads at a time."""
 
     batch: int
+    callers: int
 
     def infer(self, tiles: U8, cues: U8, scores: F32, misfit: F32) -> None:
         """tiles (n, 3, t, t), cues (n, 4, t, t) -> fills scores (n, t, t) and misfit (n, t/16, t/16).

@@ -9,20 +9,23 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, U8
+from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.engine.bundle import Bundle
 from hisir_edge.errors import HisirEdgeError, InspectionError
-from hisir_edge.line.gain import gain_map
+from hisir_edge.line.gain import Gain
 from hisir_edge.line.infer import Engine
-from hisir_edge.line.judge import regions_from_map
+from hisir_edge.line.judge import Found, found_from_regions, regions_in_window
 from hisir_edge.line.light import golden_light, light_of_frame, tables_from_light
-from hisir_edge.line.merge import MergePlan, map_from_tiles, merge_plan_from_tiles
+from hisir_edge.line.merge import MergePlan, merge_plan_from_tiles
 from hisir_edge.line.register import Registration, anchors_from_golden, register_frame, warp_by_matrix
-from hisir_edge.line.tile import padded_frame, plan_from_size, scaled_frame, scaled_hw, tiles_from_frame
-from hisir_edge.records import Judgement, Result, StageTimes
+from hisir_edge.line.rops import Rops
+from hisir_edge.line.tile import REGION_PX, TilePlan, padded_frame, plan_from_size, scaled_frame, scaled_hw
+from hisir_edge.line.windows import calibrated_windows, highest_calibrated, warped_window
+from hisir_edge.line.workers import Merger, TileWorkers
+from hisir_edge.records import Judgement, Region, Result, StageTimes
 
-Merge = Callable[[MergePlan, F32, F32, F32 | None], F32]
-"""(plan, scores, misfit, out) -> map of the frame; ROPS on the line, others for comparison."""
+MakeMerger = Callable[[MergePlan], Merger]
+"""ROPS on the line, others for comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,49 +40,57 @@ class RawMap:
 class Inspector:
     """A bundle ready to inspect frames; holds the buffers, so one frame at a time."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, merge: Merge = map_from_tiles) -> None:
-        self.bundle, self.engine, self.merge = bundle, engine, merge
+    def __init__(self, bundle: Bundle, engine: Engine, merger: MakeMerger = Rops) -> None:
+        self.bundle, self.engine = bundle, engine
         recipe = bundle.recipe
         self.plan = plan_from_size(scaled_hw(recipe.frame_hw, recipe.scale), recipe.tile_px, recipe.overlap_px)
-        self.merge_plan = merge_plan_from_tiles(self.plan)
-        self.anchors = anchors_from_golden(bundle.memory_rgbd[..., :3]) if recipe.registered else None
-        self.light = golden_light(bundle.memory_rgbd[..., :3]) if recipe.registered else None
-        n, t = len(self.plan.origins_yx), recipe.tile_px
-        self.cues = np.empty((n, 4, t, t), np.uint8)
-        tiles_from_frame(self.plan, padded_frame(self.plan, bundle.memory_rgbd), 0, self.cues)
-        self.tiles = np.empty((engine.batch, 3, t, t), np.uint8)
-        self.scores = np.empty((n, t, t), np.float32)
-        self.misfit = np.empty((n, t // 16, t // 16), np.float32)
+        self.gain = Gain(self.plan.frame_hw, recipe.scale, bundle.thresholds, bundle.noise, bundle.zones)
+        judged = _judged(self.plan, self.gain)
+        self.numbers = np.flatnonzero(judged)
+        self.merge_plan = merge_plan_from_tiles(self.plan, judged)
+        golden = bundle.memory_rgbd[..., :3]
+        self.anchors = anchors_from_golden(golden) if recipe.registered else None
+        self.light = golden_light(golden) if recipe.registered else None
+        self.workers = TileWorkers(engine, self.plan, bundle.memory)
+        self._make_merger = merger
+        self._make_buffers()
+
+    def _make_buffers(self) -> None:
         # frame-sized buffers are kept: the pages of a fresh 50 MB array cost as much as filling it
+        self.merger = self._make_merger(self.merge_plan)
         self.padded = np.empty((*self.plan.padded_hw, 3), np.uint8)
-        self.merged = np.empty(self.plan.padded_hw, np.float32)
-        self.frame_scores = np.empty(recipe.frame_hw, np.float32)
-        self.gain = gain_map(self.plan.frame_hw, recipe.scale, bundle.thresholds, bundle.noise, bundle.zones)
 
     def inspect(self, frame_rgb: U8) -> Judgement:
         """Judge one RGB frame (h, w, 3); what cannot be judged comes back as ERROR, never raised."""
-        return self.inspect_with_map(frame_rgb)[0]
+        try:
+            return self._judge(frame_rgb)[0]
+        except HisirEdgeError as error:
+            return error_judgement(str(error))
+        except cv2.error as error:
+            return error_judgement(f"image processing failed: {error}")
 
     def inspect_with_map(self, frame_rgb: U8) -> tuple[Judgement, F32 | None]:
-        """As ``inspect``, with the calibrated anomaly map (h, w), None for ERROR; valid until the next call."""
+        """As ``inspect``, with the calibrated anomaly map (h, w), None for ERROR."""
         try:
-            return self._judge(frame_rgb)
+            judgement, golden = self._judge(frame_rgb)
+            whole = golden.scores * self.gain.window(0, self.plan.frame_hw[0], 0, self.plan.frame_hw[1])
+            matrix, (h, w) = self._to_golden(golden.registration), self.bundle.recipe.frame_hw
+            return judgement, whole if matrix is None else warped_window(whole, (0, 0), (0, h, 0, w), matrix)
         except HisirEdgeError as error:
             return error_judgement(str(error)), None
         except cv2.error as error:
             return error_judgement(f"image processing failed: {error}"), None
 
-    def _judge(self, frame_rgb: U8) -> tuple[Judgement, F32]:
+    def _judge(self, frame_rgb: U8) -> tuple[Judgement, RawMap]:
         start = time.perf_counter()
         golden = self.golden_map(frame_rgb)
         judging = time.perf_counter()
-        calibrated = self._to_frame(np.multiply(golden.scores, self.gain, golden.scores), golden.registration)
-        score = float(calibrated.max())
+        score = highest_calibrated(golden.scores, self.merger.cell_max, self.gain)
         if not np.isfinite(score):
             raise InspectionError(
                 expected="finite calibrated scores", received=f"{score}", fix="verify or rebuild the bundle"
             )
-        found = regions_from_map(calibrated, self.bundle.thresholds)
+        found = self._found(golden)
         end = time.perf_counter()
         times = golden.times
         judgement = Judgement(
@@ -92,17 +103,19 @@ class Inspector:
             times=StageTimes(times.register_s, times.tile_s, times.infer_s, times.merge_s, end - judging, end - start),
             registration_residual_px=golden.registration.residual_px if golden.registration else None,
         )
-        return judgement, calibrated
+        return judgement, golden
 
     def golden_map(self, frame_rgb: U8) -> RawMap:
         """Raw scores over the scaled golden image; InspectionError for a wrong frame or a void result."""
         t0 = time.perf_counter()
         registration, tables = self.prepare(frame_rgb)
         t1 = time.perf_counter()
-        tile_s, infer_s = self._infer(tables)
+        spent = self.workers.run(self.padded, tables, self.numbers, self.merger)
         t2 = time.perf_counter()
-        merged = self._merged()
-        times = StageTimes(t1 - t0, tile_s, infer_s, time.perf_counter() - t2)
+        merged = self.merger.merged()
+        merge_s = spent.put_s + time.perf_counter() - t2
+        # what the threads did beside inferring is theirs; the rest of the time they inferred, or waited to
+        times = StageTimes(t1 - t0, spent.tile_s, t2 - t1 - spent.tile_s - spent.put_s, merge_s)
         return RawMap(merged, registration, times)
 
     def prepare(self, frame_rgb: U8) -> tuple[Registration | None, U8 | None]:
@@ -116,23 +129,9 @@ class Inspector:
 
     def map_with_tiles(self, numbers: Iterable[int], tables: U8 | None) -> F32:
         """The map of ``golden_map`` after ``self.padded`` was changed where these tiles lie: they alone run again."""
-        for n in numbers:
-            here = slice(n, n + 1)
-            tiles_from_frame(self.plan, self.padded, n, self.tiles[:1], tables)
-            self.engine.infer(self.tiles[:1], self.cues[here], self.scores[here], self.misfit[here])
-        return self._merged()
-
-    def _merged(self) -> F32:
-        """The tiles' results as one map, valid until the next call; InspectionError when there is no number somewhere.
-
-        Checked before merging: what is not chosen must be finite, too, since it had its say in the choice.
-        """
-        for what, values in (("misfits", self.misfit), ("scores", self.scores)):
-            if not np.isfinite(values.sum()):  # one NaN or infinity anywhere makes the sum one
-                raise InspectionError(
-                    expected=f"finite {what}", received="NaN or infinity", fix="verify or rebuild the bundle"
-                )
-        return self.merge(self.merge_plan, self.scores, self.misfit, self.merged)
+        self.merger.undo()
+        self.workers.run(self.padded, tables, np.intersect1d(list(numbers), self.numbers), self.merger)
+        return self.merger.merged()
 
     def _register(self, work: U8) -> Registration | None:
         """Put the scaled frame, in golden coordinates where it is registered, into ``self.padded``."""
@@ -155,36 +154,31 @@ class Inspector:
         h, w = self.plan.frame_hw
         return tables_from_light(self.plan, light_of_frame(self.light, self.padded[:h, :w]))
 
-    def _infer(self, tables: U8 | None) -> tuple[float, float]:
-        """Tiles of the frame through the engine, batch by batch; (tile, infer) seconds."""
-        tile_s = infer_s = 0.0
-        for first in range(0, len(self.scores), self.engine.batch):
-            t0 = time.perf_counter()
-            n = tiles_from_frame(self.plan, self.padded, first, self.tiles, tables)
-            t1 = time.perf_counter()
-            last = first + n
-            self.engine.infer(self.tiles[:n], self.cues[first:last], self.scores[first:last], self.misfit[first:last])
-            tile_s, infer_s = tile_s + t1 - t0, infer_s + time.perf_counter() - t1
-        return tile_s, infer_s
+    def _found(self, golden: RawMap) -> Found:
+        """What is called a defect, looked for only where a score can reach the pixel threshold."""
+        frame_hw, matrix = self.bundle.recipe.frame_hw, self._to_golden(golden.registration)
+        mask: Bool = np.zeros(frame_hw, np.bool_)
+        regions: list[Region] = []
+        for y, x, window in calibrated_windows(golden.scores, self.merger.cell_max, self.gain, matrix, frame_hw):
+            regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
+        return found_from_regions(regions, mask)
 
-    def _to_frame(self, merged: F32, registration: Registration | None) -> F32:
-        """The map from golden, scaled pixels to the camera's own pixels."""
+    def _to_golden(self, registration: Registration | None) -> F64 | None:
+        """Matrix (2, 3) from the camera's pixels to golden, scaled ones; None where they are the same."""
         scale = self.bundle.recipe.scale
         if registration is None and scale == 1.0:
-            return merged
+            return None
         matrix = np.array([[1.0, 0, 0], [0, 1.0, 0]]) if registration is None else registration.matrix
-        h, w = self.bundle.recipe.frame_hw
         # pixel centres sit at +0.5: frame x -> scaled (x + 0.5) * scale - 0.5
         to_scaled = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5], [0, 0, 1]])
-        out = cv2.warpAffine(
-            merged,
-            matrix @ to_scaled,
-            (w, h),
-            self.frame_scores,
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
-        return out.astype(np.float32, copy=False)
+        return np.asarray(matrix @ to_scaled, np.float64)
+
+
+def _judged(plan: TilePlan, gain: Gain) -> Bool:
+    """Which tiles (n,) see anything that counts: those wholly in ignored zones are not run."""
+    side = plan.tile_px // REGION_PX
+    cells = [(y // REGION_PX, x // REGION_PX) for y, x in plan.origins_yx]
+    return np.array([gain.most[y : y + side, x : x + side].any() for y, x in cells])
 
 
 def _check_frame(frame_rgb: U8, frame_hw: tuple[int, int]) -> None:

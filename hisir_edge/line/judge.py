@@ -38,10 +38,25 @@ class Found:
 
 def regions_from_map(anomaly_map: F32, thresholds: Thresholds) -> Found:
     """Defect regions of a calibrated, finite map (h, w): components over 1.0 that are large and sure enough."""
-    over = (anomaly_map >= 1.0).view(np.uint8)
     mask = np.zeros(anomaly_map.shape, np.bool_)
+    return found_from_regions(regions_in_window(anomaly_map, thresholds, (0, 0), mask), mask)
+
+
+def found_from_regions(regions: list[Region], mask: Bool) -> Found:
+    """All regions of a frame, in order, at most ``MAX_REGIONS`` of them, and their mask."""
+    ordered = sorted(regions, key=lambda region: (-region.peak, region.box_xywh))
+    return Found(tuple(ordered[:MAX_REGIONS]), len(ordered), mask)
+
+
+def regions_in_window(window: F32, thresholds: Thresholds, at_yx: tuple[int, int], mask: Bool) -> list[Region]:
+    """Regions of a calibrated window that lies at ``at_yx`` of the frame, to whose mask (h, w) they are added.
+
+    A region that the window's border cuts is judged by what is inside.
+    """
+    over = (window >= 1.0).view(np.uint8)
     if not over.any():
-        return Found((), 0, mask)
+        return []
+    top, left = at_yx
     count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
     regions = []
     for label in range(1, count):
@@ -49,13 +64,12 @@ def regions_from_map(anomaly_map: F32, thresholds: Thresholds) -> Found:
         if area < thresholds.min_area_px:
             continue
         inside = labels[y : y + h, x : x + w] == label
-        peak = float(anomaly_map[y : y + h, x : x + w][inside].max())
+        peak = float(window[y : y + h, x : x + w][inside].max())
         if peak < thresholds.region_peak:
             continue
-        mask[y : y + h, x : x + w] |= inside
-        regions.append(Region((x, y, w, h), area, peak, _contour(inside, x, y)))
-    regions.sort(key=lambda region: (-region.peak, region.box_xywh))
-    return Found(tuple(regions[:MAX_REGIONS]), len(regions), mask)
+        mask[top + y : top + y + h, left + x : left + x + w] |= inside
+        regions.append(Region((left + x, top + y, w, h), area, peak, _contour(inside, left + x, top + y)))
+    return regions
 
 
 def _contour(inside: Bool, x: int, y: int) -> tuple[tuple[int, int], ...]:

@@ -1,11 +1,4 @@
-"""ROPS, region-level optimised patch selection: per region, one tile's result is chosen; never an average.
-
-Where tiles overlap, every region of 16 x 16 px has several candidates. The choice asks which tile
-sees the region best: how well it reconstructs what it itself trusts there (``misfit``), how far the
-region lies from the tile's border (context), and whether it agrees with the other candidates. It
-never asks which alarms least. Neighbouring regions are pulled to the same tile (Potts term), so that
-choices come in coherent patches (HiSIR-Net, arXiv 2512.17296; the form is ours, decision 0004).
-"""
+"""What merging needs of a tile plan: who may speak for each region of 16 x 16 px, and from how far inside its tile."""
 
 from __future__ import annotations
 
@@ -18,12 +11,6 @@ from hisir_edge.arrays import F32, I32, Bool
 from hisir_edge.line.tile import REGION_PX, TilePlan
 
 CONTEXT_PX = 96
-BORDER_WEIGHT = 1.0
-MISFIT_WEIGHT = 0.5
-AGREEMENT_WEIGHT = 0.25
-COHERENCE_WEIGHT = 0.3
-SWEEPS = 2
-FORBIDDEN = np.float32(1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +19,7 @@ class MergePlan:
 
     ``candidate`` (k, gy, gx): tile index or -1; ``cell`` (k, gy, gx): flat region index inside that
     tile; ``border`` (k, gy, gx): 0 in the tile's middle to 1 at its border; ``home`` rectangles: per
-    tile the part of the frame that is its own by geometry (y0, y1, x0, x1 in pixels).
+    tile the part of the frame that is its own by geometry (y0, y1, x0, x1 in pixels). Every pixel has one home.
     """
 
     plan: TilePlan
@@ -52,16 +39,18 @@ def _axis_homes(starts: list[int], tile_px: int, length: int) -> list[tuple[int,
     return list(itertools.pairwise(cuts))
 
 
-def merge_plan_from_tiles(plan: TilePlan) -> MergePlan:
-    """Candidates, border distances and home rectangles of a tile plan."""
+def merge_plan_from_tiles(plan: TilePlan, run: Bool | None = None) -> MergePlan:
+    """Candidates, border distances and home rectangles of a tile plan; ``run`` (n,): the tiles that have a say."""
     cells_h, cells_w = plan.padded_hw[0] // REGION_PX, plan.padded_hw[1] // REGION_PX
     side = plan.tile_px // REGION_PX
     covering: list[list[list[int]]] = [[[] for _ in range(cells_w)] for _ in range(cells_h)]
     for index, (y, x) in enumerate(plan.origins_yx):
+        if run is not None and not run[index]:
+            continue
         for gy in range(y // REGION_PX, y // REGION_PX + side):
             for gx in range(x // REGION_PX, x // REGION_PX + side):
                 covering[gy][gx].append(index)
-    depth = max(len(c) for row in covering for c in row)
+    depth = max(1, *(len(c) for row in covering for c in row))
     candidate = np.full((depth, cells_h, cells_w), -1, np.int32)
     for gy, row in enumerate(covering):
         for gx, tiles in enumerate(row):
@@ -88,68 +77,3 @@ def _border_cost(plan: TilePlan, own: I32, local_y: I32, local_x: I32, side: int
     right = np.where(own[..., 1] + plan.tile_px == plan.padded_hw[1], far, side - 1 - local_x)
     distance_px = np.minimum(np.minimum(top, bottom), np.minimum(left, right)) * REGION_PX + REGION_PX / 2
     return np.clip(1 - distance_px / CONTEXT_PX, 0, 1).astype(np.float32)
-
-
-def _gathered(plan: MergePlan, per_cell: F32) -> F32:
-    """(n, side, side) values of tiles -> (k, gy, gx) values of candidates."""
-    flat = per_cell.reshape(len(per_cell), -1)
-    return flat[np.maximum(plan.candidate, 0), plan.cell]
-
-
-def _choose(plan: MergePlan, scores: F32, misfit: F32) -> I32:
-    """Chosen candidate (0..k-1) per region, (gy, gx)."""
-    present = plan.candidate >= 0
-    n, t, _ = scores.shape
-    side = t // REGION_PX
-    fit = np.where(present, _gathered(plan, misfit), np.nan)
-    best_fit = np.nanmin(fit, 0)
-    cost = BORDER_WEIGHT * plan.border + MISFIT_WEIGHT * np.minimum((fit - best_fit) / (best_fit + 0.01), 2.0)
-    # one row of each region stands for its level: enough to see which candidate is the odd one out
-    level = _gathered(plan, scores.reshape(n, side, REGION_PX, side, REGION_PX)[:, :, REGION_PX // 2].mean(-1))
-    level = np.where(present, level, np.nan)
-    odd = np.abs(level - np.nanmedian(level, 0))
-    cost = cost + AGREEMENT_WEIGHT * odd / (odd + 1.0)
-    cost = np.where(present, cost, FORBIDDEN).astype(np.float32)
-    choice: I32 = cost.argmin(0).astype(np.int32)
-    for _ in range(SWEEPS):
-        chosen_tile = np.take_along_axis(plan.candidate, choice[None], 0)[0]
-        choice = (cost + COHERENCE_WEIGHT * _strangers(plan, chosen_tile)).argmin(0).astype(np.int32)
-    return choice
-
-
-def _strangers(plan: MergePlan, chosen_tile: I32) -> F32:
-    """Per candidate, the share of its four neighbours that are taken from another tile."""
-    padded = np.pad(chosen_tile, 1, mode="edge")
-    around = (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:])
-    return sum((plan.candidate != tile).astype(np.float32) for tile in around) / np.float32(4)  # type: ignore[no-any-return]
-
-
-def map_from_tiles(plan: MergePlan, scores: F32, misfit: F32, out: F32 | None = None) -> F32:
-    """Merge tile scores (n, t, t) and misfits (n, t/16, t/16) into the map of the frame, (h, w).
-
-    ``out``: a padded-frame-sized array to fill instead of a new one; the result is a view of it.
-    """
-    if out is None:
-        out = np.empty(plan.plan.padded_hw, np.float32)
-    for tile, (oy, ox), (y0, y1, x0, x1) in zip(scores, plan.plan.origins_yx, plan.home, strict=True):
-        out[y0:y1, x0:x1] = tile[y0 - oy : y1 - oy, x0 - ox : x1 - ox]
-    if plan.contested.any():
-        _override(plan, out, scores, _choose(plan, scores, misfit))
-    return out[: plan.plan.frame_hw[0], : plan.plan.frame_hw[1]]
-
-
-def _override(plan: MergePlan, out: F32, scores: F32, choice: I32) -> None:
-    """Rewrite the regions whose chosen tile is not the one at home there."""
-    chosen = np.take_along_axis(plan.candidate, choice[None], 0)[0]
-    cell = np.take_along_axis(plan.cell, choice[None], 0)[0]
-    at_home = np.empty(chosen.shape, np.int32)
-    for index, (y0, y1, x0, x1) in enumerate(plan.home):
-        at_home[y0 // REGION_PX : y1 // REGION_PX, x0 // REGION_PX : x1 // REGION_PX] = index
-    gy, gx = np.nonzero(plan.contested & (chosen != at_home))
-    n, t, _ = scores.shape
-    side = t // REGION_PX
-    cells = scores.reshape(n, side, REGION_PX, side, REGION_PX)
-    local = cell[gy, gx]
-    picked = cells[chosen[gy, gx], local // side, :, local % side, :]
-    target = out.reshape(out.shape[0] // REGION_PX, REGION_PX, out.shape[1] // REGION_PX, REGION_PX)
-    target[gy, :, gx, :] = picked

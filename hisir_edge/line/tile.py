@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import U8, u8
+from hisir_edge.arrays import I64, U8, u8
 from hisir_edge.errors import InputError
 
 REGION_PX = 16
 """Side of a ROPS region. Tile sizes and tile origins are multiples of it."""
 TILE_MULTIPLE_PX = 32
+_ITEM = np.dtype(f"V{REGION_PX}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,14 @@ def plan_from_size(frame_hw: tuple[int, int], tile_px: int, overlap_px: int) -> 
             received=f"{frame_hw[1]}x{frame_hw[0]}",
             fix="use larger frames, or train with a smaller --tile or a larger --scale",
         )
-    h, w = (-(-side // REGION_PX) * REGION_PX for side in frame_hw)
+    h, w = padded_size(frame_hw)
     ys, xs = _starts(h, tile_px, overlap_px), _starts(w, tile_px, overlap_px)
     return TilePlan(frame_hw, (h, w), tile_px, tuple((y, x) for y in ys for x in xs))
+
+
+def padded_size(hw: tuple[int, int]) -> tuple[int, int]:
+    """Height and width rounded up to whole regions."""
+    return -(-hw[0] // REGION_PX) * REGION_PX, -(-hw[1] // REGION_PX) * REGION_PX
 
 
 def scaled_hw(frame_hw: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -94,16 +100,34 @@ def padded_frame(plan: TilePlan, frame: U8, out: U8 | None = None) -> U8:
     return u8(cv2.copyMakeBorder(frame, 0, bottom, 0, right, cv2.BORDER_REPLICATE, out))
 
 
-def tiles_from_frame(plan: TilePlan, padded: U8, first: int, out: U8, tables: U8 | None = None) -> int:
-    """Copy tiles ``first``, ``first + 1``, ... of a padded frame (h, w, c) into out (n, c, t, t).
+def tiles_from_frame(plan: TilePlan, padded: U8, numbers: I64, out: U8, tables: U8 | None = None) -> None:
+    """Copy tiles of a padded frame (h, w, c) into the first ``len(numbers)`` of out (n, c, t, t).
 
     ``tables`` (all tiles, 1, 256, c) uint8: a look-up table per tile, applied on the way.
-    Returns how many were filled: ``len(out)``, or fewer at the end of the plan.
     """
     t = plan.tile_px
-    chosen = plan.origins_yx[first : first + len(out)]
-    for number, (slot, (y, x)) in enumerate(zip(out, chosen, strict=False), first):
+    for number, slot in zip(numbers, out, strict=False):
+        y, x = plan.origins_yx[number]
         tile = padded[y : y + t, x : x + t]
         # cv2.split writes into the planes it is given: five times as fast as a transposing copy
         cv2.split(tile if tables is None else cv2.LUT(tile, tables[number]), list(slot))
-    return len(chosen)
+
+
+class PlaneCutter:
+    """Cuts tiles out of planes (c, h, w) of a padded frame in one gather: 16 pixels, a region's row, are one item."""
+
+    def __init__(self, plan: TilePlan, planes: U8) -> None:
+        """``planes``: uint8, contiguous, of ``plan.padded_hw``; kept."""
+        channels, t = len(planes), plan.tile_px
+        h, w = plan.padded_hw
+        row = w // REGION_PX
+        self._items = planes.reshape(-1).view(_ITEM)
+        self._first = np.array([y * row + x // REGION_PX for y, x in plan.origins_yx], np.int64)
+        self._within = (
+            np.arange(channels)[:, None, None] * (h * row) + np.arange(t)[:, None] * row + np.arange(t // REGION_PX)
+        )
+
+    def cut(self, numbers: I64, out: U8) -> None:
+        """Fill the first ``len(numbers)`` of out (n, c, t, t), contiguous, with these tiles."""
+        where = self._first[numbers][:, None, None, None] + self._within
+        np.take(self._items, where, out=out[: len(numbers)].view(_ITEM), mode="clip")

@@ -19,7 +19,7 @@ from hisir_edge.arrays import F32, U8
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.learn.evaluate import evaluate_inspector, figures
-from hisir_edge.learn.merges import MERGES
+from hisir_edge.learn.merges import MERGES, merge_from_name
 from hisir_edge.line.infer import Engine
 from hisir_edge.line.inspect import Inspector
 
@@ -30,7 +30,7 @@ class Remembering:
     """An engine that is asked once for each batch of the data set and then repeats itself after ``rewind``."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.batch = engine, engine.batch
+        self.engine, self.batch, self.callers = engine, engine.batch, 1
         self.known: list[tuple[F32, F32]] = []
         self.next = 0
 
@@ -63,10 +63,9 @@ def measured(work: Path, name: str, data: Path, training: list[object], merges: 
             hisir_edge("build-engine", run, *options, "--out", bundle)
         loaded = load_bundle(bundle)
         engine = Remembering(engine_from_bundle(loaded))
-        inspector = Inspector(loaded, engine)
         for merge, file in files.items():
             engine.rewind()
-            inspector.merge = MERGES[merge]
+            inspector = Inspector(loaded, engine, merge_from_name(merge))
             file.write_text(json.dumps(figures(evaluate_inspector(inspector, data)), indent=1))
     return {merge: json.loads(file.read_text()) for merge, file in files.items()}
 

@@ -18,10 +18,9 @@ import numpy as np
 
 from hisir_edge.arrays import F32, U8
 from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import available_threads
+from hisir_edge.engine.load import available_threads, onnxruntime_engine
 from hisir_edge.learn.evaluate import evaluate_inspector, figures
 from hisir_edge.line.infer import Engine
-from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.net.position import DEVIATION_GAIN
 
@@ -33,6 +32,7 @@ class GoldenDifference:
     """|tile - mean| in units of the deviation that good boards have at that pixel; an engine without a network."""
 
     batch = 8
+    callers = 1
 
     def infer(self, tiles: U8, cues: U8, scores: F32, misfit: F32) -> None:
         """Fill ``scores`` (n, t, t) from ``tiles`` (n, 3, t, t) and the memory in ``cues`` (n, 4, t, t)."""
@@ -48,7 +48,7 @@ def main() -> None:
     bundle = load_bundle(Path(sys.argv[1]))
     engine: Engine = GoldenDifference()
     if len(sys.argv) > 3:
-        engine = OnnxRuntimeEngine(Path(sys.argv[3]), bundle.recipe.tile_px, available_threads())
+        engine = onnxruntime_engine(Path(sys.argv[3]), bundle.recipe, available_threads())
     inspector = Inspector(bundle, engine)
     inspector.gain[:] = 1
     measured = figures(evaluate_inspector(inspector, Path(sys.argv[2])))

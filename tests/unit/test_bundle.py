@@ -15,7 +15,7 @@ from hisir_edge.engine.bundle import MANIFEST, check_private, load_bundle, repla
 from hisir_edge.engine.load import available_threads, engine_from_bundle
 from hisir_edge.errors import BundleError
 from hisir_edge.line import infer_onnxruntime
-from hisir_edge.line.infer_onnxruntime import session_options
+from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine, session_options
 
 
 @pytest.fixture
@@ -161,8 +161,25 @@ def test_a_bundle_of_another_user_is_not_trusted(copied):
 
 
 def test_an_engine_takes_no_more_threads_than_there_are_cores(small_bundle):
-    options = engine_from_bundle(load_bundle(small_bundle), 9999).session.get_session_options()
-    assert options.intra_op_num_threads == available_threads()
+    engine = engine_from_bundle(load_bundle(small_bundle), 9999)
+    assert engine.callers * engine.session.get_session_options().intra_op_num_threads <= available_threads()
+
+
+@pytest.mark.parametrize(
+    ("tiles", "threads", "calls"),
+    [
+        (1, 2, (1, 1, 2)),
+        (2, 2, (1, 2, 1)),
+        (266, 2, (4, 2, 1)),
+        (266, 16, (4, 16, 1)),
+        (5, 16, (1, 5, 3)),
+        (9, 1, (4, 1, 1)),
+    ],
+)
+def test_threads_take_tiles_of_their_own_where_there_are_enough(small_bundle, tiles, threads, calls):
+    engine = OnnxRuntimeEngine(load_bundle(small_bundle).network, 256, threads, tiles)
+    shared = engine.session.get_session_options().intra_op_num_threads
+    assert (engine.batch, engine.callers, shared) == calls
 
 
 @pytest.mark.parametrize(("instructions", "exact"), [("", True), ("avx512_vnni", False), ("asimddp", False)])

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.engine.load import engine_from_bundle, onnxruntime_engine
 from hisir_edge.errors import InspectionError
 from hisir_edge.images import read_mask, read_rgb
+from hisir_edge.line.gain import Zone
 from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.judge import regions_from_map
+from hisir_edge.line.selftest import self_test
 from hisir_edge.records import Result
 
 
 @pytest.fixture(scope="module")
-def inspector(small_bundle) -> Inspector:
+def inspector(small_bundle) -> Iterator[Inspector]:
     bundle = load_bundle(small_bundle)
-    return Inspector(bundle, engine_from_bundle(bundle, 2))
+    made = Inspector(bundle, engine_from_bundle(bundle, 2))
+    self_test(made)  # starts the threads, which then are no test's own
+    yield made
+    made.workers.close()
 
 
 def test_a_planted_missing_part_is_found_where_it_is(inspector, small_boards):
@@ -61,7 +70,7 @@ def test_nan_scores_are_an_error_never_a_pass(small_bundle, small_boards):
     class Poisoned:
         """The real engine with one pixel or one misfit of one tile turned into NaN."""
 
-        batch = real.batch
+        batch, callers = real.batch, real.callers
         spoil = "scores"
 
         def infer(self, tiles, cues, scores, misfit):
@@ -79,3 +88,58 @@ def test_nan_scores_are_an_error_never_a_pass(small_bundle, small_boards):
     for spoil in ("scores", "misfit", "failure"):
         engine.spoil = spoil
         assert inspector.inspect(frame).result is Result.ERROR
+
+
+def test_the_mask_is_where_the_map_is_over_the_threshold(inspector, small_boards):
+    for image in sorted((small_boards / "test").rglob("*.png")):
+        judgement, seen = inspector.inspect_with_map(read_rgb(image))
+        assert judgement.score >= seen.max() - 1e-4  # the frame's pixels lie between those of the golden image
+        expected = regions_from_map(seen, inspector.bundle.thresholds)
+        assert judgement.regions_total == expected.total
+        assert (judgement.mask != expected.mask).sum() <= 0.02 * expected.mask.sum()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_changes_nothing(small_bundle, small_boards, monkeypatch, threads):
+    bundle = load_bundle(small_bundle)
+    image = read_rgb(next(iter(sorted((small_boards / "test" / "missing").iterdir()))))
+    one = Inspector(bundle, onnxruntime_engine(bundle.network, bundle.recipe, 1)).inspect_with_map(image)
+    many = Inspector(bundle, onnxruntime_engine(bundle.network, bundle.recipe, threads)).inspect_with_map(image)
+    assert np.array_equal(one[1], many[1])
+    assert np.array_equal(one[0].mask, many[0].mask)
+    assert one[0].score == many[0].score
+
+
+def test_tiles_that_see_ignored_zones_alone_are_not_run(small_bundle, small_boards):
+    bundle = load_bundle(small_bundle)
+    zone = Zone("left", ((-9.0, -9.0), (300.0, -9.0), (300.0, 400.0), (-9.0, 400.0)), 0.0)
+    real, ran = engine_from_bundle(bundle, 1), []
+
+    class Counting:
+        batch, callers = real.batch, 1
+
+        def infer(self, tiles, cues, scores, misfit):
+            ran.append(len(tiles))
+            real.infer(tiles, cues, scores, misfit)
+
+    whole, blind = Inspector(bundle, Counting()), Inspector(replace(bundle, zones=(zone,)), Counting())
+    for image in sorted((small_boards / "test").rglob("*.png")):
+        frame = read_rgb(image)
+        ran.clear()
+        _, everywhere = whole.inspect_with_map(frame)
+        all_tiles = sum(ran)
+        ran.clear()
+        judgement, seen = blind.inspect_with_map(frame)
+        assert sum(ran) < all_tiles == len(whole.plan.origins_yx)
+        assert (seen[:, :280] == 0).all()
+        assert np.array_equal(seen[:, 420:], everywhere[:, 420:])
+        assert not judgement.mask[:, :280].any()
+
+
+def test_a_board_that_is_ignored_as_a_whole_passes_with_nothing_run(small_bundle, small_boards):
+    bundle = load_bundle(small_bundle)
+    zone = Zone("all", ((-9.0, -9.0), (600.0, -9.0), (600.0, 400.0), (-9.0, 400.0)), 0.0)
+    inspector = Inspector(replace(bundle, zones=(zone,)), engine_from_bundle(bundle))
+    judgement = inspector.inspect(read_rgb(next((small_boards / "test" / "missing").iterdir())))
+    assert len(inspector.numbers) == 0
+    assert (judgement.result, judgement.score) == (Result.PASS, 0.0)

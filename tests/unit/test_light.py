@@ -55,8 +55,8 @@ def test_tiles_get_the_light_of_their_middle(board):
     assert tables.shape == (n, 1, 256, 3)
     plain, even = np.empty((2, n, 3, 128, 128), np.uint8)
     lit = _lit(board, planes)
-    tiles_from_frame(plan, board, 0, plain)
-    tiles_from_frame(plan, lit, 0, even, tables)
+    tiles_from_frame(plan, board, np.arange(n), plain)
+    tiles_from_frame(plan, lit, np.arange(n), even, tables)
     middle = (slice(None), slice(None), slice(32, 96), slice(32, 96))
     bright = plain[middle] < 200
     assert np.abs(even[middle].astype(int) - plain[middle])[bright].max() <= 4

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from hisir_edge.line.merge import map_from_tiles, merge_plan_from_tiles
+from hisir_edge.errors import InspectionError
+from hisir_edge.line.merge import merge_plan_from_tiles
+from hisir_edge.line.rops import Rops, map_from_tiles
 from hisir_edge.line.tile import REGION_PX, plan_from_size
 
 
@@ -71,3 +74,65 @@ def test_one_odd_region_follows_its_neighbours():
     misfit = _misfit(0.10, 0.13)
     misfit[0, 1, 2] = 0.131  # region (1, 2) alone would narrowly prefer the right tile
     assert (map_from_tiles(merge, scores, misfit)[:, 32:48] == 1).all()
+
+
+def _random(seed: int, hw=(200, 330), tile=96, overlap=48):
+    rng = np.random.default_rng(seed)
+    plan = plan_from_size(hw, tile, overlap)
+    n, side = len(plan.origins_yx), tile // REGION_PX
+    return rng, plan, rng.random((n, tile, tile), np.float32), rng.random((n, side, side), np.float32)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_neither_order_nor_batches_of_the_tiles_matter(seed):
+    rng, plan, scores, misfit = _random(seed)
+    merge = merge_plan_from_tiles(plan)
+    rops, whole = Rops(merge), map_from_tiles(merge, scores, misfit)
+    for _ in range(2):  # the second frame finds the first one's choices in the buffers
+        for batch in np.array_split(rng.permutation(len(scores)), int(rng.integers(1, 9))):
+            rops.put(batch, scores[batch], misfit[batch])
+        assert np.array_equal(rops.merged(), whole)
+    padded = rops.out.reshape(plan.padded_hw[0] // 16, 16, plan.padded_hw[1] // 16, 16)
+    assert np.array_equal(rops.cell_max, padded.max((1, 3)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_tiles_put_again_leave_the_others_as_they_were(seed):
+    rng, plan, scores, misfit = _random(seed)
+    merge = merge_plan_from_tiles(plan)
+    rops = Rops(merge)
+    rops.put(np.arange(len(scores)), scores, misfit)
+    rops.merged()
+    again = rng.choice(len(scores), 3, replace=False)
+    scores[again], misfit[again] = rng.random(scores[again].shape), rng.random(misfit[again].shape)
+    rops.undo()
+    rops.put(again, scores[again], misfit[again])
+    assert np.array_equal(rops.merged(), map_from_tiles(merge, scores, misfit))
+
+
+def test_tiles_that_are_not_run_have_no_say():
+    _, plan, scores, misfit = _random(7)
+    run = np.ones(len(scores), bool)
+    run[[0, 3]] = False
+    rops = Rops(merge_plan_from_tiles(plan, run))
+    rops.put(np.flatnonzero(run), scores[run], misfit[run])
+    merged = rops.merged()
+    covered = np.zeros(plan.padded_hw, bool)
+    explained = np.zeros(plan.padded_hw, bool)
+    for (y, x), tile, here in zip(plan.origins_yx, scores, run, strict=True):
+        if here:
+            covered[y : y + 96, x : x + 96] = True
+            explained[y : y + 96, x : x + 96] |= rops.out[y : y + 96, x : x + 96] == tile
+    assert (~covered).any()
+    assert explained[covered].all()
+    assert (rops.out[~covered] == 0).all()
+    assert merged.shape == plan.frame_hw
+
+
+@pytest.mark.parametrize("spoil", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_refused(spoil):
+    _, plan, scores, misfit = _random(1)
+    rops = Rops(merge_plan_from_tiles(plan))
+    scores[1, 5, 5] = spoil
+    with pytest.raises(InspectionError, match="finite scores"):
+        rops.put(np.arange(len(scores)), scores, misfit)

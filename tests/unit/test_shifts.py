@@ -60,13 +60,21 @@ def test_noise_reaches_a_picture_that_has_none():
     assert loud.std() > 1
 
 
+def _cells(padded: np.ndarray) -> np.ndarray:
+    h, w = padded.shape
+    return padded.reshape(h // 16, 16, w // 16, 16).max((1, 3))
+
+
 def test_merges_agree_where_tiles_agree_and_name_themselves():
     plan = merge_plan_from_tiles(plan_from_size((160, 224), 96, 32))
     field = np.random.default_rng(1).random(plan.plan.padded_hw).astype(np.float32)
     scores = np.stack([field[y : y + 96, x : x + 96] for y, x in plan.plan.origins_yx])
     misfit = np.zeros((len(scores), 6, 6), np.float32)
     for name in MERGES:
-        merged = merge_from_name(name)(plan, scores, misfit, None)
+        merger = merge_from_name(name)(plan)
+        merger.put(np.arange(len(scores)), scores, misfit)
+        merged = merger.merged()
+        assert np.allclose(merger.cell_max, _cells(field[: plan.plan.padded_hw[0]]), atol=1e-6), name
         assert np.allclose(merged, field[:160, :224], atol=1e-6), name
     with pytest.raises(InputError, match="rops"):
         merge_from_name("median")

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hisir_edge.errors import InputError
-from hisir_edge.line.merge import map_from_tiles, merge_plan_from_tiles
-from hisir_edge.line.tile import REGION_PX, padded_frame, plan_from_size, scaled_frame, tiles_from_frame
+from hisir_edge.line.merge import merge_plan_from_tiles
+from hisir_edge.line.rops import map_from_tiles
+from hisir_edge.line.tile import REGION_PX, PlaneCutter, padded_frame, plan_from_size, scaled_frame, tiles_from_frame
 
 AWKWARD = [(64, 64), (65, 64), (64, 127), (97, 131), (128, 128), (255, 257), (300, 97), (191, 640)]
 
@@ -60,8 +61,11 @@ def test_tiles_hold_the_frame_pixel_by_pixel(frame_hw):
     frame = np.random.default_rng(1).integers(0, 256, (*frame_hw, 3), np.uint8)
     padded = padded_frame(plan, frame)
     assert np.array_equal(padded[: frame_hw[0], : frame_hw[1]], frame)
-    out = np.zeros((len(plan.origins_yx) + 3, 3, 64, 64), np.uint8)
-    assert tiles_from_frame(plan, padded, 0, out) == len(plan.origins_yx)
+    out, planes = np.zeros((2, len(plan.origins_yx) + 3, 3, 64, 64), np.uint8)
+    numbers = np.arange(len(plan.origins_yx))
+    tiles_from_frame(plan, padded, numbers, out)
+    PlaneCutter(plan, np.ascontiguousarray(padded.transpose(2, 0, 1))).cut(numbers, planes)
+    assert np.array_equal(out, planes)
     for tile, (y, x) in zip(out, plan.origins_yx, strict=False):
         assert np.array_equal(tile.transpose(1, 2, 0), padded[y : y + 64, x : x + 64])
 

@@ -1,0 +1,157 @@
+"""ROPS, region-level optimised patch selection: per region, one tile's result is chosen; never an average.
+
+Where tiles overlap, every region of 16 x 16 px has several candidates. The choice asks which tile
+sees the region best: how well it reconstructs what it itself trusts there (``misfit``), how far the
+region lies from the tile's border (context), and whether it agrees with the other candidates. It
+never asks which alarms least. Neighbouring regions are pulled to the same tile (Potts term), so that
+choices come in coherent patches (HiSIR-Net, arXiv 2512.17296; the form is ours, decision 0004).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hisir_edge.arrays import F32, I32, I64, Bool
+from hisir_edge.errors import InspectionError
+from hisir_edge.line.merge import MergePlan
+from hisir_edge.line.tile import REGION_PX
+
+BORDER_WEIGHT = 1.0
+MISFIT_WEIGHT = 0.5
+AGREEMENT_WEIGHT = 0.25
+COHERENCE_WEIGHT = 0.3
+SWEEPS = 2
+FORBIDDEN = np.float32(1e9)
+
+
+class Rops:
+    """Takes tiles as they come out of the engine and gives the map of the frame; see ``Merger``.
+
+    A tile's results go where it is at home; those of its other regions are set aside until ``merged`` chooses. So a
+    frame costs 4 bytes a pixel for its map and 4 for each pixel that a second tile sees, not 4 for every tile's pixel.
+    """
+
+    def __init__(self, plan: MergePlan) -> None:
+        self.plan = plan
+        n, side = len(plan.plan.origins_yx), plan.plan.tile_px // REGION_PX
+        self.out = np.zeros(plan.plan.padded_hw, np.float32)
+        self._cells = _as_cells(self.out)
+        grid = self._cells.shape[:2]
+        home = np.zeros(grid, np.int64)
+        for number, (y0, y1, x0, x1) in enumerate(plan.home):
+            home[y0 // REGION_PX : y1 // REGION_PX, x0 // REGION_PX : x1 // REGION_PX] = number
+        self._home = home
+        origins = np.array(plan.plan.origins_yx, np.int64) // REGION_PX
+        rows, columns = (origins[:, axis, None] + np.arange(side) for axis in (0, 1))
+        self._row, self._column = np.broadcast_arrays(rows[:, :, None], columns[:, None, :])
+        """(n, side, side): where on the frame's grid each region of each tile lies."""
+        self._at_home = home[self._row, self._column] == np.arange(n)[:, None, None]
+        self._slot = np.where(self._at_home, -1, np.cumsum(~self._at_home).reshape(n, side, side) - 1)
+        self._others = np.zeros((int((~self._at_home).sum()), REGION_PX, REGION_PX), np.float32)
+        self._level, self._misfit, self._peak = np.zeros((3, n, side, side), np.float32)
+        self._contest = _Contest(plan)
+        self._replaced: tuple[Bool, F32] | None = None
+        self.cell_max = np.zeros(grid, np.float32)
+
+    def put(self, numbers: I64, scores: F32, misfit: F32) -> None:
+        """See ``Merger.put``."""
+        check_finite(scores, misfit)
+        k, side = len(numbers), self._level.shape[1]
+        bands = scores.reshape(k, side, REGION_PX, side, REGION_PX)
+        self._misfit[numbers] = misfit
+        # one row of each region stands for its level: enough to see which candidate is the odd one out
+        self._level[numbers] = bands[:, :, REGION_PX // 2].mean(-1)
+        self._peak[numbers] = bands.max(2).max(-1)
+        cells, at_home = bands.swapaxes(2, 3), self._at_home[numbers]
+        self._cells[self._row[numbers][at_home], self._column[numbers][at_home]] = cells[at_home]
+        self._others[self._slot[numbers][~at_home]] = cells[~at_home]
+
+    def undo(self) -> None:
+        """See ``Merger.undo``."""
+        if self._replaced is not None:
+            where, before = self._replaced
+            self._cells[where] = before
+            self._replaced = None
+
+    def merged(self) -> F32:
+        """See ``Merger.merged``."""
+        self.undo()
+        tile, cell = self._contest.choose(self._level, self._misfit)
+        side = self._level.shape[1]
+        where = (tile >= 0) & (tile != self._home)
+        chosen, local = tile[where], cell[where]
+        self._replaced = (where, self._cells[where])
+        self._cells[where] = self._others[self._slot[chosen, local // side, local % side]]
+        self.cell_max = np.where(tile >= 0, self._peak.reshape(len(self._peak), -1)[tile, cell], np.float32(0))
+        return self.out[: self.plan.plan.frame_hw[0], : self.plan.plan.frame_hw[1]]
+
+
+def map_from_tiles(plan: MergePlan, scores: F32, misfit: F32) -> F32:
+    """Merge the scores (n, t, t) and misfits (n, t/16, t/16) of all tiles into the map of the frame, (h, w)."""
+    rops = Rops(plan)
+    rops.put(np.arange(len(scores)), scores, misfit)
+    return rops.merged()
+
+
+def check_finite(scores: F32, misfit: F32) -> None:
+    """InspectionError unless all are numbers."""
+    for what, values in (("misfits", misfit), ("scores", scores)):
+        if not np.isfinite(values.sum()):  # one NaN or infinity anywhere makes the sum one
+            raise InspectionError(
+                expected=f"finite {what}", received="NaN or infinity", fix="verify or rebuild the bundle"
+            )
+
+
+def _as_cells(frame: F32) -> F32:
+    """A view (gh, gw, 16, 16) of a padded frame (h, w)."""
+    h, w = frame.shape
+    cells: F32 = frame.reshape(h // REGION_PX, REGION_PX, w // REGION_PX, REGION_PX).swapaxes(1, 2)
+    return cells
+
+
+class _Contest:
+    """The regions for which more than one tile speaks, and who is to be heard."""
+
+    def __init__(self, plan: MergePlan) -> None:
+        grid = plan.contested.shape
+        self.only = np.where((plan.candidate >= 0).any(0), plan.candidate.max(0), -1)
+        self.only_cell = plan.cell.max(0)  # 0 where nobody speaks: of one candidate it is that one's
+        self.where = np.nonzero(plan.contested)
+        self.candidate = plan.candidate[:, plan.contested]
+        self.cell = plan.cell[:, plan.contested]
+        self.present = self.candidate >= 0
+        self.border = BORDER_WEIGHT * plan.border[:, plan.contested]
+        self.source = np.maximum(self.candidate, 0).astype(np.int64) * (plan.plan.tile_px // REGION_PX) ** 2 + self.cell
+        gy, gx = self.where
+        self.around = [
+            (np.clip(gy + dy, 0, grid[0] - 1), np.clip(gx + dx, 0, grid[1] - 1))
+            for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1))
+        ]
+        count = self.present.sum(0)
+        self.middle = ((count - 1) // 2, count // 2)
+
+    def choose(self, level: F32, misfit: F32) -> tuple[I32, I32]:
+        """Per region of the grid the tile, -1 where there is none, and the region's flat number in it."""
+        tile, cell = self.only.copy(), self.only_cell.copy()
+        m = np.arange(len(self.where[0]))
+        if not len(m):
+            return tile, cell
+        cost = self._cost(level.ravel()[self.source], misfit.ravel()[self.source])
+        best = cost.argmin(0)
+        for _ in range(SWEEPS):
+            tile[self.where] = self.candidate[best, m]
+            strangers = sum((self.candidate != tile[place]).astype(np.float32) for place in self.around)
+            best = (cost + np.float32(COHERENCE_WEIGHT / 4) * strangers).argmin(0)
+        tile[self.where], cell[self.where] = self.candidate[best, m], self.cell[best, m]
+        return tile, cell
+
+    def _cost(self, level: F32, fit: F32) -> F32:
+        """(k, m): what it costs to hear each candidate, before its neighbours are asked."""
+        m = np.arange(level.shape[1])
+        best_fit = np.where(self.present, fit, np.float32(np.inf)).min(0)
+        worse = np.minimum((fit - best_fit) / (best_fit + np.float32(0.01)), np.float32(2))
+        ordered = np.sort(np.where(self.present, level, np.float32(np.inf)), axis=0)
+        median = (ordered[self.middle[0], m] + ordered[self.middle[1], m]) / np.float32(2)
+        odd = np.abs(level - median)
+        cost = self.border + np.float32(MISFIT_WEIGHT) * worse + np.float32(AGREEMENT_WEIGHT) * odd / (odd + 1)
+        return np.asarray(np.where(self.present, cost, FORBIDDEN), np.float32)

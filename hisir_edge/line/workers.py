@@ -1,0 +1,110 @@
+"""Threads that carry tiles of a frame through one engine: cut, infer, hand over to the merger."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Protocol
+
+import numpy as np
+
+from hisir_edge.arrays import F32, I64, U8
+from hisir_edge.line.infer import Engine
+from hisir_edge.line.tile import REGION_PX, PlaneCutter, TilePlan, tiles_from_frame
+
+
+class Merger(Protocol):
+    """Takes the results of tiles, in any order and from any thread, and gives the map of the frame."""
+
+    cell_max: F32
+    """(gh, gw): the highest score in each region of 16 x 16 px of the padded map, once it is merged."""
+
+    def put(self, numbers: I64, scores: F32, misfit: F32) -> None:
+        """Results of these tiles, scores (k, t, t) and misfit (k, t/16, t/16); InspectionError where one is no number.
+
+        What has no number must not be merged: it would have its say in the choice, chosen or not.
+        """
+        ...
+
+    def undo(self) -> None:
+        """Make ready for ``put`` of some tiles, those of the others staying as they were put."""
+        ...
+
+    def merged(self) -> F32:
+        """The map (h, w) of the scaled golden image, a view of a padded one, valid until the next ``put``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TileTimes:
+    """Seconds that a frame's tiles took: each thread's seconds, added up and divided by the threads."""
+
+    tile_s: float
+    infer_s: float
+    put_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Buffers:
+    tiles: U8 = field(repr=False)
+    cues: U8 = field(repr=False)
+    scores: F32 = field(repr=False)
+    misfit: F32 = field(repr=False)
+
+
+class TileWorkers:
+    """One engine's threads, each with its own buffers; frames may share them, the one that came first goes first."""
+
+    def __init__(self, engine: Engine, plan: TilePlan, memory: U8) -> None:
+        """``memory``: the board memory as planes (4, h, w) of the padded frame."""
+        self.engine, self.plan = engine, plan
+        self._cues = PlaneCutter(plan, memory)
+        self._spare: SimpleQueue[_Buffers] = SimpleQueue()
+        k, t, side = engine.batch, plan.tile_px, plan.tile_px // REGION_PX
+        for _ in range(engine.callers):
+            self._spare.put(
+                _Buffers(
+                    np.empty((k, 3, t, t), np.uint8), np.empty((k, 4, t, t), np.uint8),
+                    np.empty((k, t, t), np.float32), np.empty((k, side, side), np.float32),
+                )
+            )  # fmt: skip
+        self._pool = ThreadPoolExecutor(engine.callers, "tiles") if engine.callers > 1 else None
+
+    def close(self) -> None:
+        """End the threads; what is dropped without it ends them, too, when it is collected."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def run(self, padded: U8, tables: U8 | None, numbers: Iterable[int], merger: Merger) -> TileTimes:
+        """These tiles of a padded frame (h, w, 3), in its light, into the merger; what fails is raised at the end."""
+        wanted = np.fromiter(numbers, np.int64)
+        k = self.engine.batch
+        batches = [wanted[first : first + k] for first in range(0, len(wanted), k)]
+        if self._pool is None or len(batches) == 1:
+            times = [self._batch(padded, tables, batch, merger) for batch in batches]
+        else:
+            jobs: list[Future[tuple[float, float, float]]] = [
+                self._pool.submit(self._batch, padded, tables, batch, merger) for batch in batches
+            ]
+            wait(jobs)  # of one that failed the others still write into the merger
+            times = [job.result() for job in jobs]
+        spent = np.sum(times, axis=0) / self.engine.callers if times else np.zeros(3)
+        return TileTimes(*spent.tolist())
+
+    def _batch(self, padded: U8, tables: U8 | None, numbers: I64, merger: Merger) -> tuple[float, float, float]:
+        buffers, n = self._spare.get(), len(numbers)
+        try:
+            t0 = time.perf_counter()
+            tiles_from_frame(self.plan, padded, numbers, buffers.tiles, tables)
+            self._cues.cut(numbers, buffers.cues)
+            t1 = time.perf_counter()
+            scores, misfit = buffers.scores[:n], buffers.misfit[:n]
+            self.engine.infer(buffers.tiles[:n], buffers.cues[:n], scores, misfit)
+            t2 = time.perf_counter()
+            merger.put(numbers, scores, misfit)
+            return t1 - t0, t2 - t1, time.perf_counter() - t2
+        finally:
+            self._spare.put(buffers)

@@ -1,0 +1,111 @@
+"""What is looked at only where something may be seen is what looking everywhere finds."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hisir_edge.line.gain import Gain, Zone, gain_map, noise_shape
+from hisir_edge.line.judge import Thresholds, found_from_regions, regions_from_map, regions_in_window
+from hisir_edge.line.tile import padded_size
+from hisir_edge.line.windows import calibrated_windows, highest_calibrated, warped_window
+
+THRESHOLDS = Thresholds(0.7, 2.0, 4)
+ZONES = (
+    Zone("dark", ((20.0, 30.0), (150.0, 25.0), (140.0, 110.0), (10.0, 90.0)), 0.0),
+    Zone("dear", ((100.0, 60.0), (400.0, 80.0), (260.0, 200.0)), 2.5),
+)
+seeds = st.integers(0, 2**32 - 1)
+sizes = st.tuples(st.integers(48, 210), st.integers(48, 330))
+
+
+def _gain(rng: np.random.Generator, hw: tuple[int, int], scale: float, zones: tuple[Zone, ...]) -> tuple:
+    noise = rng.integers(0, 200, noise_shape(hw), dtype=np.uint8)
+    return (hw, scale, THRESHOLDS, noise, zones)
+
+
+def _scores(rng: np.random.Generator, hw: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A padded map with some blobs, also over the edges, and its highest score in each region of 16 x 16 px."""
+    h, w = padded_size(hw)
+    raw = rng.random((h, w), np.float32) * np.float32(0.2)
+    for _ in range(int(rng.integers(0, 7))):
+        y, x, r = int(rng.integers(-4, h + 4)), int(rng.integers(-4, w + 4)), int(rng.integers(1, 14))
+        cv2.circle(raw, (x, y), r, float(rng.uniform(0.3, 9)), -1)
+    return raw, raw.reshape(h // 16, 16, w // 16, 16).max((1, 3))
+
+
+@given(seeds, sizes, st.sampled_from([(), ZONES]), st.sampled_from([1.0, 0.5]))
+@settings(max_examples=60, deadline=None)
+def test_a_window_of_the_gain_is_the_gain_of_the_window(seed, hw, zones, scale):
+    rng = np.random.default_rng(seed)
+    parts = _gain(rng, hw, scale, zones)
+    gain, whole = Gain(*parts), gain_map(*parts)
+    padded = np.zeros(padded_size(hw), np.float32)
+    padded[: hw[0], : hw[1]] = whole
+    y0, x0 = int(rng.integers(hw[0])), int(rng.integers(hw[1]))
+    y1, x1 = int(rng.integers(y0 + 1, len(padded) + 1)), int(rng.integers(x0 + 1, padded.shape[1] + 1))
+    assert np.array_equal(gain.window(y0, y1, x0, x1), padded[y0:y1, x0:x1])
+    cells = padded.reshape(gain.most.shape[0], 16, gain.most.shape[1], 16)
+    assert np.array_equal(gain.least, cells.min((1, 3)))
+    assert np.array_equal(gain.most, cells.max((1, 3)))
+
+
+@given(seeds, sizes, st.sampled_from([(), ZONES]))
+@settings(max_examples=60, deadline=None)
+def test_the_highest_calibrated_score_is_found(seed, hw, zones):
+    rng = np.random.default_rng(seed)
+    parts = _gain(rng, hw, 1.0, zones)
+    raw, cell_max = _scores(rng, hw)
+    raw = raw[: hw[0], : hw[1]]
+    assert highest_calibrated(raw, cell_max, Gain(*parts)) == (raw * gain_map(*parts)).max()
+
+
+@given(
+    seeds, sizes, st.sampled_from([(), ZONES]), st.floats(-1.5, 1.5), st.floats(-14, 14), st.sampled_from([1.0, 0.5])
+)
+@settings(max_examples=150, deadline=None)
+def test_windows_hold_every_region_of_the_frame_whole_and_once(seed, hw, zones, turn_deg, shift_px, scale):
+    rng = np.random.default_rng(seed)
+    parts = _gain(rng, hw, scale, zones)
+    raw, cell_max = _scores(rng, hw)
+    raw = raw[: hw[0], : hw[1]]
+    frame_hw = (round(hw[0] / scale), round(hw[1] / scale))
+    a = np.deg2rad(turn_deg)
+    to_golden = scale * np.array([[np.cos(a), -np.sin(a), shift_px], [np.sin(a), np.cos(a), -shift_px / 2]])
+    whole = warped_window(raw * gain_map(*parts), (0, 0), (0, frame_hw[0], 0, frame_hw[1]), to_golden)
+    expected = regions_from_map(whole, THRESHOLDS)
+    mask, regions = np.zeros(frame_hw, bool), []
+    for y, x, window in calibrated_windows(raw, cell_max, Gain(*parts), to_golden, frame_hw):
+        regions += regions_in_window(window, THRESHOLDS, (y, x), mask)
+    found = found_from_regions(regions, mask)
+    # OpenCV rounds coordinates to 1/32 px, of a window from another corner: an edge may move by as much
+    kernel = np.ones((3, 3), np.uint8)
+    blurred = np.abs(whole - 1) <= 0.1 * (cv2.dilate(whole, kernel) - cv2.erode(whole, kernel)) + 1e-3
+    sure = [r for r in expected.regions if r.peak > 2.5 and r.area_px > 12]
+    assert {_near(r.box_xywh, found.regions) for r in sure} <= {1}
+    assert {_near(r.box_xywh, expected.regions) for r in found.regions if r.peak > 2.5 and r.area_px > 12} <= {1}
+    if found.total == expected.total:
+        assert not ((found.mask != expected.mask) & ~blurred).any()
+
+
+def _near(box: tuple, regions: tuple) -> int:
+    """How many regions have this box, but for two pixels."""
+    return sum(np.abs(np.subtract(box, region.box_xywh)).max() <= 2 for region in regions)
+
+
+@given(seeds, sizes, st.sampled_from([(), ZONES]))
+@settings(max_examples=60, deadline=None)
+def test_where_camera_and_golden_image_coincide_it_is_the_same_to_the_bit(seed, hw, zones):
+    rng = np.random.default_rng(seed)
+    parts = _gain(rng, hw, 1.0, zones)
+    raw, cell_max = _scores(rng, hw)
+    raw = raw[: hw[0], : hw[1]]
+    expected = regions_from_map(raw * gain_map(*parts), THRESHOLDS)
+    mask, regions = np.zeros(hw, bool), []
+    for y, x, window in calibrated_windows(raw, cell_max, Gain(*parts), None, hw):
+        regions += regions_in_window(window, THRESHOLDS, (y, x), mask)
+    found = found_from_regions(regions, mask)
+    assert found.regions == expected.regions
+    assert np.array_equal(found.mask, expected.mask)
