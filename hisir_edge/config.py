@@ -82,6 +82,7 @@ class InferTable(_Table):
     """``[infer]``: how the engine runs."""
 
     threads: int = Field(default=0, ge=0, le=256, description="0: every core there is")
+    slots: int = Field(default=2, ge=1, le=8, description="frames in flight; 1 takes the least memory")
 
 
 class OutputTable(_Table):

@@ -9,9 +9,10 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import structlog
 
@@ -23,6 +24,7 @@ from hisir_edge.images import write_atomic
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.inspect import Inspector, error_judgement
 from hisir_edge.line.overlay import overlay_jpeg
+from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.line.publish import Message, Publisher, Recipe, message_from_judgement
 from hisir_edge.line.selftest import self_test
 from hisir_edge.records import Frame, GrabFault, Judgement, Result
@@ -30,7 +32,8 @@ from hisir_edge.records import Frame, GrabFault, Judgement, Result
 log = structlog.get_logger()
 
 POLL_S = 0.2
-OnVerdict = Callable[[Message], None]
+READY_POLL_S = 0.002
+"""With frames in flight: so long may a verdict that is ready wait for a frame that does not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,17 @@ class Summary:
     """What a run of the daemon came to: verdicts by result."""
 
     verdicts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """An item, what was made of it, and how that goes over the wire."""
+
+    seq: int
+    item: Frame | GrabFault
+    judgement: Judgement
+    message: Message
+    frames: list[bytes] = field(repr=False)
 
 
 def run(settings: Settings) -> Summary:
@@ -79,20 +93,42 @@ def _inspect_until_stopped(
     source: Source, inspector: Inspector, publisher: Publisher, recipe: Recipe, settings: Settings, stop: Event
 ) -> Counter[str]:
     verdicts: Counter[str] = Counter()
-    seq = 0
-    while not stop.is_set():
-        try:
-            item = source.next(POLL_S)
-        except EndOfFrames:
-            break
-        if item is None:
-            continue
-        seq += 1
+
+    def inspected(inspector: Inspector, taken: tuple[int, Frame | GrabFault]) -> _Verdict:
+        seq, item = taken
         judgement = judge(inspector, item)
-        message = _publish(publisher, recipe, seq, item, judgement)
-        verdicts[message.body["result"]] += 1
-        _keep_overlay(settings.output, item, judgement, seq)
+        return _Verdict(seq, item, judgement, *_encoded(recipe, seq, item, judgement))
+
+    def out(verdict: _Verdict) -> None:
+        _publish(publisher, verdict)
+        verdicts[verdict.message.body["result"]] += 1
+        _keep_overlay(settings.output, verdict.item, verdict.judgement, verdict.seq)
+
+    with Pipeline(inspector, settings.infer.slots, inspected) as pipeline:
+        try:
+            for taken in enumerate(_items(source, pipeline, stop, out), 1):
+                if len(pipeline) == pipeline.slots:
+                    out(pipeline.take())
+                pipeline.put(taken)
+        finally:  # whatever ended it, what was taken gets its verdict
+            for verdict in pipeline.drain():
+                out(verdict)
     return verdicts
+
+
+def _items(
+    source: Source, pipeline: Pipeline[Any, _Verdict], stop: Event, out: Callable[[_Verdict], None]
+) -> Iterator[Frame | GrabFault]:
+    """What the source gives until it ends or is told to; verdicts that are ready meanwhile go out."""
+    while not stop.is_set():
+        while pipeline.ready():
+            out(pipeline.take())
+        try:
+            item = source.next(READY_POLL_S if len(pipeline) else POLL_S)
+        except EndOfFrames:
+            return
+        if item is not None:
+            yield item
 
 
 def judge(inspector: Inspector, item: Frame | GrabFault) -> Judgement:
@@ -106,23 +142,25 @@ def judge(inspector: Inspector, item: Frame | GrabFault) -> Judgement:
         return error_judgement(f"inspection failed: {type(error).__name__}: {error}")
 
 
-def _publish(publisher: Publisher, recipe: Recipe, seq: int, item: Frame | GrabFault, judgement: Judgement) -> Message:
-    """Send the verdict; one that cannot be encoded goes out as ERROR under the same number."""
+def _encoded(recipe: Recipe, seq: int, item: Frame | GrabFault, judgement: Judgement) -> tuple[Message, list[bytes]]:
+    """A verdict as it goes over the wire; one that cannot be encoded is an ERROR under the same number."""
     try:
         message = message_from_judgement(recipe, seq, item, judgement)
-        frames = message.frames()
+        return message, message.frames()
     except Exception as error:
         log.exception("verdict could not be encoded", seq=seq)
         message = message_from_judgement(recipe, seq, item, error_judgement(f"verdict could not be encoded: {error}"))
-        frames = message.frames()
-    publisher.send(frames)
-    body = message.body
+        return message, message.frames()
+
+
+def _publish(publisher: Publisher, verdict: _Verdict) -> None:
+    publisher.send(verdict.frames)
+    body = verdict.message.body
     level = log.info if body["result"] == Result.PASS.value else log.warning
     level(
-        "verdict", seq=seq, result=body["result"], unit=body["unit"], frame_id=body["frame_id"],
+        "verdict", seq=verdict.seq, result=body["result"], unit=body["unit"], frame_id=body["frame_id"],
         regions=body["regions_total"], total_s=body["times_s"]["total"], reason=body["reason"],
     )  # fmt: skip
-    return message
 
 
 def _prepare_output(output: OutputTable) -> None:

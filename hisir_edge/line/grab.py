@@ -29,7 +29,7 @@ class Source(Protocol):
     def next(self, timeout_s: float) -> Frame | GrabFault | None:
         """The next frame or fault in the camera's order, None when none came in time.
 
-        The frame's pixels stay valid until the following call. Raises EndOfFrames at the end.
+        The frame's pixels are its own: nothing overwrites them later. Raises EndOfFrames at the end.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -60,6 +61,12 @@ class Inspector:
         self.merger = self._make_merger(self.merge_plan)
         self.padded = np.empty((*self.plan.padded_hw, 3), np.uint8)
 
+    def sibling(self) -> Inspector:
+        """Another one for the same bundle, with frame buffers of its own and this one's engine and threads."""
+        other = copy.copy(self)
+        other._make_buffers()
+        return other
+
     def inspect(self, frame_rgb: U8) -> Judgement:
         """Judge one RGB frame (h, w, 3); what cannot be judged comes back as ERROR, never raised."""
         try:
@@ -110,6 +117,7 @@ class Inspector:
         t0 = time.perf_counter()
         registration, tables = self.prepare(frame_rgb)
         t1 = time.perf_counter()
+        self.merger.undo()
         spent = self.workers.run(self.padded, tables, self.numbers, self.merger)
         t2 = time.perf_counter()
         merged = self.merger.merged()

@@ -55,6 +55,8 @@ class Rops:
 
     def put(self, numbers: I64, scores: F32, misfit: F32) -> None:
         """See ``Merger.put``."""
+        if self._replaced is not None:
+            raise RuntimeError("undo first: what was chosen for the last frame lies over the tiles' own regions")
         check_finite(scores, misfit)
         k, side = len(numbers), self._level.shape[1]
         bands = scores.reshape(k, side, REGION_PX, side, REGION_PX)
@@ -75,7 +77,8 @@ class Rops:
 
     def merged(self) -> F32:
         """See ``Merger.merged``."""
-        self.undo()
+        if self._replaced is not None:  # asked again
+            return self.out[: self.plan.plan.frame_hw[0], : self.plan.plan.frame_hw[1]]
         tile, cell = self._contest.choose(self._level, self._misfit)
         side = self._level.shape[1]
         where = (tile >= 0) & (tile != self._home)

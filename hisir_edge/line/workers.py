@@ -30,11 +30,11 @@ class Merger(Protocol):
         ...
 
     def undo(self) -> None:
-        """Make ready for ``put`` of some tiles, those of the others staying as they were put."""
+        """Make ready for ``put``, after ``merged``; what other tiles have put stays as it was."""
         ...
 
     def merged(self) -> F32:
-        """The map (h, w) of the scaled golden image, a view of a padded one, valid until the next ``put``."""
+        """The map (h, w) of the scaled golden image, a view of a padded one, valid until ``undo``."""
         ...
 
 

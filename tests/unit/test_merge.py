@@ -87,13 +87,18 @@ def _random(seed: int, hw=(200, 330), tile=96, overlap=48):
 def test_neither_order_nor_batches_of_the_tiles_matter(seed):
     rng, plan, scores, misfit = _random(seed)
     merge = merge_plan_from_tiles(plan)
-    rops, whole = Rops(merge), map_from_tiles(merge, scores, misfit)
-    for _ in range(2):  # the second frame finds the first one's choices in the buffers
+    rops = Rops(merge)
+    for _ in range(3):  # the next frame finds the last one's choices in the buffers
+        rops.undo()
         for batch in np.array_split(rng.permutation(len(scores)), int(rng.integers(1, 9))):
             rops.put(batch, scores[batch], misfit[batch])
-        assert np.array_equal(rops.merged(), whole)
-    padded = rops.out.reshape(plan.padded_hw[0] // 16, 16, plan.padded_hw[1] // 16, 16)
-    assert np.array_equal(rops.cell_max, padded.max((1, 3)))
+        for _ in range(2):
+            assert np.array_equal(rops.merged(), map_from_tiles(merge, scores, misfit))
+        padded = rops.out.reshape(plan.padded_hw[0] // 16, 16, plan.padded_hw[1] // 16, 16)
+        assert np.array_equal(rops.cell_max, padded.max((1, 3)))
+        scores, misfit = rng.random(scores.shape, np.float32), rng.random(misfit.shape, np.float32)
+    with pytest.raises(RuntimeError, match="undo"):
+        rops.put(np.arange(1), scores[:1], misfit[:1])
 
 
 @pytest.mark.parametrize("seed", range(5))
