@@ -22,7 +22,7 @@ demo: $(BASE)
 	$(BIN)/hisir-edge demo
 
 test: lint
-	$(BIN)/python -m pytest -m "not slow and not gpu and not bench"
+	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 lint: $(DEV)
 	$(BIN)/ruff format --check hisir_edge tests
@@ -34,7 +34,8 @@ test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow --timeout 7200
 
 bench: $(DEV)
-	$(BIN)/python -m pytest -m bench -s --timeout 1800
+	@mkdir -p build
+	$(BIN)/hisir-edge bench --bundle engines/demo --rounds 9 --json build/bench.json --trace build/bench-trace.json
 
 # minutes of training for each backbone that has no run yet in build/runs
 ENGINE_MINUTES ?= 10

@@ -15,8 +15,9 @@ from typing import Annotated
 import typer
 
 from hisir_edge import __version__
+from hisir_edge.cli_bench import bench
 from hisir_edge.cli_bundle import bundle_app
-from hisir_edge.console import progress, tell_trained, training_progress
+from hisir_edge.console import progress, size_from_text, tell_trained, training_progress
 from hisir_edge.errors import HisirEdgeError, InputError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bundle_app, name="bundle")
+app.command()(bench)
 
 
 class Precision(str, Enum):
@@ -65,16 +67,6 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
     if version:
         print(__version__)
         raise typer.Exit
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        width, height = (int(part) for part in text.lower().split("x"))
-    except ValueError as error:
-        raise InputError(
-            expected="--size WIDTHxHEIGHT, such as 4096x3000", received=repr(text), fix="correct it"
-        ) from error
-    return width, height
 
 
 def _needs_training_packages() -> None:
@@ -122,7 +114,7 @@ def synth(
             done += 1
             advance(done, total)
 
-        write_dataset(product, seed, _size(size), out, counts, chosen, workers or available_threads(), on_done)
+        write_dataset(product, seed, size_from_text(size), out, counts, chosen, workers or available_threads(), on_done)
     print(f"{total} boards in {out}")
 
 

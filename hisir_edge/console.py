@@ -218,3 +218,14 @@ def measure_shifts_and_tell(bundle: Path, data: Path, threads: int, merge: str, 
     if json_file is not None:
         write_atomic(json_file, json.dumps(result, indent=2).encode())
     tell_unjudged(next(iter(result.values())), False)  # the first one is no shift
+
+
+def size_from_text(text: str) -> tuple[int, int]:
+    """``4096x3000`` -> (4096, 3000); InputError for anything else."""
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError as error:
+        raise InputError(
+            expected="--size WIDTHxHEIGHT, such as 4096x3000", received=repr(text), fix="correct it"
+        ) from error
+    return width, height

@@ -99,6 +99,7 @@ class Inspector:
             )
         found = self._found(golden)
         end = time.perf_counter()
+        self.workers.span("judge", judging, end)
         times = golden.times
         judgement = Judgement(
             result=Result.FAIL if found.total else Result.PASS,
@@ -121,7 +122,10 @@ class Inspector:
         spent = self.workers.run(self.padded, tables, self.numbers, self.merger)
         t2 = time.perf_counter()
         merged = self.merger.merged()
-        merge_s = spent.put_s + time.perf_counter() - t2
+        t3 = time.perf_counter()
+        merge_s = spent.put_s + t3 - t2
+        self.workers.span("register", t0, t1)
+        self.workers.span("choose", t2, t3)
         # what the threads did beside inferring is theirs; the rest of the time they inferred, or waited to
         times = StageTimes(t1 - t0, spent.tile_s, t2 - t1 - spent.tile_s - spent.put_s, merge_s)
         return RawMap(merged, registration, times)

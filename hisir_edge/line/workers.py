@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from hisir_edge.arrays import F32, I64, U8
 from hisir_edge.line.infer import Engine
 from hisir_edge.line.tile import REGION_PX, PlaneCutter, TilePlan, tiles_from_frame
+
+Call = TypeVar("Call")
+Done = TypeVar("Done")
+OnSpan = Callable[[str, str, float, float], None]
+"""(thread, what it did, from, to): seconds of ``time.perf_counter``."""
 
 
 class Merger(Protocol):
@@ -61,7 +67,8 @@ class TileWorkers:
     def __init__(self, engine: Engine, plan: TilePlan, memory: U8) -> None:
         """``memory``: the board memory as planes (4, h, w) of the padded frame."""
         self.engine, self.plan = engine, plan
-        self._cues = PlaneCutter(plan, memory)
+        self.cues = PlaneCutter(plan, memory)
+        self.on_span: OnSpan | None = None
         self._spare: SimpleQueue[_Buffers] = SimpleQueue()
         k, t, side = engine.batch, plan.tile_px, plan.tile_px // REGION_PX
         for _ in range(engine.callers):
@@ -83,28 +90,46 @@ class TileWorkers:
         wanted = np.fromiter(numbers, np.int64)
         k = self.engine.batch
         batches = [wanted[first : first + k] for first in range(0, len(wanted), k)]
-        if self._pool is None or len(batches) == 1:
-            times = [self._batch(padded, tables, batch, merger) for batch in batches]
-        else:
-            jobs: list[Future[tuple[float, float, float]]] = [
-                self._pool.submit(self._batch, padded, tables, batch, merger) for batch in batches
-            ]
-            wait(jobs)  # of one that failed the others still write into the merger
-            times = [job.result() for job in jobs]
-        spent = np.sum(times, axis=0) / self.engine.callers if times else np.zeros(3)
-        return TileTimes(*spent.tolist())
 
-    def _batch(self, padded: U8, tables: U8 | None, numbers: I64, merger: Merger) -> tuple[float, float, float]:
-        buffers, n = self._spare.get(), len(numbers)
-        try:
+        def one(numbers: I64, buffers: _Buffers) -> tuple[float, float, float]:
+            n = len(numbers)
             t0 = time.perf_counter()
             tiles_from_frame(self.plan, padded, numbers, buffers.tiles, tables)
-            self._cues.cut(numbers, buffers.cues)
+            self.cues.cut(numbers, buffers.cues)
             t1 = time.perf_counter()
             scores, misfit = buffers.scores[:n], buffers.misfit[:n]
             self.engine.infer(buffers.tiles[:n], buffers.cues[:n], scores, misfit)
             t2 = time.perf_counter()
             merger.put(numbers, scores, misfit)
-            return t1 - t0, t2 - t1, time.perf_counter() - t2
-        finally:
-            self._spare.put(buffers)
+            t3 = time.perf_counter()
+            if self.on_span is not None:
+                for what, start, end in (("tile", t0, t1), ("infer", t1, t2), ("merge", t2, t3)):
+                    self.span(what, start, end)
+            return t1 - t0, t2 - t1, t3 - t2
+
+        times = self._each(batches, one)
+        spent = np.sum(times, axis=0) / self.engine.callers if times else np.zeros(3)
+        return TileTimes(*spent.tolist())
+
+    def span(self, what: str, start: float, end: float) -> None:
+        """Tell ``on_span``, where it is set, what this thread did from when to when (``time.perf_counter``)."""
+        if self.on_span is not None:
+            self.on_span(threading.current_thread().name, what, start, end)
+
+    def each(self, calls: list[Call], work: Callable[[Call, F32, F32], None]) -> None:
+        """``work(call, scores, misfit)`` for each call on the threads, with room for the results of one call."""
+        self._each(calls, lambda call, buffers: work(call, buffers.scores, buffers.misfit))
+
+    def _each(self, calls: list[Call], work: Callable[[Call, _Buffers], Done]) -> list[Done]:
+        def one(call: Call) -> Done:
+            buffers = self._spare.get()
+            try:
+                return work(call, buffers)
+            finally:
+                self._spare.put(buffers)
+
+        if self._pool is None or len(calls) == 1:
+            return [one(call) for call in calls]
+        jobs = [self._pool.submit(one, call) for call in calls]
+        wait(jobs)  # of one that failed the others still write
+        return [job.result() for job in jobs]

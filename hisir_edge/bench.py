@@ -1,0 +1,277 @@
+"""``hisir-edge bench``: what a bundle costs on this machine, beside what the machine itself can do.
+
+Latency (one frame alone), throughput (frames in flight), the engine alone, a matrix product and a copy of memory take
+turns in one process, so that other work on the machine falls on all of them; medians are reported.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hisir_edge.arrays import F32, U8, u8
+from hisir_edge.engine.bundle import Bundle
+from hisir_edge.engine.load import available_threads, engine_from_bundle
+from hisir_edge.errors import InputError
+from hisir_edge.line.gain import noise_shape
+from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.pipeline import Pipeline
+from hisir_edge.line.publish import Recipe, message_from_judgement
+from hisir_edge.line.selftest import picture_of
+from hisir_edge.line.tile import padded_size, scaled_hw, tiles_from_frame
+from hisir_edge.line.workers import OnSpan
+from hisir_edge.records import Frame, Judgement, Result
+
+MATRIX = 2048
+COPY_BYTES = 1 << 27
+KEPT_TILES = 128
+"""So many different tiles are kept for the engine alone; larger frames see them again."""
+FRAMES_IN_A_ROW = 4
+Span = tuple[str, str, float, float]
+"""(thread, what, start, end), seconds of ``time.perf_counter``."""
+
+
+def bundle_of_size(bundle: Bundle, frame_hw: tuple[int, int]) -> Bundle:
+    """The bundle as if its camera had this resolution: the same network, the board's pictures enlarged or cut down."""
+    if frame_hw == bundle.recipe.frame_hw:
+        return bundle
+    recipe = replace(bundle.recipe, frame_hw=frame_hw)
+    h, w = scaled_hw(frame_hw, recipe.scale)
+    old_h, old_w = scaled_hw(bundle.recipe.frame_hw, recipe.scale)
+    planes = np.empty((4, *padded_size((h, w))), np.uint8)
+    for new, old in zip(planes, bundle.memory, strict=True):
+        new[:h, :w] = cv2.resize(old[:old_h, :old_w], (w, h), interpolation=cv2.INTER_AREA)
+        new[h:, :w], new[:, w:] = new[h - 1, :w], new[:, w - 1 : w]
+    rows, columns = noise_shape((h, w))
+    noise = np.asarray(cv2.resize(bundle.noise, (columns, rows), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return replace(bundle, recipe=recipe, memory=planes, noise=noise.reshape(rows, columns), zones=())
+
+
+def measured(
+    bundle: Bundle, frame_hw: tuple[int, int], threads: int, slots: int, rounds: int, on_round: Callable[[], None]
+) -> tuple[dict[str, Any], list[Span]]:
+    """Figures of a bundle on frames of a size, and what every thread did in the last round."""
+    frame = u8(cv2.resize(picture_of(bundle), frame_hw[::-1], interpolation=cv2.INTER_AREA))
+    sized = bundle_of_size(bundle, frame_hw)
+    inspector = Inspector(sized, engine_from_bundle(sized, threads))
+    spans: list[Span] = []
+    recipe = Recipe("bench", "0" * 32, bundle.manifest.product, bundle.manifest_sha256)
+    work = _Work(recipe, frame)
+    rows: list[dict[str, float]] = []
+    pipeline: Pipeline[int, Judgement] = Pipeline(inspector, slots, lambda one, _: work.verdict(one))
+    with pipeline:
+        result = work.verdict(inspector)  # warms up
+        _in_a_row(pipeline)
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        alone = _EngineAlone(inspector, frame)
+        a, b = np.random.default_rng(0).random((2, MATRIX, MATRIX), np.float32)
+        source, target = np.ones((2, COPY_BYTES), np.uint8)
+        for _ in range(rounds):
+            row = {"matmul_gflops": _matmul_gflops(a, b), "copy_gb_per_s": _copy_gb_per_s(source, target)}
+            row["engine_s"] = alone.seconds()
+            start = time.perf_counter()
+            judgement, encode_s = work.judged(inspector)
+            row["latency_s"] = time.perf_counter() - start
+            times = judgement.times
+            row |= {
+                "register_s": times.register_s, "tile_s": times.tile_s, "infer_s": times.infer_s,
+                "merge_s": times.merge_s, "judge_s": times.judge_s, "encode_s": encode_s,
+            }  # fmt: skip
+            spans.clear()
+            inspector.workers.on_span = _into(spans)
+            row["frame_s"] = _in_a_row(pipeline)
+            inspector.workers.on_span = None
+            row["busy_threads"] = sum(s[3] - s[2] for s in spans) / (row["frame_s"] * FRAMES_IN_A_ROW)
+            rows.append(row)
+            on_round()
+    inspector.workers.close()
+    return _figures(sized, inspector, rows, result.result, peak_mb, threads, slots), spans
+
+
+def _into(spans: list[Span]) -> OnSpan:
+    def keep(thread: str, what: str, start: float, end: float) -> None:
+        spans.append((thread, what, start, end))
+
+    return keep
+
+
+class _Work:
+    """What the line does with one frame, encoded message included; nothing is sent."""
+
+    def __init__(self, recipe: Recipe, frame: U8) -> None:
+        self.recipe, self.frame = recipe, frame
+
+    def judged(self, inspector: Inspector) -> tuple[Judgement, float]:
+        judgement = inspector.inspect(self.frame)
+        start = time.perf_counter()
+        message_from_judgement(self.recipe, 1, Frame(self.frame, "bench", 1, "board", 0), judgement).frames()
+        end = time.perf_counter()
+        inspector.workers.span("encode", start, end)
+        return judgement, end - start
+
+    def verdict(self, inspector: Inspector) -> Judgement:
+        return self.judged(inspector)[0]
+
+
+def _in_a_row(pipeline: Pipeline[int, Judgement]) -> float:
+    """Seconds a frame with all slots in use."""
+    start = time.perf_counter()
+    for number in range(FRAMES_IN_A_ROW):
+        if len(pipeline) == pipeline.slots:
+            pipeline.take()
+        pipeline.put(number)
+    for _ in pipeline.drain():
+        pass
+    return (time.perf_counter() - start) / FRAMES_IN_A_ROW
+
+
+class _EngineAlone:
+    """The network on a frame's tiles that lie ready, called from as many threads as on the line; nothing else."""
+
+    def __init__(self, inspector: Inspector, frame: U8) -> None:
+        self.workers, plan = inspector.workers, inspector.plan
+        _, tables = inspector.prepare(frame)
+        self.count, t = len(inspector.numbers), plan.tile_px
+        numbers = inspector.numbers[:KEPT_TILES]
+        self.tiles = np.empty((len(numbers), 3, t, t), np.uint8)
+        self.cues = np.empty((len(numbers), 4, t, t), np.uint8)
+        tiles_from_frame(plan, inspector.padded, numbers, self.tiles, tables)
+        self.workers.cues.cut(numbers, self.cues)
+
+    def seconds(self) -> float:
+        """Seconds for as many tiles as the frame has."""
+        k = self.workers.engine.batch
+        kept = max(len(self.tiles) // k, 1)
+        calls = [(n % kept * k, min(k, self.count - n * k)) for n in range(-(-self.count // k))]
+        start = time.perf_counter()
+        self.workers.each(calls, self._call)
+        return time.perf_counter() - start
+
+    def _call(self, call: tuple[int, int], scores: F32, misfit: F32) -> None:
+        first, n = call
+        here = slice(first, first + n)
+        self.workers.engine.infer(self.tiles[here], self.cues[here], scores[:n], misfit[:n])
+
+
+def _matmul_gflops(a: F32, b: F32) -> float:
+    start = time.perf_counter()
+    a @ b
+    return 2 * MATRIX**3 / (time.perf_counter() - start) / 1e9
+
+
+def _copy_gb_per_s(source: U8, target: U8) -> float:
+    """Bytes read and written a second by one thread."""
+    start = time.perf_counter()
+    np.copyto(target, source)
+    return 2 * COPY_BYTES / (time.perf_counter() - start) / 1e9
+
+
+def _figures(
+    bundle: Bundle, inspector: Inspector, rows: list[dict[str, float]], result: Result, peak_mb: float, threads: int,
+    slots: int,
+) -> dict[str, Any]:  # fmt: skip
+    found: dict[str, Any] = {name: median(row[name] for row in rows) for name in rows[0]}
+    latencies, (h, w) = [row["latency_s"] for row in rows], bundle.recipe.frame_hw
+    engine, tiles = inspector.engine, len(inspector.numbers)
+    engine_s, frame_s = found.pop("engine_s"), found.pop("frame_s")
+    latency_s = found.pop("latency_s")
+    gflop = gflop_per_tile(bundle)
+    moved = _bytes_moved(inspector) / 1e9
+    return {
+        "product": bundle.manifest.product, "backbone": bundle.manifest.backbone,
+        "precision": bundle.manifest.precision, "frame": f"{w}x{h}", "result": result.value,
+        "rounds": len(rows), "tiles": tiles,
+        "threads": threads or available_threads(), "callers": engine.callers, "tiles_a_call": engine.batch,
+        "slots": slots,
+        "latency_p50_s": latency_s, "latency_p95_s": float(np.quantile(latencies, 0.95)),
+        "latency_p99_s": float(np.quantile(latencies, 0.99)), "latency_max_s": max(latencies),
+        "frames_per_s": 1 / frame_s, "engine_only_frames_per_s": 1 / engine_s,
+        # of paired rounds: both saw the same minute of a shared machine
+        "pipeline_efficiency": median(row["engine_s"] / row["frame_s"] for row in rows),
+        "s_per_megapixel": frame_s / (h * w / 1e6), "peak_memory_mb": peak_mb,
+        **found,
+        "gflop_per_frame": gflop * tiles if gflop else None,
+        "network_gflops": gflop * tiles / engine_s if gflop else None,
+        "network_of_float32_peak": gflop * tiles / engine_s / found["matmul_gflops"] if gflop else None,
+        "moved_gb_per_frame": moved, "moved_gb_per_s": moved / frame_s,
+    }  # fmt: skip
+
+
+def _bytes_moved(inspector: Inspector) -> float:
+    """Bytes that the line itself reads and writes a frame, the network's own left out."""
+    t, n = inspector.plan.tile_px, len(inspector.numbers)
+    h, w = inspector.plan.padded_hw
+    cut = n * t * t * 2 * 7  # three planes of the frame and four of the memory, read and written
+    merged = n * t * t * 2 * 4
+    registered = h * w * 3 * 3  # read in grey, read and written by the warp
+    return float(cut + merged + registered)
+
+
+def gflop_per_tile(bundle: Bundle) -> float | None:
+    """Multiply-adds of the convolutions of one tile, times two, in 1e9; None where ``onnx`` is not installed."""
+    try:
+        import onnx
+    except ImportError:
+        return None
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(bundle.network)).graph
+    shapes = {
+        value.name: [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+        for value in [*graph.value_info, *graph.output, *graph.input]
+    }
+    sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    made_by = {name: node for node in graph.node for name in node.output}
+    total = 0
+    for node in graph.node:
+        if node.op_type != "Conv":
+            continue
+        weight = node.input[1]
+        while weight not in sizes:  # a quantised weight is behind its DequantizeLinear
+            weight = made_by[weight].input[0]
+        channels, height, width = shapes[node.output[0]][1:]
+        total += 2 * int(np.prod(sizes[weight][1:])) * channels * height * width
+    return total / 1e9
+
+
+def trace_json(spans: list[Span]) -> str:
+    """Spans as a trace for Perfetto or chrome://tracing (Trace Event Format, complete events, microseconds)."""
+    first = min((span[2] for span in spans), default=0.0)
+    threads = {name: number for number, name in enumerate(sorted({span[0] for span in spans}), 1)}
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "name": "thread_name", "pid": 1, "tid": number, "args": {"name": name}}
+        for name, number in threads.items()
+    ]
+    for thread, what, start, end in spans:
+        microseconds = {"ts": round((start - first) * 1e6, 1), "dur": round((end - start) * 1e6, 1)}
+        events.append({"ph": "X", "name": what, "cat": "line", "pid": 1, "tid": threads[thread], **microseconds})
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
+
+
+def figures_from_file(file: Path) -> dict[str, Any]:
+    """What an earlier ``--json`` wrote; InputError for anything else."""
+    try:
+        found = json.loads(file.read_text())
+        if not isinstance(found, dict) or "latency_p50_s" not in found:
+            raise ValueError("other content")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            expected="--vs of a file that bench --json wrote", received=f"{file}: {error}", fix="correct --vs"
+        ) from error
+    return found
+
+
+def ratios(figures: dict[str, Any], before: dict[str, Any]) -> dict[str, float]:
+    """Each number of the figures over the same one of other figures."""
+    return {
+        name: value / before[name]
+        for name, value in figures.items()
+        if isinstance(value, float) and isinstance(before.get(name), (int, float)) and before[name]
+    }

@@ -1,0 +1,193 @@
+"""The CUDA kernels' own source, compiled as C++ and run on the CPU, against NumPy: equal to the bit."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hisir_edge.cuda
+from hisir_edge.cuda import reference
+from hisir_edge.cuda.reference import LAYOUTS, fixed_point
+from hisir_edge.line.merge import merge_plan_from_tiles
+from hisir_edge.line.rops import Rops
+from hisir_edge.line.tile import padded_size, plan_from_size
+
+SOURCE = Path(hisir_edge.cuda.__file__).parent / "kernels.cu"
+CHANNELS = {"Mono8": 1, "RGB8": 3, "BGR8": 3, "RGBa8": 4}
+seeds = st.integers(0, 2**32 - 1)
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory) -> ctypes.CDLL:
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler: sudo apt-get install g++")
+    library = tmp_path_factory.mktemp("kernels") / "kernels.so"
+    options = ["-x", "c++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-shared", "-fPIC"]
+    subprocess.run([compiler, *options, str(SOURCE), "-o", str(library)], check=True, capture_output=True, timeout=120)
+    return ctypes.CDLL(str(library))
+
+
+def launch(library: ctypes.CDLL, name: str, threads_xyz: tuple[int, int, int], *arguments: object) -> None:
+    """Run a kernel over at least so many threads in x, y and z, in blocks of 32 x 4; one z a block, as on a GPU."""
+    block = (32, 4, 1)
+    grid = [-(-n // b) for n, b in zip(threads_xyz, block, strict=True)]
+    given = []
+    for value in arguments:
+        if isinstance(value, np.ndarray):
+            assert value.flags.c_contiguous
+            given.append(ctypes.c_void_p(value.ctypes.data))
+        else:
+            given.append(ctypes.c_void_p(None) if value is None else ctypes.c_int(value))
+    triples = [(ctypes.c_uint * 3)(*triple) for triple in (grid, block)]
+    getattr(library, f"{name}_launch")(*triples, *given)
+
+
+def _raw(rng: np.random.Generator, pixel_format: str, hw: tuple[int, int]) -> np.ndarray:
+    return rng.integers(0, 256, hw[0] * hw[1] * CHANNELS.get(pixel_format, 1), dtype=np.uint8)
+
+
+def _turn(degrees: float, dx: float, dy: float) -> np.ndarray:
+    a = np.deg2rad(degrees)
+    return fixed_point(np.array([[np.cos(a), -np.sin(a), dx], [np.sin(a), np.cos(a), dy]]))
+
+
+def _tiles(library, raw, pixel_format, hw, matrix, plan, tables):
+    origins = np.array(plan.origins_yx, np.int32)
+    n, t = len(origins), plan.tile_px
+    out = np.zeros((n, 3, t, t), np.uint8)
+    launch(
+        library, "tiles_u8", (t, t, n), raw, LAYOUTS.index(pixel_format), hw[1], hw[0], matrix, origins, tables,
+        *plan.frame_hw, t, 0, out,
+    )  # fmt: skip
+    return out, reference.tiles_u8(raw, pixel_format, hw, matrix, origins, tables, plan.frame_hw, t)
+
+
+@given(
+    seeds, st.sampled_from(LAYOUTS), st.tuples(st.integers(64, 150), st.integers(64, 170)),
+    st.floats(-1.5, 1.5), st.floats(-14, 14), st.booleans(),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_tiles_of_a_raw_frame(kernels, seed, pixel_format, hw, degrees, shift, lit):
+    rng = np.random.default_rng(seed)
+    plan = plan_from_size(hw, 64, 16)
+    tables = rng.integers(0, 256, (len(plan.origins_yx), 1, 256, 3), dtype=np.uint8) if lit else None
+    out, expected = _tiles(
+        kernels, _raw(rng, pixel_format, hw), pixel_format, hw, _turn(degrees, shift, -shift), plan, tables
+    )
+    assert np.array_equal(out, expected)
+
+
+@pytest.mark.parametrize("pixel_format", LAYOUTS)
+def test_an_unmoved_frame_is_what_the_camera_path_makes_of_it(kernels, pixel_format):
+    from hisir_edge.line.pixels import rgb_from_pixels
+
+    rng, hw = np.random.default_rng(3), (64, 96)
+    raw = _raw(rng, pixel_format, hw)
+    plan = plan_from_size(hw, 64, 32)
+    out, _ = _tiles(kernels, raw, pixel_format, hw, _turn(0, 0, 0), plan, None)
+    rgb = rgb_from_pixels(pixel_format, raw, hw[1], hw[0])
+    for tile, (y, x) in zip(out, plan.origins_yx, strict=True):
+        assert np.array_equal(tile, rgb[y : y + 64, x : x + 64].transpose(2, 0, 1))
+
+
+def test_the_last_tiles_of_a_large_frame(kernels):
+    hw, t, rng = (6143, 8191), 256, np.random.default_rng(5)
+    raw = _raw(rng, "BayerGB8", hw)
+    plan = plan_from_size(hw, t, 32)
+    origins = np.array(plan.origins_yx[-2:], np.int32)
+    out, matrix = np.zeros((2, 3, t, t), np.uint8), _turn(0.7, -40.3, 22.9)
+    layout = LAYOUTS.index("BayerGB8")
+    launch(kernels, "tiles_u8", (t, t, 2), raw, layout, hw[1], hw[0], matrix, origins, None, *hw, t, 0, out)
+    assert np.array_equal(out, reference.tiles_u8(raw, "BayerGB8", hw, matrix, origins, None, hw, t))
+
+
+def test_half_float_tiles_carry_their_cues(kernels):
+    rng, hw, t = np.random.default_rng(4), (100, 130), 64
+    plan = plan_from_size(hw, t, 16)
+    raw, matrix = _raw(rng, "RGB8", hw), _turn(0.5, 3.2, -2.7)
+    memory = rng.integers(0, 256, (4, *padded_size(hw)), dtype=np.uint8)
+    origins, first = np.array(plan.origins_yx, np.int32), 2
+    n = len(origins) - first
+    out = np.zeros((n, 7, t, t), np.float16)
+    launch(
+        kernels, "tiles_f16", (t, t, n), raw, LAYOUTS.index("RGB8"), hw[1], hw[0], matrix, origins, None, *hw, t, first,
+        memory, *memory.shape[1:], out,
+    )  # fmt: skip
+    tiles = reference.tiles_u8(raw, "RGB8", hw, matrix, origins[first:], None, hw, t)
+    assert np.array_equal(out, reference.tiles_f16(tiles, memory, origins[first:]))
+
+
+def _merged(library, merge, scores, misfit):
+    """ROPS by the kernels: figures, three passes of choice, gather; (map, highest score per region)."""
+    n, t, _ = scores.shape
+    side = t // 16
+    level, peak = np.zeros((2, n, side, side), np.float32)
+    launch(library, "region_figures", (side, side, n), scores, t, level, peak)
+    depth, rows, columns = merge.candidate.shape
+    before, cell = None, np.zeros((rows, columns), np.int32)
+    for _ in range(3):
+        tile = np.zeros((rows, columns), np.int32)
+        launch(
+            library, "choose", (columns, rows, 1), merge.candidate, merge.cell, merge.border, depth, rows, columns,
+            side * side, level, misfit, before, tile, cell,
+        )  # fmt: skip
+        before = tile
+    out = np.full(merge.plan.padded_hw, -1, np.float32)
+    launch(library, "gather", (out.shape[1], out.shape[0], 1), scores, t, tile, cell, *out.shape, out)
+    return out, peak
+
+
+@given(
+    seeds, st.tuples(st.integers(64, 260), st.integers(64, 260)), st.sampled_from([16, 32]), st.booleans(),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_merging_is_what_the_cpu_line_does(kernels, seed, hw, overlap, some_left_out):
+    rng = np.random.default_rng(seed)
+    plan = plan_from_size(hw, 64, overlap)
+    n = len(plan.origins_yx)
+    run = np.ones(n, bool)
+    if some_left_out:
+        run[rng.integers(n)] = False
+    merge = merge_plan_from_tiles(plan, run)
+    base = rng.random(plan.padded_hw, np.float32) * 4
+    scores = np.stack([base[y : y + 64, x : x + 64] for y, x in plan.origins_yx]) + rng.random((n, 1, 1), np.float32)
+    misfit = rng.random((n, 4, 4), np.float32) / 8
+    rops = Rops(merge)
+    rops.put(np.flatnonzero(run), scores[run], misfit[run])
+    rops.merged()
+    out, _ = _merged(kernels, merge, scores, misfit)
+    assert np.array_equal(out, rops.out)
+
+
+def test_nan_is_kept_for_the_host_to_see(kernels):
+    plan = plan_from_size((64, 64), 64, 16)
+    scores = np.zeros((1, 64, 64), np.float32)
+    scores[0, 37, 5] = np.nan
+    _, peak = _merged(kernels, merge_plan_from_tiles(plan), scores, np.zeros((1, 4, 4), np.float32))
+    assert np.argwhere(np.isnan(peak[0])).tolist() == [[2, 0]]
+
+
+@given(seeds, st.tuples(st.integers(17, 120), st.integers(17, 150)), st.floats(-1.5, 1.5), st.floats(-14, 14))
+@settings(max_examples=60, deadline=None)
+def test_mask_and_small_map(kernels, seed, hw, degrees, shift):
+    rng = np.random.default_rng(seed)
+    padded = padded_size(hw)
+    scores = rng.random(padded, np.float32) * 2
+    gain = rng.random(hw, np.float32) * 2
+    frame_hw, matrix = (hw[0] + 3, hw[1] - 1), _turn(degrees, shift, -shift)
+    bits = np.zeros((frame_hw[0], -(-frame_hw[1] // 8)), np.uint8)
+    launch(kernels, "mask_bits", (bits.shape[1], frame_hw[0], 1), scores, gain, *hw, padded[1], matrix, *frame_hw, bits)
+    mask = np.unpackbits(bits, axis=1)[:, : frame_hw[1]].astype(bool)
+    golden = np.ascontiguousarray(scores[: hw[0], : hw[1]])
+    assert np.array_equal(mask, reference.mask_of(golden, gain, matrix, frame_hw))
+    small = np.zeros((padded[0] // 16, padded[1] // 16), np.float32)
+    launch(kernels, "region_scores", (small.shape[1], small.shape[0], 1), scores, gain, *hw, padded[1], small)
+    assert np.array_equal(small, reference.region_scores(golden, gain))
