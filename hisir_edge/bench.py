@@ -23,6 +23,7 @@ from hisir_edge.engine.bundle import Bundle
 from hisir_edge.engine.load import available_threads, engine_from_bundle
 from hisir_edge.errors import InputError
 from hisir_edge.line.gain import noise_shape
+from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.line.publish import Recipe, message_from_judgement
@@ -60,6 +61,7 @@ def measured(
     bundle: Bundle, frame_hw: tuple[int, int], threads: int, slots: int, rounds: int, on_round: Callable[[], None]
 ) -> tuple[dict[str, Any], list[Span]]:
     """Figures of a bundle on frames of a size, and what every thread did in the last round."""
+    return_freed_memory()
     frame = u8(cv2.resize(picture_of(bundle), frame_hw[::-1], interpolation=cv2.INTER_AREA))
     sized = bundle_of_size(bundle, frame_hw)
     inspector = Inspector(sized, engine_from_bundle(sized, threads))

@@ -22,6 +22,7 @@ from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import HisirEdgeError, InputError, PublishError
 from hisir_edge.images import write_atomic
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
+from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.inspect import Inspector, error_judgement
 from hisir_edge.line.overlay import overlay_jpeg
 from hisir_edge.line.pipeline import Pipeline
@@ -56,6 +57,7 @@ class _Verdict:
 
 def run(settings: Settings) -> Summary:
     """Inspect frames until the source ends or SIGTERM/SIGINT; every frame taken gets one verdict."""
+    return_freed_memory()
     folder = Path(settings.bundle.path)
     if "INVOCATION_ID" in os.environ and folder.is_dir():  # set by systemd for its services
         check_private(folder)

@@ -43,11 +43,10 @@ class Rops:
         self._home = home
         origins = np.array(plan.plan.origins_yx, np.int64) // REGION_PX
         rows, columns = (origins[:, axis, None] + np.arange(side) for axis in (0, 1))
-        self._row, self._column = np.broadcast_arrays(rows[:, :, None], columns[:, None, :])
-        """(n, side, side): where on the frame's grid each region of each tile lies."""
-        self._at_home = home[self._row, self._column] == np.arange(n)[:, None, None]
-        self._slot = np.where(self._at_home, -1, np.cumsum(~self._at_home).reshape(n, side, side) - 1)
-        self._others = np.zeros((int((~self._at_home).sum()), REGION_PX, REGION_PX), np.float32)
+        self._away = home[rows[:, :, None], columns[:, None, :]] != np.arange(n)[:, None, None]
+        """(n, side, side): regions of each tile that have their home in another one; and their number among these."""
+        self._slot = np.where(self._away, np.cumsum(self._away).reshape(n, side, side) - 1, -1)
+        self._others = np.zeros((int(self._away.sum()), REGION_PX, REGION_PX), np.float32)
         self._level, self._misfit, self._peak = np.zeros((3, n, side, side), np.float32)
         self._contest = _Contest(plan)
         self._replaced: tuple[Bool, F32] | None = None
@@ -64,9 +63,11 @@ class Rops:
         # one row of each region stands for its level: enough to see which candidate is the odd one out
         self._level[numbers] = bands[:, :, REGION_PX // 2].mean(-1)
         self._peak[numbers] = bands.max(2).max(-1)
-        cells, at_home = bands.swapaxes(2, 3), self._at_home[numbers]
-        self._cells[self._row[numbers][at_home], self._column[numbers][at_home]] = cells[at_home]
-        self._others[self._slot[numbers][~at_home]] = cells[~at_home]
+        for tile, number in zip(scores, numbers, strict=True):
+            (y, x), (y0, y1, x0, x1) = self.plan.plan.origins_yx[number], self.plan.home[number]
+            self.out[y0:y1, x0:x1] = tile[y0 - y : y1 - y, x0 - x : x1 - x]
+        away = self._away[numbers]
+        self._others[self._slot[numbers][away]] = bands.swapaxes(2, 3)[away]
 
     def undo(self) -> None:
         """See ``Merger.undo``."""

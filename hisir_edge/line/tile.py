@@ -106,11 +106,15 @@ def tiles_from_frame(plan: TilePlan, padded: U8, numbers: I64, out: U8, tables: 
     ``tables`` (all tiles, 1, 256, c) uint8: a look-up table per tile, applied on the way.
     """
     t = plan.tile_px
+    tile = np.empty((t, t, padded.shape[2]), np.uint8)
     for number, slot in zip(numbers, out, strict=False):
         y, x = plan.origins_yx[number]
-        tile = padded[y : y + t, x : x + t]
-        # cv2.split writes into the planes it is given: five times as fast as a transposing copy
-        cv2.split(tile if tables is None else cv2.LUT(tile, tables[number]), list(slot))
+        # OpenCV splits what is contiguous at twenty times the speed, and looks up single planes at twice the speed
+        np.copyto(tile, padded[y : y + t, x : x + t])
+        cv2.split(tile, list(slot))
+        if tables is not None:
+            for plane, table in zip(slot, np.ascontiguousarray(tables[number, 0].T), strict=True):
+                cv2.LUT(plane, table, plane)
 
 
 class PlaneCutter:
