@@ -69,7 +69,7 @@ def measured(
     recipe = Recipe("bench", "0" * 32, bundle.manifest.product, bundle.manifest_sha256)
     work = _Work(recipe, frame)
     rows: list[dict[str, float]] = []
-    pipeline: Pipeline[int, Judgement] = Pipeline(inspector, slots, lambda one, _: work.verdict(one))
+    pipeline = Pipeline[int, Judgement](inspector, slots, lambda one, _: work.verdict(one), lambda _: None)
     with pipeline:
         result = work.verdict(inspector)  # warms up
         _in_a_row(pipeline)
@@ -128,11 +128,8 @@ def _in_a_row(pipeline: Pipeline[int, Judgement]) -> float:
     """Seconds a frame with all slots in use."""
     start = time.perf_counter()
     for number in range(FRAMES_IN_A_ROW):
-        if len(pipeline) == pipeline.slots:
-            pipeline.take()
         pipeline.put(number)
-    for _ in pipeline.drain():
-        pass
+    pipeline.flush()
     return (time.perf_counter() - start) / FRAMES_IN_A_ROW
 
 
@@ -143,7 +140,7 @@ class _EngineAlone:
         self.workers, plan = inspector.workers, inspector.plan
         _, tables = inspector.prepare(frame)
         self.count, t = len(inspector.numbers), plan.tile_px
-        numbers = inspector.numbers[:KEPT_TILES]
+        numbers = inspector.numbers[: max(KEPT_TILES, inspector.engine.batch)]
         self.tiles = np.empty((len(numbers), 3, t, t), np.uint8)
         self.cues = np.empty((len(numbers), 4, t, t), np.uint8)
         tiles_from_frame(plan, inspector.padded, numbers, self.tiles, tables)

@@ -122,9 +122,12 @@ EXPORT_LAUNCH(
      memory_w, out))
 
 // Per region of each tile its level (mean of one row, summed in a fixed order) and its highest score.
-// scores (n, t, t); level, peak (n, t / 16, t / 16). A thread a region: x, y in the tile, z the tile.
+// scores (n, t, t); misfit, level, peak (n, t / 16, t / 16). A thread a region: x, y in the tile, z the tile. Where a score
+// or the misfit is no finite number, peak is NaN: the host looks at all of them before it believes a frame, since `choose`
+// cannot tell.
 extern "C" __global__ void region_figures(
-    const float *__restrict__ scores, int tile_px, float *__restrict__ level, float *__restrict__ peak) {
+    const float *__restrict__ scores, const float *__restrict__ misfit, int tile_px, float *__restrict__ level,
+    float *__restrict__ peak) {
     const int side = tile_px / REGION;
     const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, n = blockIdx.z;
     if (x >= side || y >= side) return;
@@ -133,22 +136,24 @@ extern "C" __global__ void region_figures(
     float sum[8];
     for (int i = 0; i < 8; ++i) sum[i] = row[i] + row[i + 8];
     const float total = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
-    float most = p[0];
+    const int64_t at = ((int64_t)n * side + y) * side + x;
+    float most = p[0], nothing = misfit[at] - misfit[at];  // 0, or NaN of NaN and infinity
     for (int r = 0; r < REGION; ++r)
         for (int c = 0; c < REGION; ++c) {
             const float value = p[(int64_t)r * tile_px + c];
-            // NaN must come through: it makes the frame an ERROR
-            if (value > most || value != value) most = value;
+            nothing += value - value;
+            if (value > most) most = value;
         }
-    const int64_t at = ((int64_t)n * side + y) * side + x;
     level[at] = total / 16.0f;
-    peak[at] = most;
+    peak[at] = most + nothing;
 }
 EXPORT_LAUNCH(
-    region_figures, (const float *scores, int tile_px, float *level, float *peak), (scores, tile_px, level, peak))
+    region_figures, (const float *scores, const float *misfit, int tile_px, float *level, float *peak),
+    (scores, misfit, tile_px, level, peak))
 
 // Who is heard at each region (rops.py): candidate, cell (k, gh, gw), border (k, gh, gw); level, misfit of all regions
-// of all tiles. `before` (gh, gw): who was heard after the last pass, null in the first one. A thread a region.
+// of all tiles. `before` (gh, gw): who was heard after the last pass, null in the first one; never the same array as
+// `tile`. The host refuses a depth over MOST_CANDIDATES. A thread a region.
 extern "C" __global__ void choose(
     const int32_t *__restrict__ candidate, const int32_t *__restrict__ cell, const float *__restrict__ border, int depth,
     int rows, int columns, int cells_a_tile, const float *__restrict__ level, const float *__restrict__ misfit,

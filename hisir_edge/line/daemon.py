@@ -7,34 +7,31 @@ import signal
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import structlog
 
 from hisir_edge.config import GenicamSource, OutputTable, Settings
 from hisir_edge.engine.bundle import Bundle, check_private, load_bundle
 from hisir_edge.engine.load import engine_from_bundle
-from hisir_edge.errors import HisirEdgeError, InputError, PublishError
+from hisir_edge.errors import InputError, PublishError
 from hisir_edge.images import write_atomic
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.inspect import Inspector, error_judgement
 from hisir_edge.line.overlay import overlay_jpeg
 from hisir_edge.line.pipeline import Pipeline
-from hisir_edge.line.publish import Message, Publisher, Recipe, message_from_judgement
+from hisir_edge.line.publish import Message, Publisher, Recipe, message_from_judgement, stamped
 from hisir_edge.line.selftest import self_test
 from hisir_edge.records import Frame, GrabFault, Judgement, Result
 
 log = structlog.get_logger()
 
 POLL_S = 0.2
-READY_POLL_S = 0.002
-"""With frames in flight: so long may a verdict that is ready wait for a frame that does not come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +48,7 @@ class _Verdict:
     seq: int
     item: Frame | GrabFault
     judgement: Judgement
-    message: Message
-    frames: list[bytes] = field(repr=False)
+    message: Message = field(repr=False)
 
 
 def run(settings: Settings) -> Summary:
@@ -99,38 +95,24 @@ def _inspect_until_stopped(
     def inspected(inspector: Inspector, taken: tuple[int, Frame | GrabFault]) -> _Verdict:
         seq, item = taken
         judgement = judge(inspector, item)
-        return _Verdict(seq, item, judgement, *_encoded(recipe, seq, item, judgement))
+        return _Verdict(seq, item, judgement, _encoded(recipe, seq, item, judgement))
 
     def out(verdict: _Verdict) -> None:
         _publish(publisher, verdict)
         verdicts[verdict.message.body["result"]] += 1
         _keep_overlay(settings.output, verdict.item, verdict.judgement, verdict.seq)
 
-    with Pipeline(inspector, settings.infer.slots, inspected) as pipeline:
-        try:
-            for taken in enumerate(_items(source, pipeline, stop, out), 1):
-                if len(pipeline) == pipeline.slots:
-                    out(pipeline.take())
-                pipeline.put(taken)
-        finally:  # whatever ended it, what was taken gets its verdict
-            for verdict in pipeline.drain():
-                out(verdict)
+    with Pipeline(inspector, settings.infer.slots, inspected, out) as pipeline:
+        seq = 0
+        while not stop.is_set() and not pipeline.failed:
+            try:
+                item = source.next(POLL_S)
+            except EndOfFrames:
+                break
+            if item is not None:
+                seq += 1
+                pipeline.put((seq, item))
     return verdicts
-
-
-def _items(
-    source: Source, pipeline: Pipeline[Any, _Verdict], stop: Event, out: Callable[[_Verdict], None]
-) -> Iterator[Frame | GrabFault]:
-    """What the source gives until it ends or is told to; verdicts that are ready meanwhile go out."""
-    while not stop.is_set():
-        while pipeline.ready():
-            out(pipeline.take())
-        try:
-            item = source.next(READY_POLL_S if len(pipeline) else POLL_S)
-        except EndOfFrames:
-            return
-        if item is not None:
-            yield item
 
 
 def judge(inspector: Inspector, item: Frame | GrabFault) -> Judgement:
@@ -144,19 +126,19 @@ def judge(inspector: Inspector, item: Frame | GrabFault) -> Judgement:
         return error_judgement(f"inspection failed: {type(error).__name__}: {error}")
 
 
-def _encoded(recipe: Recipe, seq: int, item: Frame | GrabFault, judgement: Judgement) -> tuple[Message, list[bytes]]:
+def _encoded(recipe: Recipe, seq: int, item: Frame | GrabFault, judgement: Judgement) -> Message:
     """A verdict as it goes over the wire; one that cannot be encoded is an ERROR under the same number."""
     try:
         message = message_from_judgement(recipe, seq, item, judgement)
-        return message, message.frames()
+        message.frames()
     except Exception as error:
         log.exception("verdict could not be encoded", seq=seq)
-        message = message_from_judgement(recipe, seq, item, error_judgement(f"verdict could not be encoded: {error}"))
-        return message, message.frames()
+        return message_from_judgement(recipe, seq, item, error_judgement(f"verdict could not be encoded: {error}"))
+    return message
 
 
 def _publish(publisher: Publisher, verdict: _Verdict) -> None:
-    publisher.send(verdict.frames)
+    publisher.send(stamped(verdict.message).frames())
     body = verdict.message.body
     level = log.info if body["result"] == Result.PASS.value else log.warning
     level(
@@ -185,8 +167,8 @@ def _keep_overlay(output: OutputTable, item: Frame | GrabFault, judgement: Judge
     name = f"{seq:06d}_{_safe(item.unit)}_{judgement.result.value}.jpg"
     try:
         write_atomic(Path(output.overlay_folder) / name, overlay_jpeg(item.rgb, judgement, item.unit))
-    except (HisirEdgeError, OSError) as error:
-        log.error("overlay not written", error=str(error))
+    except Exception as error:  # memory, a codec, the disk: whatever it is
+        log.error("overlay not written", error=f"{type(error).__name__}: {error}")
 
 
 def _safe(name: str) -> str:

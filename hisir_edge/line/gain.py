@@ -69,8 +69,8 @@ def _gain_of_noise(noise_logits: F32, thresholds: Thresholds) -> F32:
 class Gain:
     """The gain map piece by piece, so that a frame needs it only where something was seen.
 
-    ``least``, ``most`` (gh, gw): bounds of the gain in each region of 16 x 16 px of the padded golden image; outside
-    the image, where nothing is judged, it is 0.
+    ``most`` (gh, gw): the highest gain in each region of 16 x 16 px of the padded golden image; outside the image,
+    where nothing is judged, it is 0.
     """
 
     def __init__(
@@ -80,11 +80,10 @@ class Gain:
         self._sensitivities = np.array([1.0, *(zone.sensitivity for zone in zones)], np.float32)
         self._labels = _labels(hw, scale, zones) if zones else None
         rows, columns = (-(-side // REGION_PX) for side in hw)
-        self.least, self.most = np.empty((2, rows, columns), np.float32)
+        self.most = np.empty((rows, columns), np.float32)
         for row in range(rows):  # a band at a time, so that no frame-sized map is made
             band = self.window(row * REGION_PX, (row + 1) * REGION_PX, 0, columns * REGION_PX)
-            cells = band.reshape(REGION_PX, columns, REGION_PX)
-            self.least[row], self.most[row] = cells.min((0, 2)), cells.max((0, 2))
+            self.most[row] = band.reshape(REGION_PX, columns, REGION_PX).max((0, 2))
 
     def window(self, y0: int, y1: int, x0: int, x1: int) -> F32:
         """``gain_map(...)[y0:y1, x0:x1]``, to the bit, with 0 beyond the image."""

@@ -1,15 +1,15 @@
 """Frames in flight: while one is inferred, the next is registered and the last one judged; results come in order.
 
 Each slot is an inspector with frame buffers of its own, on a thread of its own; all share one engine's threads, which
-work off the tiles in the order of the frames. A slot that fails fails its frame alone.
+work off the tiles in the order of the frames. One more thread hands the results over, so that none waits for a camera.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import Queue, SimpleQueue
+from threading import Semaphore, Thread
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -20,52 +20,77 @@ Done = TypeVar("Done")
 
 
 class Pipeline(Generic[Item, Done]):
-    """Runs ``work(inspector, item)`` for each item on the next free slot."""
+    """Runs ``work(inspector, item)`` for each item on the next free slot and hands results to ``out`` in order.
 
-    def __init__(self, inspector: Inspector, slots: int, work: Callable[[Inspector, Item], Done]) -> None:
-        self.slots, self._work = slots, work
-        self._free: SimpleQueue[Inspector] = SimpleQueue()
-        for number in range(slots):
-            self._free.put(inspector if number == 0 else inspector.sibling())
-        self._pool = ThreadPoolExecutor(slots, "slot")
-        self._flying: deque[Future[Done]] = deque()
+    Nothing that was put is ever left out: where work or ``out`` fails, the others' results are still handed over, and
+    the first failure is raised on exit. ``failed`` says so before.
+    """
+
+    def __init__(
+        self, inspector: Inspector, slots: int, work: Callable[[Inspector, Item], Done], out: Callable[[Done], None]
+    ) -> None:
+        self._work, self._out = work, out
+        self._room = Semaphore(slots)
+        self._todo: SimpleQueue[tuple[Future[Done], Item] | None] = SimpleQueue()
+        self._order: Queue[Future[Done] | None] = Queue()
+        self._errors: list[BaseException] = []
+        inspectors = [inspector, *(inspector.sibling() for _ in range(slots - 1))]
+        self._slots = [Thread(target=self._run, args=(one,), name=f"slot_{n}") for n, one in enumerate(inspectors)]
+        self._deliverer = Thread(target=self._deliver, name="results")
 
     def __enter__(self) -> Pipeline[Item, Done]:
-        """Nothing to do: threads start with the first frame."""
+        """Start the threads, all of them before the first item."""
+        for thread in (*self._slots, self._deliverer):
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Wait for what is in flight and end the threads."""
-        self._pool.shutdown()
+        """Wait until everything is handed over, end the threads, raise what failed first."""
+        for _ in self._slots:
+            self._todo.put(None)
+        self._order.put(None)
+        for thread in (*self._slots, self._deliverer):
+            thread.join()
+        if self._errors and error is None:
+            raise self._errors[0]
 
-    def __len__(self) -> int:
-        """Frames in flight, or done and not yet taken."""
-        return len(self._flying)
+    @property
+    def failed(self) -> bool:
+        """Whether some work, or handing a result over, has failed."""
+        return bool(self._errors)
 
     def put(self, item: Item) -> None:
-        """Hand over an item; with all slots taken, ``take`` first."""
-        if len(self._flying) == self.slots:
-            raise RuntimeError("no free slot: take a result first")
-        self._flying.append(self._pool.submit(self._run, item))
+        """Hand over an item; waits for a free slot."""
+        self._room.acquire()
+        future: Future[Done] = Future()
+        self._order.put(future)
+        self._todo.put((future, item))
 
-    def ready(self) -> bool:
-        """Whether ``take`` would return at once."""
-        return bool(self._flying) and self._flying[0].done()
+    def flush(self) -> None:
+        """Wait until the results of everything that was put are handed over."""
+        self._order.join()
 
-    def take(self) -> Done:
-        """The result of the oldest item, waited for; what its work raised is raised here."""
-        return self._flying.popleft().result()
+    def _run(self, inspector: Inspector) -> None:
+        while (job := self._todo.get()) is not None:
+            future, item = job
+            try:
+                future.set_result(self._work(inspector, item))
+            except BaseException as error:  # raised again on exit; the slot goes on
+                future.set_exception(error)
+            del job, future, item  # a frame is not to wait here for the next one
 
-    def drain(self) -> Iterator[Done]:
-        """The results of everything in flight, in order."""
-        while self._flying:
-            yield self.take()
-
-    def _run(self, item: Item) -> Done:
-        inspector = self._free.get()
-        try:
-            return self._work(inspector, item)
-        finally:
-            self._free.put(inspector)
+    def _deliver(self) -> None:
+        while (future := self._order.get()) is not None:
+            try:
+                try:
+                    done = future.result()
+                finally:
+                    self._room.release()
+                self._out(done)
+            except BaseException as error:
+                self._errors.append(error)
+            finally:
+                self._order.task_done()
+        self._order.task_done()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
@@ -88,6 +88,11 @@ def message_from_judgement(recipe: Recipe, seq: int, item: Frame | GrabFault, ju
     }  # fmt: skip
     mask = b"" if judgement.mask is None else mask_png_bytes(judgement.mask)
     return Message(f"verdict/{recipe.line}/{judgement.result.value}", body, mask)
+
+
+def stamped(message: Message) -> Message:
+    """The same verdict with the time of now, at which it is published."""
+    return replace(message, body={**message.body, "time": _utc(time.time_ns())})
 
 
 def _rounded(value: float | None) -> float | None:

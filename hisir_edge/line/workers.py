@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
@@ -130,6 +130,10 @@ class TileWorkers:
 
         if self._pool is None or len(calls) == 1:
             return [one(call) for call in calls]
-        jobs = [self._pool.submit(one, call) for call in calls]
-        wait(jobs)  # of one that failed the others still write
+        jobs: list[Future[Done]] = []
+        try:
+            for call in calls:
+                jobs.append(self._pool.submit(one, call))
+        finally:
+            wait(jobs)  # whatever failed, the others still read the frame and write into the merger
         return [job.result() for job in jobs]

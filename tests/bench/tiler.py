@@ -59,15 +59,13 @@ def main() -> None:
     cues = Tiler(tile_size=t, stride=stride).tile(memory).numpy().astype(np.uint8)
     image = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1))[None].astype(np.float32))
     rows = []
-    pipeline: Pipeline[int, None] = Pipeline(inspector, 2, judged)
+    pipeline = Pipeline[int, None](inspector, 2, judged, lambda _: None)
     with pipeline:
         for turn in range(options.rounds + 1):
             t0 = time.perf_counter()
             for number in range(FRAMES):
-                if len(pipeline) == pipeline.slots:
-                    pipeline.take()
                 pipeline.put(number)
-            list(pipeline.drain())
+            pipeline.flush()
             ours = (time.perf_counter() - t0) / FRAMES
             times = inspector.inspect(frame).times
             t0 = time.perf_counter()

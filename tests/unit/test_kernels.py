@@ -130,7 +130,7 @@ def _merged(library, merge, scores, misfit):
     n, t, _ = scores.shape
     side = t // 16
     level, peak = np.zeros((2, n, side, side), np.float32)
-    launch(library, "region_figures", (side, side, n), scores, t, level, peak)
+    launch(library, "region_figures", (side, side, n), scores, misfit, t, level, peak)
     depth, rows, columns = merge.candidate.shape
     before, cell = None, np.zeros((rows, columns), np.int32)
     for _ in range(3):
@@ -163,16 +163,18 @@ def test_merging_is_what_the_cpu_line_does(kernels, seed, hw, overlap, some_left
     rops = Rops(merge)
     rops.put(np.flatnonzero(run), scores[run], misfit[run])
     rops.merged()
-    out, _ = _merged(kernels, merge, scores, misfit)
+    out, peak = _merged(kernels, merge, scores, misfit)
     assert np.array_equal(out, rops.out)
+    assert np.array_equal(peak, scores.reshape(n, 4, 16, 4, 16).max((2, 4)))
 
 
-def test_nan_is_kept_for_the_host_to_see(kernels):
+@pytest.mark.parametrize("spoil", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_kept_for_the_host_to_see(kernels, spoil):
     plan = plan_from_size((64, 64), 64, 16)
-    scores = np.zeros((1, 64, 64), np.float32)
-    scores[0, 37, 5] = np.nan
-    _, peak = _merged(kernels, merge_plan_from_tiles(plan), scores, np.zeros((1, 4, 4), np.float32))
-    assert np.argwhere(np.isnan(peak[0])).tolist() == [[2, 0]]
+    scores, misfit = np.ones((1, 64, 64), np.float32), np.ones((1, 4, 4), np.float32)
+    scores[0, 37, 5], misfit[0, 1, 3] = spoil, spoil
+    _, peak = _merged(kernels, merge_plan_from_tiles(plan), scores, misfit)
+    assert np.argwhere(np.isnan(peak[0])).tolist() == [[1, 3], [2, 0]]
 
 
 @given(seeds, st.tuples(st.integers(17, 120), st.integers(17, 150)), st.floats(-1.5, 1.5), st.floats(-14, 14))

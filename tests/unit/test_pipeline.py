@@ -29,21 +29,21 @@ def inspector(small_bundle):
     made.workers.close()
 
 
-def _all(pipeline: Pipeline, items: list) -> list:
-    done = []
-    for item in items:
-        if len(pipeline) == pipeline.slots:
-            done.append(pipeline.take())
-        pipeline.put(item)
-    return [*done, *pipeline.drain()]
+def _all(inspector: Inspector, slots: int, work, items: list) -> list:
+    done: list = []
+    with Pipeline(inspector, slots, work, done.append) as pipeline:
+        for item in items:
+            pipeline.put(item)
+        pipeline.flush()
+        assert len(done) == len(items)
+    return done
 
 
 @pytest.mark.parametrize("slots", [1, 2, 4])
 def test_frames_in_flight_do_not_see_each_other(inspector, frames, slots):
     items = [frames[i % len(frames)] for i in range(FRAMES)]
     alone = [inspector.inspect(frame) for frame in items]
-    with Pipeline(inspector, slots, Inspector.inspect) as pipeline:
-        together = _all(pipeline, items)
+    together = _all(inspector, slots, Inspector.inspect, items)
     assert len({judgement.result for judgement in alone}) == 2
     for one, other in zip(alone, together, strict=True):
         assert (one.result, one.score, one.regions) == (other.result, other.score, other.regions)
@@ -52,40 +52,67 @@ def test_frames_in_flight_do_not_see_each_other(inspector, frames, slots):
 
 def test_the_second_frame_begins_before_the_first_ends(inspector):
     both = threading.Barrier(2, timeout=30)
-    with Pipeline(inspector, 2, lambda _, item: (both.wait(), item)[1]) as pipeline:
-        assert _all(pipeline, [1, 2]) == [1, 2]
+    assert _all(inspector, 2, lambda _, item: (both.wait(), item)[1], [1, 2]) == [1, 2]
 
 
-def test_results_wait_for_the_oldest(inspector):
-    first = threading.Event()
+def test_results_come_in_order_though_the_second_is_done_first(inspector):
+    second, out = threading.Event(), []
 
     def work(_: Inspector, item: int) -> int:
         if item == 1:
-            assert first.wait(30)
+            assert second.wait(30)
+        else:
+            second.set()
         return item
 
-    with Pipeline(inspector, 2, work) as pipeline:
+    with Pipeline(inspector, 2, work, out.append) as pipeline:
         pipeline.put(1)
         pipeline.put(2)
-        assert not pipeline.ready()
-        with pytest.raises(RuntimeError, match="free slot"):
-            pipeline.put(3)
-        first.set()
-        assert [pipeline.take(), pipeline.take()] == [1, 2]
-        assert not pipeline.ready()
+    assert out == [1, 2]
 
 
-def test_what_fails_fails_alone_and_gives_its_slot_back(inspector, frames):
-    def work(one: Inspector, item: int) -> str:
+def test_a_result_goes_out_while_nothing_new_comes(inspector):
+    gone = threading.Event()
+    with Pipeline(inspector, 2, lambda _, item: item, lambda _: gone.set()) as pipeline:
+        pipeline.put(1)
+        assert gone.wait(30)  # with the pipeline open, and this thread waiting as for a camera
+
+
+def test_what_fails_fails_alone_and_is_raised_at_the_end(inspector, frames):
+    out: list[int] = []
+
+    def work(one: Inspector, item: int) -> int:
         if item % 3 == 0:
-            raise ValueError(str(item))
-        return one.inspect(frames[item % len(frames)]).result.value
+            raise ValueError(f"work {item}")
+        one.inspect(frames[item % len(frames)])
+        return item
 
-    with Pipeline(inspector, 2, work) as pipeline:
+    with pytest.raises(ValueError, match="work 0"), Pipeline(inspector, 2, work, out.append) as pipeline:
         for item in range(8):
             pipeline.put(item)
-            if item % 3 == 0:
-                with pytest.raises(ValueError, match=str(item)):
-                    pipeline.take()
-            else:
-                assert pipeline.take() in ("PASS", "FAIL")
+        pipeline.flush()
+        assert pipeline.failed
+    assert out == [1, 2, 4, 5, 7]
+
+
+def test_a_result_that_cannot_be_handed_over_keeps_no_other_back(inspector):
+    out: list[int] = []
+
+    def hand_over(item: int) -> None:
+        if item == 2:
+            raise MemoryError("a picture")
+        out.append(item)
+
+    with pytest.raises(MemoryError, match="picture"), Pipeline(inspector, 2, lambda _, i: i, hand_over) as pipeline:
+        for item in range(1, 6):
+            pipeline.put(item)
+    assert out == [1, 3, 4, 5]
+
+
+def test_an_error_of_the_source_still_lets_everything_out(inspector):
+    out: list[int] = []
+    with pytest.raises(KeyError), Pipeline(inspector, 2, lambda _, item: item, out.append) as pipeline:
+        pipeline.put(1)
+        pipeline.put(2)
+        raise KeyError("camera")
+    assert out == [1, 2]
