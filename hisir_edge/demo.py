@@ -126,6 +126,9 @@ path = {json.dumps(str(bundle_folder.absolute()))}
 type = "replay"
 folder = "boards"
 
+[infer]
+slots = 1  # one board at a time, so that its time is its own
+
 [publish]
 endpoint = {json.dumps(endpoint)}
 wait_for_subscribers = 1
