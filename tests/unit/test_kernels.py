@@ -193,3 +193,18 @@ def test_mask_and_small_map(kernels, seed, hw, degrees, shift):
     small = np.zeros((padded[0] // 16, padded[1] // 16), np.float32)
     launch(kernels, "region_scores", (small.shape[1], small.shape[0], 1), scores, gain, *hw, padded[1], small)
     assert np.array_equal(small, reference.region_scores(golden, gain))
+
+
+@pytest.mark.parametrize("arch", ["sm_86", "sm_87"])
+def test_nvcc_takes_the_same_source(tmp_path, arch):
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("no CUDA toolkit (nvcc) here")
+    out = tmp_path / "kernels.cubin"
+    options = ["-cubin", f"-arch={arch}", "-fmad=false", "-Werror", "all-warnings"]
+    done = subprocess.run(
+        [nvcc, *options, str(SOURCE), "-o", str(out)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("tiles_u8", "tiles_f16", "region_figures", "choose", "gather", "region_scores", "mask_bits"):
+        assert name.encode() in out.read_bytes()
