@@ -32,6 +32,7 @@ from hisir_edge.line.tile import padded_size, scaled_hw, tiles_from_frame
 from hisir_edge.line.workers import OnSpan
 from hisir_edge.records import Frame, Judgement, Result
 
+LEAST_SIDE_PX, MOST_SIDE_PX = 64, 16384
 MATRIX = 2048
 COPY_BYTES = 1 << 27
 KEPT_TILES = 128
@@ -61,6 +62,12 @@ def measured(
     bundle: Bundle, frame_hw: tuple[int, int], threads: int, slots: int, rounds: int, on_round: Callable[[], None]
 ) -> tuple[dict[str, Any], list[Span]]:
     """Figures of a bundle on frames of a size, and what every thread did in the last round."""
+    if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in frame_hw):
+        raise InputError(
+            expected=f"frames of {LEAST_SIDE_PX} to {MOST_SIDE_PX} px a side",
+            received=f"{frame_hw[1]}x{frame_hw[0]}",
+            fix="correct --size",
+        )
     return_freed_memory()
     frame = u8(cv2.resize(picture_of(bundle), frame_hw[::-1], interpolation=cv2.INTER_AREA))
     sized = bundle_of_size(bundle, frame_hw)
@@ -71,7 +78,13 @@ def measured(
     rows: list[dict[str, float]] = []
     pipeline = Pipeline[int, Judgement](inspector, slots, lambda one, _: work.verdict(one), lambda _: None)
     with pipeline:
-        result = work.verdict(inspector)  # warms up
+        first = work.verdict(inspector)  # warms up
+        if first.result is Result.ERROR:
+            raise InputError(
+                expected="the bundle's own board to be inspected at this size",
+                received=first.reason,
+                fix="choose another --size",
+            )
         _in_a_row(pipeline)
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
         alone = _EngineAlone(inspector, frame)
@@ -96,7 +109,7 @@ def measured(
             rows.append(row)
             on_round()
     inspector.workers.close()
-    return _figures(sized, inspector, rows, result.result, peak_mb, threads, slots), spans
+    return _figures(sized, inspector, rows, first.result, peak_mb, threads, slots), spans
 
 
 def _into(spans: list[Span]) -> OnSpan:

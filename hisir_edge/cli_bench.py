@@ -46,11 +46,10 @@ def bench(
             advance(done, rounds)
 
         figures, spans = measured(loaded, frame_hw, threads, slots, rounds, on_round)
-    compared = ratios(figures, before) if before else {}
+    Console(width=100).print(_table(figures, ratios(figures, before) if before else {}))
     for file, text in ((json_file, json.dumps(figures, indent=1)), (trace, trace_json(spans))):
         if file is not None:
             write_atomic(file, text.encode())
-    Console(width=100).print(_table(figures, compared))
 
 
 def _table(figures: dict[str, Any], compared: dict[str, float]) -> Table:

@@ -40,21 +40,29 @@ class Pipeline(Generic[Item, Done]):
 
     def __enter__(self) -> Pipeline[Item, Done]:
         """Start the threads, all of them before the first item."""
-        for thread in (*self._slots, self._deliverer):
-            thread.start()
+        try:
+            for thread in (*self._slots, self._deliverer):
+                thread.start()
+        except RuntimeError:  # no more threads: those that run would wait for ever, and the process with them
+            self._end()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Wait until everything is handed over, end the threads, raise what failed first."""
+        self._end()
+        if self._errors and error is None:
+            raise self._errors[0]
+
+    def _end(self) -> None:
         for _ in self._slots:
             self._todo.put(None)
         self._order.put(None)
         for thread in (*self._slots, self._deliverer):
-            thread.join()
-        if self._errors and error is None:
-            raise self._errors[0]
+            if thread.ident is not None:
+                thread.join()
 
     @property
     def failed(self) -> bool:

@@ -17,6 +17,8 @@ from hisir_edge.line.tile import REGION_PX
 
 Box = tuple[int, int, int, int]
 """y0, y1, x0, x1: half-open, in pixels."""
+MOST_WINDOWS = 64
+"""Of more, one window around all is quicker: each costs a gain and a warp, and is compared with the others."""
 
 
 def highest_calibrated(raw: F32, cell_max: F32, gain: Gain) -> float:
@@ -48,6 +50,9 @@ def calibrated_windows(
     for x, y, w, h, _ in stats[1:count].tolist():
         bottom, right = min((y + h) * REGION_PX, gain.hw[0]), min((x + w) * REGION_PX, gain.hw[1])
         golden.append((y * REGION_PX, bottom, x * REGION_PX, right))
+    if len(golden) > MOST_WINDOWS:
+        tops, bottoms, lefts, rights = zip(*golden, strict=True)
+        golden = [(min(tops), max(bottoms), min(lefts), max(rights))]
     for (y0, y1, x0, x1), frame in _apart(golden, gain.hw, to_golden, frame_hw):
         window = raw[y0:y1, x0:x1] * gain.window(y0, y1, x0, x1)
         if to_golden is not None:

@@ -116,3 +116,17 @@ def test_an_error_of_the_source_still_lets_everything_out(inspector):
         pipeline.put(2)
         raise KeyError("camera")
     assert out == [1, 2]
+
+
+def test_without_threads_it_does_not_begin_and_leaves_none(inspector, monkeypatch):
+    started = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        if thread.name == "results":
+            raise RuntimeError("can't start new thread")
+        started(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="new thread"), Pipeline(inspector, 2, lambda _, i: i, print):
+        pytest.fail("it began")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("slot_")]

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hisir_edge.line.gain import Gain, Zone, gain_map, noise_shape
-from hisir_edge.line.judge import Thresholds, found_from_regions, regions_from_map, regions_in_window
+from hisir_edge.line.judge import Found, Thresholds, found_from_regions, regions_from_map, regions_in_window
 from hisir_edge.line.tile import padded_size
-from hisir_edge.line.windows import calibrated_windows, highest_calibrated, warped_window
+from hisir_edge.line.windows import MOST_WINDOWS, calibrated_windows, highest_calibrated, warped_window
 
 THRESHOLDS = Thresholds(0.7, 2.0, 4)
 ZONES = (
@@ -34,6 +34,13 @@ def _scores(rng: np.random.Generator, hw: tuple[int, int]) -> tuple[np.ndarray, 
         y, x, r = int(rng.integers(-4, h + 4)), int(rng.integers(-4, w + 4)), int(rng.integers(1, 14))
         cv2.circle(raw, (x, y), r, float(rng.uniform(0.3, 9)), -1)
     return raw, raw.reshape(h // 16, 16, w // 16, 16).max((1, 3))
+
+
+def _found(raw: np.ndarray, cell_max: np.ndarray, gain: Gain, to_golden: np.ndarray | None, frame_hw: tuple) -> Found:
+    mask, regions = np.zeros(frame_hw, bool), []
+    for y, x, window in calibrated_windows(raw, cell_max, gain, to_golden, frame_hw):
+        regions += regions_in_window(window, THRESHOLDS, (y, x), mask)
+    return found_from_regions(regions, mask)
 
 
 @given(seeds, sizes, st.sampled_from([(), ZONES]), st.sampled_from([1.0, 0.5]))
@@ -75,10 +82,7 @@ def test_windows_hold_every_region_of_the_frame_whole_and_once(seed, hw, zones, 
     to_golden = scale * np.array([[np.cos(a), -np.sin(a), shift_px], [np.sin(a), np.cos(a), -shift_px / 2]])
     whole = warped_window(raw * gain_map(*parts), (0, 0), (0, frame_hw[0], 0, frame_hw[1]), to_golden)
     expected = regions_from_map(whole, THRESHOLDS)
-    mask, regions = np.zeros(frame_hw, bool), []
-    for y, x, window in calibrated_windows(raw, cell_max, Gain(*parts), to_golden, frame_hw):
-        regions += regions_in_window(window, THRESHOLDS, (y, x), mask)
-    found = found_from_regions(regions, mask)
+    found = _found(raw, cell_max, Gain(*parts), to_golden, frame_hw)
     # OpenCV rounds coordinates to 1/32 px, of a window from another corner: an edge may move by as much
     kernel = np.ones((3, 3), np.uint8)
     blurred = np.abs(whole - 1) <= 0.1 * (cv2.dilate(whole, kernel) - cv2.erode(whole, kernel)) + 1e-3
@@ -102,9 +106,23 @@ def test_where_camera_and_golden_image_coincide_it_is_the_same_to_the_bit(seed, 
     raw, cell_max = _scores(rng, hw)
     raw = raw[: hw[0], : hw[1]]
     expected = regions_from_map(raw * gain_map(*parts), THRESHOLDS)
-    mask, regions = np.zeros(hw, bool), []
-    for y, x, window in calibrated_windows(raw, cell_max, Gain(*parts), None, hw):
-        regions += regions_in_window(window, THRESHOLDS, (y, x), mask)
-    found = found_from_regions(regions, mask)
+    found = _found(raw, cell_max, Gain(*parts), None, hw)
     assert found.regions == expected.regions
     assert np.array_equal(found.mask, expected.mask)
+
+
+def test_a_board_that_alarms_all_over_is_one_window_and_judged_alike():
+    hw = (1024, 1024)
+    parts = _gain(np.random.default_rng(2), hw, 1.0, ())
+    raw = np.zeros(hw, np.float32)
+    raw[40::80, 40::80] = 60
+    raw[41::80, 40::80] = 60
+    raw[40::80, 41::80] = 60
+    raw[41::80, 41::80] = 60
+    cell_max = raw.reshape(64, 16, 64, 16).max((1, 3))
+    gain = Gain(*parts)
+    assert (cell_max * gain.most >= 1).sum() > MOST_WINDOWS
+    assert len(list(calibrated_windows(raw, cell_max, gain, None, hw))) == 1
+    expected, found = regions_from_map(raw * gain_map(*parts), THRESHOLDS), _found(raw, cell_max, gain, None, hw)
+    assert found.total == expected.total > MOST_WINDOWS
+    assert found.regions == expected.regions
