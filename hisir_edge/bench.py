@@ -59,9 +59,15 @@ def bundle_of_size(bundle: Bundle, frame_hw: tuple[int, int]) -> Bundle:
 
 
 def measured(
-    bundle: Bundle, frame_hw: tuple[int, int], threads: int, slots: int, rounds: int, on_round: Callable[[], None]
+    bundle: Bundle,
+    frame_hw: tuple[int, int] | None,
+    threads: int,
+    slots: int,
+    rounds: int,
+    on_round: Callable[[], None],
 ) -> tuple[dict[str, Any], list[Span]]:
-    """Figures of a bundle on frames of a size, and what every thread did in the last round."""
+    """Figures of a bundle on frames of a size, None: its own, and what every thread did in the last round."""
+    frame_hw = frame_hw or bundle.recipe.frame_hw
     if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in frame_hw):
         raise InputError(
             expected=f"frames of {LEAST_SIDE_PX} to {MOST_SIDE_PX} px a side",
@@ -70,10 +76,11 @@ def measured(
         )
     return_freed_memory()
     frame = u8(cv2.resize(picture_of(bundle), frame_hw[::-1], interpolation=cv2.INTER_AREA))
-    sized = bundle_of_size(bundle, frame_hw)
+    manifest, sized = bundle.manifest, bundle_of_size(bundle, frame_hw)
+    del bundle  # where the caller has not kept it, only the one of this size takes memory from here on
     inspector = Inspector(sized, engine_from_bundle(sized, threads))
     spans: list[Span] = []
-    recipe = Recipe("bench", "0" * 32, bundle.manifest.product, bundle.manifest_sha256)
+    recipe = Recipe("bench", "0" * 32, manifest.product, sized.manifest_sha256)
     work = _Work(recipe, frame)
     rows: list[dict[str, float]] = []
     pipeline = Pipeline[int, Judgement](inspector, slots, lambda one, _: work.verdict(one), lambda _: None)

@@ -35,8 +35,7 @@ def bench(
             raise InputError(
                 expected=f"{name} in a folder that exists", received=str(path), fix="make the folder first"
             )
-    loaded = load_bundle(bundle)
-    frame_hw = size_from_text(size)[::-1] if size else loaded.recipe.frame_hw
+    frame_hw = size_from_text(size)[::-1] if size else None
     with progress("measuring") as advance:
         done = 0
 
@@ -45,7 +44,7 @@ def bench(
             done += 1
             advance(done, rounds)
 
-        figures, spans = measured(loaded, frame_hw, threads, slots, rounds, on_round)
+        figures, spans = measured(load_bundle(bundle), frame_hw, threads, slots, rounds, on_round)
     Console(width=100).print(_table(figures, ratios(figures, before) if before else {}))
     for file, text in ((json_file, json.dumps(figures, indent=1)), (trace, trace_json(spans))):
         if file is not None:

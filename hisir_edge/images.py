@@ -114,8 +114,10 @@ def png_bytes(image: U8, compression: int = 3) -> bytes:
 
 def mask_png_bytes(mask: Bool) -> bytes:
     """Encode a bool mask (h, w) as a 1-bit PNG."""
-    bits = mask.view(np.uint8) * np.uint8(255)
-    ok, encoded = cv2.imencode(".png", bits, [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1])
+    # of each byte the lowest bit is written, so that no copy with 255 for true is needed
+    ok, encoded = cv2.imencode(
+        ".png", mask.view(np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1]
+    )
     if not ok:
         raise InputError(expected="an encodable mask", received=f"shape {mask.shape}", fix="report this as a fault")
     return encoded.tobytes()

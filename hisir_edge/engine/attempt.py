@@ -26,6 +26,7 @@ from hisir_edge.engine.sensitivity import layer_costs, logit_error, scores_of_mo
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.learn.run import RunRecord
 from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.rops import Rops
 
 COST_TILES = 4
 KEPT_SHARES = (0, 1 / 8, 1 / 4, 1 / 2)
@@ -232,7 +233,7 @@ def _whole_record(quantised: Quantised, kept: tuple[str, ...]) -> str:
 
 def _maps(task: Task, model: Path, name: str) -> Maps:
     engine = onnxruntime_engine(model, task.bundle.recipe, task.threads)
-    inspector = Inspector(task.bundle, engine)
+    inspector = Inspector(task.bundle, engine, Rops)
 
     def tell(done: int, total: int) -> None:
         task.on_progress(f"{name} on good boards", done, total)

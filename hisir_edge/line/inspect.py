@@ -26,7 +26,7 @@ from hisir_edge.line.workers import Merger, TileWorkers
 from hisir_edge.records import Judgement, Region, Result, StageTimes
 
 MakeMerger = Callable[[MergePlan], Merger]
-"""ROPS on the line, others for comparison."""
+"""ROPS with the whole map, or others for comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,13 @@ class RawMap:
 
 
 class Inspector:
-    """A bundle ready to inspect frames; holds the buffers, so one frame at a time."""
+    """A bundle ready to inspect frames; holds the buffers, so one frame at a time.
 
-    def __init__(self, bundle: Bundle, engine: Engine, merger: MakeMerger = Rops) -> None:
+    The line keeps of the map only what may come near the thresholds; ``merger`` keeps all of it, for those who look at
+    maps: then ``golden_map``, ``inspect_with_map`` and ``map_with_tiles`` may be asked.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, merger: MakeMerger | None = None) -> None:
         self.bundle, self.engine = bundle, engine
         recipe = bundle.recipe
         self.plan = plan_from_size(scaled_hw(recipe.frame_hw, recipe.scale), recipe.tile_px, recipe.overlap_px)
@@ -58,7 +62,8 @@ class Inspector:
 
     def _make_buffers(self) -> None:
         # frame-sized buffers are kept: the pages of a fresh 50 MB array cost as much as filling it
-        self.merger = self._make_merger(self.merge_plan)
+        make = self._make_merger
+        self.merger = Rops(self.merge_plan, self.gain.most) if make is None else make(self.merge_plan)
         self.padded = np.empty((*self.plan.padded_hw, 3), np.uint8)
 
     def sibling(self) -> Inspector:
@@ -78,6 +83,7 @@ class Inspector:
 
     def inspect_with_map(self, frame_rgb: U8) -> tuple[Judgement, F32 | None]:
         """As ``inspect``, with the calibrated anomaly map (h, w), None for ERROR."""
+        self._needs_whole_map()
         try:
             judgement, golden = self._judge(frame_rgb)
             whole = golden.scores * self.gain.window(0, self.plan.frame_hw[0], 0, self.plan.frame_hw[1])
@@ -90,7 +96,7 @@ class Inspector:
 
     def _judge(self, frame_rgb: U8) -> tuple[Judgement, RawMap]:
         start = time.perf_counter()
-        golden = self.golden_map(frame_rgb)
+        golden = self._merged_map(frame_rgb)
         judging = time.perf_counter()
         score = highest_calibrated(golden.scores, self.merger.cell_max, self.gain)
         if not np.isfinite(score):
@@ -115,6 +121,10 @@ class Inspector:
 
     def golden_map(self, frame_rgb: U8) -> RawMap:
         """Raw scores over the scaled golden image; InspectionError for a wrong frame or a void result."""
+        self._needs_whole_map()
+        return self._merged_map(frame_rgb)
+
+    def _merged_map(self, frame_rgb: U8) -> RawMap:
         t0 = time.perf_counter()
         registration, tables = self.prepare(frame_rgb)
         t1 = time.perf_counter()
@@ -141,9 +151,14 @@ class Inspector:
 
     def map_with_tiles(self, numbers: Iterable[int], tables: U8 | None) -> F32:
         """The map of ``golden_map`` after ``self.padded`` was changed where these tiles lie: they alone run again."""
+        self._needs_whole_map()
         self.merger.undo()
         self.workers.run(self.padded, tables, np.intersect1d(list(numbers), self.numbers), self.merger)
         return self.merger.merged()
+
+    def _needs_whole_map(self) -> None:
+        if self._make_merger is None:
+            raise RuntimeError("of maps only what matters is kept: make the Inspector with merger=Rops")
 
     def _register(self, work: U8) -> Registration | None:
         """Put the scaled frame, in golden coordinates where it is registered, into ``self.padded``."""

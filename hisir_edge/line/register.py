@@ -24,6 +24,7 @@ MAX_RESIDUAL_PX = 2.0
 MIN_INLIER_SHARE = 0.5
 MIN_CORRELATION = 0.5
 MAX_SCALE_ERROR = 0.02
+BAND_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,18 @@ def _shrink(grey: U8, factor: int) -> U8:
         return grey
     h, w = grey.shape
     return cv2.resize(grey, (w // factor, h // factor), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _grey_shrunk(rgb: U8, factor: int) -> U8:
+    """``_shrink`` of a frame (h, w, 3) in grey; a band at a time where that is the same, for no grey frame is made."""
+    h, w = rgb.shape[0] // factor, rgb.shape[1] // factor
+    if factor == 1 or (h * factor, w * factor) != rgb.shape[:2]:
+        return _shrink(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False), factor)
+    out = np.empty((h, w), np.uint8)
+    for y in range(0, h, BAND_ROWS):
+        band = cv2.cvtColor(rgb[y * factor : (y + BAND_ROWS) * factor], cv2.COLOR_RGB2GRAY)
+        out[y : y + BAND_ROWS] = _shrink(band.astype(np.uint8, copy=False), factor)
+    return out
 
 
 def _reach_px(frame_hw: tuple[int, int]) -> float:
@@ -166,13 +179,14 @@ def register_frame(anchors: Anchors, frame_rgb: U8) -> Registration:
     """Find the board in a frame of the golden image's size; InspectionError when it is not there."""
     if frame_rgb.shape[:2] != anchors.frame_hw:
         raise _fail(f"a frame of {frame_rgb.shape[:2]}, golden {anchors.frame_hw}")
-    grey = cv2.cvtColor(frame_rgb, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
     guess = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     share, residual, factor = 0.0, 0.0, anchors.levels[0].factor
-    small = grey
     shrunk: dict[int, U8] = {}
     for level in sorted(anchors.levels, key=lambda one: one.factor):
-        small = shrunk[level.factor] = _shrink(small, level.factor // (max(shrunk) if shrunk else 1))
+        finer = max(shrunk, default=None)
+        shrunk[level.factor] = (
+            _grey_shrunk(frame_rgb, level.factor) if finer is None else _shrink(shrunk[finer], level.factor // finer)
+        )
     for level in anchors.levels:
         guess = _to_factor(guess, factor, level.factor)
         factor = level.factor

@@ -22,6 +22,8 @@ AGREEMENT_WEIGHT = 0.25
 COHERENCE_WEIGHT = 0.3
 SWEEPS = 2
 FORBIDDEN = np.float32(1e9)
+KEPT_FROM = np.float32(0.25)
+"""Calibrated score from which a region's pixels are kept where not the whole map is wanted; 1.0 is the threshold."""
 
 
 class Rops:
@@ -29,9 +31,13 @@ class Rops:
 
     A tile's results go where it is at home; those of its other regions are set aside until ``merged`` chooses. So a
     frame costs 4 bytes a pixel for its map and 4 for each pixel that a second tile sees, not 4 for every tile's pixel.
+
+    With ``most_gain`` (gh, gw), the highest gain in each region, only regions are kept that may reach ``KEPT_FROM`` in
+    calibrated score, and those around them in the same tile; the map is 0 elsewhere. Pages that are never written take
+    no memory, and a good board costs one look at its scores. The choice and ``cell_max`` are the same to the bit.
     """
 
-    def __init__(self, plan: MergePlan) -> None:
+    def __init__(self, plan: MergePlan, most_gain: F32 | None = None) -> None:
         self.plan = plan
         n, side = len(plan.plan.origins_yx), plan.plan.tile_px // REGION_PX
         self.out = np.zeros(plan.plan.padded_hw, np.float32)
@@ -43,7 +49,9 @@ class Rops:
         self._home = home
         origins = np.array(plan.plan.origins_yx, np.int64) // REGION_PX
         rows, columns = (origins[:, axis, None] + np.arange(side) for axis in (0, 1))
-        self._away = home[rows[:, :, None], columns[:, None, :]] != np.arange(n)[:, None, None]
+        self._place = rows[:, :, None] * grid[1] + columns[:, None, :]
+        """(n, side, side): where each region of each tile lies in the grid, flat."""
+        self._away = home.ravel()[self._place] != np.arange(n)[:, None, None]
         """(n, side, side): regions of each tile that have their home in another one; and their number among these."""
         self._slot = np.where(self._away, np.cumsum(self._away).reshape(n, side, side) - 1, -1)
         self._others = np.zeros((int(self._away.sum()), REGION_PX, REGION_PX), np.float32)
@@ -51,6 +59,13 @@ class Rops:
         self._contest = _Contest(plan)
         self._replaced: tuple[Bool, F32] | None = None
         self.cell_max = np.zeros(grid, np.float32)
+        self._floor: F32 | None = None
+        self._kept = np.zeros(grid, np.bool_)
+        """Regions of the map that their home tile has filled; and per tile its other regions that are set aside."""
+        self._kept_away = np.zeros((n, side, side), np.bool_)
+        if most_gain is not None:
+            with np.errstate(divide="ignore"):
+                self._floor = (KEPT_FROM / most_gain).ravel()[self._place]
 
     def put(self, numbers: I64, scores: F32, misfit: F32) -> None:
         """See ``Merger.put``."""
@@ -63,11 +78,29 @@ class Rops:
         # one row of each region stands for its level: enough to see which candidate is the odd one out
         self._level[numbers] = bands[:, :, REGION_PX // 2].mean(-1)
         self._peak[numbers] = bands.max(2).max(-1)
+        if self._floor is not None:
+            self._keep_seen(numbers, bands.swapaxes(2, 3), self._floor)
+            return
         for tile, number in zip(scores, numbers, strict=True):
             (y, x), (y0, y1, x0, x1) = self.plan.plan.origins_yx[number], self.plan.home[number]
             self.out[y0:y1, x0:x1] = tile[y0 - y : y1 - y, x0 - x : x1 - x]
         away = self._away[numbers]
         self._others[self._slot[numbers][away]] = bands.swapaxes(2, 3)[away]
+
+    def _keep_seen(self, numbers: I64, regions: F32, floor: F32) -> None:
+        """Keep what reaches the floor and what lies around it; ``regions`` (k, side, side, 16, 16)."""
+        keep = _with_neighbours(self._peak[numbers] >= floor[numbers])
+        away, place = self._away[numbers], self._place[numbers]
+        kept, columns = self._kept.ravel(), self._cells.shape[1]
+        gone = place[~keep & ~away]
+        gone = gone[kept[gone]]
+        self._cells[gone // columns, gone % columns] = 0
+        kept[place[~away]] = keep[~away]
+        self._kept_away[numbers] = keep & away
+        if keep.any():
+            here = place[keep & ~away]
+            self._cells[here // columns, here % columns] = regions[keep & ~away]
+            self._others[self._slot[numbers][keep & away]] = regions[keep & away]
 
     def undo(self) -> None:
         """See ``Merger.undo``."""
@@ -84,8 +117,15 @@ class Rops:
         side = self._level.shape[1]
         where = (tile >= 0) & (tile != self._home)
         chosen, local = tile[where], cell[where]
+        if self._floor is not None:  # where neither view was kept, 0 stays 0
+            seen = self._kept[where] | self._kept_away.reshape(len(self._peak), -1)[chosen, local]
+            where[where] = seen
+            chosen, local = chosen[seen], local[seen]
         self._replaced = (where, self._cells[where])
-        self._cells[where] = self._others[self._slot[chosen, local // side, local % side]]
+        others = self._others[self._slot[chosen, local // side, local % side]]
+        if self._floor is not None:
+            others[~self._kept_away.reshape(len(self._peak), -1)[chosen, local]] = 0
+        self._cells[where] = others
         self.cell_max = np.where(tile >= 0, self._peak.reshape(len(self._peak), -1)[tile, cell], np.float32(0))
         return self.out[: self.plan.plan.frame_hw[0], : self.plan.plan.frame_hw[1]]
 
@@ -104,6 +144,17 @@ def check_finite(scores: F32, misfit: F32) -> None:
             raise InspectionError(
                 expected=f"finite {what}", received="NaN or infinity", fix="verify or rebuild the bundle"
             )
+
+
+def _with_neighbours(regions: Bool) -> Bool:
+    """Regions (k, side, side) and the eight around each of them in the same tile."""
+    out: Bool = regions.copy()
+    out[:, 1:] |= regions[:, :-1]
+    out[:, :-1] |= regions[:, 1:]
+    rows = out.copy()
+    out[:, :, 1:] |= rows[:, :, :-1]
+    out[:, :, :-1] |= rows[:, :, 1:]
+    return out
 
 
 def _as_cells(frame: F32) -> F32:

@@ -13,6 +13,7 @@ import numpy as np
 
 from hisir_edge.arrays import F32, F64
 from hisir_edge.line.gain import Gain
+from hisir_edge.line.rops import KEPT_FROM
 from hisir_edge.line.tile import REGION_PX
 
 Box = tuple[int, int, int, int]
@@ -22,13 +23,18 @@ MOST_WINDOWS = 64
 
 
 def highest_calibrated(raw: F32, cell_max: F32, gain: Gain) -> float:
-    """The highest of ``raw * gain`` in the golden image; ``raw`` (h, w), ``cell_max`` (gh, gw) of its regions."""
+    """The highest of ``raw * gain`` in the golden image; ``raw`` (h, w), ``cell_max`` (gh, gw) of its regions.
+
+    Below ``KEPT_FROM``, where a merger need not keep the pixels, it is what their region cannot exceed.
+    """
     bound = cell_max * gain.most
     best = -np.inf
     for flat in np.argsort(bound, axis=None)[::-1]:
         row, column = divmod(int(flat), bound.shape[1])
         if bound[row, column] <= best:
             break
+        if bound[row, column] < KEPT_FROM:
+            return max(best, float(bound[row, column]))
         y, x = row * REGION_PX, column * REGION_PX
         box = (y, min(y + REGION_PX, gain.hw[0]), x, min(x + REGION_PX, gain.hw[1]))
         best = max(best, float((raw[y : box[1], x : box[3]] * gain.window(*box)).max()))

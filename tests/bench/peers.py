@@ -23,6 +23,7 @@ from hisir_edge.engine.load import available_threads, onnxruntime_engine
 from hisir_edge.learn.evaluate import evaluate_inspector, figures
 from hisir_edge.line.infer import Engine
 from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.rops import Rops
 from hisir_edge.net.position import DEVIATION_GAIN
 
 LEAST_DEVIATION = 4.0
@@ -52,7 +53,7 @@ def main() -> None:
     engine: Engine = GoldenDifference()
     if len(sys.argv) > 3:
         engine = onnxruntime_engine(Path(sys.argv[3]), bundle.recipe, available_threads())
-    inspector = Inspector(bundle, engine)
+    inspector = Inspector(bundle, engine, Rops)
     measured = figures(evaluate_inspector(inspector, Path(sys.argv[2])))
     kept = ("images", "pixel_auroc", "aupro", "image_auroc", "by_class")
     json.dump({name: measured[name] for name in kept}, sys.stdout, indent=2)

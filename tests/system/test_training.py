@@ -282,6 +282,7 @@ def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
     from hisir_edge.engine.zones import zones_from_json
     from hisir_edge.images import read_mask, read_rgb
     from hisir_edge.line.inspect import Inspector
+    from hisir_edge.line.rops import Rops
 
     image = sorted((small_boards / "test" / "missing").iterdir())[0]
     truth = read_mask(small_boards / "ground_truth" / "missing" / f"{image.stem}_mask.png")
@@ -298,7 +299,7 @@ def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
         build_bundle(small_run, out, BuildOptions(precision="fp32", zones=zones_from_json(file)))
         bundle = load_bundle(out)
         assert bundle.zones[0].name == "socket"
-        _, scores = Inspector(bundle, engine_from_bundle(bundle)).inspect_with_map(read_rgb(image))
+        _, scores = Inspector(bundle, engine_from_bundle(bundle), Rops).inspect_with_map(read_rgb(image))
         peaks[sensitivity] = float(scores[truth].max())
     assert peaks[0] == 0
     assert peaks[1] > 1
@@ -312,9 +313,11 @@ def test_an_ignored_zone_does_not_set_the_threshold(small_run, small_bundle, tmp
     from hisir_edge.engine.maps import maps_from_inspector
     from hisir_edge.line.gain import Zone
     from hisir_edge.line.inspect import Inspector
+    from hisir_edge.line.rops import Rops
 
     bundle = load_bundle(small_bundle)
-    maps = maps_from_inspector(Inspector(bundle, engine_from_bundle(bundle)), load_record(small_run), tmp_path / "maps")
+    inspector = Inspector(bundle, engine_from_bundle(bundle), Rops)
+    maps = maps_from_inspector(inspector, load_record(small_run), tmp_path / "maps")
     square = ((-1.0, -1.0), (600.0, -1.0), (600.0, 600.0), (-1.0, 600.0))
     made = {
         s: derived_from_maps(replace(bundle, zones=(Zone("all", square, s),)), maps, 0.2)[0] for s in (0, 0.5, 1, 50)

@@ -15,6 +15,7 @@ from hisir_edge.images import read_mask, read_rgb
 from hisir_edge.line.gain import Zone
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.judge import regions_from_map
+from hisir_edge.line.rops import Rops
 from hisir_edge.line.selftest import self_test
 from hisir_edge.records import Result
 
@@ -90,7 +91,27 @@ def test_nan_scores_are_an_error_never_a_pass(small_bundle, small_boards):
         assert inspector.inspect(frame).result is Result.ERROR
 
 
-def test_the_mask_is_where_the_map_is_over_the_threshold(inspector, small_boards):
+@pytest.fixture(scope="module")
+def looking(inspector) -> Inspector:
+    """The same one, keeping whole maps; on the same threads."""
+    other = Inspector(inspector.bundle, inspector.engine, Rops)
+    other.workers.close()
+    other.workers = inspector.workers
+    return other
+
+
+def test_the_line_that_keeps_little_sees_what_the_whole_map_shows(inspector, looking, small_boards):
+    for image in sorted((small_boards / "test").rglob("*.png")):
+        frame = read_rgb(image)
+        little, whole = inspector.inspect(frame), looking.inspect(frame)
+        assert (little.result, little.score, little.regions) == (whole.result, whole.score, whole.regions)
+        assert np.array_equal(little.mask, whole.mask)
+    with pytest.raises(RuntimeError, match="merger=Rops"):
+        inspector.inspect_with_map(frame)
+
+
+def test_the_mask_is_where_the_map_is_over_the_threshold(looking, small_boards):
+    inspector = looking
     for image in sorted((small_boards / "test").rglob("*.png")):
         judgement, seen = inspector.inspect_with_map(read_rgb(image))
         assert judgement.score >= seen.max() - 1e-4  # the frame's pixels lie between those of the golden image
@@ -103,8 +124,8 @@ def test_the_mask_is_where_the_map_is_over_the_threshold(inspector, small_boards
 def test_the_number_of_threads_changes_nothing(small_bundle, small_boards, monkeypatch, threads):
     bundle = load_bundle(small_bundle)
     image = read_rgb(next(iter(sorted((small_boards / "test" / "missing").iterdir()))))
-    one = Inspector(bundle, onnxruntime_engine(bundle.network, bundle.recipe, 1)).inspect_with_map(image)
-    many = Inspector(bundle, onnxruntime_engine(bundle.network, bundle.recipe, threads)).inspect_with_map(image)
+    one = Inspector(bundle, onnxruntime_engine(bundle.network, bundle.recipe, 1), Rops).inspect_with_map(image)
+    many = Inspector(bundle, onnxruntime_engine(bundle.network, bundle.recipe, threads), Rops).inspect_with_map(image)
     assert np.array_equal(one[1], many[1])
     assert np.array_equal(one[0].mask, many[0].mask)
     assert one[0].score == many[0].score
@@ -122,7 +143,7 @@ def test_tiles_that_see_ignored_zones_alone_are_not_run(small_bundle, small_boar
             ran.append(len(tiles))
             real.infer(tiles, cues, scores, misfit)
 
-    whole, blind = Inspector(bundle, Counting()), Inspector(replace(bundle, zones=(zone,)), Counting())
+    whole, blind = Inspector(bundle, Counting(), Rops), Inspector(replace(bundle, zones=(zone,)), Counting(), Rops)
     for image in sorted((small_boards / "test").rglob("*.png")):
         frame = read_rgb(image)
         ran.clear()

@@ -7,7 +7,7 @@ import pytest
 
 from hisir_edge.errors import InspectionError
 from hisir_edge.line.merge import merge_plan_from_tiles
-from hisir_edge.line.rops import Rops, map_from_tiles
+from hisir_edge.line.rops import KEPT_FROM, Rops, map_from_tiles
 from hisir_edge.line.tile import REGION_PX, plan_from_size
 
 
@@ -99,6 +99,37 @@ def test_neither_order_nor_batches_of_the_tiles_matter(seed):
         scores, misfit = rng.random(scores.shape, np.float32), rng.random(misfit.shape, np.float32)
     with pytest.raises(RuntimeError, match="undo"):
         rops.put(np.arange(1), scores[:1], misfit[:1])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_kept_of_a_map_is_what_the_whole_one_has_there(seed):
+    """Frame after frame, some tiles put again: above the floor all is there, elsewhere it is the same or 0."""
+    rng, plan, _, misfit = _random(seed)
+    n, t = len(plan.origins_yx), plan.tile_px
+    merge = merge_plan_from_tiles(plan)
+    gain = rng.uniform(0, 2, merge.contested.shape).astype(np.float32) * (rng.random(merge.contested.shape) > 0.2)
+    little, whole = Rops(merge, gain), Rops(merge)
+    scores = np.zeros((n, t, t), np.float32)
+    for turn in range(5):
+        again = np.arange(n) if turn % 2 == 0 else rng.choice(n, max(1, n // 3), replace=False)
+        quiet = rng.random((len(again), t, t), np.float32) * np.float32(0.08)
+        spots = rng.random(quiet.shape) > 0.9995
+        scores[again] = np.where(spots, rng.uniform(0, 3, quiet.shape), quiet).astype(np.float32)
+        misfit[again] = rng.random(misfit[again].shape, np.float32)
+        for one in (little, whole):
+            one.undo()
+            for batch in np.array_split(again, 2):
+                one.put(batch, scores[batch], misfit[batch])
+        kept, everything = little.merged(), whole.merged()
+        assert np.array_equal(little.cell_max, whole.cell_max)
+        same = little.out.reshape(-1, 16, little.out.shape[1] // 16, 16).swapaxes(1, 2)
+        full = whole.out.reshape(-1, 16, little.out.shape[1] // 16, 16).swapaxes(1, 2)
+        equal, empty = (same == full).all((2, 3)), (same == 0).all((2, 3))
+        assert (equal | empty).all()
+        with np.errstate(divide="ignore"):
+            assert equal[whole.cell_max >= KEPT_FROM / gain].all()
+        assert kept.shape == everything.shape
+        assert empty.any()
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+import psutil
 import pytest
 
 from hisir_edge.engine.bundle import load_bundle
@@ -130,3 +131,12 @@ def test_without_threads_it_does_not_begin_and_leaves_none(inspector, monkeypatc
     with pytest.raises(RuntimeError, match="new thread"), Pipeline(inspector, 2, lambda _, i: i, print):
         pytest.fail("it began")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("slot_")]
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_a_thousand_frames(inspector, frames):
+    process, seen = psutil.Process(), []
+    with Pipeline(inspector, 2, Inspector.inspect, lambda _: seen.append(process.memory_info().rss)) as pipeline:
+        for number in range(1100):
+            pipeline.put(frames[number % len(frames)])
+    assert max(seen[-100:]) < max(seen[50:150]) + 3e6
