@@ -19,9 +19,11 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, U8, u8
+from hisir_edge.cuda.line import CudaInspector
 from hisir_edge.engine.bundle import Bundle
-from hisir_edge.engine.load import available_threads, engine_from_bundle
+from hisir_edge.engine.load import available_threads, inspector_from_bundle
 from hisir_edge.errors import InputError
+from hisir_edge.line.board import BoardInspector
 from hisir_edge.line.gain import noise_shape
 from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.inspect import Inspector
@@ -78,7 +80,7 @@ def measured(
     frame = u8(cv2.resize(picture_of(bundle), frame_hw[::-1], interpolation=cv2.INTER_AREA))
     manifest, sized = bundle.manifest, bundle_of_size(bundle, frame_hw)
     del bundle  # where the caller has not kept it, only the one of this size takes memory from here on
-    inspector = Inspector(sized, engine_from_bundle(sized, threads))
+    inspector = inspector_from_bundle(sized, threads)
     spans: list[Span] = []
     recipe = Recipe("bench", "0" * 32, manifest.product, sized.manifest_sha256)
     work = _Work(recipe, frame)
@@ -94,12 +96,12 @@ def measured(
             )
         _in_a_row(pipeline)
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-        alone = _EngineAlone(inspector, frame)
+        engine_alone = _engine_alone(inspector, frame)
         a, b = np.random.default_rng(0).random((2, MATRIX, MATRIX), np.float32)
         source, target = np.ones((2, COPY_BYTES), np.uint8)
         for _ in range(rounds):
             row = {"matmul_gflops": _matmul_gflops(a, b), "copy_gb_per_s": _copy_gb_per_s(source, target)}
-            row["engine_s"] = alone.seconds()
+            row["engine_s"] = engine_alone()
             start = time.perf_counter()
             judgement, encode_s = work.judged(inspector)
             row["latency_s"] = time.perf_counter() - start
@@ -109,13 +111,13 @@ def measured(
                 "merge_s": times.merge_s, "judge_s": times.judge_s, "encode_s": encode_s,
             }  # fmt: skip
             spans.clear()
-            inspector.workers.on_span = _into(spans)
+            inspector.trace(_into(spans))
             row["frame_s"] = _in_a_row(pipeline)
-            inspector.workers.on_span = None
+            inspector.trace(None)
             row["busy_threads"] = sum(s[3] - s[2] for s in spans) / (row["frame_s"] * FRAMES_IN_A_ROW)
             rows.append(row)
             on_round()
-    inspector.workers.close()
+    inspector.close()
     return _figures(sized, inspector, rows, first.result, peak_mb, threads, slots), spans
 
 
@@ -132,15 +134,15 @@ class _Work:
     def __init__(self, recipe: Recipe, frame: U8) -> None:
         self.recipe, self.frame = recipe, frame
 
-    def judged(self, inspector: Inspector) -> tuple[Judgement, float]:
+    def judged(self, inspector: BoardInspector) -> tuple[Judgement, float]:
         judgement = inspector.inspect(self.frame)
         start = time.perf_counter()
         message_from_judgement(self.recipe, 1, Frame(self.frame, "bench", 1, "board", 0), judgement).frames()
         end = time.perf_counter()
-        inspector.workers.span("encode", start, end)
+        inspector.span("encode", start, end)
         return judgement, end - start
 
-    def verdict(self, inspector: Inspector) -> Judgement:
+    def verdict(self, inspector: BoardInspector) -> Judgement:
         return self.judged(inspector)[0]
 
 
@@ -151,6 +153,15 @@ def _in_a_row(pipeline: Pipeline[int, Judgement]) -> float:
         pipeline.put(number)
     pipeline.flush()
     return (time.perf_counter() - start) / FRAMES_IN_A_ROW
+
+
+def _engine_alone(inspector: BoardInspector, frame: U8) -> Callable[[], float]:
+    """What runs the network alone over a frame's tiles, and says how many seconds it took."""
+    if isinstance(inspector, Inspector):
+        return _EngineAlone(inspector, frame).seconds
+    if isinstance(inspector, CudaInspector):
+        return inspector.network_seconds
+    raise TypeError(type(inspector).__name__)
 
 
 class _EngineAlone:
@@ -195,12 +206,12 @@ def _copy_gb_per_s(source: U8, target: U8) -> float:
 
 
 def _figures(
-    bundle: Bundle, inspector: Inspector, rows: list[dict[str, float]], result: Result, peak_mb: float, threads: int,
-    slots: int,
+    bundle: Bundle, inspector: BoardInspector, rows: list[dict[str, float]], result: Result, peak_mb: float,
+    threads: int, slots: int,
 ) -> dict[str, Any]:  # fmt: skip
     found: dict[str, Any] = {name: median(row[name] for row in rows) for name in rows[0]}
     latencies, (h, w) = [row["latency_s"] for row in rows], bundle.recipe.frame_hw
-    engine, tiles = inspector.engine, len(inspector.numbers)
+    tiles = len(inspector.numbers)
     engine_s, frame_s = found.pop("engine_s"), found.pop("frame_s")
     latency_s = found.pop("latency_s")
     gflop = gflop_per_tile(bundle)
@@ -209,7 +220,7 @@ def _figures(
         "product": bundle.manifest.product, "backbone": bundle.manifest.backbone,
         "precision": bundle.manifest.precision, "frame": f"{w}x{h}", "result": result.value,
         "rounds": len(rows), "tiles": tiles,
-        "threads": threads or available_threads(), "callers": engine.callers, "tiles_a_call": engine.batch,
+        "threads": threads or available_threads(), "callers": inspector.callers, "tiles_a_call": inspector.batch,
         "slots": slots,
         "latency_p50_s": latency_s, "latency_p95_s": float(np.quantile(latencies, 0.95)),
         "latency_p99_s": float(np.quantile(latencies, 0.99)), "latency_max_s": max(latencies),
@@ -225,7 +236,7 @@ def _figures(
     }  # fmt: skip
 
 
-def _bytes_moved(inspector: Inspector) -> float:
+def _bytes_moved(inspector: BoardInspector) -> float:
     """Bytes that the line itself reads and writes a frame, the network's own left out."""
     t, n = inspector.plan.tile_px, len(inspector.numbers)
     h, w = inspector.plan.padded_hw

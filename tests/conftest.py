@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -91,6 +93,21 @@ def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """The CUDA kernels' source compiled for the CPU (portable.h)."""
+    import hisir_edge.cuda
+
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        pytest.skip("no C++ compiler: sudo apt-get install g++")
+    source = Path(hisir_edge.cuda.__file__).parent / "kernels.cu"
+    library = tmp_path_factory.mktemp("kernels") / "kernels.so"
+    options = ["-x", "c++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-shared", "-fPIC"]
+    subprocess.run([compiler, *options, str(source), "-o", str(library)], check=True, capture_output=True, timeout=120)
+    return ctypes.CDLL(str(library))
 
 
 @pytest.fixture(scope="session")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
 from pathlib import Path
 
 from hisir_edge.engine.bundle import Bundle, Recipe, rebuild_command
+from hisir_edge.engine.compile import module_of
 from hisir_edge.engine.manifest import EngineModel, Manifest
 from hisir_edge.errors import BundleError
-from hisir_edge.gpus import Gpu
+from hisir_edge.gpus import Gpu, gpus
+from hisir_edge.line.board import BoardInspector
 from hisir_edge.line.infer import Engine
 from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
+from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.tile import plan_from_size, scaled_hw
 
 PORTABLE, PORTABLE_FROM = (80, 86, 89), 120
@@ -23,16 +27,45 @@ def available_threads() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def engine_from_bundle(bundle: Bundle, threads: int = 0) -> Engine:
-    """Load the bundle's engine; ``threads`` 0, and any number beyond, takes every core there is.
+def inspector_from_bundle(bundle: Bundle, threads: int = 0) -> BoardInspector:
+    """What inspects frames with a bundle: ONNX Runtime on ``threads`` cores, or TensorRT on the first GPU.
 
-    BundleError for a bundle of another target: this version builds and checks TensorRT engines, and does not run them.
+    BundleError or InputError where this machine cannot run it.
+    """
+    manifest = bundle.manifest
+    if manifest.target == "onnxruntime":
+        return Inspector(bundle, engine_from_bundle(bundle, threads))
+    trt = module_of(manifest.target)
+    here = gpus()
+    check_compiled_for(bundle.folder, manifest, trt.__version__, here[0] if here else None)
+    from hisir_edge.cuda.line import inspector_on_gpu
+
+    return inspector_on_gpu(bundle, trt, _compiled_engine(bundle))
+
+
+def _compiled_engine(bundle: Bundle) -> bytes:
+    """The engine file, as it was verified when the bundle was loaded."""
+    manifest = bundle.manifest
+    name = manifest.engine.file if manifest.engine else ""
+    content = (bundle.folder / name).read_bytes()
+    if hashlib.sha256(content).hexdigest() != manifest.files[name]:
+        raise BundleError(
+            expected=f"{bundle.folder} to stay as it is while it is loaded", received="another engine",
+            fix="load it again",
+        )  # fmt: skip
+    return content
+
+
+def engine_from_bundle(bundle: Bundle, threads: int = 0) -> Engine:
+    """ONNX Runtime with the bundle's network; ``threads`` 0, and any number beyond, takes every core there is.
+
+    BundleError for a bundle of another target: its engine runs on a GPU, within ``inspector_from_bundle``.
     """
     manifest = bundle.manifest
     if manifest.target != "onnxruntime":
         out = shlex.quote(str(bundle.folder))
         raise BundleError(
-            expected="a bundle for onnxruntime, which this version runs",
+            expected="a bundle for onnxruntime, of which whole maps can be had",
             received=f"{bundle.folder}, built for {manifest.target}",
             fix=f"hisir-edge build-engine RUN --target onnxruntime --precision int8 --out {out}",
         )

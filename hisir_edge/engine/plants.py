@@ -10,7 +10,7 @@ from hisir_edge.arrays import U8
 from hisir_edge.engine.manifest import PlantModel, SelfTestModel
 from hisir_edge.errors import InputError
 from hisir_edge.learn.spots import part_boxes
-from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.board import BoardInspector
 from hisir_edge.line.selftest import highest_peak_at, with_plants
 from hisir_edge.records import Result
 
@@ -21,7 +21,7 @@ BOXES, DONORS = 60, 12
 SEED = 77
 
 
-def self_test_from_pictures(inspector: Inspector, pictures: Iterable[tuple[str, U8]]) -> tuple[SelfTestModel, U8]:
+def self_test_from_pictures(inspector: BoardInspector, pictures: Iterable[tuple[str, U8]]) -> tuple[SelfTestModel, U8]:
     """The first picture that PASSes and in which planted patches are found: its self-test, and the picture.
 
     InputError when there is none: a daemon with this bundle would never be ready.
@@ -45,7 +45,7 @@ def self_test_from_pictures(inspector: Inspector, pictures: Iterable[tuple[str, 
     )
 
 
-def _found(inspector: Inspector, picture: U8, offered: tuple[PlantModel, ...]) -> tuple[PlantModel, ...]:
+def _found(inspector: BoardInspector, picture: U8, offered: tuple[PlantModel, ...]) -> tuple[PlantModel, ...]:
     """The plants that are found with the highest peaks, all of them sure."""
     judged = inspector.inspect(with_plants(picture, offered))
     sure = inspector.bundle.thresholds.region_peak * SURE
@@ -53,7 +53,7 @@ def _found(inspector: Inspector, picture: U8, offered: tuple[PlantModel, ...]) -
     return tuple(plant for _, plant in sorted(found, key=lambda pair: -pair[0])[:KEPT])
 
 
-def _patches(inspector: Inspector, picture: U8) -> tuple[PlantModel, ...]:
+def _patches(inspector: BoardInspector, picture: U8) -> tuple[PlantModel, ...]:
     """Patches over parts, each copied from the most different of some other places; apart from each other."""
     rng = np.random.default_rng(SEED)
     h, w = picture.shape[:2]
@@ -77,7 +77,7 @@ def _patches(inspector: Inspector, picture: U8) -> tuple[PlantModel, ...]:
     return tuple(chosen)
 
 
-def _blind(inspector: Inspector, x: int, y: int, w: int, h: int) -> bool:
+def _blind(inspector: BoardInspector, x: int, y: int, w: int, h: int) -> bool:
     """Whether a zone ignores some of a box of the camera's picture."""
     s, (height, width) = inspector.bundle.recipe.scale, inspector.plan.frame_hw
     bottom, right = min(int((y + h) * s) + 1, height), min(int((x + w) * s) + 1, width)

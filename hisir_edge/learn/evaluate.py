@@ -20,7 +20,8 @@ from hisir_edge.learn.datasets import GOOD, TestItem, test_items
 from hisir_edge.learn.merges import merge_from_name
 from hisir_edge.learn.metrics import PixelTally, image_auroc
 from hisir_edge.learn.shifts import Shift, shifted
-from hisir_edge.line.inspect import Inspector, error_judgement
+from hisir_edge.line.board import error_judgement
+from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.judge import Thresholds
 from hisir_edge.records import Judgement, Result
 

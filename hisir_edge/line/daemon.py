@@ -17,12 +17,12 @@ import structlog
 
 from hisir_edge.config import GenicamSource, OutputTable, Settings
 from hisir_edge.engine.bundle import Bundle, check_private, load_bundle
-from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.engine.load import inspector_from_bundle
 from hisir_edge.errors import InputError, PublishError
 from hisir_edge.images import write_atomic
+from hisir_edge.line.board import BoardInspector, error_judgement
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.heap import return_freed_memory
-from hisir_edge.line.inspect import Inspector, error_judgement
 from hisir_edge.line.overlay import overlay_jpeg
 from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.line.publish import Message, Publisher, Recipe, message_from_judgement, stamped
@@ -58,7 +58,7 @@ def run(settings: Settings) -> Summary:
     if "INVOCATION_ID" in os.environ and folder.is_dir():  # set by systemd for its services
         check_private(folder)
     bundle = load_bundle(folder)
-    inspector = Inspector(bundle, engine_from_bundle(bundle, settings.infer.threads))
+    inspector = inspector_from_bundle(bundle, settings.infer.threads)
     _check_source(settings, bundle)
     self_test(inspector)
     recipe = Recipe(settings.line.name, uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)
@@ -88,11 +88,11 @@ def _check_source(settings: Settings, bundle: Bundle) -> None:
 
 
 def _inspect_until_stopped(
-    source: Source, inspector: Inspector, publisher: Publisher, recipe: Recipe, settings: Settings, stop: Event
+    source: Source, inspector: BoardInspector, publisher: Publisher, recipe: Recipe, settings: Settings, stop: Event
 ) -> Counter[str]:
     verdicts: Counter[str] = Counter()
 
-    def inspected(inspector: Inspector, taken: tuple[int, Frame | GrabFault]) -> _Verdict:
+    def inspected(inspector: BoardInspector, taken: tuple[int, Frame | GrabFault]) -> _Verdict:
         seq, item = taken
         judgement = judge(inspector, item)
         return _Verdict(seq, item, judgement, _encoded(recipe, seq, item, judgement))
@@ -115,7 +115,7 @@ def _inspect_until_stopped(
     return verdicts
 
 
-def judge(inspector: Inspector, item: Frame | GrabFault) -> Judgement:
+def judge(inspector: BoardInspector, item: Frame | GrabFault) -> Judgement:
     """One judgement for whatever the source gave; never raises, never PASS for the unexpected."""
     if isinstance(item, GrabFault):
         return error_judgement(item.reason)

@@ -1,44 +1,33 @@
-"""One frame through the line: register, tile, infer, merge, judge. The spine's inner half."""
+"""One frame through the line on a CPU: register, tile, infer, merge; judged as every backend's (board.py)."""
 
 from __future__ import annotations
 
 import copy
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, U8, Bool
+from hisir_edge.arrays import F32, U8
 from hisir_edge.engine.bundle import Bundle
-from hisir_edge.errors import HisirEdgeError, InspectionError
-from hisir_edge.line.gain import Gain
+from hisir_edge.errors import HisirEdgeError
+from hisir_edge.line.board import BoardInspector, RawMap, check_frame, error_judgement
 from hisir_edge.line.infer import Engine
-from hisir_edge.line.judge import Found, found_from_regions, regions_in_window
-from hisir_edge.line.light import golden_light, light_of_frame, tables_from_light
-from hisir_edge.line.merge import MergePlan, merge_plan_from_tiles
-from hisir_edge.line.register import Registration, anchors_from_golden, register_frame, warp_by_matrix
+from hisir_edge.line.light import light_of_frame, tables_from_light
+from hisir_edge.line.merge import MergePlan
+from hisir_edge.line.register import Registration, register_frame, warp_by_matrix
 from hisir_edge.line.rops import Rops
-from hisir_edge.line.tile import REGION_PX, TilePlan, padded_frame, plan_from_size, scaled_frame, scaled_hw
-from hisir_edge.line.windows import calibrated_windows, highest_calibrated, warped_window
-from hisir_edge.line.workers import Merger, TileWorkers
-from hisir_edge.records import Judgement, Region, Result, StageTimes
+from hisir_edge.line.tile import padded_frame, scaled_frame
+from hisir_edge.line.windows import warped_window
+from hisir_edge.line.workers import Merger, OnSpan, TileWorkers
+from hisir_edge.records import Judgement, StageTimes
 
 MakeMerger = Callable[[MergePlan], Merger]
 """ROPS with the whole map, or others for comparison."""
 
 
-@dataclass(frozen=True, slots=True)
-class RawMap:
-    """Raw anomaly scores over the scaled golden image, valid until the next call, and how they came about."""
-
-    scores: F32 = field(repr=False)
-    registration: Registration | None
-    times: StageTimes
-
-
-class Inspector:
+class Inspector(BoardInspector):
     """A bundle ready to inspect frames; holds the buffers, so one frame at a time.
 
     The line keeps of the map only what may come near the thresholds; ``merger`` keeps all of it, for those who look at
@@ -46,16 +35,8 @@ class Inspector:
     """
 
     def __init__(self, bundle: Bundle, engine: Engine, merger: MakeMerger | None = None) -> None:
-        self.bundle, self.engine = bundle, engine
-        recipe = bundle.recipe
-        self.plan = plan_from_size(scaled_hw(recipe.frame_hw, recipe.scale), recipe.tile_px, recipe.overlap_px)
-        self.gain = Gain(self.plan.frame_hw, recipe.scale, bundle.thresholds, bundle.noise, bundle.zones)
-        judged = _judged(self.plan, self.gain)
-        self.numbers = np.flatnonzero(judged)
-        self.merge_plan = merge_plan_from_tiles(self.plan, judged)
-        golden = bundle.memory_rgbd[..., :3]
-        self.anchors = anchors_from_golden(golden) if recipe.registered else None
-        self.light = golden_light(golden) if recipe.registered else None
+        super().__init__(bundle)
+        self.engine, self.batch, self.callers = engine, engine.batch, engine.callers
         self.workers = TileWorkers(engine, self.plan, bundle.memory)
         self._make_merger = merger
         self._make_buffers()
@@ -72,14 +53,17 @@ class Inspector:
         other._make_buffers()
         return other
 
-    def inspect(self, frame_rgb: U8) -> Judgement:
-        """Judge one RGB frame (h, w, 3); what cannot be judged comes back as ERROR, never raised."""
-        try:
-            return self._judge(frame_rgb)[0]
-        except HisirEdgeError as error:
-            return error_judgement(str(error))
-        except cv2.error as error:
-            return error_judgement(f"image processing failed: {error}")
+    def close(self) -> None:
+        """See ``BoardInspector.close``."""
+        self.workers.close()
+
+    def span(self, what: str, start: float, end: float) -> None:
+        """See ``BoardInspector.span``."""
+        self.workers.span(what, start, end)
+
+    def trace(self, on_span: OnSpan | None) -> None:
+        """See ``BoardInspector.trace``."""
+        self.workers.on_span = on_span
 
     def inspect_with_map(self, frame_rgb: U8) -> tuple[Judgement, F32 | None]:
         """As ``inspect``, with the calibrated anomaly map (h, w), None for ERROR."""
@@ -93,31 +77,6 @@ class Inspector:
             return error_judgement(str(error)), None
         except cv2.error as error:
             return error_judgement(f"image processing failed: {error}"), None
-
-    def _judge(self, frame_rgb: U8) -> tuple[Judgement, RawMap]:
-        start = time.perf_counter()
-        golden = self._merged_map(frame_rgb)
-        judging = time.perf_counter()
-        score = highest_calibrated(golden.scores, self.merger.cell_max, self.gain)
-        if not np.isfinite(score):
-            raise InspectionError(
-                expected="finite calibrated scores", received=f"{score}", fix="verify or rebuild the bundle"
-            )
-        found = self._found(golden)
-        end = time.perf_counter()
-        self.workers.span("judge", judging, end)
-        times = golden.times
-        judgement = Judgement(
-            result=Result.FAIL if found.total else Result.PASS,
-            reason=f"{found.total} region(s)" if found.total else "",
-            score=score,
-            regions=found.regions,
-            regions_total=found.total,
-            mask=found.mask,
-            times=StageTimes(times.register_s, times.tile_s, times.infer_s, times.merge_s, end - judging, end - start),
-            registration_residual_px=golden.registration.residual_px if golden.registration else None,
-        )
-        return judgement, golden
 
     def golden_map(self, frame_rgb: U8) -> RawMap:
         """Raw scores over the scaled golden image; InspectionError for a wrong frame or a void result."""
@@ -134,18 +93,18 @@ class Inspector:
         merged = self.merger.merged()
         t3 = time.perf_counter()
         merge_s = spent.put_s + t3 - t2
-        self.workers.span("register", t0, t1)
-        self.workers.span("choose", t2, t3)
+        self.span("register", t0, t1)
+        self.span("choose", t2, t3)
         # what the threads did beside inferring is theirs; the rest of the time they inferred, or waited to
         times = StageTimes(t1 - t0, spent.tile_s, t2 - t1 - spent.tile_s - spent.put_s, merge_s)
-        return RawMap(merged, registration, times)
+        return RawMap(merged, self.merger.cell_max, registration, times)
 
     def prepare(self, frame_rgb: U8) -> tuple[Registration | None, U8 | None]:
         """Put a frame into ``self.padded`` as the network is to see it: (registration, light table per tile).
 
         InspectionError for a wrong frame, or one that cannot be registered.
         """
-        _check_frame(frame_rgb, self.bundle.recipe.frame_hw)
+        check_frame(frame_rgb, self.bundle.recipe.frame_hw)
         registration = self._register(scaled_frame(frame_rgb, self.bundle.recipe.scale))
         return registration, self._light_tables()
 
@@ -180,49 +139,3 @@ class Inspector:
             return None
         h, w = self.plan.frame_hw
         return tables_from_light(self.plan, light_of_frame(self.light, self.padded[:h, :w]))
-
-    def _found(self, golden: RawMap) -> Found:
-        """What is called a defect, looked for only where a score can reach the pixel threshold."""
-        frame_hw, matrix = self.bundle.recipe.frame_hw, self._to_golden(golden.registration)
-        mask: Bool = np.zeros(frame_hw, np.bool_)
-        regions: list[Region] = []
-        for y, x, window in calibrated_windows(golden.scores, self.merger.cell_max, self.gain, matrix, frame_hw):
-            regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
-        return found_from_regions(regions, mask)
-
-    def _to_golden(self, registration: Registration | None) -> F64 | None:
-        """Matrix (2, 3) from the camera's pixels to golden, scaled ones; None where they are the same."""
-        scale = self.bundle.recipe.scale
-        if registration is None and scale == 1.0:
-            return None
-        matrix = np.array([[1.0, 0, 0], [0, 1.0, 0]]) if registration is None else registration.matrix
-        # pixel centres sit at +0.5: frame x -> scaled (x + 0.5) * scale - 0.5
-        to_scaled = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5], [0, 0, 1]])
-        return np.asarray(matrix @ to_scaled, np.float64)
-
-
-def _judged(plan: TilePlan, gain: Gain) -> Bool:
-    """Which tiles (n,) see anything that counts: those wholly in ignored zones are not run."""
-    side = plan.tile_px // REGION_PX
-    cells = [(y // REGION_PX, x // REGION_PX) for y, x in plan.origins_yx]
-    return np.array([gain.most[y : y + side, x : x + side].any() for y, x in cells])
-
-
-def _check_frame(frame_rgb: U8, frame_hw: tuple[int, int]) -> None:
-    if frame_rgb.dtype != np.uint8 or frame_rgb.ndim != 3 or frame_rgb.shape[2] != 3:
-        raise InspectionError(
-            expected="8-bit RGB frames",
-            received=f"{frame_rgb.dtype} of shape {frame_rgb.shape}",
-            fix="set the camera's pixel format",
-        )
-    if frame_rgb.shape[:2] != frame_hw:
-        raise InspectionError(
-            expected=f"a frame of {frame_hw[1]}x{frame_hw[0]}, for which the bundle was built",
-            received=f"{frame_rgb.shape[1]}x{frame_rgb.shape[0]}",
-            fix="set the camera to that size, or build a bundle from frames of this size",
-        )
-
-
-def error_judgement(reason: str) -> Judgement:
-    """An ERROR with its reason and nothing else."""
-    return Judgement(Result.ERROR, reason, None, (), 0, None)

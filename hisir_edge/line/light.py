@@ -33,11 +33,23 @@ class GoldenLight:
     basis: F64 = field(repr=False)
 
 
+SAMPLE_EACH_PX, SAMPLE_FIRST_PX = 4, 2
+
+
+def is_sampled(hw: tuple[int, int]) -> bool:
+    """Whether of a frame so large every fourth row and column will do (64 samples a cell are plenty)."""
+    return min(hw) >= 16 * CELL_PX
+
+
 def _cells(rgb: U8) -> F64:
-    """Mean colour of each cell, from every fourth row and column (64 samples a cell are plenty)."""
-    h, w = rgb.shape[:2]
-    size = (max(w // CELL_PX, 4), max(h // CELL_PX, 4))
-    sampled = np.ascontiguousarray(rgb[2::4, 2::4]) if min(h, w) >= 16 * CELL_PX else rgb
+    """Mean colour of each cell."""
+    hw = (rgb.shape[0], rgb.shape[1])
+    each, first = (SAMPLE_EACH_PX, SAMPLE_FIRST_PX) if is_sampled(hw) else (1, 0)
+    return _cells_of_samples(np.ascontiguousarray(rgb[first::each, first::each]), hw)
+
+
+def _cells_of_samples(sampled: U8, hw: tuple[int, int]) -> F64:
+    size = (max(hw[1] // CELL_PX, 4), max(hw[0] // CELL_PX, 4))
     return np.asarray(cv2.resize(sampled, size, interpolation=cv2.INTER_AREA), np.float64)
 
 
@@ -56,7 +68,15 @@ def light_of_frame(golden: GoldenLight, frame_rgb: U8) -> F64:
     A robust fit (iteratively reweighted least squares, Cauchy weights): parts of another lot and
     defects are outliers. InspectionError where the light is too far off to be judged.
     """
-    cells = _cells(frame_rgb)
+    return _light_of_cells(golden, _cells(frame_rgb))
+
+
+def light_of_samples(golden: GoldenLight, sampled: U8) -> F64:
+    """``light_of_frame`` from the registered frame at ``SAMPLE_FIRST_PX`` and each ``SAMPLE_EACH_PX`` on alone."""
+    return _light_of_cells(golden, _cells_of_samples(sampled, golden.frame_hw))
+
+
+def _light_of_cells(golden: GoldenLight, cells: F64) -> F64:
     planes = np.zeros((3, 3))
     for colour in range(3):
         expected, seen = golden.cells[..., colour].ravel(), cells[..., colour].ravel()

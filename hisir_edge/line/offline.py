@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.engine.load import inspector_from_bundle
 from hisir_edge.errors import InputError
 from hisir_edge.images import check_apart, image_paths, read_rgb, write_atomic
-from hisir_edge.line.inspect import Inspector, error_judgement
+from hisir_edge.line.board import error_judgement
 from hisir_edge.line.overlay import overlay_jpeg
 from hisir_edge.line.publish import Recipe, message_from_judgement
 from hisir_edge.line.selftest import self_test
@@ -39,7 +39,7 @@ def inspect_files(
     """
     check_apart("--out", out, {path if path.is_dir() else path.parent for path in images})
     bundle = load_bundle(bundle_folder)
-    inspector = Inspector(bundle, engine_from_bundle(bundle, threads))
+    inspector = inspector_from_bundle(bundle, threads)
     self_test(inspector)
     recipe = Recipe("inspect", uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)
     files = _files(images)

@@ -13,7 +13,7 @@ from threading import Semaphore, Thread
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.board import BoardInspector
 
 Item = TypeVar("Item")
 Done = TypeVar("Done")
@@ -27,7 +27,11 @@ class Pipeline(Generic[Item, Done]):
     """
 
     def __init__(
-        self, inspector: Inspector, slots: int, work: Callable[[Inspector, Item], Done], out: Callable[[Done], None]
+        self,
+        inspector: BoardInspector,
+        slots: int,
+        work: Callable[[BoardInspector, Item], Done],
+        out: Callable[[Done], None],
     ) -> None:
         self._work, self._out = work, out
         self._room = Semaphore(slots)
@@ -80,7 +84,7 @@ class Pipeline(Generic[Item, Done]):
         """Wait until the results of everything that was put are handed over."""
         self._order.join()
 
-    def _run(self, inspector: Inspector) -> None:
+    def _run(self, inspector: BoardInspector) -> None:
         while (job := self._todo.get()) is not None:
             future, item = job
             try:

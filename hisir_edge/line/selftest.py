@@ -10,11 +10,11 @@ from hisir_edge.engine.bundle import GOLDEN, Bundle, rebuild_command
 from hisir_edge.engine.manifest import PlantModel
 from hisir_edge.errors import BundleError
 from hisir_edge.images import read_rgb
-from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.board import BoardInspector
 from hisir_edge.records import Judgement, Result
 
 
-def self_test(inspector: Inspector) -> None:
+def self_test(inspector: BoardInspector) -> None:
     """BundleError unless the engine, as loaded here, tells the bundle's own good board from a defective one."""
     bundle = inspector.bundle
     picture = picture_of(bundle)

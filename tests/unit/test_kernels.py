@@ -24,17 +24,6 @@ CHANNELS = {"Mono8": 1, "RGB8": 3, "BGR8": 3, "RGBa8": 4}
 seeds = st.integers(0, 2**32 - 1)
 
 
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory) -> ctypes.CDLL:
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
-        pytest.skip("no C++ compiler: sudo apt-get install g++")
-    library = tmp_path_factory.mktemp("kernels") / "kernels.so"
-    options = ["-x", "c++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-shared", "-fPIC"]
-    subprocess.run([compiler, *options, str(SOURCE), "-o", str(library)], check=True, capture_output=True, timeout=120)
-    return ctypes.CDLL(str(library))
-
-
 def launch(library: ctypes.CDLL, name: str, threads_xyz: tuple[int, int, int], *arguments: object) -> None:
     """Run a kernel over at least so many threads in x, y and z, in blocks of 32 x 4; one z a block, as on a GPU."""
     block = (32, 4, 1)

@@ -1,0 +1,210 @@
+"""The few things that the line asks of a GPU, and pycuda as what answers them.
+
+``Device`` and ``Stream`` are what ``line.py`` is written against; the tests have another ``Device`` that runs the same
+kernels on the CPU's memory, so that all but this file's calls of the driver is tested without a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hisir_edge.cuda.fatbin import kernels_for
+from hisir_edge.errors import InputError, InspectionError
+
+Host = npt.NDArray[Any]
+BLOCK = (32, 4, 1)
+NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING: the legacy default stream is not waited for."""
+CAPTURE_THREAD_LOCAL = 1
+INSTALL = "pip install 'hisir-edge[gpu]' (it compiles: CUDA toolkit with nvcc, and a C++ compiler)"
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory of the GPU; ``owner`` keeps it."""
+
+    ptr: int
+    nbytes: int
+    owner: Any = field(repr=False)
+
+
+Argument = Buffer | int | None
+"""What a kernel takes: memory, a 32-bit number, or a null pointer."""
+
+
+class Stream(Protocol):
+    """Work in order, beside that of other streams."""
+
+    handle: int
+
+    def copy_in(self, to: Buffer, host: Host) -> None:
+        """Copy pinned host memory, contiguous, into the GPU's."""
+        ...
+
+    def copy_out(self, host: Host, source: Buffer, offset_bytes: int = 0) -> None:
+        """Copy into pinned host memory, contiguous."""
+        ...
+
+    def launch(self, kernel: str, threads_xyz: tuple[int, int, int], *arguments: Argument) -> None:
+        """Run a kernel of ``kernels.cu`` over at least so many threads."""
+        ...
+
+    def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
+        """What ``work`` puts into this stream, as one graph that is launched by a call; it is not run now."""
+        ...
+
+    def wait(self) -> None:
+        """Until everything is done; InspectionError where something failed."""
+        ...
+
+
+class Device(Protocol):
+    """One GPU."""
+
+    def active(self) -> AbstractContextManager[None]:
+        """Make this GPU the calling thread's; every use of it is within."""
+        ...
+
+    def alloc(self, nbytes: int) -> Buffer:
+        """Memory of the GPU, its content not defined."""
+        ...
+
+    def upload(self, host: Host) -> Buffer:
+        """A copy of an array, done when it returns."""
+        ...
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Host:
+        """Page-locked host memory, zeroed."""
+        ...
+
+    def stream(self) -> Stream:
+        """A new one; never the default stream."""
+        ...
+
+
+class PycudaDevice:
+    """A GPU by pycuda, on its primary context, which TensorRT uses as well."""
+
+    def __init__(self, index: int = 0) -> None:
+        """InputError where there is no pycuda or no such GPU, or its kernels cannot be had."""
+        try:
+            self.cuda: Any = importlib.import_module("pycuda.driver")
+        except (ImportError, OSError) as error:  # without the driver's library it is an OSError
+            raise InputError(
+                expected="pycuda, for bundles that run on a GPU", received=str(error).splitlines()[0], fix=INSTALL
+            ) from error
+        try:
+            self.cuda.init()
+            device = self.cuda.Device(index)
+            self.context = device.retain_primary_context()
+            major, minor = device.compute_capability()
+        except self.cuda.Error as error:
+            raise InputError(
+                expected=f"CUDA device {index}", received=str(error), fix="check the GPU and its driver with nvidia-smi"
+            ) from error
+        image = kernels_for(f"sm{major}{minor}")
+        with self.active():
+            self.module = self.cuda.module_from_buffer(image)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """See ``Device``."""
+        self.context.push()
+        try:
+            yield
+        finally:
+            self.cuda.Context.pop()
+
+    def alloc(self, nbytes: int) -> Buffer:
+        """See ``Device``."""
+        owner = self.cuda.mem_alloc(nbytes)
+        return Buffer(int(owner), nbytes, owner)
+
+    def upload(self, host: Host) -> Buffer:
+        """See ``Device``."""
+        there = self.alloc(host.nbytes)
+        self.cuda.memcpy_htod(there.owner, np.ascontiguousarray(host))
+        return there
+
+    def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Host:
+        """See ``Device``."""
+        host: Host = self.cuda.pagelocked_zeros(shape, dtype)
+        return host
+
+    def stream(self) -> Stream:
+        """See ``Device``."""
+        return PycudaStream(self)
+
+
+class PycudaStream:
+    """A CUDA stream; see ``Stream``."""
+
+    def __init__(self, device: PycudaDevice) -> None:
+        self.device, self.cuda = device, device.cuda
+        self.stream = self.cuda.Stream(NON_BLOCKING)
+        self.handle = int(self.stream.handle)
+
+    def copy_in(self, to: Buffer, host: Host) -> None:
+        """See ``Stream``."""
+        self.cuda.memcpy_htod_async(to.ptr, host, self.stream)
+
+    def copy_out(self, host: Host, source: Buffer, offset_bytes: int = 0) -> None:
+        """See ``Stream``."""
+        self.cuda.memcpy_dtoh_async(host, source.ptr + offset_bytes, self.stream)
+
+    def launch(self, kernel: str, threads_xyz: tuple[int, int, int], *arguments: Argument) -> None:
+        """See ``Stream``."""
+        given = [
+            np.int32(a) if isinstance(a, int) else np.uintp(0 if a is None else a.ptr) for a in arguments
+        ]  # pointers and numbers as the kernels declare them
+        grid = tuple(-(-n // b) for n, b in zip(threads_xyz, BLOCK, strict=True))
+        self.device.module.get_function(kernel)(*given, grid=grid, block=BLOCK, stream=self.stream)
+
+    def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
+        """See ``Stream``. pycuda has no graphs: five calls of the driver's own library."""
+        driver, stream = _driver(), ctypes.c_void_p(self.handle)
+        graph, made = ctypes.c_void_p(), ctypes.c_void_p()
+        _call(driver, "cuStreamBeginCapture_v2", stream, ctypes.c_int(CAPTURE_THREAD_LOCAL))
+        try:
+            work()
+        finally:
+            ended = driver.cuStreamEndCapture(stream, ctypes.byref(graph))
+        if ended:
+            raise _failed("cuStreamEndCapture", ended)
+        _call(driver, "cuGraphInstantiateWithFlags", ctypes.byref(made), graph, ctypes.c_ulonglong(0))
+        _call(driver, "cuGraphDestroy", graph)
+        return lambda: _call(driver, "cuGraphLaunch", made, stream)
+
+    def wait(self) -> None:
+        """See ``Stream``; other threads run meanwhile."""
+        try:
+            self.stream.synchronize()
+        except self.cuda.Error as error:
+            raise InspectionError(
+                expected="the GPU to finish a frame", received=str(error), fix="see the driver's log (dmesg)"
+            ) from error
+
+
+def _driver() -> ctypes.CDLL:
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def _call(driver: ctypes.CDLL, name: str, *arguments: Any) -> None:
+    code = getattr(driver, name)(*arguments)
+    if code:
+        raise _failed(name, code)
+
+
+def _failed(name: str, code: int) -> InspectionError:
+    return InspectionError(
+        expected=f"{name} to succeed", received=f"CUDA error {code}", fix="see the driver's log (dmesg)"
+    )
