@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
+from helpers import here
 
 from hisir_edge.engine.build import build_bundle
 from hisir_edge.engine.bundle import CALIBRATION, ENGINE, MANIFEST, load_bundle, seal_of, sha256_of
@@ -99,14 +100,14 @@ def test_a_bundle_for_tensorrt_rtx_is_compiled_and_not_run_here(small_run, tmp_p
     assert [t["name"] for t in engine["inputs"]] == ["tile", "cue"]
     assert manifest_of(out)["files"][ENGINE] == sha256_of(out / ENGINE)
     assert "sm86, sm89" in hisir("bundle", "show", out).stdout
-    said = one_line(hisir("bundle", "verify", out))
+    said = one_line(here("bundle", "verify", out))
     assert "a GPU of sm86, sm89" in said and "--target tensorrt-rtx --precision fp16 --gpu-arch sm86,sm89" in said
     with pytest.raises(BundleError, match=r"built for tensorrt-rtx.*--target onnxruntime"):
         engine_from_bundle(load_bundle(out))
     flipped = bytearray((out / ENGINE).read_bytes())
     flipped[len(flipped) // 2] ^= 1
     (out / ENGINE).write_bytes(flipped)
-    assert "altered" in one_line(hisir("bundle", "verify", out))
+    assert "altered" in one_line(here("bundle", "verify", out))
 
 
 def _with_weights(run: Path, out: Path, change) -> Path:
@@ -243,7 +244,7 @@ def test_published_recipes_ask_nothing_of_classic_tensorrt_that_it_cannot_do(rec
 def test_a_second_build_into_the_same_folder_is_refused(small_run, tmp_path):
     with (tmp_path / ".b.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        said = one_line(hisir("build-engine", small_run, "--out", tmp_path / "b"))
+        said = one_line(here("build-engine", small_run, "--out", tmp_path / "b"))
     assert "no other build into" in said
     assert not (tmp_path / "b").exists()
 
@@ -321,7 +322,7 @@ def test_options_that_cannot_work_are_refused_at_once(small_run, tmp_path, chang
 def test_a_target_that_is_not_installed_is_one_line(small_run, tmp_path):
     if importlib.util.find_spec("tensorrt") is not None:
         pytest.skip("classic TensorRT is installed here")
-    said = one_line(hisir("build-engine", small_run, "--target", "tensorrt", "--out", tmp_path / "b"))
+    said = one_line(here("build-engine", small_run, "--target", "tensorrt", "--out", tmp_path / "b"))
     assert "tensorrt for --target tensorrt" in said and "JetPack" in said
     assert list(tmp_path.iterdir()) == []
 
@@ -329,8 +330,8 @@ def test_a_target_that_is_not_installed_is_one_line(small_run, tmp_path):
 def test_recipes_alone_need_a_run_and_something_to_build(tmp_path):
     recipe = tmp_path / "r.toml"
     recipe.write_text('backbone = "unet"\n')
-    assert "run and builds" in one_line(hisir("build-engine", "--recipe", recipe))
-    assert "one RUN" in one_line(hisir("build-engine"))
+    assert "run and builds" in one_line(here("build-engine", "--recipe", recipe))
+    assert "one RUN" in one_line(here("build-engine"))
 
 
 def test_all_recipes_are_built_by_one_command(small_run, tmp_path):
@@ -342,7 +343,7 @@ def test_all_recipes_are_built_by_one_command(small_run, tmp_path):
     done = hisir("build-engine", "--recipe", tmp_path / "a.toml", tmp_path / "b.toml", *RATE, "--out", out)
     assert done.returncode == 0, done.stderr
     assert sorted(p.name for p in out.iterdir()) == ["a-onnxruntime-fp32", "b-onnxruntime-fp32"]
-    said = one_line(hisir("build-engine", "--recipe", tmp_path / "a.toml", "--precision", "fp16", "--out", out))
+    said = one_line(here("build-engine", "--recipe", tmp_path / "a.toml", "--precision", "fp16", "--out", out))
     assert "no --target and --precision without RUN" in said
 
 

@@ -55,7 +55,7 @@ def test_transistor_photos_through_the_daemon_after_a_minute_of_training(shared_
     few.mkdir()
     for photo in sorted((shared_transistor / "train" / "good").iterdir())[:24]:
         (few / photo.name).symlink_to(photo)
-    settings = RunSettings(str(few), "unet", 16, 256, 32, None, "auto", 8, 120, 3e-3, 0)
+    settings = RunSettings(str(few), "unet", 16, 256, 32, None, "auto", 8, 60, 3e-3, 0)
     record = train(settings, tmp_path / "run", workers=1)
     assert record.scale == 0.25, "photos that do not lie alike are seen whole"
     # so little training tells little apart: at a lower rate it would not find its own planted defects

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import here
 
 from hisir_edge.engine.lock import sole_writer
 from hisir_edge.errors import InputError
@@ -351,10 +352,7 @@ def test_a_zone_outside_the_picture_is_refused(small_run, tmp_path):
 
 @pytest.mark.parametrize("rate", ["0", "-1", "nan", "20"])
 def test_a_rate_that_is_none_is_one_line(small_run, tmp_path, rate):
-    done = subprocess.run(
-        command("build-engine", small_run, "--false-calls-per-board", rate, "--out", tmp_path / "b"),
-        capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+    done = here("build-engine", small_run, "--false-calls-per-board", rate, "--out", tmp_path / "b")
     assert done.returncode == 2
     assert "false-call rate above 0" in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
@@ -373,10 +371,7 @@ def test_a_shift_that_hides_the_board_counts_against_it_and_is_reported(small_bu
     assert seen["recall"] == 0.0
     assert f"{seen['images']} of {seen['images']} pictures could not be judged" in done.stderr
     assert "fixture=60" in (page / "index.html").read_text()
-    refused = subprocess.run(
-        command("evaluate", *options[:4], "--shift", "standard", "--report", page),
-        capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+    refused = here("evaluate", *options[:4], "--shift", "standard", "--report", page)
     assert refused.returncode == 2
     assert "standard" in refused.stderr
 
@@ -393,10 +388,7 @@ def test_a_shift_that_hides_the_board_counts_against_it_and_is_reported(small_bu
 def test_bad_zones_are_one_line(small_run, tmp_path, text, words):
     file = tmp_path / "zones.json"
     file.write_text(text)
-    done = subprocess.run(
-        command("build-engine", small_run, "--zones", file, "--out", tmp_path / "b"),
-        capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+    done = here("build-engine", small_run, "--zones", file, "--out", tmp_path / "b")
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

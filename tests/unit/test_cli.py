@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from helpers import here
 
 import hisir_edge
 from hisir_edge.images import png_bytes, read_mask
@@ -56,10 +57,9 @@ def test_version_and_help():
         (["demo", "--bundle", "/nowhere"], ["/nowhere"]),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(arguments, words, tmp_path):
-    command = [sys.executable, "-m", "hisir_edge", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
-    one_line(done, *words)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one_line(here(*arguments), *words)
     assert list(tmp_path.iterdir()) == [], "bad input leaves nothing behind"
 
 
@@ -71,11 +71,10 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, words, tmp_path):
         ["inspect", "afile", "--bundle", "afile", "--out", "afile"],
     ],
 )
-def test_a_file_where_a_folder_should_be(arguments, tmp_path):
+def test_a_file_where_a_folder_should_be(arguments, tmp_path, monkeypatch):
     (tmp_path / "afile").write_text("here")
-    command = [sys.executable, "-m", "hisir_edge", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
-    one_line(done, "afile")
+    monkeypatch.chdir(tmp_path)
+    one_line(here(*arguments), "afile")
     assert (tmp_path / "afile").read_text() == "here"
 
 
@@ -103,9 +102,9 @@ def test_inspect_exit_codes_and_files(small_bundle, small_boards, tmp_path):
 
 
 def test_a_run_is_no_bundle_and_a_bundle_is_no_run(small_run, small_bundle, tmp_path):
-    done = run("inspect", small_bundle / "golden.jpg", "--bundle", small_run, "--out", tmp_path / "seen")
+    done = here("inspect", small_bundle / "golden.jpg", "--bundle", small_run, "--out", tmp_path / "seen")
     one_line(done, f"hisir-edge build-engine {small_run}")
-    done = run("build-engine", small_bundle, "--out", tmp_path / "b")
+    done = here("build-engine", small_bundle, "--out", tmp_path / "b")
     one_line(done, "a bundle; name the run")
     assert not list(tmp_path.iterdir()), "nothing is written"
 
@@ -115,10 +114,10 @@ def test_results_are_not_written_among_the_boards(small_bundle, small_boards):
     before = sorted(good.iterdir())
     one = before[0]
     for what, out in ((good, good), (one, good), (one, good / "." / ".." / "good")):
-        one_line(run("inspect", what, "--bundle", small_bundle, "--out", out), "--out")
+        one_line(here("inspect", what, "--bundle", small_bundle, "--out", out), "--out")
     learnt, truth = small_boards / "train" / "good", small_boards / "ground_truth" / "missing"
     for page in (small_boards, good, small_boards / "test" / "page", learnt, truth):
-        one_line(run("evaluate", "--data", small_boards, "--bundle", small_bundle, "--report", page), "--report")
+        one_line(here("evaluate", "--data", small_boards, "--bundle", small_bundle, "--report", page), "--report")
     assert sorted(good.iterdir()) == before
     beside = small_boards / "seen"  # no pictures are read from there
     assert run("inspect", one, "--bundle", small_bundle, "--out", beside).returncode in (0, 1)
@@ -144,7 +143,7 @@ def test_a_run_whose_pictures_are_gone_is_told_before_the_work(small_run, tmp_pa
     record = json.loads((copy / "run.json").read_text())
     record["held_out"][-1] = str(tmp_path / "moved.png")
     (copy / "run.json").write_text(json.dumps(record))
-    one_line(run("build-engine", copy, "--out", tmp_path / "b"), "moved.png")
+    one_line(here("build-engine", copy, "--out", tmp_path / "b"), "moved.png")
     assert not (tmp_path / "b").exists()
 
 
