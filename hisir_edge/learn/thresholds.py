@@ -147,9 +147,16 @@ def derived_from_peaks(
 
 
 def _tail(peaks: list[F64]) -> tuple[float, float, int]:
-    """(floor, scale, peaks above the floor): about one peak a board lies above the floor."""
+    """(floor, scale, peaks above the floor): about one peak a board lies above the floor.
+
+    Regions below the minimum area count as 0 and say nothing of how fast the others thin out: where the floor would lie
+    among them, it is the lowest peak over 0, or 0 itself where only one is over it.
+    """
     ordered = np.sort(np.concatenate(peaks))[::-1]
     over = min(max(len(peaks), LEAST_TAIL_PEAKS), len(ordered) - 1)
+    sure = int((ordered > 0).sum())
+    if 0 < sure < over and ordered[sure] == 0:
+        over = max(sure - 1, 1)
     if over < 1:
         return float(ordered[0]), 1.0, 1
     floor = float(ordered[over])
@@ -159,11 +166,14 @@ def _tail(peaks: list[F64]) -> tuple[float, float, int]:
 def _logit_at_rate(peaks: list[F64], rate: float) -> float:
     """Where ``rate`` peaks a board remain: the tail above the highest peaks, followed.
 
-    Never below the highest peak seen where fewer than one is wanted on all these boards together.
+    Never below the highest peak seen where fewer than one is wanted on all these boards together; nor below 0 where
+    regions were too small to count: below 0 they would grow.
     """
     floor, scale, over = _tail(peaks)
     # peaks over the floor thin by e every `scale` logits
     at_rate = floor + scale * float(np.log(over / len(peaks) / rate))
+    if any((board == 0).any() for board in peaks):
+        at_rate = max(at_rate, 0.0)
     highest = max(float(board[0]) for board in peaks)
     return max(at_rate, highest) if rate * len(peaks) < 1 else at_rate
 

@@ -203,3 +203,22 @@ def test_no_seen_board_fails_where_the_rate_wants_fewer_than_one():
         seen = [_board_peaks(rng, "mixed") for _ in range(8)]
         thresholds = derived(seen, 0.12).thresholds
         assert score_of_logit(max(p.max() for p in seen)) <= thresholds.region_peak * thresholds.pixel * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("large_each", [0.1, 0.28, 0.6])
+def test_regions_that_are_too_small_do_not_lower_the_threshold(large_each):
+    """Many small regions, counted as 0, and a few large ones: of these alone the wanted share may remain."""
+    rng, boards, rate = np.random.default_rng(11), 4000, 0.05
+
+    def board():
+        large = 1 + rng.exponential(0.5, rng.poisson(large_each))
+        small = np.zeros(rng.poisson(0.8))
+        return np.sort(np.concatenate([large, small, rng.normal(-2, 0.5, 12)]))[::-1]
+
+    unseen = np.concatenate([board() for _ in range(boards)])
+    rates = []
+    for _ in range(20):
+        one = derived([board() for _ in range(40)], rate)
+        level = logit_of_score(np.array(one.thresholds.region_peak * one.thresholds.pixel))
+        rates.append((unseen > max(level, 0)).sum() / boards)
+    assert np.median(rates) < 1.3 * rate
