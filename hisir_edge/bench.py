@@ -23,7 +23,7 @@ from hisir_edge.cuda.line import CudaInspector
 from hisir_edge.engine.bundle import Bundle
 from hisir_edge.engine.load import available_threads, inspector_from_bundle
 from hisir_edge.errors import InputError
-from hisir_edge.line.board import BoardInspector
+from hisir_edge.line.board import BoardInspector, in_flight
 from hisir_edge.line.gain import noise_shape
 from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.inspect import Inspector
@@ -85,7 +85,9 @@ def measured(
     recipe = Recipe("bench", "0" * 32, manifest.product, sized.manifest_sha256)
     work = _Work(recipe, frame)
     rows: list[dict[str, float]] = []
-    pipeline = Pipeline[int, Judgement](inspector, slots, lambda one, _: work.verdict(one), lambda _: None)
+    pipeline = Pipeline[BoardInspector, int, Judgement](
+        in_flight(inspector, slots), lambda one, _: work.verdict(one), lambda _: None
+    )
     with pipeline:
         first = work.verdict(inspector)  # warms up
         if first.result is Result.ERROR:
@@ -146,7 +148,7 @@ class _Work:
         return self.judged(inspector)[0]
 
 
-def _in_a_row(pipeline: Pipeline[int, Judgement]) -> float:
+def _in_a_row(pipeline: Pipeline[BoardInspector, int, Judgement]) -> float:
     """Seconds a frame with all slots in use."""
     start = time.perf_counter()
     for number in range(FRAMES_IN_A_ROW):

@@ -129,6 +129,11 @@ class BoardInspector(ABC):
         return np.asarray(matrix @ to_scaled, np.float64)
 
 
+def in_flight(inspector: BoardInspector, count: int) -> list[BoardInspector]:
+    """An inspector and as many siblings as it takes for ``count`` frames at a time."""
+    return [inspector, *(inspector.sibling() for _ in range(count - 1))]
+
+
 def _judged(plan: TilePlan, gain: Gain) -> Bool:
     """Which tiles (n,) see anything that counts: those wholly in ignored zones are not run."""
     side = plan.tile_px // REGION_PX

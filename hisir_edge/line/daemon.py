@@ -20,7 +20,7 @@ from hisir_edge.engine.bundle import Bundle, check_private, load_bundle
 from hisir_edge.engine.load import inspector_from_bundle
 from hisir_edge.errors import InputError, PublishError
 from hisir_edge.images import write_atomic
-from hisir_edge.line.board import BoardInspector, error_judgement
+from hisir_edge.line.board import BoardInspector, error_judgement, in_flight
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.overlay import overlay_jpeg
@@ -102,7 +102,7 @@ def _inspect_until_stopped(
         verdicts[verdict.message.body["result"]] += 1
         _keep_overlay(settings.output, verdict.item, verdict.judgement, verdict.seq)
 
-    with Pipeline(inspector, settings.infer.slots, inspected, out) as pipeline:
+    with Pipeline(in_flight(inspector, settings.infer.slots), inspected, out) as pipeline:
         seq = 0
         while not stop.is_set() and not pipeline.failed:
             try:

@@ -1,48 +1,60 @@
 """Frames in flight: while one is inferred, the next is registered and the last one judged; results come in order.
 
-Each slot is an inspector with frame buffers of its own, on a thread of its own; all share one engine's threads, which
-work off the tiles in the order of the frames. One more thread hands the results over, so that none waits for a camera.
+Each slot is an inspector with frame buffers of its own (or one for each product), on a thread of its own; all share one
+engine's threads, which work off the tiles in the order of the frames. One more thread hands the results over, so that
+none waits for a camera. What is not done by its deadline has a result all the same: the one that ``late`` makes.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
 from queue import Queue, SimpleQueue
 from threading import Semaphore, Thread
 from types import TracebackType
 from typing import Generic, TypeVar
 
-from hisir_edge.line.board import BoardInspector
-
+Slot = TypeVar("Slot")
 Item = TypeVar("Item")
 Done = TypeVar("Done")
+STUCK_JOIN_S = 1.0
+"""A slot that an overdue item holds is waited for so long at the end; its thread ends with the process."""
 
 
-class Pipeline(Generic[Item, Done]):
-    """Runs ``work(inspector, item)`` for each item on the next free slot and hands results to ``out`` in order.
+class Pipeline(Generic[Slot, Item, Done]):
+    """Runs ``work(slot, item)`` for each item on the next free one of ``slots`` and hands results to ``out`` in order.
 
     Nothing that was put is ever left out: where work or ``out`` fails, the others' results are still handed over, and
-    the first failure is raised on exit. ``failed`` says so before.
+    the first failure is raised on exit. ``failed`` says so before. An item that is not done ``deadline_s`` after it was
+    put has the result ``late(item)``; what its slot comes to later is dropped. ``stuck`` counts slots that such items
+    still hold; no thread can be ended from outside, so where all are stuck only a new process helps.
     """
 
     def __init__(
         self,
-        inspector: BoardInspector,
-        slots: int,
-        work: Callable[[BoardInspector, Item], Done],
+        slots: list[Slot],
+        work: Callable[[Slot, Item], Done],
         out: Callable[[Done], None],
+        deadline_s: float = float("inf"),
+        late: Callable[[Item], Done] | None = None,
     ) -> None:
-        self._work, self._out = work, out
-        self._room = Semaphore(slots)
+        self._work, self._out, self._deadline_s, self._late = work, out, deadline_s, late
+        self._room = Semaphore(len(slots))
         self._todo: SimpleQueue[tuple[Future[Done], Item] | None] = SimpleQueue()
-        self._order: Queue[Future[Done] | None] = Queue()
+        self._order: Queue[tuple[Future[Done], Item, float] | None] = Queue()
         self._errors: list[BaseException] = []
-        inspectors = [inspector, *(inspector.sibling() for _ in range(slots - 1))]
-        self._slots = [Thread(target=self._run, args=(one,), name=f"slot_{n}") for n, one in enumerate(inspectors)]
+        self._overdue: set[Future[Done]] = set()
+        self._slots = [
+            Thread(target=self._run, args=(one,), name=f"slot_{n}", daemon=True) for n, one in enumerate(slots)
+        ]
         self._deliverer = Thread(target=self._deliver, name="results")
+        self.handed_over = 0
+        """Results so far."""
 
-    def __enter__(self) -> Pipeline[Item, Done]:
+    def __enter__(self) -> Pipeline[Slot, Item, Done]:
         """Start the threads, all of them before the first item."""
         try:
             for thread in (*self._slots, self._deliverer):
@@ -64,45 +76,84 @@ class Pipeline(Generic[Item, Done]):
         for _ in self._slots:
             self._todo.put(None)
         self._order.put(None)
-        for thread in (*self._slots, self._deliverer):
+        if self._deliverer.ident is not None:
+            self._deliverer.join()
+        for thread in self._slots:
             if thread.ident is not None:
-                thread.join()
+                thread.join(None if not self._overdue else STUCK_JOIN_S)
+
+    @property
+    def stuck(self) -> int:
+        """Slots that an item beyond its deadline holds."""
+        return len(self._overdue)
+
+    @property
+    def waiting(self) -> int:
+        """Items that were put and whose results are not handed over yet."""
+        return self._order.unfinished_tasks
 
     @property
     def failed(self) -> bool:
         """Whether some work, or handing a result over, has failed."""
         return bool(self._errors)
 
-    def put(self, item: Item) -> None:
-        """Hand over an item; waits for a free slot."""
-        self._room.acquire()
+    def put(self, item: Item, timeout_s: float | None = None) -> bool:
+        """Hand over an item; waits for a free slot, at most so long: whether it was taken."""
+        if not self._room.acquire(timeout=timeout_s):
+            return False
         future: Future[Done] = Future()
-        self._order.put(future)
+        self._order.put((future, item, time.monotonic() + self._deadline_s))
         self._todo.put((future, item))
+        return True
 
     def flush(self) -> None:
         """Wait until the results of everything that was put are handed over."""
         self._order.join()
 
-    def _run(self, inspector: BoardInspector) -> None:
+    def _run(self, slot: Slot) -> None:
         while (job := self._todo.get()) is not None:
             future, item = job
             try:
-                future.set_result(self._work(inspector, item))
+                done = self._work(slot, item)
+                with suppress(InvalidStateError):  # it was late, and has another result
+                    future.set_result(done)
+                del done
             except BaseException as error:  # raised again on exit; the slot goes on
-                future.set_exception(error)
+                with suppress(InvalidStateError):
+                    future.set_exception(error)
+            self._overdue.discard(future)
             del job, future, item  # a frame is not to wait here for the next one
 
     def _deliver(self) -> None:
-        while (future := self._order.get()) is not None:
+        while (job := self._order.get()) is not None:
             try:
                 try:
-                    done = future.result()
+                    done = self._result(*job)
                 finally:
                     self._room.release()
+                del job
                 self._out(done)
+                self.handed_over += 1
             except BaseException as error:
                 self._errors.append(error)
             finally:
                 self._order.task_done()
         self._order.task_done()
+
+    def _result(self, future: Future[Done], item: Item, deadline: float) -> Done:
+        """What became of an item; what it is to be if nothing did by its deadline."""
+        if self._late is None:
+            return future.result()
+        try:
+            return future.result(max(deadline - time.monotonic(), 0.0))
+        except FutureTimeoutError:
+            if future.done():  # it was done in this very moment, or the work itself raised this
+                return future.result()
+        self._overdue.add(future)
+        late = self._late(item)
+        try:
+            future.set_result(late)
+        except InvalidStateError:  # done meanwhile, by a hair
+            self._overdue.discard(future)
+            return future.result()
+        return late

@@ -24,6 +24,7 @@ from hisir_edge.bench import bundle_of_size
 from hisir_edge.console import size_from_text
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import available_threads, engine_from_bundle
+from hisir_edge.line.board import BoardInspector, in_flight
 from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.pipeline import Pipeline
@@ -59,7 +60,7 @@ def main() -> None:
     cues = Tiler(tile_size=t, stride=stride).tile(memory).numpy().astype(np.uint8)
     image = torch.from_numpy(np.ascontiguousarray(frame.transpose(2, 0, 1))[None].astype(np.float32))
     rows = []
-    pipeline = Pipeline[int, None](inspector, 2, judged, lambda _: None)
+    pipeline = Pipeline[BoardInspector, int, None](in_flight(inspector, 2), judged, lambda _: None)
     with pipeline:
         for turn in range(options.rounds + 1):
             t0 = time.perf_counter()

@@ -20,6 +20,7 @@ from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import InspectionError
 from hisir_edge.images import read_rgb
+from hisir_edge.line.board import in_flight
 from hisir_edge.line.gain import Zone
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.pipeline import Pipeline
@@ -202,7 +203,7 @@ def test_the_same_frame_gives_the_same_verdict_whatever_came_before(gpu, frames)
 def test_frames_in_flight_do_not_see_each_other(gpu, frames):
     items = [frames[i % len(frames)] for i in range(14)]
     alone, done = [gpu.inspect(frame) for frame in items], []
-    with Pipeline(gpu, 3, CudaInspector.inspect, done.append) as pipeline:
+    with Pipeline(in_flight(gpu, 3), CudaInspector.inspect, done.append) as pipeline:
         for item in items:
             pipeline.put(item)
     assert gpu.engine.contexts == gpu.device.streams == 3

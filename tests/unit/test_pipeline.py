@@ -11,6 +11,7 @@ import pytest
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.images import read_rgb
+from hisir_edge.line.board import in_flight
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.pipeline import Pipeline
 
@@ -32,7 +33,7 @@ def inspector(small_bundle):
 
 def _all(inspector: Inspector, slots: int, work, items: list) -> list:
     done: list = []
-    with Pipeline(inspector, slots, work, done.append) as pipeline:
+    with Pipeline(in_flight(inspector, slots), work, done.append) as pipeline:
         for item in items:
             pipeline.put(item)
         pipeline.flush()
@@ -66,7 +67,7 @@ def test_results_come_in_order_though_the_second_is_done_first(inspector):
             second.set()
         return item
 
-    with Pipeline(inspector, 2, work, out.append) as pipeline:
+    with Pipeline(in_flight(inspector, 2), work, out.append) as pipeline:
         pipeline.put(1)
         pipeline.put(2)
     assert out == [1, 2]
@@ -74,7 +75,7 @@ def test_results_come_in_order_though_the_second_is_done_first(inspector):
 
 def test_a_result_goes_out_while_nothing_new_comes(inspector):
     gone = threading.Event()
-    with Pipeline(inspector, 2, lambda _, item: item, lambda _: gone.set()) as pipeline:
+    with Pipeline(in_flight(inspector, 2), lambda _, item: item, lambda _: gone.set()) as pipeline:
         pipeline.put(1)
         assert gone.wait(30)  # with the pipeline open, and this thread waiting as for a camera
 
@@ -88,7 +89,7 @@ def test_what_fails_fails_alone_and_is_raised_at_the_end(inspector, frames):
         one.inspect(frames[item % len(frames)])
         return item
 
-    with pytest.raises(ValueError, match="work 0"), Pipeline(inspector, 2, work, out.append) as pipeline:
+    with pytest.raises(ValueError, match="work 0"), Pipeline(in_flight(inspector, 2), work, out.append) as pipeline:
         for item in range(8):
             pipeline.put(item)
         pipeline.flush()
@@ -104,7 +105,10 @@ def test_a_result_that_cannot_be_handed_over_keeps_no_other_back(inspector):
             raise MemoryError("a picture")
         out.append(item)
 
-    with pytest.raises(MemoryError, match="picture"), Pipeline(inspector, 2, lambda _, i: i, hand_over) as pipeline:
+    with (
+        pytest.raises(MemoryError, match="picture"),
+        Pipeline(in_flight(inspector, 2), lambda _, i: i, hand_over) as pipeline,
+    ):
         for item in range(1, 6):
             pipeline.put(item)
     assert out == [1, 3, 4, 5]
@@ -112,7 +116,7 @@ def test_a_result_that_cannot_be_handed_over_keeps_no_other_back(inspector):
 
 def test_an_error_of_the_source_still_lets_everything_out(inspector):
     out: list[int] = []
-    with pytest.raises(KeyError), Pipeline(inspector, 2, lambda _, item: item, out.append) as pipeline:
+    with pytest.raises(KeyError), Pipeline(in_flight(inspector, 2), lambda _, item: item, out.append) as pipeline:
         pipeline.put(1)
         pipeline.put(2)
         raise KeyError("camera")
@@ -128,7 +132,7 @@ def test_without_threads_it_does_not_begin_and_leaves_none(inspector, monkeypatc
         started(thread)
 
     monkeypatch.setattr(threading.Thread, "start", start)
-    with pytest.raises(RuntimeError, match="new thread"), Pipeline(inspector, 2, lambda _, i: i, print):
+    with pytest.raises(RuntimeError, match="new thread"), Pipeline(in_flight(inspector, 2), lambda _, i: i, print):
         pytest.fail("it began")
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("slot_")]
 
@@ -136,7 +140,51 @@ def test_without_threads_it_does_not_begin_and_leaves_none(inspector, monkeypatc
 @pytest.mark.slow
 def test_memory_is_flat_over_a_thousand_frames(inspector, frames):
     process, seen = psutil.Process(), []
-    with Pipeline(inspector, 2, Inspector.inspect, lambda _: seen.append(process.memory_info().rss)) as pipeline:
+    with Pipeline(
+        in_flight(inspector, 2), Inspector.inspect, lambda _: seen.append(process.memory_info().rss)
+    ) as pipeline:
         for number in range(1100):
             pipeline.put(frames[number % len(frames)])
     assert max(seen[-100:]) < max(seen[50:150]) + 3e6
+
+
+def test_what_is_late_has_a_result_all_the_same_and_the_rest_goes_on():
+    hang, done = threading.Event(), []
+
+    def work(_: int, item: int) -> str:
+        if item == 2:
+            hang.wait(30)
+        return f"done {item}"
+
+    with Pipeline([0, 1], work, done.append, 0.4, lambda item: f"late {item}") as pipeline:
+        for item in range(1, 6):
+            pipeline.put(item)
+        pipeline.flush()
+        assert done == ["done 1", "late 2", "done 3", "done 4", "done 5"]
+        assert pipeline.stuck == 1
+        hang.set()  # what it comes to now is dropped
+        pipeline.put(6)
+        pipeline.flush()
+    assert done[5:] == ["done 6"]
+    assert pipeline.stuck == 0
+
+
+def test_where_all_slots_hang_each_item_is_late_and_the_end_comes():
+    hang, done = threading.Event(), []
+    with Pipeline([0, 1], lambda _, item: hang.wait(30), done.append, 0.1, lambda item: f"late {item}") as pipeline:
+        for item in range(4):
+            pipeline.put(item)
+        pipeline.flush()
+        assert pipeline.stuck == 4  # two hold a slot, two wait for one
+        assert not pipeline.failed
+    assert done == [f"late {item}" for item in range(4)]
+    hang.set()
+
+
+def test_a_full_pipeline_takes_no_more_for_so_long():
+    gate = threading.Event()
+    with Pipeline([0], lambda _, item: gate.wait(30), lambda _: None) as pipeline:
+        assert pipeline.put(1)
+        assert not pipeline.put(2, timeout_s=0.05)
+        assert pipeline.waiting == 1
+        gate.set()
