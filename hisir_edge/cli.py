@@ -17,6 +17,7 @@ import typer
 from hisir_edge import __version__
 from hisir_edge.cli_bench import bench
 from hisir_edge.cli_bundle import bundle_app
+from hisir_edge.cli_control import control, keys, status
 from hisir_edge.console import progress, size_from_text, tell_trained, training_progress
 from hisir_edge.errors import HisirEdgeError, InputError
 
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bundle_app, name="bundle")
+for command in (control, status, keys):
+    app.command()(command)
 app.command()(bench)
 
 
@@ -321,7 +324,7 @@ def run(config: Annotated[Path, typer.Option(help="The line's TOML file.")]) -> 
     from hisir_edge.logs import configure_logging
 
     configure_logging()
-    run_daemon(settings_from_toml(config))
+    run_daemon(settings_from_toml(config), lambda: settings_from_toml(config))
 
 
 @app.command()

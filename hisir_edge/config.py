@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hisir_edge.addresses import port_of
 from hisir_edge.errors import ConfigError
@@ -25,12 +25,18 @@ class LineTable(_Table):
     """``[line]``: who publishes."""
 
     name: str = Field(default="line-1", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    deadline_ms: int = Field(default=30_000, ge=100, le=3_600_000, description="from a trigger to its verdict")
 
 
 class BundleTable(_Table):
     """``[bundle]``: what is inspected."""
 
     path: str
+    others: tuple[str, ...] = Field(default=(), strict=False, description="further products, loaded at the start")
+
+
+Trigger = Literal["free-run", "software", "hardware"]
+"""Every frame is a trigger; the control socket asks for each; the camera waits for a signal on a line."""
 
 
 class ReplaySource(_Table):
@@ -41,6 +47,7 @@ class ReplaySource(_Table):
     folder: str
     rate_hz: float = Field(default=0.0, ge=0, le=1000, description="0: as fast as frames are taken")
     loop: bool = False
+    trigger: Literal["free-run", "software"] = "free-run"
 
 
 class GenicamSource(_Table):
@@ -58,6 +65,20 @@ class GenicamSource(_Table):
     frame_rate_hz: float | None = Field(default=None, gt=0, le=10000)
     ring_slots: int = Field(default=8, ge=2, le=256)
     restart_delay_s: float = Field(default=1.0, ge=0.05, le=60)
+    trigger: Trigger = "free-run"
+    trigger_selector: str = "FrameStart"
+    trigger_source: str = Field(default="", description="the camera's line with trigger = hardware, such as Line1")
+    trigger_activation: str = ""
+    trigger_delay_us: float | None = Field(default=None, ge=0, le=60_000_000)
+    exposure_us: float | None = Field(default=None, gt=0, le=60_000_000)
+    gain_db: float | None = Field(default=None, ge=0, le=100)
+    packet_bytes: int | None = Field(default=None, ge=220, le=16384, description="GevSCPSPacketSize")
+
+    @model_validator(mode="after")
+    def _a_line_for_hardware(self) -> GenicamSource:
+        if self.trigger == "hardware" and not self.trigger_source:
+            raise ValueError('trigger_source with trigger = "hardware", such as "Line1"')
+        return self
 
 
 class PublishTable(_Table):
@@ -76,6 +97,27 @@ class PublishTable(_Table):
         if value.startswith("tcp://") and not port_of(value):
             raise ValueError("a tcp:// address with a port from 1 to 65535, such as tcp://127.0.0.1:5556")
         return value
+
+
+class ControlTable(_Table):
+    """``[control]``: the socket that takes triggers, products and commands; no endpoint: none."""
+
+    endpoint: str = ""
+    server_key: str = Field(default="", description="secret key file (CURVE); needed where others can reach it")
+    clients: str = Field(default="", description="folder with the public keys of those who may ask")
+
+    @model_validator(mode="after")
+    def _closed_to_strangers(self) -> ControlTable:
+        if self.endpoint and not self.endpoint.startswith(("tcp://", "ipc://")):
+            raise ValueError("endpoint: a tcp:// or ipc:// address")
+        if self.endpoint.startswith("tcp://"):
+            if not port_of(self.endpoint):
+                raise ValueError("endpoint: a port from 1 to 65535, such as tcp://127.0.0.1:5557")
+            if not self.endpoint.startswith(("tcp://127.", "tcp://localhost:", "tcp://[::1]:")) and not self.server_key:
+                raise ValueError("server_key and clients, for others than this machine can reach this endpoint")
+        if bool(self.server_key) != bool(self.clients):
+            raise ValueError("both of server_key and clients, or neither")
+        return self
 
 
 class InferTable(_Table):
@@ -99,6 +141,7 @@ class Settings(_Table):
     bundle: BundleTable
     source: Annotated[ReplaySource | GenicamSource, Field(discriminator="type")]
     publish: PublishTable = PublishTable()
+    control: ControlTable = ControlTable()
     infer: InferTable = InferTable()
     output: OutputTable = OutputTable()
 
@@ -152,7 +195,10 @@ def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
     source = settings.source
     key = "folder" if isinstance(source, ReplaySource) else "cti"
     moved = source.model_copy(update={key: str(base / getattr(source, key))})
-    bundle = settings.bundle.model_copy(update={"path": str(base / settings.bundle.path)})
+    others = tuple(str(base / path) for path in settings.bundle.others)
+    bundle = settings.bundle.model_copy(update={"path": str(base / settings.bundle.path), "others": others})
+    keys = {key: str(base / value) for key in ("server_key", "clients") if (value := getattr(settings.control, key))}
+    control = settings.control.model_copy(update=keys)
     folder = settings.output.overlay_folder
     output = settings.output.model_copy(update={"overlay_folder": str(base / folder) if folder else ""})
-    return settings.model_copy(update={"source": moved, "bundle": bundle, "output": output})
+    return settings.model_copy(update={"source": moved, "bundle": bundle, "control": control, "output": output})

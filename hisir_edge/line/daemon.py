@@ -1,32 +1,33 @@
-"""The daemon's spine: start up, one verdict per frame until told to stop, shut down."""
+"""The daemon's spine: start up, one verdict per trigger until told to stop, shut down."""
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import structlog
 
-from hisir_edge.config import GenicamSource, OutputTable, Settings
-from hisir_edge.engine.bundle import Bundle, check_private, load_bundle
-from hisir_edge.engine.load import inspector_from_bundle
-from hisir_edge.errors import InputError, PublishError
+from hisir_edge.config import OutputTable, Settings
+from hisir_edge.errors import InputError, InspectionError, PublishError
 from hisir_edge.images import write_atomic
-from hisir_edge.line.board import BoardInspector, error_judgement, in_flight
+from hisir_edge.line.control import ControlSocket, only, text_of
+from hisir_edge.line.core import Core, Verdict
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.heap import return_freed_memory
+from hisir_edge.line.notify import Systemd
 from hisir_edge.line.overlay import overlay_jpeg
-from hisir_edge.line.pipeline import Pipeline
-from hisir_edge.line.publish import Message, Publisher, Recipe, message_from_judgement, stamped
-from hisir_edge.line.selftest import self_test
+from hisir_edge.line.products import Products, products_from_settings
+from hisir_edge.line.publish import Publisher, stamped
+from hisir_edge.line.reload import Reloader
+from hisir_edge.line.states import State, StateMachine
+from hisir_edge.line.triggers import Identity
 from hisir_edge.records import Frame, GrabFault, Judgement, Result
 
 log = structlog.get_logger()
@@ -41,110 +42,136 @@ class Summary:
     verdicts: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """An item, what was made of it, and how that goes over the wire."""
+@dataclass(slots=True)
+class _Told:
+    """What signals have told the daemon."""
 
-    seq: int
-    item: Frame | GrabFault
-    judgement: Judgement
-    message: Message = field(repr=False)
+    stop: Event
+    reload: Event
 
 
-def run(settings: Settings) -> Summary:
-    """Inspect frames until the source ends or SIGTERM/SIGINT; every frame taken gets one verdict."""
+def run(settings: Settings, read_again: Callable[[], Settings] | None = None) -> Summary:
+    """Inspect until the source ends, SIGTERM or SIGINT; every trigger that was accepted gets one verdict.
+
+    ``read_again``: the configuration anew, for SIGHUP; without it SIGHUP is logged and does nothing.
+    """
     return_freed_memory()
-    folder = Path(settings.bundle.path)
-    if "INVOCATION_ID" in os.environ and folder.is_dir():  # set by systemd for its services
-        check_private(folder)
-    bundle = load_bundle(folder)
-    inspector = inspector_from_bundle(bundle, settings.infer.threads)
-    _check_source(settings, bundle)
-    self_test(inspector)
-    recipe = Recipe(settings.line.name, uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)
-    _prepare_output(settings.output)
-    with (
-        _stop_on_signal() as stop,
-        Publisher(settings.publish) as publisher,
-        source_from_settings(settings.source) as source,
-    ):
-        _log_ready(settings, bundle)
-        _wait_for_subscribers(publisher, settings, stop)
-        verdicts = _inspect_until_stopped(source, inspector, publisher, recipe, settings, stop)
+    systemd, epoch = Systemd(), uuid.uuid4().hex
+    machine = StateMachine(lambda state: systemd.tell(f"STATUS={state.value}"))
+    with _signals() as told:
+        products = products_from_settings(settings, epoch)
+        machine.to(State.INITIALIZED)
+        _prepare_output(settings.output)
+        with Publisher(settings.publish) as publisher:
+            core = Core(products, epoch, machine, lambda verdict: _out(publisher, core, verdict))
+            with ControlSocket(settings.control, _answers(core, told)), source_from_settings(settings.source) as source:
+                core.source = source
+                _log_ready(products)
+                systemd.tell("READY=1", f"STATUS={machine.state.value}")
+                _wait_for_subscribers(publisher, settings, told.stop, systemd)
+                with core.pipeline, Reloader(core, read_again, systemd) as reloader:
+                    _serve(core, source, told, reloader, systemd)
+                    systemd.tell("STOPPING=1")
+    machine.to(State.HALTED)
+    verdicts = {name: core.counts[name] for name in (r.value for r in Result) if core.counts[name]}
     log.info("stopped", **verdicts)
-    return Summary(dict(verdicts))
+    core.products.close()
+    return Summary(verdicts)
 
 
-def _check_source(settings: Settings, bundle: Bundle) -> None:
-    """InputError for a camera that is set to another size than the bundle's: each frame would be an ERROR."""
-    source = settings.source
-    h, w = bundle.recipe.frame_hw
-    if isinstance(source, GenicamSource) and (source.width or w, source.height or h) != (w, h):
-        raise InputError(
-            expected=f"source.width and source.height of {w}x{h}, for which the bundle was built",
-            received=f"{source.width or w}x{source.height or h}",
-            fix="correct them, or leave them out",
-        )
+def _serve(core: Core, source: Source, told: _Told, reloader: Reloader, systemd: Systemd) -> None:
+    """Take what the camera gives until the end; everything that may take long happens in other threads."""
+    slots = core.products.settings.infer.slots
+
+    def go_on() -> bool:
+        if core.pipeline.stuck < slots:
+            systemd.beat()
+        return not told.stop.is_set()
+
+    while go_on() and not core.pipeline.failed:
+        core.show_state()
+        if told.reload.is_set():
+            told.reload.clear()
+            reloader.ask()
+        if core.pipeline.stuck >= slots:
+            raise InspectionError(
+                expected=f"inspections to end within {core.deadline_s:g} s",
+                received=f"all {slots} slots hanging",
+                fix="the service manager starts the daemon again; see the log for what hung",
+            )
+        if core.draining.is_set() and not core.pipeline.waiting:
+            return
+        if core.rearm_wanted.is_set():
+            core.rearm_wanted.clear()
+            source.rearm()
+            for _ in range(len(core.waiting)):  # those that wait have lost theirs with the one that did not come
+                source.trigger()
+        try:
+            item = source.next(POLL_S)
+        except EndOfFrames:
+            return
+        if item is not None and not (core.draining.is_set() and not core.asked_for):
+            core.take(item, go_on)
 
 
-def _inspect_until_stopped(
-    source: Source, inspector: BoardInspector, publisher: Publisher, recipe: Recipe, settings: Settings, stop: Event
-) -> Counter[str]:
-    verdicts: Counter[str] = Counter()
+def _answers(core: Core, told: _Told) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
+    """What the control socket can be asked to do (docs/protocol.md)."""
 
-    def inspected(inspector: BoardInspector, taken: tuple[int, Frame | GrabFault]) -> _Verdict:
-        seq, item = taken
-        judgement = judge(inspector, item)
-        return _Verdict(seq, item, judgement, _encoded(recipe, seq, item, judgement))
+    def identity(request: dict[str, Any]) -> Identity:
+        only(request, "unit", "product")
+        return Identity(text_of(request, "unit"), text_of(request, "product"))
 
-    def out(verdict: _Verdict) -> None:
-        _publish(publisher, verdict)
-        verdicts[verdict.message.body["result"]] += 1
-        _keep_overlay(settings.output, verdict.item, verdict.judgement, verdict.seq)
+    def trigger(request: dict[str, Any]) -> dict[str, Any]:
+        accepted = core.trigger(identity(request))
+        return {"seq": accepted.seq, "unit": accepted.unit, "epoch": core.epoch}
 
-    with Pipeline(in_flight(inspector, settings.infer.slots), inspected, out) as pipeline:
-        seq = 0
-        while not stop.is_set() and not pipeline.failed:
-            try:
-                item = source.next(POLL_S)
-            except EndOfFrames:
-                break
-            if item is not None:
-                seq += 1
-                pipeline.put((seq, item))
-    return verdicts
+    def announce(request: dict[str, Any]) -> dict[str, Any]:
+        return {"announced": core.announce(identity(request))}
+
+    def select(request: dict[str, Any]) -> dict[str, Any]:
+        only(request, "product")
+        core.select(text_of(request, "product", required=True))
+        return {"product": core.product}
+
+    def pause(request: dict[str, Any]) -> dict[str, Any]:
+        only(request)
+        core.paused.set()
+        return {}
+
+    def resume(request: dict[str, Any]) -> dict[str, Any]:
+        only(request)
+        core.paused.clear()
+        return {}
+
+    def drain(request: dict[str, Any]) -> dict[str, Any]:
+        only(request)
+        core.draining.set()
+        return {"in_flight": core.pipeline.waiting}
+
+    def reload(request: dict[str, Any]) -> dict[str, Any]:
+        only(request)
+        told.reload.set()
+        return {}
+
+    def status(request: dict[str, Any]) -> dict[str, Any]:
+        only(request)
+        return core.status()
+
+    return {
+        "trigger": trigger, "announce": announce, "select": select, "pause": pause, "resume": resume, "drain": drain,
+        "reload": reload, "status": status,
+    }  # fmt: skip
 
 
-def judge(inspector: BoardInspector, item: Frame | GrabFault) -> Judgement:
-    """One judgement for whatever the source gave; never raises, never PASS for the unexpected."""
-    if isinstance(item, GrabFault):
-        return error_judgement(item.reason)
-    try:
-        return inspector.inspect(item.rgb)
-    except Exception as error:
-        log.exception("inspection failed", frame_id=item.frame_id, unit=item.unit)
-        return error_judgement(f"inspection failed: {type(error).__name__}: {error}")
-
-
-def _encoded(recipe: Recipe, seq: int, item: Frame | GrabFault, judgement: Judgement) -> Message:
-    """A verdict as it goes over the wire; one that cannot be encoded is an ERROR under the same number."""
-    try:
-        message = message_from_judgement(recipe, seq, item, judgement)
-        message.frames()
-    except Exception as error:
-        log.exception("verdict could not be encoded", seq=seq)
-        return message_from_judgement(recipe, seq, item, error_judgement(f"verdict could not be encoded: {error}"))
-    return message
-
-
-def _publish(publisher: Publisher, verdict: _Verdict) -> None:
+def _out(publisher: Publisher, core: Core, verdict: Verdict) -> None:
     publisher.send(stamped(verdict.message).frames())
     body = verdict.message.body
     level = log.info if body["result"] == Result.PASS.value else log.warning
     level(
         "verdict", seq=verdict.seq, result=body["result"], unit=body["unit"], frame_id=body["frame_id"],
-        regions=body["regions_total"], total_s=body["times_s"]["total"], reason=body["reason"],
+        product=body["product"], regions=body["regions_total"], total_s=body["times_s"]["total"], reason=body["reason"],
     )  # fmt: skip
+    _keep_overlay(core.products.settings.output, verdict.item, verdict.judgement, verdict.seq)
 
 
 def _prepare_output(output: OutputTable) -> None:
@@ -175,11 +202,12 @@ def _safe(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:80]
 
 
-def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: Event) -> None:
+def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: Event, systemd: Systemd) -> None:
     """Hold the first frame until the wanted subscribers are there (PUB would lose its verdict)."""
     wanted = settings.publish.wait_for_subscribers
     deadline = time.monotonic() + settings.publish.wait_timeout_s
     while not stop.is_set() and publisher.count_subscribers(100) < wanted:
+        systemd.beat()
         if time.monotonic() > deadline:
             raise PublishError(
                 expected=f"{wanted} subscriber(s) within {settings.publish.wait_timeout_s:g} s",
@@ -188,21 +216,28 @@ def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: Event)
             )
 
 
-def _log_ready(settings: Settings, bundle: Bundle) -> None:
-    manifest = bundle.manifest
+def _log_ready(products: Products) -> None:
+    settings, first = products.settings, products.by_name[products.first]
+    manifest = first.bundle.manifest
     log.info(
-        "ready", line=settings.line.name, product=manifest.product, bundle=bundle.manifest_sha256[:12],
+        "ready", line=settings.line.name, product=manifest.product, bundle=first.bundle.manifest_sha256[:12],
         precision=manifest.precision, endpoint=settings.publish.endpoint, source=settings.source.type,
+        products=sorted(products.by_name),
     )  # fmt: skip
 
 
 @contextmanager
-def _stop_on_signal() -> Iterator[Event]:
-    """SIGTERM and SIGINT set the event; the frame in hand is still judged and published."""
-    stop = Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+def _signals() -> Iterator[_Told]:
+    """SIGTERM and SIGINT: the boards in hand are still judged and published. SIGHUP: read the configuration again."""
+    told = _Told(Event(), Event())
+    handlers = {
+        signal.SIGTERM: lambda *_: told.stop.set(),
+        signal.SIGINT: lambda *_: told.stop.set(),
+        signal.SIGHUP: lambda *_: told.reload.set(),
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield stop
+        yield told
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import select
 import socket
 import subprocess
@@ -28,6 +29,8 @@ log = structlog.get_logger()
 OPEN_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 3.0
 SILENCE_LIMIT_S = 5.0
+MOST_RESTART_DELAY_S = 2.5
+"""A camera that returns is found within 5 s: this, and what it takes to open it."""
 MESSAGE_BYTES = 65536
 MAX_SINGLE_FAULTS = 256
 
@@ -36,7 +39,9 @@ class GenicamCamera:
     """One camera behind a GenTL producer; frames and faults come in the camera's order."""
 
     def __init__(self, settings: GenicamSource) -> None:
-        self.settings = settings
+        self.settings, self.name = settings, settings.name
+        self.attempts = 0
+        self.stale = False
         self.process: subprocess.Popen[bytes] | None = None
         self.channel: socket.socket | None = None
         self.ring: FrameRing | None = None
@@ -45,6 +50,7 @@ class GenicamCamera:
         self.last_id = 0
         self.heard_at = 0.0
         self.restart_at = 0.0
+        self.opening_until = 0.0
 
     def __enter__(self) -> GenicamCamera:
         """Open the camera; CameraError says what is wrong."""
@@ -67,7 +73,7 @@ class GenicamCamera:
         """See ``Source.next``; a lost camera is one fault, then it is opened again until it answers."""
         if self.faults:
             return self.faults.popleft()
-        if self.channel is None:
+        if self.channel is None or self.opening_until:
             self._reopen(timeout_s)
             return None
         readable, _, _ = select.select([self.channel], [], [], timeout_s)
@@ -76,9 +82,47 @@ class GenicamCamera:
             return self._lose(f"camera process silent for {silent:.1f} s") if silent > SILENCE_LIMIT_S else None
         return self._take()
 
+    @property
+    def up(self) -> bool:
+        """See ``Source.up``."""
+        return self.ring is not None
+
+    def trigger(self) -> None:
+        """See ``Source.trigger``: the camera executes TriggerSoftware."""
+        channel = self.channel
+        try:
+            if channel is None or not self.up:
+                raise OSError("it is lost")
+            channel.send(json.dumps({"kind": "trigger"}).encode())
+        except OSError as error:
+            raise CameraError(
+                expected="the camera to take a trigger", received=str(error), fix="wait until it is back"
+            ) from error
+
+    def rearm(self) -> None:
+        """See ``Source.rearm``: acquisition is stopped, buffers are flushed, and it starts again."""
+        if self.up:
+            self.stale = True
+            self._send({"kind": "rearm"})
+
     def _take(self) -> Frame | GrabFault | None:
         message, _ = self._receive()
         self.heard_at = time.monotonic()
+        return None if self._is_stale(message) else self._said(message)
+
+    def _is_stale(self, message: dict[str, Any]) -> bool:
+        """Whether a message is of the acquisition before ``rearm``, or says that it is over."""
+        if message["kind"] == "rearmed":
+            self.stale, self.last_id = False, 0
+            return True
+        if self.stale and message["kind"] in ("frame", "lost"):  # asked for before: it is for nobody now
+            if message["kind"] == "frame":
+                self._send({"kind": "free", "slot": message["slot"]})
+            log.warning("stale frame dropped", camera=self.name, kind=message["kind"])
+            return True
+        return False
+
+    def _said(self, message: dict[str, Any]) -> Frame | GrabFault | None:
         if message["kind"] == "frame":
             return self._frame(message)
         if message["kind"] == "lost":
@@ -121,6 +165,12 @@ class GenicamCamera:
 
     def _start(self) -> None:
         """Start the process and wait for its ring; CameraError when it fails or does not answer."""
+        self._launch()
+        if self.channel is not None:
+            self.channel.settimeout(OPEN_TIMEOUT_S)
+        self._opened()
+
+    def _launch(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         arguments = [str(theirs.fileno()), str(os.getpid()), self.settings.model_dump_json()]
         self.process = subprocess.Popen(
@@ -130,7 +180,11 @@ class GenicamCamera:
         )
         theirs.close()
         self.channel = ours
-        ours.settimeout(OPEN_TIMEOUT_S)
+        self.opening_until = time.monotonic() + OPEN_TIMEOUT_S
+
+    def _opened(self) -> None:
+        """Read what the process says first: the ring; CameraError for anything else."""
+        self.opening_until = 0.0
         try:
             message, fds = self._receive()
         except TimeoutError:
@@ -144,7 +198,7 @@ class GenicamCamera:
             )
         self.opened = message
         self.ring = FrameRing(fds[0], message["slots"], message["slot_bytes"])
-        self.heard_at, self.last_id = time.monotonic(), 0
+        self.heard_at, self.last_id, self.stale, self.attempts = time.monotonic(), 0, False, 0
 
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
         if self.channel is None:
@@ -163,20 +217,37 @@ class GenicamCamera:
 
     def _lose(self, reason: str) -> GrabFault:
         self._end()
-        self.restart_at = time.monotonic() + self.settings.restart_delay_s
+        self._plan_restart()
         log.error("camera lost", camera=self.settings.name, reason=reason)
         return self._fault(self.last_id + 1, reason, time.time_ns())
 
+    def _plan_restart(self) -> None:
+        """Twice as long after each failure, up to ``MOST_RESTART_DELAY_S``, and never quite the same."""
+        wait_s = min(self.settings.restart_delay_s * 2.0**self.attempts, MOST_RESTART_DELAY_S)
+        wait_s = max(wait_s, self.settings.restart_delay_s)
+        self.attempts += 1
+        self.restart_at = time.monotonic() + wait_s * random.uniform(0.8, 1.0)  # noqa: S311  # not a secret
+
     def _reopen(self, timeout_s: float) -> None:
+        """One step towards a camera that is there again; takes ``timeout_s`` at most, so that nothing waits for it."""
         wait = self.restart_at - time.monotonic()
         if wait > 0:
             time.sleep(min(wait, timeout_s))
             return
+        if self.channel is None:
+            self._launch()
+        channel = self.channel
+        if channel is None:
+            return
+        readable, _, _ = select.select([channel], [], [], timeout_s)
+        if not readable and time.monotonic() < self.opening_until:
+            return
         try:
-            self._start()
+            channel.settimeout(0.1)
+            self._opened()
             log.info("camera back", camera=self.settings.name)
         except CameraError as error:
-            self.restart_at = time.monotonic() + self.settings.restart_delay_s
+            self._plan_restart()
             log.error("camera not back", camera=self.settings.name, reason=str(error))
 
     def _exit_text(self) -> str:
@@ -201,3 +272,4 @@ class GenicamCamera:
         if self.ring is not None:
             self.ring.close()
         self.process = self.channel = self.ring = None
+        self.opening_until = 0.0

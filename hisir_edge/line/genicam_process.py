@@ -26,6 +26,10 @@ from hisir_edge.line.ring import FrameRing
 from hisir_edge.processes import die_with_parent
 
 POLL_S = 0.25
+RW = 4
+"""EAccessMode of GenApi: readable and writable."""
+TRIGGERED_POLL_S = 0.02
+"""Between two frames that were asked for the camera's process listens so often."""
 LAST_16_BIT_ID = 65535
 """GigE Vision 1.x counts frames in 16 bits and leaves out 0 (GVSP block id)."""
 
@@ -70,6 +74,8 @@ def _open(settings: dict[str, Any]) -> tuple[Any, Any]:
     for feature, key in wanted:
         if settings.get(key) is not None:
             _set(node_map, feature, settings[key])
+    _set_exposure(node_map, settings)
+    _set_trigger(node_map, settings)
     if node_map.PixelFormat.value not in CONVERSIONS:
         raise SetupError(
             f"a pixel format out of {', '.join(CONVERSIONS)}",
@@ -77,6 +83,61 @@ def _open(settings: dict[str, Any]) -> tuple[Any, Any]:
             "set source.pixel_format",
         )
     return harvester, acquirer
+
+
+def _set_exposure(node_map: Any, settings: dict[str, Any]) -> None:
+    """Exposure in us and gain in dB, each with its automatic off (SFNC 2.7, AnalogControl and AcquisitionControl)."""
+    for feature, auto, key in (("ExposureTime", "ExposureAuto", "exposure_us"), ("Gain", "GainAuto", "gain_db")):
+        if settings.get(key) is not None:
+            _set_if_there(node_map, auto, "Off")
+            _set(node_map, feature, float(settings[key]))
+            _set_if_there(node_map, "BalanceWhiteAuto", "Off")
+    if settings.get("packet_bytes") is not None:
+        _set(node_map, "GevSCPSPacketSize", settings["packet_bytes"])
+
+
+def _set_trigger(node_map: Any, settings: dict[str, Any]) -> None:
+    """The selector first: mode, source, activation and delay are its own (SFNC 2.7, AcquisitionControl).
+
+    Without a trigger every selector's mode is switched off: the program before may have left one on.
+    """
+    _set_if_there(node_map, "AcquisitionMode", "Continuous")
+    trigger = settings.get("trigger", "free-run")
+    if trigger == "free-run":
+        if _writable(node_map, "TriggerMode"):
+            for selector in _symbolics(node_map, "TriggerSelector") or ("",):
+                if selector:
+                    _set(node_map, "TriggerSelector", selector)
+                _set_if_there(node_map, "TriggerMode", "Off")
+        return
+    _set_if_there(node_map, "TriggerSelector", settings["trigger_selector"])
+    _set(node_map, "TriggerMode", "On")
+    _set(node_map, "TriggerSource", settings["trigger_source"] or "Software")
+    if settings.get("trigger_activation"):
+        _set(node_map, "TriggerActivation", settings["trigger_activation"])
+    if settings.get("trigger_delay_us") is not None:
+        _set(node_map, "TriggerDelay", float(settings["trigger_delay_us"]))
+
+
+def _writable(node_map: Any, feature: str) -> bool:
+    try:
+        node = getattr(node_map, feature)
+        return bool(node.get_access_mode() == RW)
+    except Exception:  # a camera without it
+        return False
+
+
+def _symbolics(node_map: Any, feature: str) -> tuple[str, ...]:
+    """The values that an enumeration can take now."""
+    try:
+        return tuple(getattr(node_map, feature).symbolics)
+    except Exception:  # a camera without it
+        return ()
+
+
+def _set_if_there(node_map: Any, feature: str, value: Any) -> None:
+    if _writable(node_map, feature):
+        _set(node_map, feature, value)
 
 
 def _set(node_map: Any, feature: str, value: Any) -> None:
@@ -96,7 +157,7 @@ def _set(node_map: Any, feature: str, value: Any) -> None:
 class Grabber:
     """One camera's loop; everything it says goes through ``outbox`` in the camera's order."""
 
-    def __init__(self, channel: socket.socket, acquirer: Any, slots: int) -> None:
+    def __init__(self, channel: socket.socket, acquirer: Any, slots: int, triggered: bool) -> None:
         self.channel, self.acquirer = channel, acquirer
         node_map = acquirer.remote_device.node_map
         self.width, self.height = int(node_map.Width.value), int(node_map.Height.value)
@@ -107,6 +168,8 @@ class Grabber:
         self.outbox: deque[dict[str, Any]] = deque()
         self.last_id: int | None = None
         self.stopped = False
+        self.poll_s = TRIGGERED_POLL_S if triggered else POLL_S
+        self.told_at = 0.0
 
     def run(self) -> None:
         """Announce the ring, then fetch until told to stop or the parent is gone."""
@@ -137,14 +200,26 @@ class Grabber:
             message = json.loads(data)
             if message["kind"] == "free":
                 self.free.append(message["slot"])
+            elif message["kind"] == "trigger":
+                self.acquirer.remote_device.node_map.TriggerSoftware.execute()
+            elif message["kind"] == "rearm":
+                self._rearm()
             else:
                 self.stopped = True
                 return
 
+    def _rearm(self) -> None:
+        """Stop, throw away what was on its way, start again; what was queued for the line is dropped there."""
+        self.acquirer.stop()
+        self.acquirer.start()
+        self.last_id = None
+        self.outbox.append({"kind": "rearmed"})
+
     def _fetch_one(self) -> None:
-        buffer = self.acquirer.try_fetch(timeout=POLL_S)
+        buffer = self.acquirer.try_fetch(timeout=self.poll_s)
         if buffer is None:
-            if not self.outbox:
+            if not self.outbox and time.monotonic() > self.told_at + POLL_S:
+                self.told_at = time.monotonic()
                 self.outbox.append({"kind": "alive"})
             return
         with buffer:
@@ -224,7 +299,7 @@ def main() -> int:
     harvester = acquirer = None
     try:
         harvester, acquirer = _open(settings)
-        Grabber(channel, acquirer, settings["ring_slots"]).run()
+        Grabber(channel, acquirer, settings["ring_slots"], settings["trigger"] == "software").run()
         return 0
     except SetupError as error:
         expected, received, fix = error.args

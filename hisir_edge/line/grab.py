@@ -16,6 +16,13 @@ class EndOfFrames(Exception):
 class Source(Protocol):
     """A camera or its stand-in, opened on entry and closed on exit."""
 
+    name: str
+
+    @property
+    def up(self) -> bool:
+        """Whether it is there, as far as is known."""
+        ...
+
     def __enter__(self) -> Source:
         """Open the device; CameraError with the fix when it cannot be."""
         ...
@@ -31,6 +38,14 @@ class Source(Protocol):
 
         The frame's pixels are its own: nothing overwrites them later. Raises EndOfFrames at the end.
         """
+        ...
+
+    def trigger(self) -> None:
+        """With ``trigger = "software"``: take a frame now; from any thread. CameraError where it cannot be asked."""
+        ...
+
+    def rearm(self) -> None:
+        """Forget frames that were asked for and have not come: none of them is given any more."""
         ...
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future, InvalidStateError
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from queue import Queue, SimpleQueue
-from threading import Semaphore, Thread
+from threading import Event, Semaphore, Thread
 from types import TracebackType
 from typing import Generic, TypeVar
 
@@ -44,7 +44,7 @@ class Pipeline(Generic[Slot, Item, Done]):
         self._work, self._out, self._deadline_s, self._late = work, out, deadline_s, late
         self._room = Semaphore(len(slots))
         self._todo: SimpleQueue[tuple[Future[Done], Item] | None] = SimpleQueue()
-        self._order: Queue[tuple[Future[Done], Item, float] | None] = Queue()
+        self._order: Queue[tuple[Future[Done], Item, float] | Event | None] = Queue()
         self._errors: list[BaseException] = []
         self._overdue: set[Future[Done]] = set()
         self._slots = [
@@ -97,18 +97,27 @@ class Pipeline(Generic[Slot, Item, Done]):
         """Whether some work, or handing a result over, has failed."""
         return bool(self._errors)
 
-    def put(self, item: Item, timeout_s: float | None = None) -> bool:
-        """Hand over an item; waits for a free slot, at most so long: whether it was taken."""
+    def put(self, item: Item, timeout_s: float | None = None, since: float | None = None) -> bool:
+        """Hand over an item; waits for a free slot, at most so long: whether it was taken.
+
+        ``since``: from when its deadline counts (``time.monotonic``), if not from now.
+        """
         if not self._room.acquire(timeout=timeout_s):
             return False
         future: Future[Done] = Future()
-        self._order.put((future, item, time.monotonic() + self._deadline_s))
+        self._order.put((future, item, (time.monotonic() if since is None else since) + self._deadline_s))
         self._todo.put((future, item))
         return True
 
     def flush(self) -> None:
         """Wait until the results of everything that was put are handed over."""
         self._order.join()
+
+    def settled(self) -> Event:
+        """Set once the results of everything that was put so far are handed over."""
+        event = Event()
+        self._order.put(event)
+        return event
 
     def _run(self, slot: Slot) -> None:
         while (job := self._todo.get()) is not None:
@@ -126,6 +135,10 @@ class Pipeline(Generic[Slot, Item, Done]):
 
     def _deliver(self) -> None:
         while (job := self._order.get()) is not None:
+            if isinstance(job, Event):
+                job.set()
+                self._order.task_done()
+                continue
             try:
                 try:
                     done = self._result(*job)

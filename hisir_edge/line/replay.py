@@ -6,6 +6,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
+from threading import Semaphore
 from types import TracebackType
 
 from hisir_edge.config import ReplaySource
@@ -19,7 +20,8 @@ class ReplayCamera:
     """Plays a folder's images in name order; an unreadable one is a fault, not the end."""
 
     def __init__(self, settings: ReplaySource) -> None:
-        self.settings = settings
+        self.settings, self.name, self.up = settings, settings.name, True
+        self.asked = Semaphore(0)
         self.paths: list[Path] = []
         self.frame_id = 0
         self.due = 0.0
@@ -46,6 +48,12 @@ class ReplayCamera:
 
     def next(self, timeout_s: float) -> Frame | GrabFault | None:
         """See ``Source.next``; at ``rate_hz`` frames a second, or at once for 0."""
+        if self.settings.trigger == "software":
+            if not self.asked.acquire(timeout=timeout_s):
+                return None
+            item = self._asked()
+            self._fetch()
+            return item
         if self.ahead is None:
             raise EndOfFrames
         wait = self.due - time.monotonic()
@@ -62,6 +70,21 @@ class ReplayCamera:
             self.due = max(self.due + 1 / self.settings.rate_hz, time.monotonic() - 1)
         self._fetch()
         return item
+
+    def trigger(self) -> None:
+        """See ``Source.trigger``: the next picture; after the last one a fault for each."""
+        self.asked.release()
+
+    def rearm(self) -> None:
+        """See ``Source.rearm``."""
+        while self.asked.acquire(blocking=False):
+            pass
+
+    def _asked(self) -> Frame | GrabFault:
+        if self.ahead is None:
+            self.frame_id += 1
+            return GrabFault(self.name, self.frame_id, "", "no picture is left in the folder", time.time_ns())
+        return self.ahead.result()
 
     def _fetch(self) -> None:
         number = self.frame_id

@@ -1,0 +1,99 @@
+"""``hisir-edge control``, ``status``, ``keys``: what asks a running line."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hisir_edge.errors import InputError
+
+Endpoint = Annotated[str, typer.Option(help="The line's control.endpoint, such as tcp://127.0.0.1:5557.")]
+Config = Annotated[Path | None, typer.Option(help="The line's TOML file, for its control.endpoint.")]
+ServerKey = Annotated[str, typer.Option(help="File with the line's public key, where it asks for keys.")]
+Key = Annotated[str, typer.Option(help="File with your secret key, where the line asks for keys.")]
+Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")]
+
+
+class Do(str, Enum):
+    """What a line can be asked to do."""
+
+    status = "status"
+    trigger = "trigger"
+    announce = "announce"
+    select = "select"
+    pause = "pause"
+    resume = "resume"
+    drain = "drain"
+    reload = "reload"
+
+
+def control(
+    do: Annotated[Do, typer.Argument(help="What to do.")],
+    endpoint: Endpoint = "",
+    config: Config = None,
+    unit: Annotated[str, typer.Option(help="The board, with trigger and announce.")] = "",
+    product: Annotated[str, typer.Option(help="The product, with trigger, announce and select.")] = "",
+    server_key: ServerKey = "",
+    key: Key = "",
+    timeout: Timeout = 5.0,
+) -> None:
+    """Ask a running line: trigger or announce a board, select a product, pause, resume, drain, reload. Prints JSON."""
+    request: dict[str, Any] = {"do": do.value}
+    request |= {name: value for name, value in (("unit", unit), ("product", product)) if value}
+    print(json.dumps(_asked(request, endpoint, config, server_key, key, timeout)))
+
+
+def status(
+    endpoint: Endpoint = "",
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    server_key: ServerKey = "",
+    key: Key = "",
+    timeout: Timeout = 5.0,
+) -> None:
+    """Say what a running line is doing. Exit code 0 when it takes boards, 1 when it does not, 2 when it is gone."""
+    found = _asked({"do": "status"}, endpoint, config, server_key, key, timeout)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        for name, value in found.items():
+            shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+            print(f"{name:22s}{', '.join(map(str, shown)) if isinstance(shown, list) else shown}")
+    working = found["state"] in ("Ready", "SingleExecution", "ContinuousExecution")
+    raise typer.Exit(0 if working and not found["paused"] and not found["draining"] else 1)
+
+
+def keys(
+    names: Annotated[list[str], typer.Argument(help="A name for the line, and one for each who may ask it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the keys.")],
+) -> None:
+    """Make keys for control.server_key and control.clients: NAME.key is public, NAME.key_secret its owner's alone."""
+    from hisir_edge.ask import write_keys
+
+    for name in names:
+        if not name.replace("-", "").replace("_", "").isalnum():
+            raise InputError(expected="names of letters, digits, - and _", received=name, fix="choose another")
+    for path in write_keys(out, tuple(names)):
+        print(path)
+
+
+def _asked(
+    request: dict[str, Any], endpoint: str, config: Path | None, server_key: str, key: str, timeout_s: float
+) -> dict[str, Any]:
+    from hisir_edge.ask import ask
+    from hisir_edge.config import settings_from_toml
+
+    if config is not None:
+        table = settings_from_toml(config).control
+        endpoint, server_key = endpoint or table.endpoint, server_key or table.server_key
+    if not endpoint:
+        raise InputError(
+            expected="--endpoint, or --config of a line with control.endpoint", received="neither", fix="name one"
+        )
+    if server_key and not key:
+        raise InputError(expected="--key, since this line asks for keys", received="none", fix="name your *.key_secret")
+    return ask(endpoint, request, timeout_s, server_key, key)

@@ -1,0 +1,243 @@
+"""Accepts triggers and answers each with one verdict, whatever happens to it; asked and told things from any thread."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from threading import Event, Lock
+from typing import Any
+
+import structlog
+
+from hisir_edge import __version__
+from hisir_edge.errors import HisirEdgeError, InputError
+from hisir_edge.line.board import BoardInspector, error_judgement
+from hisir_edge.line.grab import Source
+from hisir_edge.line.pipeline import Pipeline
+from hisir_edge.line.products import Products
+from hisir_edge.line.publish import Message, Recipe, message_from_judgement
+from hisir_edge.line.states import State, StateMachine
+from hisir_edge.line.triggers import Identity, Trigger, Waiting
+from hisir_edge.records import Frame, GrabFault, Judgement
+
+log = structlog.get_logger()
+
+NO_BUNDLE = "0" * 64
+MOST_IDENTITIES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A trigger, what was taken for it, what was made of that, and how it goes over the wire."""
+
+    seq: int
+    item: Frame | GrabFault
+    judgement: Judgement
+    message: Message = field(repr=False)
+
+
+class Core:
+    """The line's triggers, products and pipeline.
+
+    ``out`` hands a verdict over, in the order in which triggers were accepted. ``pipeline`` is to be entered before the
+    first trigger.
+    """
+
+    def __init__(self, products: Products, epoch: str, machine: StateMachine, out: Callable[[Verdict], None]) -> None:
+        self.products, self.epoch, self.machine, self._out = products, epoch, machine, out
+        self.product = products.first
+        self.waiting = Waiting()
+        self.counts: Counter[str] = Counter()
+        self.rearm_wanted, self.draining, self.paused = Event(), Event(), Event()
+        self.started_at = time.monotonic()
+        self.source: Source | None = None
+        self._lock, self._seq = Lock(), 0
+        settings = products.settings
+        self.deadline_s = settings.line.deadline_ms / 1e3
+        self.asked_for = settings.source.trigger == "software"
+        """Whether frames come because a trigger asked for them; otherwise each frame is a trigger."""
+        self.pipeline = Pipeline[int, Trigger, Verdict](
+            list(range(settings.infer.slots)), self._inspected, self._hand_over, self.deadline_s, self._late
+        )
+
+    def take(self, item: Frame | GrabFault, go_on: Callable[[], bool]) -> None:
+        """What the camera gave: to the trigger that asked for it, or as a trigger of its own.
+
+        Waits for a free slot while ``go_on``; without one it is an ERROR verdict by its deadline all the same.
+        """
+        if self.asked_for:
+            if not self.waiting.give(item):
+                self.counts["unsolicited"] += 1
+                log.warning("frame that nobody asked for", frame_id=item.frame_id)
+            return
+        if self.paused.is_set():
+            self.counts["while_paused"] += 1
+            return
+        identity = self.waiting.identity()
+        with self._lock:
+            self._seq += 1
+            trigger = self._trigger(identity, item.source, item.unit)
+            trigger.frame.set_result(replace(item, unit=trigger.unit))
+        accepted = time.monotonic()
+        while not self.pipeline.put(trigger, 0.2 if go_on() else None, accepted):
+            pass
+
+    def trigger(self, identity: Identity) -> Trigger:
+        """Accept a trigger that asks the camera for a frame; InputError where it is refused: there is no verdict."""
+        source = self.source
+        if not self.asked_for:
+            raise _refused(
+                'source.trigger = "software" for triggers of the control socket',
+                f'"{self.products.settings.source.trigger}", where every frame is a trigger',
+                "announce boards instead",
+            )
+        if source is None or not source.up:
+            raise _refused("the camera to be there", "a lost camera", "wait until status says Ready")
+        self._check_accepting()
+        with self._lock:
+            self._seq += 1
+            trigger = self._trigger(identity, source.name, f"{source.name}-{self._seq:08d}")
+            if not self.pipeline.put(trigger, 0.0):
+                self._seq -= 1
+                slots = self.products.settings.infer.slots
+                raise _refused(
+                    "a free slot", f"{slots} boards in flight", "trigger after the verdict, or raise infer.slots"
+                )
+            self.waiting.add(trigger)
+        self._show_execution()
+        try:
+            source.trigger()
+        except HisirEdgeError as error:
+            if self.waiting.expire(trigger.seq):
+                trigger.frame.set_result(trigger.fault(str(error)))
+        return trigger
+
+    def announce(self, identity: Identity) -> int:
+        """The identity of the next board, where frames are triggers; how many are waiting for theirs."""
+        self._check_accepting()
+        count = self.waiting.announce(identity)
+        if count > MOST_IDENTITIES:
+            self.waiting.forget_identities()
+            raise _refused(
+                f"at most {MOST_IDENTITIES} boards to be announced", str(count), "all are forgotten: announce the next"
+            )
+        return count
+
+    def select(self, product: str) -> None:
+        """The product of the boards that are accepted from now on; InputError for one that is not loaded."""
+        if product not in self.products.by_name:
+            raise _refused(
+                f"one of the products {', '.join(sorted(self.products.by_name))}",
+                product,
+                "add its bundle to bundle.others",
+            )
+        with self._lock:
+            self.product = product
+        log.info("product", product=product)
+
+    def use(self, products: Products) -> Products:
+        """Boards accepted from now on are inspected with these; the ones before."""
+        with self._lock:
+            before, self.products = self.products, products
+            if self.product not in products.by_name:
+                self.product = products.first
+        return before
+
+    def status(self) -> dict[str, Any]:
+        """What is going on."""
+        return {
+            "version": __version__, "line": self.products.settings.line.name, "epoch": self.epoch,
+            "state": self.machine.state.value, "paused": self.paused.is_set(), "draining": self.draining.is_set(),
+            "product": self.product, "products": sorted(self.products.by_name),
+            "camera_up": bool(self.source and self.source.up), "accepted": self._seq,
+            "verdicts": {name: self.counts[name] for name in ("PASS", "FAIL", "ERROR")},
+            "in_flight": self.pipeline.waiting, "stuck_slots": self.pipeline.stuck,
+            "unsolicited_frames": self.counts["unsolicited"], "frames_while_paused": self.counts["while_paused"],
+            "uptime_s": round(time.monotonic() - self.started_at, 1),
+        }  # fmt: skip
+
+    def show_state(self) -> None:
+        """Bring the state up to what is: asked every now and then by the spine."""
+        if self.machine.state is State.HALTED:
+            return
+        if self.source is None or not self.source.up or self.pipeline.stuck:
+            self.machine.to(State.ERROR)
+        else:
+            self._show_execution()
+
+    def _show_execution(self) -> None:
+        busy = State.SINGLE_EXECUTION if self.asked_for else State.CONTINUOUS_EXECUTION
+        running = self.pipeline.waiting > 0 if self.asked_for else not self.paused.is_set()
+        if self.machine.state is State.INITIALIZED and self.asked_for:
+            self.machine.to(State.READY)
+        self.machine.to(busy if running else State.READY)
+
+    def _check_accepting(self) -> None:
+        if self.draining.is_set() or self.machine.state is State.HALTED:
+            raise _refused("a line that takes boards", "one that drains", "start it again")
+        if self.paused.is_set():
+            raise _refused("a line that takes boards", "one that is paused", "resume it")
+
+    def _trigger(self, identity: Identity, source: str, unit: str) -> Trigger:
+        name = identity.product or self.product
+        product = self.products.by_name.get(name)
+        return Trigger(self._seq, identity.unit or unit, name, product, source, time.time_ns())
+
+    def _inspected(self, slot: int, trigger: Trigger) -> Verdict:
+        item = trigger.frame.result()
+        item = replace(item, unit=trigger.unit)
+        if trigger.product is None:
+            known = ", ".join(sorted(self.products.by_name))
+            judgement = error_judgement(f"unknown product {trigger.product_name}; loaded are {known}")
+        else:
+            judgement = judge(trigger.product.inspectors[slot], item)
+        return self._verdict(trigger, item, judgement)
+
+    def _late(self, trigger: Trigger) -> Verdict:
+        waited = f"{self.deadline_s * 1e3:g} ms"
+        if self.waiting.expire(trigger.seq):
+            fault = trigger.fault(f"no frame within {waited}")
+            trigger.frame.set_result(fault)
+            self.rearm_wanted.set()  # should the frame still come, it is not to be taken for the next board's
+            return self._verdict(trigger, fault, error_judgement(fault.reason))
+        item = trigger.fault(f"not inspected within {waited}")
+        return self._verdict(trigger, item, error_judgement(item.reason))
+
+    def _verdict(self, trigger: Trigger, item: Frame | GrabFault, judgement: Judgement) -> Verdict:
+        line = self.products.settings.line.name
+        recipe = (
+            trigger.product.recipe if trigger.product else Recipe(line, self.epoch, trigger.product_name, NO_BUNDLE)
+        )
+        return Verdict(trigger.seq, item, judgement, encoded(recipe, trigger.seq, item, judgement))
+
+    def _hand_over(self, verdict: Verdict) -> None:
+        self._out(verdict)
+        self.counts[verdict.message.body["result"]] += 1
+
+
+def _refused(expected: str, received: str, fix: str) -> InputError:
+    return InputError(expected=expected, received=received, fix=fix)
+
+
+def judge(inspector: BoardInspector, item: Frame | GrabFault) -> Judgement:
+    """One judgement for whatever the source gave; never raises, never PASS for the unexpected."""
+    if isinstance(item, GrabFault):
+        return error_judgement(item.reason)
+    try:
+        return inspector.inspect(item.rgb)
+    except Exception as error:
+        log.exception("inspection failed", frame_id=item.frame_id, unit=item.unit)
+        return error_judgement(f"inspection failed: {type(error).__name__}: {error}")
+
+
+def encoded(recipe: Recipe, seq: int, item: Frame | GrabFault, judgement: Judgement) -> Message:
+    """A verdict as it goes over the wire; one that cannot be encoded is an ERROR under the same number."""
+    try:
+        message = message_from_judgement(recipe, seq, item, judgement)
+        message.frames()
+    except Exception as error:
+        log.exception("verdict could not be encoded", seq=seq)
+        return message_from_judgement(recipe, seq, item, error_judgement(f"verdict could not be encoded: {error}"))
+    return message

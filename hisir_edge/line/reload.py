@@ -1,0 +1,77 @@
+"""SIGHUP: the configuration and its bundles anew, while the line goes on with those that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event, Thread
+from types import TracebackType
+
+import structlog
+
+from hisir_edge.config import Settings
+from hisir_edge.errors import ConfigError, HisirEdgeError
+from hisir_edge.line.core import Core
+from hisir_edge.line.notify import Systemd
+from hisir_edge.line.products import products_from_settings
+
+log = structlog.get_logger()
+
+RESTART_ONLY = ("line", "source", "publish", "control", "infer")
+"""Tables of line.toml that hold sockets, cameras and threads: to change them the daemon is started again."""
+
+
+class Reloader:
+    """A thread that reads, loads and tests anew each time it is asked; however often meanwhile, once more is enough."""
+
+    def __init__(self, core: Core, read_again: Callable[[], Settings] | None, systemd: Systemd) -> None:
+        self.core, self._read_again, self._systemd = core, read_again, systemd
+        self._asked, self._end = Event(), Event()
+        self._thread = Thread(target=self._run, name="reload")
+
+    def __enter__(self) -> Reloader:
+        """Start the thread."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End it; a reload that is under way is finished first."""
+        self._end.set()
+        self._asked.set()
+        self._thread.join()
+
+    def ask(self) -> None:
+        """Read again, soon."""
+        self._asked.set()
+
+    def _run(self) -> None:
+        while True:
+            self._asked.wait()
+            self._asked.clear()
+            if self._end.is_set():
+                return
+            self._systemd.reloading()
+            try:
+                self._reload()
+            except HisirEdgeError as error:
+                log.error("reload refused, the old configuration stays", reason=str(error))
+            except Exception as error:
+                log.exception("reload failed, the old configuration stays", reason=f"{type(error).__name__}: {error}")
+            self._systemd.tell("READY=1", f"STATUS={self.core.machine.state.value}")
+
+    def _reload(self) -> None:
+        if self._read_again is None:
+            raise ConfigError(expected="a configuration file", received="none", fix="start with --config")
+        settings, now = self._read_again(), self.core.products.settings
+        changed = [name for name in RESTART_ONLY if getattr(settings, name) != getattr(now, name)]
+        if changed:
+            raise ConfigError(
+                expected=f"only bundle and output to change while the line runs; [{changed[0]}] as it was",
+                received="another one",
+                fix="start the daemon again for it",
+            )
+        before = self.core.use(products_from_settings(settings, self.core.epoch))
+        self.core.pipeline.settled().wait()  # boards that were accepted before are still with the old ones
+        before.close()
+        log.info("reloaded", products=sorted(self.core.products.by_name), product=self.core.product)

@@ -1,0 +1,291 @@
+"""The daemon under its control socket and signals: a real process, real sockets, CURVE, kill and reload."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import zmq
+from helpers import here
+
+from hisir_edge.ask import ask, write_keys
+from hisir_edge.errors import InputError
+from hisir_edge.mes.subscribe import subscribe
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Line:
+    """A daemon on a folder of pictures, with a subscriber that is there before the first verdict."""
+
+    def __init__(self, folder: Path, bundle: Path, photos: Path, trigger: str, more: str = "", control: str = ""):
+        self.control, self.endpoint = f"tcp://127.0.0.1:{free_port()}", f"ipc://{folder}/verdicts"
+        self.config, self.log = folder / "line.toml", folder / "daemon.log"
+        self.config.write_text(
+            f'[bundle]\npath = "{bundle}"\n'
+            f'[source]\ntype = "replay"\nfolder = "{photos}"\ntrigger = "{trigger}"\nloop = true\nrate_hz = 20\n'
+            f'[control]\nendpoint = "{self.control}"\n{control}\n'
+            f'[publish]\nendpoint = "{self.endpoint}"\nwait_for_subscribers = 1\n{more}'
+        )
+        self.bodies: list[dict] = []
+        self.more = threading.Condition()
+
+    def __enter__(self):
+        with self.log.open("wb") as log:
+            command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(self.config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.over = False
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.over = True
+        self.reader.join()
+
+    def _read(self):
+        for verdict in subscribe(self.endpoint, stop=lambda: self.over):
+            with self.more:
+                self.bodies.append(verdict.body)
+                self.more.notify()
+
+    def wait(self, count: int) -> list[dict]:
+        with self.more:
+            arrived = self.more.wait_for(lambda: len(self.bodies) >= count, 60)
+        assert arrived, self.log.read_text()
+        return self.bodies
+
+    def ask(self, do: str, **more: str) -> dict:
+        return ask(self.control, {"do": do, **more}, 20)
+
+    def until(self, what) -> dict:
+        """Ask for the status until it is so."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            status = self.ask("status")
+            if what(status):
+                return status
+        raise AssertionError(self.log.read_text())
+
+    def ended(self) -> int:
+        code = self.process.wait(30)
+        self.over = True
+        self.reader.join()
+        return code
+
+    def logged(self, event: str) -> list[dict]:
+        lines = (json.loads(line) for line in self.log.read_text().splitlines())
+        return [line for line in lines if line["event"] == event]
+
+
+def test_boards_are_triggered_one_by_one(small_bundle, small_boards, tmp_path):
+    with Line(tmp_path, small_bundle, small_boards / "test" / "missing", "software") as line:
+        line.until(lambda s: s["state"] == "Ready")
+        for number in range(1, 6):
+            accepted = line.ask("trigger", unit=f"B-{number}")
+            assert accepted["seq"] == number
+            assert line.wait(number)[-1]["unit"] == f"B-{number}"
+        line.ask("trigger", unit="B-x", product="other")
+        assert "unknown product other" in line.wait(6)[-1]["reason"]
+        with pytest.raises(InputError, match="one of the products p3"):
+            line.ask("select", product="other")
+        with pytest.raises(InputError, match="only unit, product"):
+            line.ask("trigger", units="B-7")
+        with pytest.raises(InputError, match="unit as text"):
+            line.ask("trigger", unit="x" * 500)
+        line.ask("pause")
+        with pytest.raises(InputError, match="resume it"):
+            line.ask("trigger")
+        assert here("status", "--config", line.config).returncode == 1
+        line.ask("resume")
+        status = here("status", "--config", line.config, "--json")
+        assert status.returncode == 0
+        found = json.loads(status.stdout)
+        assert found["verdicts"] == {"PASS": 0, "FAIL": 5, "ERROR": 1}
+        assert (found["accepted"], found["in_flight"], found["stuck_slots"]) == (6, 0, 0)
+        assert json.loads(here("control", "drain", "--endpoint", line.control).stdout) == {"in_flight": 0}
+        assert line.ended() == 0
+    assert [v["seq"] for v in line.bodies] == list(range(1, 7))
+    gone = here("status", "--endpoint", line.control, "--timeout", "0.2")
+    assert gone.returncode == 2
+    assert "check that the line runs" in gone.stderr
+
+
+def test_nonsense_is_answered_and_ends_nothing(small_bundle, small_boards, tmp_path):
+    with Line(tmp_path, small_bundle, small_boards / "test" / "good", "software") as line:
+        line.until(lambda s: s["state"] == "Ready")
+        context = zmq.Context()
+        talker = context.socket(zmq.REQ)
+        talker.setsockopt(zmq.LINGER, 0)
+        talker.connect(line.control)
+        for nonsense in (
+            b"",
+            b"\xff\xfe",
+            b"[1]",
+            b'{"do": 3}',
+            b'{"do": "dance"}',
+            b'{"do": "status", "x": 1}',
+            b"null",
+        ):
+            talker.send(nonsense)
+            assert talker.poll(5000)
+            answer = json.loads(talker.recv())
+            assert answer["ok"] is False
+            assert {"expected", "received", "fix"} < set(answer)
+        talker.close()
+        large = context.socket(zmq.DEALER)
+        large.setsockopt(zmq.LINGER, 0)
+        large.connect(line.control)
+        large.send(b"x" * 200_000)  # the connection is dropped
+        assert not large.poll(300)
+        large.close()
+        context.term()
+        assert line.ask("trigger", unit="after all")["seq"] == 1
+        assert line.wait(1)[0]["result"] == "PASS"
+        line.process.send_signal(signal.SIGTERM)
+        assert line.ended() == 0
+
+
+def test_only_those_with_a_key_are_heard(small_bundle, small_boards, tmp_path):
+    if not zmq.has("curve"):
+        pytest.skip("libzmq was built without CURVE")
+    write_keys(tmp_path / "keys", ("line", "mes", "stranger"))
+    (tmp_path / "clients").mkdir()
+    shutil.copy(tmp_path / "keys" / "mes.key", tmp_path / "clients")
+    with pytest.raises(InputError, match="new names"):
+        write_keys(tmp_path / "keys", ("mes",))
+    assert (tmp_path / "keys" / "mes.key_secret").stat().st_mode & 0o077 == 0
+    keys = tmp_path / "keys"
+    table = 'server_key = "keys/line.key_secret"\nclients = "clients"'
+    with Line(tmp_path, small_bundle, small_boards / "test" / "good", "software", control=table) as line:
+
+        def asked(name: str, timeout_s: float) -> dict:
+            secret = str(keys / f"{name}.key_secret")
+            return ask(line.control, {"do": "status"}, timeout_s, str(keys / "line.key"), secret)
+
+        assert asked("mes", 30)["products"] == ["p3"]
+        for refused in (lambda: asked("stranger", 1), lambda: ask(line.control, {"do": "status"}, 1)):
+            with pytest.raises(InputError, match="an answer from"):
+                refused()
+        assert asked("mes", 5)["line"] == "line-1"
+        line.process.send_signal(signal.SIGTERM)
+        assert line.ended() == 0
+
+
+def test_others_are_let_in_only_with_keys(small_bundle, tmp_path):
+    config = tmp_path / "line.toml"
+    config.write_text(
+        f'[bundle]\npath = "{small_bundle}"\n[source]\ntype = "replay"\nfolder = "x"\n'
+        '[control]\nendpoint = "tcp://*:5557"\n'
+    )
+    done = here("run", "--config", config)
+    assert done.returncode == 2
+    assert "server_key and clients" in done.stderr
+
+
+def test_reloading_loses_no_trigger_and_a_bad_file_changes_nothing(small_bundle, small_boards, tmp_path):
+    ours = tmp_path / "bundle"
+    shutil.copytree(small_bundle, ours)
+    with Line(tmp_path, ours, small_boards / "test" / "good", "free-run") as line:
+        line.wait(5)
+        good = line.config.read_text()
+        line.config.write_text(good.replace("rate_hz = 20", "rate_hz = 7"))
+        line.process.send_signal(signal.SIGHUP)
+        line.wait(len(line.bodies) + 20)
+        line.config.write_text("nonsense [")
+        line.process.send_signal(signal.SIGHUP)
+        line.wait(len(line.bodies) + 20)
+        line.config.write_text(good + f'[output]\noverlay_folder = "{tmp_path}/pictures"\noverlay_of = "all"\n')
+        for _ in range(100):
+            line.process.send_signal(signal.SIGHUP)
+        threads = psutil.Process(line.process.pid).num_threads
+        end, before = time.monotonic() + 60, len(line.bodies)
+        while not list((tmp_path / "pictures").glob("*.jpg")) and time.monotonic() < end:
+            line.wait(len(line.bodies) + 1)
+        settled = threads()
+        for _ in range(5):
+            line.process.send_signal(signal.SIGHUP)
+            line.wait(len(line.bodies) + 10)
+        assert threads() <= settled + 4, "engines of the old configuration are gone"
+        assert len(line.bodies) > before
+        line.process.send_signal(signal.SIGTERM)
+        assert line.ended() == 0
+    assert [v["seq"] for v in line.bodies] == list(range(1, len(line.bodies) + 1))
+    assert {v["result"] for v in line.bodies} == {"PASS"}
+    refused = [one["reason"] for one in line.logged("reload refused, the old configuration stays")]
+    assert any("[source] as it was" in reason for reason in refused)
+    assert any("expected TOML" in reason for reason in refused)
+    assert line.logged("reloaded")
+
+
+def test_products_are_switched_between_two_boards(small_bundle, small_run, small_boards, tmp_path):
+    from hisir_edge.engine.build import build_bundle
+    from hisir_edge.engine.options import BuildOptions
+
+    build_bundle(small_run, tmp_path / "q", BuildOptions(precision="fp32", product="q", false_calls_per_board=0.2))
+    more = f'[bundle]\nothers = ["{tmp_path}/q"]\n'
+    line = Line(tmp_path, small_bundle, small_boards / "test" / "good", "software")
+    text = line.config.read_text().replace("[source]", more.replace("[bundle]\n", "") + "[source]", 1)
+    line.config.write_text(text)
+    with line:
+        status = line.until(lambda s: s["state"] == "Ready")
+        assert status["products"] == ["p3", "q"]
+        for number, product in enumerate(("p3", "q", "p3", "q"), 1):
+            start = time.monotonic()
+            line.ask("select", product=product)
+            took_s = time.monotonic() - start
+            line.ask("trigger")
+            body = line.wait(number)[-1]
+            assert (body["product"], body["result"]) == (product, "PASS")
+            assert took_s < 5  # a switch is one assignment; docs/RESULTS.md has its time
+        line.ask("trigger", product="p3")
+        assert line.wait(5)[-1]["product"] == "p3"
+        assert line.ask("status")["product"] == "q"
+        line.ask("drain")
+        assert line.ended() == 0
+    assert len({v["bundle_sha256"] for v in line.bodies}) == 2
+
+
+def test_systemd_is_told(small_bundle, small_boards, tmp_path, monkeypatch):
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(tmp_path / "notify"))
+    listener.settimeout(30)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("WATCHDOG_USEC", "300000")
+    with Line(tmp_path, small_bundle, small_boards / "test" / "good", "free-run") as line:
+        said: list[str] = []
+
+        def until(word: str) -> None:
+            while word not in "\n".join(said):
+                said.append(listener.recv(4096).decode())
+
+        until("READY=1")
+        until("WATCHDOG=1")
+        until("STATUS=ContinuousExecution")
+        said.clear()
+        line.wait(1)
+        line.process.send_signal(signal.SIGHUP)
+        until("RELOADING=1")
+        assert "MONOTONIC_USEC=" in "\n".join(said)
+        said.clear()
+        until("READY=1")
+        line.process.send_signal(signal.SIGTERM)
+        until("STOPPING=1")
+        assert line.ended() == 0
+    listener.close()
