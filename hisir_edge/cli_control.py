@@ -97,3 +97,24 @@ def _asked(
     if server_key and not key:
         raise InputError(expected="--key, since this line asks for keys", received="none", fix="name your *.key_secret")
     return ask(endpoint, request, timeout_s, server_key, key)
+
+
+def install_service(
+    line: Annotated[str, typer.Option(help="The line's name, as in the commands that are printed.")] = "LINE",
+    gpu: Annotated[bool, typer.Option("--gpu", help="For bundles that run on an NVIDIA GPU.")] = False,
+    root: Annotated[Path, typer.Option(help="Write below this folder.")] = Path("/"),
+    program: Annotated[Path | None, typer.Option(help="The hisir-edge to run; default: this one.")] = None,
+    show: Annotated[bool, typer.Option("--print", help="Print the files, write nothing.")] = False,
+) -> None:
+    """Install the systemd units: the service for each line, its user, its folders. Prints what to do next."""
+    from hisir_edge import service
+
+    files = service.service_files(gpu, program or service.program_here(), service.systemd_version())
+    if show:
+        for file in files:
+            print(f"# {file.path}\n{file.text}")
+        return
+    for path in service.install(files, root):
+        print(path)
+    unit = service.UNITS["gpu" if gpu else "cpu"].replace("@", f"@{line}")
+    print(service.NEXT.replace("LINE", line).format(unit=unit))

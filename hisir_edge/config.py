@@ -132,6 +132,14 @@ class OutputTable(_Table):
 
     overlay_folder: str = ""
     overlay_of: Literal["all", "fail"] = "fail"
+    pass_each: int = Field(default=0, ge=0, description="with overlay_of = fail also every so many-th PASS; 0: none")
+    budget_mb: int = Field(default=2000, ge=1, description="the oldest pictures are deleted beyond it")
+
+
+class MetricsTable(_Table):
+    """``[metrics]``: figures for Prometheus on this machine; port 0: none."""
+
+    port: int = Field(default=0, ge=0, le=65535)
 
 
 class Settings(_Table):
@@ -144,6 +152,7 @@ class Settings(_Table):
     control: ControlTable = ControlTable()
     infer: InferTable = InferTable()
     output: OutputTable = OutputTable()
+    metrics: MetricsTable = MetricsTable()
 
 
 def _one_line(error: ValidationError, path: Path) -> ConfigError:

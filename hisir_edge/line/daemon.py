@@ -8,27 +8,26 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event
 from typing import Any
 
 import structlog
 
 from hisir_edge.config import OutputTable, Settings
-from hisir_edge.errors import InputError, InspectionError, PublishError
-from hisir_edge.images import write_atomic
+from hisir_edge.errors import InspectionError, PublishError
 from hisir_edge.line.control import ControlSocket, only, text_of
 from hisir_edge.line.core import Core, Verdict
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.heap import return_freed_memory
+from hisir_edge.line.metrics import Metrics
 from hisir_edge.line.notify import Systemd
-from hisir_edge.line.overlay import overlay_jpeg
+from hisir_edge.line.pictures import Pictures
 from hisir_edge.line.products import Products, products_from_settings
 from hisir_edge.line.publish import Publisher, stamped
 from hisir_edge.line.reload import Reloader
 from hisir_edge.line.states import State, StateMachine
 from hisir_edge.line.triggers import Identity
-from hisir_edge.records import Frame, GrabFault, Judgement, Result
+from hisir_edge.records import Result
 
 log = structlog.get_logger()
 
@@ -60,16 +59,17 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
     machine = StateMachine(lambda state: systemd.tell(f"STATUS={state.value}"))
     with _signals() as told:
         products = products_from_settings(settings, epoch)
-        machine.to(State.INITIALIZED)
-        _prepare_output(settings.output)
-        with Publisher(settings.publish) as publisher:
-            core = Core(products, epoch, machine, lambda verdict: _out(publisher, core, verdict))
+        with Publisher(settings.publish) as publisher, Metrics(settings.metrics) as metrics:
+            results = _Results(publisher, metrics, Pictures(settings.output))
+            core = Core(products, epoch, machine, results.out)
+            metrics.watch(core)
             with ControlSocket(settings.control, _answers(core, told)), source_from_settings(settings.source) as source:
                 core.source = source
+                machine.to(State.INITIALIZED)
                 _log_ready(products)
                 systemd.tell("READY=1", f"STATUS={machine.state.value}")
                 _wait_for_subscribers(publisher, settings, told.stop, systemd)
-                with core.pipeline, Reloader(core, read_again, systemd) as reloader:
+                with core.pipeline, Reloader(core, read_again, systemd, results.use) as reloader:
                     _serve(core, source, told, reloader, systemd)
                     systemd.tell("STOPPING=1")
     machine.to(State.HALTED)
@@ -163,43 +163,29 @@ def _answers(core: Core, told: _Told) -> dict[str, Callable[[dict[str, Any]], di
     }  # fmt: skip
 
 
-def _out(publisher: Publisher, core: Core, verdict: Verdict) -> None:
-    publisher.send(stamped(verdict.message).frames())
-    body = verdict.message.body
-    level = log.info if body["result"] == Result.PASS.value else log.warning
-    level(
-        "verdict", seq=verdict.seq, result=body["result"], unit=body["unit"], frame_id=body["frame_id"],
-        product=body["product"], regions=body["regions_total"], total_s=body["times_s"]["total"], reason=body["reason"],
-    )  # fmt: skip
-    _keep_overlay(core.products.settings.output, verdict.item, verdict.judgement, verdict.seq)
+class _Results:
+    """Where verdicts go: the subscribers first, then the log, the figures, the disk."""
 
+    def __init__(self, publisher: Publisher, metrics: Metrics, pictures: Pictures) -> None:
+        self.publisher, self.metrics, self.pictures = publisher, metrics, pictures
 
-def _prepare_output(output: OutputTable) -> None:
-    if output.overlay_folder:
-        try:
-            Path(output.overlay_folder).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                expected="a writable output.overlay_folder",
-                received=f"{output.overlay_folder} ({error.strerror})",
-                fix="correct it",
-            ) from error
+    def use(self, output: OutputTable) -> None:
+        """Keep pictures as this says from now on; InputError for a folder that will not do."""
+        if output != self.pictures.settings:
+            self.pictures = Pictures(output)
 
-
-def _keep_overlay(output: OutputTable, item: Frame | GrabFault, judgement: Judgement, seq: int) -> None:
-    """Write the picture if asked for; a disk that refuses costs the picture, never the verdict."""
-    wanted = output.overlay_of == "all" or judgement.result is not Result.PASS
-    if not output.overlay_folder or not wanted or not isinstance(item, Frame):
-        return
-    name = f"{seq:06d}_{_safe(item.unit)}_{judgement.result.value}.jpg"
-    try:
-        write_atomic(Path(output.overlay_folder) / name, overlay_jpeg(item.rgb, judgement, item.unit))
-    except Exception as error:  # memory, a codec, the disk: whatever it is
-        log.error("overlay not written", error=f"{type(error).__name__}: {error}")
-
-
-def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:80]
+    def out(self, verdict: Verdict) -> None:
+        """Hand one verdict over."""
+        self.publisher.send(stamped(verdict.message).frames())
+        body = verdict.message.body
+        level = log.info if body["result"] == Result.PASS.value else log.warning
+        level(
+            "verdict", seq=verdict.seq, result=body["result"], unit=body["unit"], frame_id=body["frame_id"],
+            product=body["product"], regions=body["regions_total"], total_s=body["times_s"]["total"],
+            reason=body["reason"],
+        )  # fmt: skip
+        self.metrics.count(verdict)
+        self.pictures.keep(verdict.item, verdict.judgement, verdict.seq)
 
 
 def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: Event, systemd: Systemd) -> None:

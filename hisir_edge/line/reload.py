@@ -8,7 +8,7 @@ from types import TracebackType
 
 import structlog
 
-from hisir_edge.config import Settings
+from hisir_edge.config import OutputTable, Settings
 from hisir_edge.errors import ConfigError, HisirEdgeError
 from hisir_edge.line.core import Core
 from hisir_edge.line.notify import Systemd
@@ -16,15 +16,21 @@ from hisir_edge.line.products import products_from_settings
 
 log = structlog.get_logger()
 
-RESTART_ONLY = ("line", "source", "publish", "control", "infer")
+RESTART_ONLY = ("line", "source", "publish", "control", "infer", "metrics")
 """Tables of line.toml that hold sockets, cameras and threads: to change them the daemon is started again."""
 
 
 class Reloader:
     """A thread that reads, loads and tests anew each time it is asked; however often meanwhile, once more is enough."""
 
-    def __init__(self, core: Core, read_again: Callable[[], Settings] | None, systemd: Systemd) -> None:
-        self.core, self._read_again, self._systemd = core, read_again, systemd
+    def __init__(
+        self,
+        core: Core,
+        read_again: Callable[[], Settings] | None,
+        systemd: Systemd,
+        use_output: Callable[[OutputTable], None],
+    ) -> None:
+        self.core, self._read_again, self._systemd, self._use_output = core, read_again, systemd, use_output
         self._asked, self._end = Event(), Event()
         self._thread = Thread(target=self._run, name="reload")
 
@@ -71,7 +77,13 @@ class Reloader:
                 received="another one",
                 fix="start the daemon again for it",
             )
-        before = self.core.use(products_from_settings(settings, self.core.epoch))
+        products = products_from_settings(settings, self.core.epoch)
+        try:
+            self._use_output(settings.output)
+        except HisirEdgeError:
+            products.close()
+            raise
+        before = self.core.use(products)
         self.core.pipeline.settled().wait()  # boards that were accepted before are still with the old ones
         before.close()
         log.info("reloaded", products=sorted(self.core.products.by_name), product=self.core.product)

@@ -17,7 +17,7 @@ class State(str, Enum):
     PREOPERATIONAL = "Preoperational"
     """Nothing is loaded yet."""
     INITIALIZED = "Initialized"
-    """Bundles are loaded and tested; the camera is not there yet."""
+    """Bundles are loaded and tested, camera and sockets are open; the line waits for the subscribers it wants."""
     READY = "Ready"
     """Waits for triggers, or is paused."""
     SINGLE_EXECUTION = "SingleExecution"

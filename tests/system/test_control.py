@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
@@ -125,6 +127,38 @@ def test_boards_are_triggered_one_by_one(small_bundle, small_boards, tmp_path):
     gone = here("status", "--endpoint", line.control, "--timeout", "0.2")
     assert gone.returncode == 2
     assert "check that the line runs" in gone.stderr
+
+
+def test_figures_are_served_on_this_machine_alone(small_bundle, small_boards, tmp_path):
+    port = free_port()
+    more = f"[metrics]\nport = {port}\n"
+    with Line(tmp_path, small_bundle, small_boards / "test" / "missing", "software", more) as line:
+        line.until(lambda s: s["state"] == "Ready")
+        for number in (1, 2):
+            line.ask("trigger")
+            line.wait(number)
+        line.ask("trigger", product="gremlin")
+        line.wait(3)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
+            text = page.read().decode()
+        found = {name: float(value) for name, value in re.findall(r"^(\w+(?:{[^}]*})?) (\S+)$", text, re.M)}
+        assert found['hisir_inspections_total{product="p3",result="FAIL"}'] == 2
+        assert found['hisir_inspections_total{product="unknown",result="ERROR"}'] == 1
+        assert found['hisir_stage_duration_seconds_count{stage="total"}'] == 3
+        assert found['hisir_camera_up{camera="replay"}'] == 1
+        assert sum(value for name, value in found.items() if name.startswith("hisir_state{")) == 1
+        assert "gremlin" not in text
+        listening = [c.laddr.ip for c in psutil.Process(line.process.pid).net_connections() if c.laddr.port == port]
+        assert set(listening) == {"127.0.0.1"}
+        line.process.send_signal(signal.SIGTERM)
+        assert line.ended() == 0
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", port))
+        taken.listen()
+        with Line(tmp_path, small_bundle, small_boards / "test" / "good", "software", more) as line:
+            assert line.process.wait(60) == 2
+            assert f"metrics.port {port}" in line.log.read_text()
 
 
 def test_nonsense_is_answered_and_ends_nothing(small_bundle, small_boards, tmp_path):

@@ -336,3 +336,41 @@ def test_a_great_loss_is_one_fault_that_gives_its_number():
     assert len(faults) == 1
     assert "65524 frames (11..65534)" in faults[0].reason
     json.dumps(faults[0].reason)
+
+
+def _next_item(source, limit_s: float):
+    end = time.monotonic() + limit_s
+    while time.monotonic() < end:
+        item = source.next(0.05)
+        if item is not None:
+            return item
+    return None
+
+
+def test_a_frame_for_each_software_trigger_and_none_from_before_arming(tlsimu, monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tlsimu.parent))
+    settings = {"device": 0, "pixel_format": "Mono8", "width": 640, "height": 480, "trigger": "software"}
+    with camera(cti=str(tlsimu), **settings) as source:
+        assert source.up
+        assert _next_item(source, 0.7) is None, "it waits to be asked"
+        for _ in range(5):
+            source.trigger()
+            assert isinstance(_next_item(source, 10), Frame)
+            assert _next_item(source, 0.2) is None
+        for _ in range(3):
+            source.trigger()  # asked for before arming: not to be given for what is asked after it
+        source.rearm()
+        assert _next_item(source, 0.7) is None
+        assert not source.stale
+        source.trigger()
+        assert isinstance(_next_item(source, 10), Frame)
+        assert _next_item(source, 0.3) is None
+
+
+def test_a_trigger_that_the_camera_does_not_have_names_the_feature(tlsimu, monkeypatch):
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tlsimu.parent))
+    with (
+        pytest.raises(CameraError, match="TriggerSource = Line77"),
+        camera(cti=str(tlsimu), device=0, trigger="hardware", trigger_source="Line77"),
+    ):
+        pytest.fail("it opened")
