@@ -10,12 +10,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo test lint test-slow gpu-check bench engines schema lock clean help
+.PHONY: demo test lint test-slow soak gpu-check bench engines schema lock clean help
 help:
 	@echo "make demo   inspect 12 rendered boards with the real daemon"
 	@echo "make test   linters, types, import rules and the default test suite"
 	@echo "make bench  speed and memory of the demo bundle on this machine"
 	@echo "make test-slow  tests that take minutes (training on real photos)"
+	@echo "make soak   the whole daemon on camera frames with faults at random (SOAK_MINUTES=10)"
 	@echo "make gpu-check  the CUDA kernels and TensorRT engines on this machine's GPU (needs nvcc)"
 	@echo "make engines  fp16 and int8 bundles of every backbone, for onnxruntime and tensorrt-rtx (trains them first)"
 
@@ -33,6 +34,13 @@ lint: $(DEV)
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow --timeout 7200
+
+# minutes of camera frames and faults at random
+SOAK_MINUTES ?= 10
+
+soak: $(DEV)
+	@mkdir -p build
+	$(BIN)/python tests/soak/soak.py --minutes $(SOAK_MINUTES) --work build/soak
 
 gpu-check: $(DEV)
 	$(PIP) install -e '.[gpu]'

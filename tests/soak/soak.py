@@ -1,0 +1,212 @@
+"""The whole daemon for a while on camera frames, with faults at random; every trigger must have its verdict.
+
+    python tests/soak/soak.py --minutes 10 --work build/soak [--rate-hz 25] [--seed 1]      (make soak SOAK_MINUTES=10)
+
+The camera is viky.cti of the genicam wheel; a small network is trained on its own pictures first, so that frames are
+inspected and not merely refused. Meanwhile, at random: the camera's process is killed or stopped, the configuration
+is reloaded, sound and broken, nonsense goes to the control socket, a subscriber stops reading. Ends with a summary
+line and exit code 1 if a trigger has no verdict, one has two, or memory, threads or descriptors grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+import cv2
+import genicam
+import psutil
+import zmq
+
+from hisir_edge.ask import ask
+from hisir_edge.config import GenicamSource
+from hisir_edge.engine.build import build_bundle
+from hisir_edge.engine.options import BuildOptions
+from hisir_edge.errors import HisirEdgeError
+from hisir_edge.learn.run import RunSettings
+from hisir_edge.learn.train import train
+from hisir_edge.line.genicam import GenicamCamera
+from hisir_edge.mes.subscribe import subscribe
+from hisir_edge.records import Frame
+
+VIKY = Path(genicam.__file__).parent / "viky.cti"
+SIZE = (256, 192)
+PICTURES = 40
+FAULTS = ("kill camera", "stop camera", "reload", "broken reload", "nonsense", "deaf subscriber")
+GROWTH_MB, GROWTH_THREADS, GROWTH_FDS = 24, 4, 8
+
+
+def small_bundle(work: Path) -> Path:
+    """Frames of the camera as good boards, a short training, a bundle; what is there is kept."""
+    bundle = work / "bundle"
+    if (bundle / "manifest.json").exists():
+        return bundle
+    good = work / "good"
+    good.mkdir(parents=True, exist_ok=True)
+    settings = GenicamSource(type="genicam", cti=str(VIKY), pixel_format="RGBa8", width=SIZE[0], height=SIZE[1])
+    with GenicamCamera(settings) as camera:
+        taken = 0
+        while taken < PICTURES:
+            item = camera.next(1.0)
+            if isinstance(item, Frame) and item.frame_id % 3 == 0:
+                cv2.imwrite(str(good / f"{taken:03d}.png"), cv2.cvtColor(item.rgb, cv2.COLOR_RGB2BGR))
+                taken += 1
+    train(RunSettings(str(good), "rep", 16, 128, 32, 1.0, "off", 8, 200, 3e-3, 0), work / "run", workers=1)
+    build_bundle(work / "run", bundle, BuildOptions(precision="fp32", product="viky", false_calls_per_board=1.0))
+    return bundle
+
+
+class Soak:
+    """A daemon, its subscriber, and what was seen of it."""
+
+    def __init__(self, work: Path, bundle: Path, rate_hz: float) -> None:
+        self.work, self.endpoint, self.control = work, f"ipc://{work}/verdicts", f"ipc://{work}/control"
+        self.config = work / "line.toml"
+        self.text = (
+            f'[line]\ndeadline_ms = 5000\n[bundle]\npath = "{bundle}"\n'
+            f'[source]\ntype = "genicam"\ncti = "{VIKY}"\npixel_format = "RGBa8"\n'
+            f"width = {SIZE[0]}\nheight = {SIZE[1]}\n"
+            f"ring_slots = 64\nframe_rate_hz = {float(rate_hz)}\n"
+            f'[control]\nendpoint = "{self.control}"\n'
+            f'[publish]\nendpoint = "{self.endpoint}"\nwait_for_subscribers = 1\n'
+        )
+        self.config.write_text(self.text)
+        self.seen: Counter[int] = Counter()
+        self.results: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.samples: list[tuple[float, int, int]] = []
+        self.over = False
+
+    def start(self) -> None:
+        """Start daemon and subscriber."""
+        log = (self.work / "daemon.log").open("wb")
+        command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(self.config)]
+        self.daemon = subprocess.Popen(command, stdout=log, stderr=log)
+        log.close()
+        self.reader = threading.Thread(target=self._read)
+        self.reader.start()
+
+    def _read(self) -> None:
+        for verdict in subscribe(self.endpoint, stop=lambda: self.over):
+            self.seen[verdict.body["seq"]] += 1
+            self.results[verdict.body["result"]] += 1
+            if verdict.body["result"] == "ERROR":
+                self.reasons[verdict.body["reason"].split(":")[0][:40]] += 1
+
+    def camera(self) -> psutil.Process | None:
+        """The camera's process."""
+        found = psutil.Process(self.daemon.pid).children()
+        return found[0] if found else None
+
+    def sample(self) -> None:
+        """Memory, threads and descriptors of the daemon."""
+        process = psutil.Process(self.daemon.pid)
+        self.samples.append((process.memory_info().rss / 1e6, process.num_threads(), process.num_fds()))
+
+    def fault(self, kind: str, context: zmq.Context) -> None:
+        """One of ``FAULTS``."""
+        camera = self.camera()
+        if kind == "kill camera" and camera is not None:
+            camera.kill()
+        elif kind == "stop camera" and camera is not None:
+            camera.send_signal(signal.SIGSTOP)  # the daemon kills it after 5 s of silence
+        elif kind == "reload":
+            self.config.write_text(self.text + f"[output]\nbudget_mb = {random.randint(10, 99)}\n")
+            self.daemon.send_signal(signal.SIGHUP)
+        elif kind == "broken reload":
+            self.config.write_text("broken [")
+            self.daemon.send_signal(signal.SIGHUP)
+        elif kind == "nonsense":
+            talker = context.socket(zmq.DEALER)
+            talker.setsockopt(zmq.LINGER, 0)
+            talker.connect(self.control)
+            talker.send(random.randbytes(random.randint(0, 3000)))
+            talker.poll(1000)
+            talker.close()
+        elif kind == "deaf subscriber":
+            deaf = context.socket(zmq.SUB)
+            deaf.setsockopt(zmq.LINGER, 0)
+            deaf.setsockopt(zmq.RCVHWM, 1)
+            deaf.setsockopt(zmq.SUBSCRIBE, b"")
+            deaf.connect(self.endpoint)
+            threading.Event().wait(3)
+            deaf.close()
+
+
+def main() -> int:
+    """Run and sum up; 1 if anything was not as promised."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--work", type=Path, default=Path("build/soak"))
+    parser.add_argument("--rate-hz", type=float, default=25)
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    random.seed(options.seed)
+    work = options.work.absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    soak = Soak(work, small_bundle(work), options.rate_hz)
+    soak.start()
+    done: Counter[str] = Counter()
+    context = zmq.Context()
+    try:
+        while not soak.seen and soak.daemon.poll() is None:
+            threading.Event().wait(0.2)
+        start = time.monotonic()
+        end, next_fault = start + 60 * options.minutes, time.monotonic() + 10
+        while time.monotonic() < end and soak.daemon.poll() is None:
+            threading.Event().wait(1.0)
+            soak.sample()
+            if time.monotonic() > next_fault and end - time.monotonic() > 20:
+                kind = random.choice(FAULTS)
+                soak.fault(kind, context)
+                done[kind] += 1
+                next_fault = time.monotonic() + random.uniform(4, 14)
+        seconds = time.monotonic() - start
+        status = ask(soak.control, {"do": "status"}, 20)
+        ask(soak.control, {"do": "drain"}, 20)
+        code = soak.daemon.wait(60)
+    except (HisirEdgeError, subprocess.TimeoutExpired) as error:
+        print(f"the daemon is gone or does not answer: {error}")
+        return 1
+    finally:
+        if soak.daemon.poll() is None:
+            soak.daemon.kill()
+        soak.daemon.wait()
+        threading.Event().wait(1)
+        soak.over = True
+        soak.reader.join()
+        context.term()
+    return summary(soak, seconds, code, status, done)
+
+
+def summary(soak: Soak, seconds: float, code: int, status: dict, done: Counter[str]) -> int:
+    """Print what was seen; 1 if it was not as promised."""
+    highest = max(soak.seen)
+    unanswered = [seq for seq in range(1, highest + 1) if not soak.seen[seq]]
+    twice = [seq for seq, count in soak.seen.items() if count > 1]
+    kept = soak.samples[len(soak.samples) // 5 :]
+    first, last = kept[: max(len(kept) // 5, 1)], kept[-max(len(kept) // 5, 1) :]
+    growth = [median(s[i] for s in last) - median(s[i] for s in first) for i in range(3)]
+    judged = soak.results["PASS"] + soak.results["FAIL"]
+    print(f"faults: {dict(done)}; errors: {dict(soak.reasons.most_common(8))}")
+    print(
+        f"soak: {seconds / 60:.1f} min, {highest} triggers ({highest / seconds:.1f} a second, "
+        f"{judged / seconds:.1f} judged), "
+        f"{sum(soak.seen.values())} verdicts {dict(soak.results)}, unanswered {len(unanswered)}, twice {len(twice)}, "
+        f"exit {code}, RSS {last[-1][0]:.0f} MB ({growth[0]:+.1f}), threads {last[-1][1]} ({growth[1]:+.0f}), "
+        f"descriptors {last[-1][2]} ({growth[2]:+.0f}), accepted {status['accepted']}"
+    )
+    grown = growth[0] > GROWTH_MB or growth[1] > GROWTH_THREADS or growth[2] > GROWTH_FDS
+    return int(bool(unanswered or twice or code or grown or highest < status["accepted"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
