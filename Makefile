@@ -40,7 +40,7 @@ SOAK_MINUTES ?= 10
 
 soak: $(DEV)
 	@mkdir -p build
-	$(BIN)/python tests/soak/soak.py --minutes $(SOAK_MINUTES) --work build/soak
+	$(BIN)/python tests/soak/soak.py --minutes $(SOAK_MINUTES) --rate-hz 30 --work build/soak
 
 gpu-check: $(DEV)
 	$(PIP) install -e '.[gpu]'

@@ -19,7 +19,7 @@ from hisir_edge.cli_bench import bench
 from hisir_edge.cli_bundle import bundle_app
 from hisir_edge.cli_control import control, install_service, keys, status
 from hisir_edge.console import progress, size_from_text, tell_trained, training_progress
-from hisir_edge.errors import HisirEdgeError, InputError
+from hisir_edge.errors import HisirEdgeError, HungError, InputError
 
 app = typer.Typer(
     name="hisir-edge",
@@ -324,7 +324,9 @@ def run(config: Annotated[Path, typer.Option(help="The line's TOML file.")]) -> 
     from hisir_edge.logs import configure_logging
 
     configure_logging()
-    run_daemon(settings_from_toml(config), lambda: settings_from_toml(config))
+    summary = run_daemon(settings_from_toml(config), lambda: settings_from_toml(config))
+    if summary.hung:
+        _leave(0)
 
 
 @app.command()
@@ -386,4 +388,13 @@ def main() -> None:
         else:
             text = f"unexpected {type(error).__name__}: {error} (run with HISIR_EDGE_DEBUG=1 for details)"
         print(f"hisir-edge: {' '.join(text.split())}", file=sys.stderr)
+        if isinstance(error, HungError):
+            _leave(2)
         sys.exit(2)
+
+
+def _leave(code: int) -> None:
+    """End the process without waiting for its threads: one of them hangs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -31,6 +31,10 @@ class ConfigError(HisirEdgeError):
     """The line's TOML file is wrong."""
 
 
+class HungError(HisirEdgeError):
+    """Threads hang that nobody can end: the process is to be left at once, waiting for nothing."""
+
+
 class BundleError(HisirEdgeError):
     """A bundle is missing, altered, or not made for this machine or frame."""
 

@@ -37,6 +37,8 @@ class GrabFault:
     unit: str
     reason: str
     grabbed_at_ns: int
+    boards: int | None = 1
+    """Boards whose frame it stands for; None: nobody knows how many went by."""
 
 
 @dataclass(frozen=True, slots=True)

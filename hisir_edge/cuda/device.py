@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -41,6 +42,18 @@ Argument = Buffer | int | None
 """What a kernel takes: memory, a 32-bit number, or a null pointer."""
 
 
+class Graph(Protocol):
+    """Work that was recorded; a call launches it in its stream."""
+
+    def __call__(self) -> None:
+        """Launch it once more."""
+        ...
+
+    def free(self) -> None:
+        """Give up what the driver keeps for it."""
+        ...
+
+
 class Stream(Protocol):
     """Work in order, beside that of other streams."""
 
@@ -58,8 +71,8 @@ class Stream(Protocol):
         """Run a kernel of ``kernels.cu`` over at least so many threads."""
         ...
 
-    def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What ``work`` puts into this stream, as one graph that is launched by a call; it is not run now."""
+    def recorded(self, work: Callable[[], None]) -> Graph:
+        """What ``work`` puts into this stream, as one graph; it is not run now."""
         ...
 
     def wait(self) -> None:
@@ -88,6 +101,13 @@ class Device(Protocol):
 
     def stream(self) -> Stream:
         """A new one; never the default stream."""
+        ...
+
+    def free(self, *memory: Buffer | Host) -> None:
+        """Give back what ``alloc``, ``upload`` and ``pinned`` gave, now: no garbage collector does that reliably.
+
+        pycuda frees only where its own context object is current (https://github.com/inducer/pycuda/issues/305).
+        """
         ...
 
 
@@ -133,6 +153,7 @@ class PycudaDevice:
         """See ``Device``."""
         there = self.alloc(host.nbytes)
         self.cuda.memcpy_htod(there.owner, np.ascontiguousarray(host))
+        self.cuda.Context.synchronize()  # the copy may still be on its way, and no stream would wait for it
         return there
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Host:
@@ -143,6 +164,19 @@ class PycudaDevice:
     def stream(self) -> Stream:
         """See ``Device``."""
         return PycudaStream(self)
+
+    def free(self, *memory: Buffer | Host) -> None:
+        """See ``Device``."""
+        for one in memory:
+            with contextlib.suppress(self.cuda.Error):  # of a context that is dead there is nothing to give back
+                owner: Any = one.owner if isinstance(one, Buffer) else one.base
+                owner.free()
+
+
+@functools.lru_cache(maxsize=1)
+def first_device() -> PycudaDevice:
+    """The first GPU, opened once a process: its kernels and context are shared by all bundles."""
+    return PycudaDevice()
 
 
 class PycudaStream:
@@ -169,8 +203,8 @@ class PycudaStream:
         grid = tuple(-(-n // b) for n, b in zip(threads_xyz, BLOCK, strict=True))
         self.device.module.get_function(kernel)(*given, grid=grid, block=BLOCK, stream=self.stream)
 
-    def recorded(self, work: Callable[[], None]) -> Callable[[], None]:
-        """See ``Stream``. pycuda has no graphs: five calls of the driver's own library."""
+    def recorded(self, work: Callable[[], None]) -> Graph:
+        """See ``Stream``. pycuda has no graphs: calls of the driver's own library."""
         driver, stream = _driver(), ctypes.c_void_p(self.handle)
         graph, made = ctypes.c_void_p(), ctypes.c_void_p()
         _call(driver, "cuStreamBeginCapture_v2", stream, ctypes.c_int(CAPTURE_THREAD_LOCAL))
@@ -180,9 +214,11 @@ class PycudaStream:
             ended = driver.cuStreamEndCapture(stream, ctypes.byref(graph))
         if ended:
             raise _failed("cuStreamEndCapture", ended)
-        _call(driver, "cuGraphInstantiateWithFlags", ctypes.byref(made), graph, ctypes.c_ulonglong(0))
-        _call(driver, "cuGraphDestroy", graph)
-        return lambda: _call(driver, "cuGraphLaunch", made, stream)
+        try:
+            _call(driver, "cuGraphInstantiateWithFlags", ctypes.byref(made), graph, ctypes.c_ulonglong(0))
+        finally:
+            driver.cuGraphDestroy(graph)
+        return DriverGraph(driver, made, stream)
 
     def wait(self) -> None:
         """See ``Stream``; other threads run meanwhile."""
@@ -192,6 +228,21 @@ class PycudaStream:
             raise InspectionError(
                 expected="the GPU to finish a frame", received=str(error), fix="see the driver's log (dmesg)"
             ) from error
+
+
+class DriverGraph:
+    """See ``Graph``."""
+
+    def __init__(self, driver: ctypes.CDLL, made: ctypes.c_void_p, stream: ctypes.c_void_p) -> None:
+        self._driver, self._made, self._stream = driver, made, stream
+
+    def __call__(self) -> None:
+        """See ``Graph``."""
+        _call(self._driver, "cuGraphLaunch", self._made, self._stream)
+
+    def free(self) -> None:
+        """See ``Graph``."""
+        self._driver.cuGraphExecDestroy(self._made)
 
 
 def _driver() -> ctypes.CDLL:

@@ -7,6 +7,7 @@ comes near the thresholds: none on most good boards. After the first frame the s
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
 from collections.abc import Callable
@@ -16,9 +17,10 @@ from typing import Any
 
 import cv2
 import numpy as np
+import structlog
 
 from hisir_edge.arrays import F32, F64, I32, I64, U8, Bool
-from hisir_edge.cuda.device import Buffer, Device, Stream
+from hisir_edge.cuda.device import Buffer, Device, Graph, Stream
 from hisir_edge.cuda.reference import LAYOUTS, fixed_point
 from hisir_edge.cuda.tensorrt_engine import DeviceEngine
 from hisir_edge.engine.bundle import Bundle
@@ -37,6 +39,8 @@ from hisir_edge.line.rops import KEPT_FROM, SWEEPS
 from hisir_edge.line.tile import REGION_PX, PlaneCutter, scaled_frame
 from hisir_edge.line.workers import OnSpan
 from hisir_edge.records import StageTimes
+
+log = structlog.get_logger()
 
 MOST_CANDIDATES = 16
 """As in ``kernels.cu``: tiles that may see one region."""
@@ -74,6 +78,7 @@ class _Slot:
         device, plan = inspector.device, inspector.plan
         (h, w), (rows, columns) = plan.padded_hw, inspector.merge_plan.contested.shape
         n, t = len(inspector.numbers), plan.tile_px
+        calls = inspector.calls * inspector.per_call
         self.inspector = inspector
         self.stream: Stream = device.stream()
         self.context = inspector.engine.context()
@@ -86,22 +91,44 @@ class _Slot:
         host = self.host
         self.frame, self.matrix, self.tables = (device.alloc(a.nbytes) for a in (host.frame, host.matrix, host.tables))
         self.peak, self.map = device.alloc(host.peak.nbytes), device.alloc(host.map.nbytes)
-        self.level, self.misfit = device.alloc(host.peak.nbytes), device.alloc(host.peak.nbytes)
+        self.level, self.misfit = device.alloc(host.peak.nbytes), device.alloc(calls * host.peak[0].nbytes)
         self.tile, self.before = device.alloc(host.tile.nbytes), device.alloc(host.tile.nbytes)
         self.cell = device.alloc(host.cell.nbytes)
-        self.tiles, self.scores = device.alloc(n * 3 * t * t), device.alloc(n * t * t * 4)
+        # to whole calls of the engine: a graph holds for one shape of its inputs
+        self.tiles, self.scores = device.alloc(calls * 3 * t * t), device.alloc(calls * t * t * 4)
         self.bands: set[int] = set()
         """Rows of regions of ``host.map`` that hold what was copied for the last frame."""
-        self.work: Callable[[], None] = self._enqueue
+        self.graph: Graph | None = None
         self.runs = 0
 
     def run(self) -> None:
         """The frame in ``host`` to its results; the second one's work is recorded, for TensorRT must have run once."""
-        if self.runs == 1 and not self.inspector.engine.captures:
-            self.work = self.stream.recorded(self._enqueue)
-        self.work()
+        if self.runs == 1 and self.inspector.records[0]:
+            try:
+                self.graph = self.stream.recorded(self._enqueue)
+            except Exception as error:  # whatever cannot be recorded can still be done step by step
+                self.inspector.records[0] = False
+                log.warning("no CUDA graph, every step is launched by itself", error=f"{type(error).__name__}: {error}")
+        if self.graph is not None:
+            self.graph()
+        else:
+            self._enqueue()
         self.stream.wait()
         self.runs += 1
+
+    def free(self) -> None:
+        """Give everything back; within ``Device.active``."""
+        with contextlib.suppress(Exception):  # what failed may go on failing
+            self.stream.wait()
+        if self.graph is not None:
+            self.graph.free()
+            self.graph = None
+        host = self.host
+        self.inspector.device.free(
+            self.frame, self.matrix, self.tables, self.peak, self.map, self.level, self.misfit, self.tile, self.before,
+            self.cell, self.tiles, self.scores, host.frame, host.matrix, host.tables, host.peak, host.tile, host.cell,
+            host.map,
+        )  # fmt: skip
 
     def _enqueue(self) -> None:
         self._copy_in()
@@ -122,12 +149,11 @@ class _Slot:
     def enqueue_network(self) -> None:
         """The engine alone, over the tiles that are on the GPU."""
         inspector, t = self.inspector, self.inspector.plan.tile_px
-        n, area, cells = len(inspector.numbers), t * t, (t // REGION_PX) ** 2
-        for first in range(0, n, inspector.engine.batch):
+        area, cells, count = t * t, (t // REGION_PX) ** 2, inspector.per_call
+        for first in range(0, inspector.calls * count, count):
             self.context.enqueue(
-                min(inspector.engine.batch, n - first), self.tiles.ptr + first * 3 * area,
-                inspector.shared.cues.ptr + first * 4 * area, self.scores.ptr + first * area * 4,
-                self.misfit.ptr + first * cells * 4, self.stream,
+                count, self.tiles.ptr + first * 3 * area, inspector.shared.cues.ptr + first * 4 * area,
+                self.scores.ptr + first * area * 4, self.misfit.ptr + first * cells * 4, self.stream,
             )  # fmt: skip
 
     def _merge(self) -> None:
@@ -178,13 +204,18 @@ class CudaInspector(BoardInspector):
         self._on_span: list[OnSpan | None] = [None]
         with device.active():
             self.engine = make_engine()
-            self.batch, self.callers = self.engine.batch, 1
+            self.calls = -(-len(self.numbers) // self.engine.batch)
+            self.per_call = -(-len(self.numbers) // max(self.calls, 1))
+            self.batch, self.callers = self.per_call, 1
+            self.records = [not self.engine.captures]
+            """Whether the work of a frame is recorded as a graph; for all siblings."""
+            self._family: list[CudaInspector] = [self]
             self.shared = self._uploaded()
             self._slot: _Slot | None = _Slot(self) if len(self.numbers) else None
 
     def _uploaded(self) -> _Shared:
         n, t = len(self.numbers), self.plan.tile_px
-        cues = np.empty((max(n, 1), 4, t, t), np.uint8)
+        cues = np.zeros((max(self.calls * self.per_call, 1), 4, t, t), np.uint8)
         PlaneCutter(self.plan, self.bundle.memory).cut(self.numbers, cues)
         position = np.full(len(self.plan.origins_yx), -1, np.int32)
         position[self.numbers] = np.arange(n)
@@ -196,12 +227,22 @@ class CudaInspector(BoardInspector):
     def sibling(self) -> CudaInspector:
         """See ``BoardInspector.sibling``: a stream, context and memory of its own."""
         other = copy.copy(self)
+        self._family.append(other)
         with self.device.active():
             other._slot = _Slot(other) if len(self.numbers) else None
         return other
 
-    def close(self) -> None:
-        """See ``BoardInspector.close``: there are no threads; memory goes with the last reference."""
+    def close(self, wait: bool = True) -> None:
+        """See ``BoardInspector.close``; what hangs keeps its memory."""
+        if not wait:
+            return
+        with self.device.active():
+            for one in self._family:
+                if one._slot is not None:
+                    one._slot.free()
+                    one._slot = None
+            shared = self.shared
+            self.device.free(shared.origins_yx, shared.cues, shared.candidate, shared.cell, shared.border)
 
     def span(self, what: str, start: float, end: float) -> None:
         """See ``BoardInspector.span``."""
@@ -232,16 +273,21 @@ class CudaInspector(BoardInspector):
                 t3 = time.perf_counter()
                 cell_max = self._cell_max(slot)
                 hot = (cell_max * self.gain.most >= KEPT_FROM).any(1)
-                hot[1:], hot[:-1] = hot[1:] | hot[:-1].copy(), hot[:-1] | hot[1:].copy()
-                slot.fetch_bands(hot)
+                slot.fetch_bands(_with_rows_beside(hot))
         except Exception:
-            self._slot = None  # whatever it was: the next frame gets a stream, context and memory of its own
+            self._drop_slot()  # whatever it was: the next frame gets a stream, context and memory of its own
             raise
         t4 = time.perf_counter()
         for what, start, end in (("register", t0, t1), ("fill", t1, t2), ("gpu", t2, t3), ("fetch", t3, t4)):
             self.span(what, start, end)
         h, w = self.plan.frame_hw
         return RawMap(slot.host.map[:h, :w], cell_max, registration, StageTimes(t1 - t0, t2 - t1, t3 - t2, t4 - t3))
+
+    def _drop_slot(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            with self.device.active():
+                slot.free()
 
     def _fill(self, slot: _Slot, work: U8, registration: Registration | None, tables: U8 | None) -> None:
         to_frame = IDENTITY if registration is None else cv2.invertAffineTransform(registration.matrix)
@@ -282,6 +328,14 @@ class CudaInspector(BoardInspector):
             return time.perf_counter() - start
 
 
+def _with_rows_beside(rows: Bool) -> Bool:
+    """Rows of regions (gh,) and the ones above and below them."""
+    out: Bool = rows.copy()
+    out[1:] |= rows[:-1]
+    out[:-1] |= rows[1:]
+    return out
+
+
 def _samples(work: U8, matrix: F64) -> U8:
     """The registered frame at the pixels by which light is measured; ``matrix``: frame -> golden pixels."""
     h, w = work.shape[:2]
@@ -295,7 +349,9 @@ def _samples(work: U8, matrix: F64) -> U8:
 
 def inspector_on_gpu(bundle: Bundle, trt: Any, plan: bytes) -> CudaInspector:
     """A bundle's compiled engine on the first GPU; InputError or BundleError where that cannot be."""
-    from hisir_edge.cuda.device import PycudaDevice
+    from hisir_edge.cuda.device import first_device
     from hisir_edge.cuda.tensorrt_engine import TensorRtEngine
 
-    return CudaInspector(bundle, PycudaDevice(), lambda: TensorRtEngine(trt, plan, bundle.recipe.tile_px))
+    carries_runtime = bool(bundle.manifest.engine and bundle.manifest.engine.version_compatible)
+    tile_px = bundle.recipe.tile_px
+    return CudaInspector(bundle, first_device(), lambda: TensorRtEngine(trt, plan, tile_px, carries_runtime))

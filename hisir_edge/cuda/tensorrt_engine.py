@@ -37,11 +37,16 @@ class DeviceEngine(Protocol):
 class TensorRtEngine:
     """An engine of a bundle; made and used within ``Device.active``."""
 
-    def __init__(self, trt: Any, plan: bytes, tile_px: int) -> None:
-        """``trt``: the module of the bundle's target. BundleError where the engine does not load or is another one."""
+    def __init__(self, trt: Any, plan: bytes, tile_px: int, version_compatible: bool = False) -> None:
+        """``trt``: the module of the bundle's target. BundleError where the engine does not load or is another one.
+
+        ``version_compatible``: it carries its runtime along, which is code; its hash was verified with the bundle.
+        """
         self.trt, self.tile_px = trt, tile_px
         self.log = trt.Logger(trt.Logger.ERROR)
         self.runtime = trt.Runtime(self.log)
+        if version_compatible:
+            self.runtime.engine_host_code_allowed = True
         self.engine = self.runtime.deserialize_cuda_engine(plan)
         if self.engine is None:
             raise BundleError(

@@ -60,8 +60,8 @@ class BoardInspector(ABC):
         """Another one for the same bundle, with frame buffers of its own."""
 
     @abstractmethod
-    def close(self) -> None:
-        """End its threads; for all siblings."""
+    def close(self, wait: bool = True) -> None:
+        """End its threads and free what the GPU holds, for all siblings; ``wait`` until they have ended."""
 
     @abstractmethod
     def span(self, what: str, start: float, end: float) -> None:

@@ -50,10 +50,11 @@ class Core:
         self.product = products.first
         self.waiting = Waiting()
         self.counts: Counter[str] = Counter()
-        self.rearm_wanted, self.draining, self.paused = Event(), Event(), Event()
+        self.draining, self.paused = Event(), Event()
         self.started_at = time.monotonic()
         self.source: Source | None = None
-        self._lock, self._seq = Lock(), 0
+        self._lock, self._accepting, self._seq = Lock(), Lock(), 0
+        self._arming = self._serving = False
         settings = products.settings
         self.deadline_s = settings.line.deadline_ms / 1e3
         self.asked_for = settings.source.trigger == "software"
@@ -75,28 +76,39 @@ class Core:
         if self.paused.is_set():
             self.counts["while_paused"] += 1
             return
-        identity = self.waiting.identity()
-        with self._lock:
-            self._seq += 1
-            trigger = self._trigger(identity, item.source, item.unit)
-            trigger.frame.set_result(replace(item, unit=trigger.unit))
+        identity = self._identity_of(item)
         accepted = time.monotonic()
-        while not self.pipeline.put(trigger, 0.2 if go_on() else None, accepted):
-            pass
+        with self._accepting:  # from the product that it is to have until the pipeline has it
+            with self._lock:
+                self._seq += 1
+                trigger = self._trigger(identity, item.source, item.unit)
+                trigger.frame.set_result(replace(item, unit=trigger.unit))
+            while not self.pipeline.put(trigger, 0.2 if go_on() else None, accepted):
+                pass
+
+    def _identity_of(self, item: Frame | GrabFault) -> Identity:
+        """What was announced for a frame's board; none where it is not sure that this is the one."""
+        if isinstance(item, Frame) or item.boards == 1:
+            return self.waiting.identity()
+        if forgotten := self.waiting.forget_identities(item.boards):
+            log.warning("announced boards forgotten", boards=forgotten, reason=item.reason)
+        return Identity()
 
     def trigger(self, identity: Identity) -> Trigger:
         """Accept a trigger that asks the camera for a frame; InputError where it is refused: there is no verdict."""
-        source = self.source
         if not self.asked_for:
             raise _refused(
                 'source.trigger = "software" for triggers of the control socket',
                 f'"{self.products.settings.source.trigger}", where every frame is a trigger',
                 "announce boards instead",
             )
-        if source is None or not source.up:
-            raise _refused("the camera to be there", "a lost camera", "wait until status says Ready")
-        self._check_accepting()
         with self._lock:
+            source = self._check_accepting()
+            if not source.up:
+                raise _refused("the camera to be there", "a lost camera", "wait until status says Ready")
+            if self.waiting or self.waiting.closed:
+                received = "a board whose frame is still to come" if self.waiting else "a camera that is being armed"
+                raise _refused("one frame asked for at a time", received, "trigger again in a moment")
             self._seq += 1
             trigger = self._trigger(identity, source.name, f"{source.name}-{self._seq:08d}")
             if not self.pipeline.put(trigger, 0.0):
@@ -106,17 +118,48 @@ class Core:
                     "a free slot", f"{slots} boards in flight", "trigger after the verdict, or raise infer.slots"
                 )
             self.waiting.add(trigger)
-        self._show_execution()
-        try:
-            source.trigger()
-        except HisirEdgeError as error:
-            if self.waiting.expire(trigger.seq):
-                trigger.frame.set_result(trigger.fault(str(error)))
+            try:
+                source.trigger()
+            except HisirEdgeError as error:
+                if self.waiting.expire(trigger.seq):
+                    trigger.frame.set_result(trigger.fault(str(error)))
+        self.show_state()
         return trigger
+
+    def arm(self, source: Source) -> None:
+        """After a trigger without its frame: arm the camera anew, and let triggers in again once it is."""
+        with self._lock:
+            if self.waiting.closed and not self._arming:
+                source.rearm()
+                self._arming = True
+            elif self._arming and source.armed:
+                self.waiting.open()
+                self._arming = False
+
+    def pause(self) -> None:
+        """Accept nothing until ``resume``; what was announced is forgotten, for boards may go by meanwhile."""
+        self.paused.set()
+        self.waiting.forget_identities()
+
+    def resume(self) -> None:
+        """Accept again."""
+        self.waiting.forget_identities()
+        self.paused.clear()
+
+    def serve(self, source: Source) -> None:
+        """From now on triggers are accepted."""
+        with self._lock:
+            self.source, self._serving = source, True
+
+    def close(self) -> None:
+        """From now on none is."""
+        with self._lock:
+            self._serving = False
 
     def announce(self, identity: Identity) -> int:
         """The identity of the next board, where frames are triggers; how many are waiting for theirs."""
-        self._check_accepting()
+        with self._lock:
+            self._check_accepting()
         count = self.waiting.announce(identity)
         if count > MOST_IDENTITIES:
             self.waiting.forget_identities()
@@ -138,11 +181,20 @@ class Core:
         log.info("product", product=product)
 
     def use(self, products: Products) -> Products:
-        """Boards accepted from now on are inspected with these; the ones before."""
-        with self._lock:
+        """Boards accepted from now on are inspected with these; the ones before.
+
+        InputError where the product that was selected is not among them: another is not to be taken for it.
+        """
+        with self._accepting, self._lock:
+            if self.product not in products.by_name and self.product != self.products.first:
+                known = ", ".join(sorted(products.by_name))
+                raise _refused(
+                    f"the selected product {self.product} in the new configuration", known, "select another one first"
+                )
             before, self.products = self.products, products
             if self.product not in products.by_name:
                 self.product = products.first
+                log.warning("product", product=self.product, reason="bundle.path holds another one now")
         return before
 
     def status(self) -> dict[str, Any]:
@@ -153,32 +205,32 @@ class Core:
             "product": self.product, "products": sorted(self.products.by_name),
             "camera_up": bool(self.source and self.source.up), "accepted": self._seq,
             "verdicts": {name: self.counts[name] for name in ("PASS", "FAIL", "ERROR")},
-            "in_flight": self.pipeline.waiting, "stuck_slots": self.pipeline.stuck,
+            "in_flight": self.pipeline.waiting, "stuck_slots": self.pipeline.late_slots,
             "unsolicited_frames": self.counts["unsolicited"], "frames_while_paused": self.counts["while_paused"],
             "uptime_s": round(time.monotonic() - self.started_at, 1),
         }  # fmt: skip
 
     def show_state(self) -> None:
         """Bring the state up to what is: asked every now and then by the spine."""
-        if self.machine.state is State.HALTED:
+        state = self.machine.state
+        if state is State.HALTED or not self._serving:
             return
-        if self.source is None or not self.source.up or self.pipeline.stuck:
+        if self.source is None or not self.source.up or self.pipeline.late_slots:
             self.machine.to(State.ERROR)
-        else:
-            self._show_execution()
-
-    def _show_execution(self) -> None:
+            return
         busy = State.SINGLE_EXECUTION if self.asked_for else State.CONTINUOUS_EXECUTION
         running = self.pipeline.waiting > 0 if self.asked_for else not self.paused.is_set()
-        if self.machine.state is State.INITIALIZED and self.asked_for:
+        if state is State.INITIALIZED:
             self.machine.to(State.READY)
         self.machine.to(busy if running else State.READY)
 
-    def _check_accepting(self) -> None:
-        if self.draining.is_set() or self.machine.state is State.HALTED:
-            raise _refused("a line that takes boards", "one that drains", "start it again")
+    def _check_accepting(self) -> Source:
+        if self.source is None or not self._serving or self.draining.is_set():
+            received = "one that drains or ends" if self.draining.is_set() else "one that is not there yet, or ends"
+            raise _refused("a line that takes boards", received, "see status")
         if self.paused.is_set():
             raise _refused("a line that takes boards", "one that is paused", "resume it")
+        return self.source
 
     def _trigger(self, identity: Identity, source: str, unit: str) -> Trigger:
         name = identity.product or self.product
@@ -197,10 +249,9 @@ class Core:
 
     def _late(self, trigger: Trigger) -> Verdict:
         waited = f"{self.deadline_s * 1e3:g} ms"
-        if self.waiting.expire(trigger.seq):
+        if self.waiting.expire(trigger.seq):  # should its frame still come, it is for nobody
             fault = trigger.fault(f"no frame within {waited}")
             trigger.frame.set_result(fault)
-            self.rearm_wanted.set()  # should the frame still come, it is not to be taken for the next board's
             return self._verdict(trigger, fault, error_judgement(fault.reason))
         item = trigger.fault(f"not inspected within {waited}")
         return self._verdict(trigger, item, error_judgement(item.reason))

@@ -14,14 +14,14 @@ from typing import Any
 import structlog
 
 from hisir_edge.config import OutputTable, Settings
-from hisir_edge.errors import InspectionError, PublishError
+from hisir_edge.errors import HungError, PublishError
 from hisir_edge.line.control import ControlSocket, only, text_of
 from hisir_edge.line.core import Core, Verdict
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.metrics import Metrics
 from hisir_edge.line.notify import Systemd
-from hisir_edge.line.pictures import Pictures
+from hisir_edge.line.pictures import Pictures, PictureWriter
 from hisir_edge.line.products import Products, products_from_settings
 from hisir_edge.line.publish import Publisher, stamped
 from hisir_edge.line.reload import Reloader
@@ -39,6 +39,8 @@ class Summary:
     """What a run of the daemon came to: verdicts by result."""
 
     verdicts: dict[str, int]
+    hung: bool = False
+    """Whether a thread is still at work that nobody can end: the process has to be left without waiting for it."""
 
 
 @dataclass(slots=True)
@@ -64,19 +66,24 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
             core = Core(products, epoch, machine, results.out)
             metrics.watch(core)
             with ControlSocket(settings.control, _answers(core, told)), source_from_settings(settings.source) as source:
-                core.source = source
                 machine.to(State.INITIALIZED)
                 _log_ready(products)
                 systemd.tell("READY=1", f"STATUS={machine.state.value}")
                 _wait_for_subscribers(publisher, settings, told.stop, systemd)
                 with core.pipeline, Reloader(core, read_again, systemd, results.use) as reloader:
-                    _serve(core, source, told, reloader, systemd)
-                    systemd.tell("STOPPING=1")
+                    core.serve(source)
+                    try:
+                        _serve(core, source, told, reloader, systemd)
+                    finally:
+                        core.close()  # whatever ends it: from here on no trigger is accepted
+                        systemd.tell("STOPPING=1")
+            results.close()
     machine.to(State.HALTED)
     verdicts = {name: core.counts[name] for name in (r.value for r in Result) if core.counts[name]}
     log.info("stopped", **verdicts)
-    core.products.close()
-    return Summary(verdicts)
+    hung = core.pipeline.late_slots > 0
+    core.products.close(wait=not hung)
+    return Summary(verdicts, hung)
 
 
 def _serve(core: Core, source: Source, told: _Told, reloader: Reloader, systemd: Systemd) -> None:
@@ -84,28 +91,27 @@ def _serve(core: Core, source: Source, told: _Told, reloader: Reloader, systemd:
     slots = core.products.settings.infer.slots
 
     def go_on() -> bool:
-        if core.pipeline.stuck < slots:
+        if core.pipeline.stuck < slots and core.pipeline.moving:
             systemd.beat()
         return not told.stop.is_set()
 
-    while go_on() and not core.pipeline.failed:
+    # told to stop, the frame that a trigger has asked for is still waited for
+    while (go_on() or (core.asked_for and core.waiting)) and not core.pipeline.failed:
+        if told.stop.is_set():
+            core.draining.set()
         core.show_state()
         if told.reload.is_set():
             told.reload.clear()
             reloader.ask()
         if core.pipeline.stuck >= slots:
-            raise InspectionError(
+            raise HungError(
                 expected=f"inspections to end within {core.deadline_s:g} s",
                 received=f"all {slots} slots hanging",
                 fix="the service manager starts the daemon again; see the log for what hung",
             )
         if core.draining.is_set() and not core.pipeline.waiting:
             return
-        if core.rearm_wanted.is_set():
-            core.rearm_wanted.clear()
-            source.rearm()
-            for _ in range(len(core.waiting)):  # those that wait have lost theirs with the one that did not come
-                source.trigger()
+        core.arm(source)
         try:
             item = source.next(POLL_S)
         except EndOfFrames:
@@ -135,12 +141,12 @@ def _answers(core: Core, told: _Told) -> dict[str, Callable[[dict[str, Any]], di
 
     def pause(request: dict[str, Any]) -> dict[str, Any]:
         only(request)
-        core.paused.set()
+        core.pause()
         return {}
 
     def resume(request: dict[str, Any]) -> dict[str, Any]:
         only(request)
-        core.paused.clear()
+        core.resume()
         return {}
 
     def drain(request: dict[str, Any]) -> dict[str, Any]:
@@ -167,12 +173,16 @@ class _Results:
     """Where verdicts go: the subscribers first, then the log, the figures, the disk."""
 
     def __init__(self, publisher: Publisher, metrics: Metrics, pictures: Pictures) -> None:
-        self.publisher, self.metrics, self.pictures = publisher, metrics, pictures
+        self.publisher, self.metrics, self.pictures = publisher, metrics, PictureWriter(pictures)
 
     def use(self, output: OutputTable) -> None:
         """Keep pictures as this says from now on; InputError for a folder that will not do."""
         if output != self.pictures.settings:
-            self.pictures = Pictures(output)
+            self.pictures.use(Pictures(output))
+
+    def close(self) -> None:
+        """Write the pictures that are waiting, if the disk takes them."""
+        self.pictures.close()
 
     def out(self, verdict: Verdict) -> None:
         """Hand one verdict over."""
@@ -185,7 +195,7 @@ class _Results:
             reason=body["reason"],
         )  # fmt: skip
         self.metrics.count(verdict)
-        self.pictures.keep(verdict.item, verdict.judgement, verdict.seq)
+        self.pictures.put(verdict.item, verdict.judgement, verdict.seq)
 
 
 def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: Event, systemd: Systemd) -> None:

@@ -87,6 +87,11 @@ class GenicamCamera:
         """See ``Source.up``."""
         return self.ring is not None
 
+    @property
+    def armed(self) -> bool:
+        """See ``Source.armed``."""
+        return not self.stale
+
     def trigger(self) -> None:
         """See ``Source.trigger``: the camera executes TriggerSoftware."""
         channel = self.channel
@@ -101,6 +106,7 @@ class GenicamCamera:
 
     def rearm(self) -> None:
         """See ``Source.rearm``: acquisition is stopped, buffers are flushed, and it starts again."""
+        self.faults.clear()
         if self.up:
             self.stale = True
             self._send({"kind": "rearm"})
@@ -154,14 +160,17 @@ class GenicamCamera:
         """One fault per lost frame; beyond ``MAX_SINGLE_FAULTS`` one fault that gives their number."""
         first, last, reason, time_ns = message["first"], message["last"], message["reason"], message["time_ns"]
         if last - first >= MAX_SINGLE_FAULTS:
-            return [self._fault(last, f"{last - first + 1} frames ({first}..{last}) {reason}", time_ns)]
-        return [self._fault(frame_id, reason, time_ns) for frame_id in range(first, last + 1)]
+            return [
+                self._fault(last, f"{last - first + 1} frames ({first}..{last}) {reason}", time_ns, last - first + 1)
+            ]
+        boards = message.get("boards", 1)
+        return [self._fault(frame_id, reason, time_ns, boards) for frame_id in range(first, last + 1)]
 
     def _unit(self, frame_id: int) -> str:
         return f"{self.settings.name}-{frame_id:08d}"
 
-    def _fault(self, frame_id: int, reason: str, time_ns: int) -> GrabFault:
-        return GrabFault(self.settings.name, frame_id, self._unit(frame_id), reason, time_ns)
+    def _fault(self, frame_id: int, reason: str, time_ns: int, boards: int | None = 1) -> GrabFault:
+        return GrabFault(self.settings.name, frame_id, self._unit(frame_id), reason, time_ns, boards)
 
     def _start(self) -> None:
         """Start the process and wait for its ring; CameraError when it fails or does not answer."""
@@ -219,7 +228,7 @@ class GenicamCamera:
         self._end()
         self._plan_restart()
         log.error("camera lost", camera=self.settings.name, reason=reason)
-        return self._fault(self.last_id + 1, reason, time.time_ns())
+        return self._fault(self.last_id + 1, reason, time.time_ns(), None)
 
     def _plan_restart(self) -> None:
         """Twice as long after each failure, up to ``MOST_RESTART_DELAY_S``, and never quite the same."""
@@ -235,7 +244,13 @@ class GenicamCamera:
             time.sleep(min(wait, timeout_s))
             return
         if self.channel is None:
-            self._launch()
+            try:
+                self._launch()
+            except OSError as error:  # no process, no memory, no descriptor left: later, perhaps
+                self._end()
+                self._plan_restart()
+                log.error("camera not back", camera=self.settings.name, reason=str(error))
+                return
         channel = self.channel
         if channel is None:
             return
@@ -246,7 +261,8 @@ class GenicamCamera:
             channel.settimeout(0.1)
             self._opened()
             log.info("camera back", camera=self.settings.name)
-        except CameraError as error:
+        except (CameraError, OSError) as error:
+            self._end()
             self._plan_restart()
             log.error("camera not back", camera=self.settings.name, reason=str(error))
 
@@ -260,6 +276,8 @@ class GenicamCamera:
         return f"signal {-code}" if code < 0 else f"exit {code}"
 
     def _end(self) -> None:
+        ring, self.ring = self.ring, None  # first of all: from now on it is not up
+        self.stale = False
         self._send({"kind": "stop"})
         if self.process is not None:
             try:
@@ -269,7 +287,7 @@ class GenicamCamera:
                 self.process.wait()
         if self.channel is not None:
             self.channel.close()
-        if self.ring is not None:
-            self.ring.close()
-        self.process = self.channel = self.ring = None
+        if ring is not None:
+            ring.close()
+        self.process = self.channel = None
         self.opening_until = 0.0

@@ -248,7 +248,7 @@ class Grabber:
         if last is None or frame_id == last + 1:
             return True
         if last == frame_id:
-            self._lost(frame_id, frame_id, f"repeated frame: id {frame_id} after {last}", now)
+            self._lost(frame_id, frame_id, f"repeated frame: id {frame_id} after {last}", now, boards=0)
             return False
         if frame_id > last:
             self._lost(last + 1, frame_id - 1, "lost between camera and PC (gap in the frame ids)", now)
@@ -256,16 +256,18 @@ class Grabber:
         if last == LAST_16_BIT_ID and frame_id <= 1:
             return True
         # smaller for any other reason: the camera began anew, how many were lost is unknown
-        self._lost(frame_id, frame_id, f"frame ids went back: id {frame_id} after {last}", now)
+        self._lost(frame_id, frame_id, f"frame ids went back: id {frame_id} after {last}", now, boards=None)
         return False
 
-    def _lost(self, first: int, last: int, reason: str, now: int) -> None:
+    def _lost(self, first: int, last: int, reason: str, now: int, boards: int | None = 1) -> None:
         """Queue a loss; a run of them is one entry, so that the outbox cannot grow without bound."""
         tail = self.outbox[-1] if self.outbox else None
         if tail is not None and tail["kind"] == "lost" and tail["reason"] == reason and tail["last"] + 1 == first:
             tail["last"] = last
             return
-        self.outbox.append({"kind": "lost", "first": first, "last": last, "reason": reason, "time_ns": now})
+        self.outbox.append(
+            {"kind": "lost", "first": first, "last": last, "reason": reason, "time_ns": now, "boards": boards}
+        )
 
     def _talk(self) -> None:
         while self.outbox:

@@ -40,6 +40,11 @@ class Source(Protocol):
         """
         ...
 
+    @property
+    def armed(self) -> bool:
+        """False from ``rearm`` until the camera says that what was asked for before is gone."""
+        ...
+
     def trigger(self) -> None:
         """With ``trigger = "software"``: take a frame now; from any thread. CameraError where it cannot be asked."""
         ...

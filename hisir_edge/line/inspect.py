@@ -53,9 +53,9 @@ class Inspector(BoardInspector):
         other._make_buffers()
         return other
 
-    def close(self) -> None:
+    def close(self, wait: bool = True) -> None:
         """See ``BoardInspector.close``."""
-        self.workers.close()
+        self.workers.close(wait)
 
     def span(self, what: str, start: float, end: float) -> None:
         """See ``BoardInspector.span``."""

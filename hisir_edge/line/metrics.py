@@ -78,7 +78,7 @@ class Metrics:
         name = core.products.settings.source.name
         self.camera_up.labels(name).set_function(lambda: float(bool(core.source and core.source.up)))
         self.in_flight.set_function(lambda: float(core.pipeline.waiting))
-        self.stuck.set_function(lambda: float(core.pipeline.stuck))
+        self.stuck.set_function(lambda: float(core.pipeline.late_slots))
         for state in State:
             self.state.labels(state.value).set_function(partial(_is_now, core, state))
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import deque
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
+from queue import Full, Queue
+from threading import Thread
 
 import structlog
 
@@ -17,6 +21,8 @@ from hisir_edge.records import Frame, GrabFault, Judgement, Result
 
 log = structlog.get_logger()
 
+MOST_WAITING = 4
+CLOSE_S = 10.0
 OURS = re.compile(r"\d{8}T\d{6}_\d{6,}_.*_(PASS|FAIL|ERROR)\.jpg")
 """Time (UTC), number, unit, result: in the order of their names they were taken."""
 
@@ -36,13 +42,13 @@ class Pictures:
                 folder.mkdir(parents=True, exist_ok=True)
                 for path in sorted(path for path in folder.iterdir() if OURS.fullmatch(path.name)):
                     self._add(path, path.stat().st_size)
+                self._make_room(0)
             except OSError as error:
                 raise InputError(
                     expected="a writable output.overlay_folder",
                     received=f"{settings.overlay_folder} ({error.strerror})",
                     fix="correct it",
                 ) from error
-            self._make_room(0)
 
     def keep(self, item: Frame | GrabFault, judgement: Judgement, seq: int) -> None:
         """Write the picture if it is asked for; whatever goes wrong costs the picture, never the verdict."""
@@ -75,6 +81,46 @@ class Pictures:
             path, of_path = self._kept.popleft()
             self._total -= of_path
             path.unlink(missing_ok=True)
+
+
+class PictureWriter:
+    """Pictures are drawn and written by a thread of their own: a disk that hangs keeps no verdict back."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        self._queue: Queue[tuple[Frame | GrabFault, Judgement, int] | None] = Queue(MOST_WAITING)
+        self._thread = Thread(target=self._run, name="pictures", daemon=True)
+        self._thread.start()
+
+    @property
+    def settings(self) -> OutputTable:
+        """What is asked for now."""
+        return self._pictures.settings
+
+    def use(self, pictures: Pictures) -> None:
+        """Write to these from now on."""
+        self._pictures = pictures
+
+    def put(self, item: Frame | GrabFault, judgement: Judgement, seq: int) -> None:
+        """Have a picture written if it is asked for; where the disk is too slow it is left out, and that is logged."""
+        if not self._pictures.settings.overlay_folder or not isinstance(item, Frame):
+            return
+        try:
+            self._queue.put_nowait((item, judgement, seq))
+        except Full:
+            log.error("overlay not written", error="the disk is slower than the line", seq=seq)
+
+    def close(self) -> None:
+        """Write what is waiting, for ``CLOSE_S`` at most."""
+        end = time.monotonic() + CLOSE_S
+        with suppress(Full):
+            self._queue.put(None, timeout=CLOSE_S)
+        self._thread.join(max(end - time.monotonic(), 0.0))
+
+    def _run(self) -> None:
+        while (job := self._queue.get()) is not None:
+            self._pictures.keep(*job)
+            del job
 
 
 def _safe(name: str) -> str:

@@ -29,8 +29,8 @@ class Pipeline(Generic[Slot, Item, Done]):
 
     Nothing that was put is ever left out: where work or ``out`` fails, the others' results are still handed over, and
     the first failure is raised on exit. ``failed`` says so before. An item that is not done ``deadline_s`` after it was
-    put has the result ``late(item)``; what its slot comes to later is dropped. ``stuck`` counts slots that such items
-    still hold; no thread can be ended from outside, so where all are stuck only a new process helps.
+    put has the result ``late(item)``; what its slot comes to later is dropped. ``stuck`` counts slots that are still at
+    work ``grace_s`` beyond the deadline; no thread can be ended from outside: where all are, only a new process helps.
     """
 
     def __init__(
@@ -40,13 +40,16 @@ class Pipeline(Generic[Slot, Item, Done]):
         out: Callable[[Done], None],
         deadline_s: float = float("inf"),
         late: Callable[[Item], Done] | None = None,
+        grace_s: float = 10.0,
     ) -> None:
         self._work, self._out, self._deadline_s, self._late = work, out, deadline_s, late
         self._room = Semaphore(len(slots))
-        self._todo: SimpleQueue[tuple[Future[Done], Item] | None] = SimpleQueue()
+        self._grace_s = grace_s
+        self._todo: SimpleQueue[tuple[Future[Done], Item, float] | None] = SimpleQueue()
         self._order: Queue[tuple[Future[Done], Item, float] | Event | None] = Queue()
         self._errors: list[BaseException] = []
-        self._overdue: set[Future[Done]] = set()
+        self._running: dict[Future[Done], float] = {}
+        self._handing_over = float("inf")
         self._slots = [
             Thread(target=self._run, args=(one,), name=f"slot_{n}", daemon=True) for n, one in enumerate(slots)
         ]
@@ -80,12 +83,26 @@ class Pipeline(Generic[Slot, Item, Done]):
             self._deliverer.join()
         for thread in self._slots:
             if thread.ident is not None:
-                thread.join(None if not self._overdue else STUCK_JOIN_S)
+                thread.join(None if not self.late_slots else STUCK_JOIN_S)
 
     @property
     def stuck(self) -> int:
-        """Slots that an item beyond its deadline holds."""
-        return len(self._overdue)
+        """Slots that are at work on an item far beyond its deadline."""
+        return self._running_beyond(self._grace_s)
+
+    @property
+    def late_slots(self) -> int:
+        """Slots that are at work on an item beyond its deadline."""
+        return self._running_beyond(0.0)
+
+    def _running_beyond(self, seconds: float) -> int:
+        now = time.monotonic()
+        return sum(now > deadline + seconds for deadline in tuple(self._running.values()))
+
+    @property
+    def moving(self) -> bool:
+        """Whether results are handed over: none waits for that far beyond its deadline."""
+        return time.monotonic() < self._handing_over + self._grace_s
 
     @property
     def waiting(self) -> int:
@@ -105,8 +122,9 @@ class Pipeline(Generic[Slot, Item, Done]):
         if not self._room.acquire(timeout=timeout_s):
             return False
         future: Future[Done] = Future()
-        self._order.put((future, item, (time.monotonic() if since is None else since) + self._deadline_s))
-        self._todo.put((future, item))
+        deadline = (time.monotonic() if since is None else since) + self._deadline_s
+        self._order.put((future, item, deadline))
+        self._todo.put((future, item, deadline))
         return True
 
     def flush(self) -> None:
@@ -121,7 +139,10 @@ class Pipeline(Generic[Slot, Item, Done]):
 
     def _run(self, slot: Slot) -> None:
         while (job := self._todo.get()) is not None:
-            future, item = job
+            future, item, deadline = job
+            if future.done():  # it was late before its turn came
+                continue
+            self._running[future] = deadline
             try:
                 done = self._work(slot, item)
                 with suppress(InvalidStateError):  # it was late, and has another result
@@ -130,7 +151,7 @@ class Pipeline(Generic[Slot, Item, Done]):
             except BaseException as error:  # raised again on exit; the slot goes on
                 with suppress(InvalidStateError):
                     future.set_exception(error)
-            self._overdue.discard(future)
+            del self._running[future]
             del job, future, item  # a frame is not to wait here for the next one
 
     def _deliver(self) -> None:
@@ -141,6 +162,7 @@ class Pipeline(Generic[Slot, Item, Done]):
                 continue
             try:
                 try:
+                    self._handing_over = job[2]
                     done = self._result(*job)
                 finally:
                     self._room.release()
@@ -150,6 +172,7 @@ class Pipeline(Generic[Slot, Item, Done]):
             except BaseException as error:
                 self._errors.append(error)
             finally:
+                self._handing_over = float("inf")
                 self._order.task_done()
         self._order.task_done()
 
@@ -162,11 +185,9 @@ class Pipeline(Generic[Slot, Item, Done]):
         except FutureTimeoutError:
             if future.done():  # it was done in this very moment, or the work itself raised this
                 return future.result()
-        self._overdue.add(future)
         late = self._late(item)
         try:
             future.set_result(late)
         except InvalidStateError:  # done meanwhile, by a hair
-            self._overdue.discard(future)
             return future.result()
         return late

@@ -32,10 +32,10 @@ class Products:
     by_name: dict[str, Product] = field(repr=False)
     first: str
 
-    def close(self) -> None:
-        """End the engines' threads."""
+    def close(self, wait: bool = True) -> None:
+        """End the engines' threads; without ``wait`` those that hang are left to the end of the process."""
         for product in self.by_name.values():
-            product.inspectors[0].close()
+            product.inspectors[0].close(wait)
 
 
 def products_from_settings(settings: Settings, epoch: str) -> Products:

@@ -79,11 +79,16 @@ class Reloader:
             )
         products = products_from_settings(settings, self.core.epoch)
         try:
-            self._use_output(settings.output)
-        except HisirEdgeError:
+            before = self.core.use(products)
+            try:
+                self._use_output(settings.output)
+            except BaseException:
+                self.core.use(before)
+                raise
+        except BaseException:
+            self.core.pipeline.settled().wait()
             products.close()
             raise
-        before = self.core.use(products)
         self.core.pipeline.settled().wait()  # boards that were accepted before are still with the old ones
-        before.close()
+        before.close(wait=not self.core.pipeline.late_slots)
         log.info("reloaded", products=sorted(self.core.products.by_name), product=self.core.product)

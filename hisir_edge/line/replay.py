@@ -20,7 +20,7 @@ class ReplayCamera:
     """Plays a folder's images in name order; an unreadable one is a fault, not the end."""
 
     def __init__(self, settings: ReplaySource) -> None:
-        self.settings, self.name, self.up = settings, settings.name, True
+        self.settings, self.name, self.up, self.armed = settings, settings.name, True, True
         self.asked = Semaphore(0)
         self.paths: list[Path] = []
         self.frame_id = 0

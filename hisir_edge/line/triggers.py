@@ -39,34 +39,57 @@ class Identity:
 
 
 class Waiting:
-    """Triggers whose frame is still to come, oldest first, and identities of boards to come. From any thread."""
+    """The trigger whose frame is still to come, one at most, and identities of boards to come. From any thread.
+
+    One at most: frames carry no name of who asked for them. With two on their way a camera that takes one request for
+    nothing would give each board the next one's picture.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._triggers: deque[Trigger] = deque()
+        self._trigger: Trigger | None = None
+        self._closed = False
         self._identities: deque[Identity] = deque()
 
     def add(self, trigger: Trigger) -> None:
-        """A frame was asked for."""
+        """A frame is being asked for."""
         with self._lock:
-            self._triggers.append(trigger)
+            if self._trigger is not None or self._closed:
+                raise RuntimeError("a frame was asked for, or the camera is not armed")
+            self._trigger = trigger
 
     def give(self, item: Frame | GrabFault) -> bool:
-        """Hand the oldest trigger its frame; whether there was one."""
+        """Hand the trigger its frame; whether there was one. After a fault nothing is given until ``open``."""
         with self._lock:
-            if not self._triggers:
+            trigger, self._trigger = self._trigger, None
+            if trigger is None or self._closed:
                 return False
-            trigger = self._triggers.popleft()
+            if isinstance(item, GrabFault):
+                self._closed = True
         with suppress(InvalidStateError):
             trigger.frame.set_result(item)
         return True
 
     def expire(self, seq: int) -> bool:
-        """Forget the trigger with this number: it has its verdict. Whether it was waiting."""
+        """Forget the trigger with this number, which has its verdict; whether it was waiting.
+
+        From then on until ``open`` nothing is given to anybody: its frame may still come.
+        """
         with self._lock:
-            before = len(self._triggers)
-            self._triggers = deque(one for one in self._triggers if one.seq != seq)
-            return len(self._triggers) < before
+            if self._trigger is None or self._trigger.seq != seq:
+                return False
+            self._trigger, self._closed = None, True
+            return True
+
+    @property
+    def closed(self) -> bool:
+        """Whether frames that come now may have been asked for by a trigger that is done with."""
+        return self._closed
+
+    def open(self) -> None:
+        """The camera is armed anew: what comes now was asked for from now on."""
+        with self._lock:
+            self._closed = False
 
     def announce(self, identity: Identity) -> int:
         """The next board's identity, after those that were announced before; how many there are now."""
@@ -79,12 +102,13 @@ class Waiting:
         with self._lock:
             return self._identities.popleft() if self._identities else Identity()
 
-    def forget_identities(self) -> int:
-        """None is known any more; how many were."""
+    def forget_identities(self, boards: int | None = None) -> int:
+        """So many boards went by; None: nobody knows how many, so none is known any more. How many were forgotten."""
         with self._lock:
-            count = len(self._identities)
-            self._identities.clear()
+            count = len(self._identities) if boards is None else min(boards, len(self._identities))
+            for _ in range(count):
+                self._identities.popleft()
             return count
 
-    def __len__(self) -> int:
-        return len(self._triggers)
+    def __bool__(self) -> bool:
+        return self._trigger is not None

@@ -80,10 +80,10 @@ class TileWorkers:
             )  # fmt: skip
         self._pool = ThreadPoolExecutor(engine.callers, "tiles") if engine.callers > 1 else None
 
-    def close(self) -> None:
+    def close(self, wait: bool = True) -> None:
         """End the threads; what is dropped without it ends them, too, when it is collected."""
         if self._pool is not None:
-            self._pool.shutdown()
+            self._pool.shutdown(wait)
 
     def run(self, padded: U8, tables: U8 | None, numbers: Iterable[int], merger: Merger) -> TileTimes:
         """These tiles of a padded frame (h, w, 3), in its light, into the merger; what fails is raised at the end."""

@@ -25,12 +25,16 @@ class Camera:
     name, up = "cam", True
 
     def __init__(self):
-        self.asked, self.broken = 0, False
+        self.asked, self.broken, self.armed, self.rearmed = 0, False, True, 0
 
     def trigger(self):
         self.asked += 1
         if self.broken:
             raise CameraError(expected="the camera to take a trigger", received="it is lost", fix="wait")
+
+    def rearm(self):
+        self.rearmed += 1
+        self.armed = False
 
 
 @pytest.fixture
@@ -68,7 +72,7 @@ class Line:
         machine = StateMachine()
         machine.to(State.INITIALIZED)
         self.core = Core(products, EPOCH, machine, self.hand_over)
-        self.core.source = self.camera = Camera()
+        self.camera = Camera()
 
     def hand_over(self, verdict):
         with self.more:
@@ -77,6 +81,7 @@ class Line:
 
     def __enter__(self):
         self.core.pipeline.__enter__()
+        self.core.serve(self.camera)
         self.core.show_state()
         return self
 
@@ -110,13 +115,14 @@ def test_a_frame_goes_to_the_trigger_that_asked_for_it(loaded, frames):
         core = line.core
         assert core.machine.state is State.READY
         core.take(frames("bad"), lambda: True)  # nobody asked
-        first, second = core.trigger(Identity("a")), core.trigger(Identity("b"))
+        first = core.trigger(Identity("a"))
         assert core.machine.state is State.SINGLE_EXECUTION
-        with pytest.raises(InputError, match="2 boards in flight"):
-            core.trigger(Identity("c"))
-        assert line.camera.asked == 2
+        with pytest.raises(InputError, match="frame is still to come"):
+            core.trigger(Identity("b"))  # two on their way could be taken for one another
         core.take(frames("good"), lambda: True)
+        second = core.trigger(Identity("b"))
         core.take(frames("bad"), lambda: True)
+        assert line.camera.asked == 2
         found = line.wait(2)
         assert [(v["seq"], v["unit"], v["result"]) for v in found] == [
             (first.seq, "a", "PASS"), (second.seq, "b", "FAIL")
@@ -131,17 +137,74 @@ def test_a_frame_goes_to_the_trigger_that_asked_for_it(loaded, frames):
         assert core.machine.state is State.READY
 
 
-def test_no_frame_by_the_deadline_is_an_error_and_the_camera_is_armed_anew(loaded, frames):
+def test_no_frame_by_the_deadline_is_an_error_and_its_frame_is_for_nobody(loaded, frames):
     with Line(loaded("software", 300)) as line:
-        line.core.trigger(Identity("late"))
+        core, camera = line.core, line.camera
+        core.trigger(Identity("late"))
         found = line.wait(1)
         assert (found[0]["result"], found[0]["unit"]) == ("ERROR", "late")
         assert "no frame within 300 ms" in found[0]["reason"]
-        assert line.core.rearm_wanted.is_set()
-        line.core.take(frames("bad"), lambda: True)  # it comes after all: for nobody
-        line.core.pipeline.flush()
-        assert len(line.out) == 1
-        assert line.core.pipeline.stuck == 0
+        with pytest.raises(InputError, match="being armed"):
+            core.trigger(Identity("next"))
+        core.take(frames("bad"), lambda: True)  # it comes after all
+        core.arm(camera)
+        core.take(frames("bad"), lambda: True)  # or while the camera is being armed
+        core.arm(camera)
+        assert camera.rearmed == 1
+        with pytest.raises(InputError, match="being armed"):
+            core.trigger(Identity("next"))
+        camera.armed = True
+        core.arm(camera)
+        core.trigger(Identity("next"))
+        core.take(frames("good"), lambda: True)
+        assert [(v["unit"], v["result"]) for v in line.wait(2)] == [("late", "ERROR"), ("next", "PASS")]
+        assert core.status()["unsolicited_frames"] == 2
+        assert core.pipeline.late_slots == 0
+
+
+def test_after_a_fault_the_camera_is_armed_before_the_next_board(loaded, frames):
+    with Line(loaded("software")) as line:
+        core, camera = line.core, line.camera
+        core.trigger(Identity("a"))
+        core.take(GrabFault("cam", 1, "cam-1", "camera lost", time.time_ns(), None), lambda: True)
+        core.take(frames("bad"), lambda: True)
+        with pytest.raises(InputError, match="being armed"):
+            core.trigger(Identity("b"))
+        core.arm(camera)
+        camera.armed = True
+        core.arm(camera)
+        core.trigger(Identity("b"))
+        core.take(frames("good"), lambda: True)
+        assert [(v["unit"], v["result"]) for v in line.wait(2)] == [("a", "ERROR"), ("b", "PASS")]
+
+
+def test_identities_do_not_slip_to_other_boards(loaded, frames):
+    with Line(loaded("free-run")) as line:
+        core = line.core
+
+        def fault(boards):
+            core.take(GrabFault("cam", 9, "cam-9", "something", time.time_ns(), boards), lambda: True)
+
+        for unit in ("a", "b", "c"):
+            core.announce(Identity(unit))
+        fault(0)  # a repeated frame is no board
+        fault(1)  # a's frame was lost
+        core.take(frames("good"), lambda: True)
+        fault(None)  # the camera was gone, and nobody knows how many went by: c may be one of them
+        core.take(frames("good"), lambda: True)
+        assert [v["unit"] for v in line.wait(5)] == ["cam-9", "a", "b", "cam-9", "cam-good"]
+        core.announce(Identity("d"))
+        core.pause()
+        core.resume()
+        core.take(frames("good"), lambda: True)
+        assert line.wait(6)[5]["unit"] == "cam-good"
+
+
+def test_triggers_are_accepted_between_serve_and_close_alone(loaded):
+    with Line(loaded("software")) as line:
+        line.core.close()
+        with pytest.raises(InputError, match="not there yet, or ends"):
+            line.core.trigger(Identity("x"))
 
 
 def test_a_camera_that_cannot_be_asked_is_an_error_verdict(loaded):
@@ -159,13 +222,13 @@ def test_a_camera_that_cannot_be_asked_is_an_error_verdict(loaded):
 def test_paused_and_draining_lines_take_nothing(loaded, frames):
     with Line(loaded("free-run")) as line:
         core = line.core
-        core.paused.set()
+        core.pause()
         core.show_state()
         assert core.machine.state is State.READY
         core.take(frames("good"), lambda: True)
         with pytest.raises(InputError, match="resume it"):
             core.announce(Identity("x"))
-        core.paused.clear()
+        core.resume()
         core.take(frames("good"), lambda: True)
         assert [v["seq"] for v in line.wait(1)] == [1]
         assert core.status()["frames_while_paused"] == 1

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from hisir_edge.cuda.device import BLOCK, Buffer
-from hisir_edge.cuda.line import CudaInspector
+from hisir_edge.cuda.line import CudaInspector, _with_rows_beside
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import InspectionError
@@ -35,6 +35,7 @@ class HostDevice:
         self.library, self.local, self.streams = library, threading.local(), 0
         self.pinned_arrays: list[np.ndarray] = []
         self.launched: list[str] = []
+        self.held: dict[int, object] = {}
 
     @contextlib.contextmanager
     def active(self):
@@ -50,6 +51,7 @@ class HostDevice:
     def alloc(self, nbytes):
         self.check()
         owner = np.full(max(nbytes, 1), 0xA5, np.uint8)
+        self.held[owner.ctypes.data] = owner
         return Buffer(owner.ctypes.data, nbytes, owner)
 
     def upload(self, host):
@@ -62,6 +64,14 @@ class HostDevice:
         host = np.zeros(shape, dtype)
         self.pinned_arrays.append(host)
         return host
+
+    def free(self, *memory):
+        self.check()
+        for one in memory:
+            if isinstance(one, Buffer):
+                del self.held[one.ptr]  # once, and only what was given
+            else:
+                self.pinned_arrays = [host for host in self.pinned_arrays if host is not one]
 
     def stream(self):
         self.check()
@@ -109,15 +119,23 @@ class HostStream:
         work()
         self.recording = None
 
-        def launch():
-            self.launches += 1
-            for one in kept:
-                one()
-
-        return launch
+        return HostGraph(self, kept)
 
     def wait(self):
         self.device.check()
+
+
+class HostGraph:
+    def __init__(self, stream, kept):
+        self.stream, self.kept = stream, kept
+
+    def __call__(self):
+        self.stream.launches += 1
+        for one in self.kept:
+            one()
+
+    def free(self):
+        self.kept = None
 
 
 class HostEngine:
@@ -128,6 +146,7 @@ class HostEngine:
     def __init__(self, bundle, batch):
         self.batch, self.spoil, self.contexts = batch, "", 0
         self.real, self.t = engine_from_bundle(bundle, 1), bundle.recipe.tile_px
+        self.shapes: set[int] = set()
 
     def context(self):
         self.contexts += 1
@@ -135,6 +154,10 @@ class HostEngine:
 
     def enqueue(self, count, tile, cue, score, misfit, stream):
         t, r = self.t, self.t // 16
+        self.shapes.add(count)
+        if self.spoil == "no graph" and stream.recording is not None:
+            stream.recording = None
+            raise InspectionError(expected="to be recorded", received="a refusal", fix="none")
 
         def at(address, shape, kind):
             length = int(np.prod(shape)) * np.dtype(kind).itemsize
@@ -189,7 +212,10 @@ def test_both_backends_judge_alike(gpu, cpu, frames):
     assert gpu._slot.stream.launches == len(frames) - 1
     assert set(gpu.device.launched) == {"tiles_u8", "region_figures", "choose", "gather"}
     assert gpu.device.streams == 1
+    assert len(gpu.engine.shapes) == 1, "a graph holds for one shape"
     self_test(gpu)
+    gpu.close()
+    assert not gpu.device.held and not gpu.device.pinned_arrays, "all memory is given back"
 
 
 def test_the_same_frame_gives_the_same_verdict_whatever_came_before(gpu, frames):
@@ -222,6 +248,24 @@ def test_what_fails_is_an_error_and_the_slot_is_built_anew(gpu, frames, spoil):
     after = gpu.inspect(frames[0])
     assert (after.result, after.score, after.regions) == (before.result, before.score, before.regions)
     assert gpu.device.streams == gpu.engine.contexts == 3
+    gpu.close()
+    assert not gpu.device.held and not gpu.device.pinned_arrays, "what failed has given its memory back, too"
+
+
+def test_what_cannot_be_recorded_is_done_step_by_step(gpu, frames):
+    gpu.engine.spoil = "no graph"
+    first, second, third = (gpu.inspect(frames[0]) for _ in range(3))
+    assert first.result is second.result is third.result is not Result.ERROR
+    assert gpu._slot.graph is None
+    assert gpu.device.streams == 1
+
+
+def test_bands_beside_hot_ones_are_fetched():
+    rows = np.zeros(7, bool)
+    rows[3] = True
+    assert _with_rows_beside(rows).tolist() == [False, False, True, True, True, False, False]
+    rows[:] = [True, False, False, False, False, False, True]
+    assert _with_rows_beside(rows).tolist() == [True, True, False, False, False, True, True]
 
 
 def test_tiles_of_ignored_zones_are_not_run(small_bundle, kernels, cpu, frames):
