@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -99,6 +100,32 @@ class PublishTable(_Table):
         return value
 
 
+class IdentityTable(_Table):
+    """``[identity]``: the board's name from a code on the board."""
+
+    barcode: bool = False
+    formats: tuple[str, ...] = Field(default=("DataMatrix", "QRCode", "Code128", "Code39"), strict=False)
+    region: tuple[int, int, int, int] | None = Field(default=None, strict=False, description="x, y, w, h in the frame")
+    pattern: str = Field(default=".{1,200}", description="regular expression that the whole text follows")
+    required: bool = Field(default=True, description="a board without a code that can be read is an ERROR")
+
+    @field_validator("pattern")
+    @classmethod
+    def _a_pattern(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"a regular expression ({error})") from error
+        return value
+
+    @field_validator("region")
+    @classmethod
+    def _a_region(cls, value: tuple[int, int, int, int] | None) -> tuple[int, int, int, int] | None:
+        if value is not None and (min(value) < 0 or 0 in value[2:]):
+            raise ValueError("x, y, w, h of a region within the frame")
+        return value
+
+
 class ControlTable(_Table):
     """``[control]``: the socket that takes triggers, products and commands; no endpoint: none."""
 
@@ -150,6 +177,7 @@ class Settings(_Table):
     source: Annotated[ReplaySource | GenicamSource, Field(discriminator="type")]
     publish: PublishTable = PublishTable()
     control: ControlTable = ControlTable()
+    identity: IdentityTable = IdentityTable()
     infer: InferTable = InferTable()
     output: OutputTable = OutputTable()
     metrics: MetricsTable = MetricsTable()

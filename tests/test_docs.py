@@ -12,12 +12,16 @@ import pytest
 
 from hisir_edge.config import (
     BundleTable,
+    ControlTable,
     GenicamSource,
+    IdentityTable,
     InferTable,
     LineTable,
+    MetricsTable,
     OutputTable,
     PublishTable,
     ReplaySource,
+    Settings,
     settings_from_toml,
 )
 from hisir_edge.engine.recipe import EngineRecipe, Fp16Table, Int8Table, TensorRtTable
@@ -26,7 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "engines").glob("*.md"))]
 TABLES = {
     "line": [LineTable], "bundle": [BundleTable], "source": [ReplaySource, GenicamSource],
-    "publish": [PublishTable], "infer": [InferTable], "output": [OutputTable],
+    "publish": [PublishTable], "infer": [InferTable], "output": [OutputTable], "control": [ControlTable],
+    "identity": [IdentityTable], "metrics": [MetricsTable],
 }  # fmt: skip
 
 
@@ -63,6 +68,7 @@ def test_commands_in_the_documents_exist_with_their_options():
 
 
 def test_every_configuration_key_is_documented():
+    assert set(TABLES) == set(Settings.model_fields)
     text = (ROOT / "docs" / "operations.md").read_text()
     for table, models in TABLES.items():
         for model in models:

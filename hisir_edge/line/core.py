@@ -13,6 +13,7 @@ import structlog
 
 from hisir_edge import __version__
 from hisir_edge.errors import HisirEdgeError, InputError
+from hisir_edge.line.barcode import reader_from_settings
 from hisir_edge.line.board import BoardInspector, error_judgement
 from hisir_edge.line.grab import Source
 from hisir_edge.line.pipeline import Pipeline
@@ -56,6 +57,7 @@ class Core:
         self._lock, self._accepting, self._seq = Lock(), Lock(), 0
         self._arming = self._serving = False
         settings = products.settings
+        self.reader = reader_from_settings(settings.identity)
         self.deadline_s = settings.line.deadline_ms / 1e3
         self.asked_for = settings.source.trigger == "software"
         """Whether frames come because a trigger asked for them; otherwise each frame is a trigger."""
@@ -235,17 +237,35 @@ class Core:
     def _trigger(self, identity: Identity, source: str, unit: str) -> Trigger:
         name = identity.product or self.product
         product = self.products.by_name.get(name)
-        return Trigger(self._seq, identity.unit or unit, name, product, source, time.time_ns())
+        return Trigger(self._seq, identity.unit or unit, name, product, source, time.time_ns(), bool(identity.unit))
 
     def _inspected(self, slot: int, trigger: Trigger) -> Verdict:
         item = trigger.frame.result()
         item = replace(item, unit=trigger.unit)
-        if trigger.product is None:
+        item, wrong = self._identified(trigger, item)
+        if wrong:
+            judgement = error_judgement(wrong)
+        elif trigger.product is None:
             known = ", ".join(sorted(self.products.by_name))
             judgement = error_judgement(f"unknown product {trigger.product_name}; loaded are {known}")
         else:
             judgement = judge(trigger.product.inspectors[slot], item)
         return self._verdict(trigger, item, judgement)
+
+    def _identified(self, trigger: Trigger, item: Frame | GrabFault) -> tuple[Frame | GrabFault, str]:
+        """The item under the name that the board itself carries, and what is wrong with that."""
+        if self.reader is None or isinstance(item, GrabFault):
+            return item, ""
+        try:
+            text = self.reader.read(item.rgb)
+        except HisirEdgeError as error:
+            return item, str(error)
+        except Exception as error:
+            log.exception("code not read", frame_id=item.frame_id)
+            return item, f"code not read: {type(error).__name__}: {error}"
+        if text and trigger.named and text != trigger.unit:
+            return item, f"expected the board {trigger.unit}, which was announced; got {text} on its label"
+        return (replace(item, unit=text) if text else item), ""
 
     def _late(self, trigger: Trigger) -> Verdict:
         waited = f"{self.deadline_s * 1e3:g} ms"

@@ -22,6 +22,8 @@ class Trigger:
     product: Product | None = field(repr=False)
     source: str
     accepted_at_ns: int
+    named: bool = False
+    """Whether ``unit`` was announced; otherwise a code on the board may name it."""
     frame: Future[Frame | GrabFault] = field(repr=False, default_factory=Future)
 
     def fault(self, reason: str) -> GrabFault:

@@ -200,6 +200,29 @@ def test_identities_do_not_slip_to_other_boards(loaded, frames):
         assert line.wait(6)[5]["unit"] == "cam-good"
 
 
+def test_a_code_on_the_board_names_it_and_another_than_was_announced_is_an_error(loaded, frames):
+    class Reader:
+        def __init__(self):
+            self.says = ["LABEL-1", "LABEL-2", "LABEL-3", ""]
+
+        def read(self, rgb):
+            assert rgb.shape[2] == 3
+            return self.says.pop(0)
+
+    with Line(loaded("free-run")) as line:
+        line.core.reader = Reader()
+        line.core.take(frames("good"), lambda: True)
+        line.wait(1)
+        for announced in ("LABEL-2", "LABEL-9", ""):
+            if announced:
+                line.core.announce(Identity(announced))
+            line.core.take(frames("good"), lambda: True)
+            line.wait(len(line.out) + 1)
+        found = [(v["unit"], v["result"]) for v in line.out]
+        assert found == [("LABEL-1", "PASS"), ("LABEL-2", "PASS"), ("LABEL-9", "ERROR"), ("cam-good", "PASS")]
+        assert "got LABEL-3 on its label" in line.out[2]["reason"]
+
+
 def test_triggers_are_accepted_between_serve_and_close_alone(loaded):
     with Line(loaded("software")) as line:
         line.core.close()

@@ -1,0 +1,67 @@
+"""The board's identity from a code on the board itself: Data Matrix, QR or 1-D, read by zxing-cpp."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hisir_edge.arrays import U8
+from hisir_edge.config import IdentityTable
+from hisir_edge.errors import ConfigError, InspectionError
+
+
+class BarcodeReader:
+    """Reads the one code that is to be there; from any thread."""
+
+    def __init__(self, settings: IdentityTable) -> None:
+        """ConfigError without zxing-cpp, or for formats that it does not know."""
+        self.settings = settings
+        try:
+            self._zxing: Any = importlib.import_module("zxingcpp")
+        except ImportError as error:
+            raise ConfigError(
+                expected="zxing-cpp for identity.barcode",
+                received=str(error),
+                fix="pip install 'hisir-edge[barcode]'",
+            ) from error
+        try:
+            self._formats = self._zxing.barcode_formats_from_str(",".join(settings.formats))
+        except ValueError as error:
+            raise ConfigError(
+                expected="identity.formats such as DataMatrix, QRCode, Code128, Code39",
+                received=str(error),
+                fix="correct them",
+            ) from error
+
+    def read(self, rgb: U8) -> str:
+        """The text of the code in a frame (h, w, 3), empty where there is none and none is required.
+
+        InspectionError where there is none, or several that differ, or one of another pattern: a wrong identity is
+        worse than none.
+        """
+        region = self.settings.region
+        if region is not None:
+            x, y, w, h = region
+            rgb = rgb[y : y + h, x : x + w]
+        grey = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2GRAY) if rgb.size else np.zeros((1, 1), np.uint8)
+        texts = {code.text for code in self._zxing.read_barcodes(grey, formats=self._formats)}
+        fitting = sorted(text for text in texts if re.fullmatch(self.settings.pattern, text) and text.isprintable())
+        if len(fitting) == 1:
+            return str(fitting[0])
+        if not fitting and not self.settings.required:
+            return ""
+        shown = ", ".join(text[:40] for text in (fitting or sorted(texts))[:4])
+        raise InspectionError(
+            expected=f"one code of the pattern {self.settings.pattern} on the board",
+            received=f"{len(fitting) or len(texts)}: {shown}" if texts else "none",
+            fix="check light and focus at the label, identity.region and identity.pattern",
+        )
+
+
+def reader_from_settings(settings: IdentityTable) -> BarcodeReader | None:
+    """A reader where one is asked for."""
+    return BarcodeReader(settings) if settings.barcode else None
