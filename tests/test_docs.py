@@ -87,7 +87,7 @@ def test_every_recipe_key_is_documented():
 def test_the_example_configuration_is_valid(tmp_path):
     texts = [(ROOT / name).read_text() for name in ("README.md", "docs/operations.md")]
     examples = [example for text in texts for example in re.findall(r"```toml\n(.*?)```", text, re.S)]
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         path = tmp_path / "line.toml"
         path.write_text(example)
