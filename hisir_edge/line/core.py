@@ -240,6 +240,15 @@ class Core:
         return Trigger(self._seq, identity.unit or unit, name, product, source, time.time_ns(), bool(identity.unit))
 
     def _inspected(self, slot: int, trigger: Trigger) -> Verdict:
+        """The verdict of a trigger; whatever goes wrong on the way to it is an ERROR under its number."""
+        try:
+            return self._judged(slot, trigger)
+        except Exception as error:
+            log.exception("inspection failed", seq=trigger.seq, unit=trigger.unit)
+            item = trigger.fault(f"inspection failed: {type(error).__name__}: {error}")
+            return self._verdict(trigger, item, error_judgement(item.reason))
+
+    def _judged(self, slot: int, trigger: Trigger) -> Verdict:
         item = trigger.frame.result()
         item = replace(item, unit=trigger.unit)
         item, wrong = self._identified(trigger, item)

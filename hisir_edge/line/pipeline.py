@@ -54,8 +54,6 @@ class Pipeline(Generic[Slot, Item, Done]):
             Thread(target=self._run, args=(one,), name=f"slot_{n}", daemon=True) for n, one in enumerate(slots)
         ]
         self._deliverer = Thread(target=self._deliver, name="results")
-        self.handed_over = 0
-        """Results so far."""
 
     def __enter__(self) -> Pipeline[Slot, Item, Done]:
         """Start the threads, all of them before the first item."""
@@ -140,19 +138,21 @@ class Pipeline(Generic[Slot, Item, Done]):
     def _run(self, slot: Slot) -> None:
         while (job := self._todo.get()) is not None:
             future, item, deadline = job
-            if future.done():  # it was late before its turn came
-                continue
-            self._running[future] = deadline
-            try:
-                done = self._work(slot, item)
-                with suppress(InvalidStateError):  # it was late, and has another result
-                    future.set_result(done)
-                del done
-            except BaseException as error:  # raised again on exit; the slot goes on
-                with suppress(InvalidStateError):
-                    future.set_exception(error)
-            del self._running[future]
+            if not future.done():  # else it was late before its turn came
+                self._work_on(slot, future, item, deadline)
             del job, future, item  # a frame is not to wait here for the next one
+
+    def _work_on(self, slot: Slot, future: Future[Done], item: Item, deadline: float) -> None:
+        self._running[future] = deadline
+        try:
+            done = self._work(slot, item)
+            with suppress(InvalidStateError):  # it was late, and has another result
+                future.set_result(done)
+        except BaseException as error:  # raised again on exit; the slot goes on
+            with suppress(InvalidStateError):
+                future.set_exception(error)
+        finally:
+            del self._running[future]
 
     def _deliver(self) -> None:
         while (job := self._order.get()) is not None:
@@ -168,7 +168,6 @@ class Pipeline(Generic[Slot, Item, Done]):
                     self._room.release()
                 del job
                 self._out(done)
-                self.handed_over += 1
             except BaseException as error:
                 self._errors.append(error)
             finally:

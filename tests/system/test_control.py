@@ -17,17 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 import zmq
-from helpers import here
+from helpers import free_port, here
 
 from hisir_edge.ask import ask, write_keys
 from hisir_edge.errors import InputError
 from hisir_edge.mes.subscribe import subscribe
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Line:

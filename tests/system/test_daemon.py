@@ -15,18 +15,13 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
+from helpers import free_port
 
 from hisir_edge.images import read_mask
 from hisir_edge.mes.subscribe import Received, subscribe
 
 SCHEMA = json.loads((resources.files("hisir_edge.mes") / "verdict.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Daemon:

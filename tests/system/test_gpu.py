@@ -36,7 +36,7 @@ class Both:
     def __init__(self, device, library):
         self.device, self.library = device, library
 
-    def run(self, name, threads_xyz, *arguments):
+    def assert_same(self, name, threads_xyz, *arguments):
         given = []
         for a in arguments:
             if isinstance(a, np.ndarray):
@@ -70,7 +70,7 @@ def test_tiles_on_the_gpu_are_those_of_the_cpu(device, kernels, pixel_format, hw
     tables = rng.integers(0, 256, (len(origins), 1, 256, 3), np.uint8)
     matrix = fixed_point(np.array([[0.9998, -0.015, 3.3], [0.015, 0.9998, -4.7]])).ravel()
     out = np.zeros((len(origins), 3, t, t), np.uint8)
-    Both(device, kernels).run(
+    Both(device, kernels).assert_same(
         "tiles_u8", (t, t, len(origins)), raw, LAYOUTS.index(pixel_format), hw[1], hw[0], matrix, origins, tables, *hw,
         t, 0, out,
     )  # fmt: skip
@@ -83,18 +83,18 @@ def test_rops_on_the_gpu_is_that_of_the_cpu(device, kernels, hw):
     n, t, side = len(merge.plan.origins_yx), 64, 4
     scores, misfit = rng.random((n, t, t), np.float32), rng.random((n, side, side), np.float32)
     level, peak = np.zeros((2, n, side, side), np.float32)
-    both.run("region_figures", (side, side, n), scores, misfit, t, level, peak)
+    both.assert_same("region_figures", (side, side, n), scores, misfit, t, level, peak)
     depth, rows, columns = merge.candidate.shape
     before, cell = None, np.zeros((rows, columns), np.int32)
     for _ in range(3):
         tile = np.zeros((rows, columns), np.int32)
-        both.run(
+        both.assert_same(
             "choose", (columns, rows, 1), merge.candidate, merge.cell, merge.border, depth, rows, columns, side * side,
             level, misfit, before, tile, cell,
         )  # fmt: skip
         before = tile
     out = np.zeros(merge.plan.padded_hw, np.float32)
-    both.run("gather", (out.shape[1], out.shape[0], 1), scores, t, tile, cell, *out.shape, out)
+    both.assert_same("gather", (out.shape[1], out.shape[0], 1), scores, t, tile, cell, *out.shape, out)
 
 
 def test_a_recorded_stream_does_what_was_recorded(device):

@@ -223,6 +223,27 @@ def test_a_code_on_the_board_names_it_and_another_than_was_announced_is_an_error
         assert "got LABEL-3 on its label" in line.out[2]["reason"]
 
 
+def test_whatever_goes_wrong_on_the_way_is_an_error_under_its_number(loaded, frames, monkeypatch):
+    import hisir_edge.line.core as core_module
+
+    real, times = core_module.encoded, []
+
+    def fails_once(*arguments):
+        times.append(1)
+        if len(times) == 1:
+            raise MemoryError("no room")
+        return real(*arguments)
+
+    with Line(loaded("free-run")) as line:
+        monkeypatch.setattr(core_module, "encoded", fails_once)
+        line.core.take(frames("good"), lambda: True)
+        line.wait(1)
+        line.core.take(frames("good"), lambda: True)
+        assert [(v["seq"], v["result"]) for v in line.wait(2)] == [(1, "ERROR"), (2, "PASS")]
+        assert "MemoryError: no room" in line.out[0]["reason"]
+        assert not line.core.pipeline.failed
+
+
 def test_triggers_are_accepted_between_serve_and_close_alone(loaded):
     with Line(loaded("software")) as line:
         line.core.close()
