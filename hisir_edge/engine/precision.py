@@ -27,7 +27,7 @@ Style = Literal["cpu", "gpu"]
 gpu: symmetric int8 activations in front of convolutions alone, biases in float, as TensorRT fuses them."""
 
 QUANTISED: dict[Style, list[str]] = {
-    "cpu": ["Conv", "Relu", "Add", "Mul", "GlobalAveragePool", "Concat", "Resize"],
+    "cpu": ["Conv", "Relu", "Clip", "Add", "Mul", "GlobalAveragePool", "Concat", "Resize"],
     "gpu": ["Conv"],
 }
 

@@ -51,6 +51,18 @@ def test_folding_changes_nothing(name):
     assert torch.allclose(one.reconstruction, two.reconstruction, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", sorted(BACKBONES))
+@torch.no_grad()
+def test_what_is_far_from_the_training_gives_no_more_than_its_share(name):
+    """Features a thousand times as high may give a thousand times the result, not its square, block after block."""
+    net = backbone_from_name(name, 7, 16).train()
+    for _ in range(3):
+        net(torch.rand(2, 7, 64, 96))
+    net.eval()
+    near, far = net(torch.rand(2, 7, 64, 96)).abs().max(), net(1e3 * torch.rand(2, 7, 64, 96)).abs().max()
+    assert far <= 3e3 * near
+
+
 @torch.no_grad()
 def test_a_folded_rep_network_is_plain_convolutions():
     from hisir_edge.net.backbones.rep import RepConv

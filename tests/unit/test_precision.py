@@ -98,10 +98,8 @@ def test_the_twin_gives_what_half_precision_gives(network, quantised):
 
 
 def test_the_twin_overflows_as_half_precision_does(network):
-    """All activations of the reconstruction a million times as high; convolutions and ReLU take it through."""
+    """All activations of the reconstruction a million times as high; float32 takes that through every backbone."""
     prepared, _ = network
-    if any(node.op_type == "GlobalAveragePool" for node in prepared.graph.node):
-        pytest.skip("products of activations overflow float32, too")
     loud = onnx.ModelProto()
     loud.CopyFrom(prepared)
     first = next(node for node in loud.graph.node if node.op_type == "Conv")

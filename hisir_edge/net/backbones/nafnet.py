@@ -2,7 +2,9 @@
 
 A block is depthwise convolution, simple gate (one half of the channels times the other) and simplified
 channel attention, then a gated pointwise layer, both added to their input. Batch norm takes the place of
-layer norm: it folds into the convolutions, which int8 engines need.
+layer norm: it folds into the convolutions, which int8 engines need. Unlike layer norm it does not hold back features
+far from those of the training, and a product of two of them grows with their square, block after block, up to NaN: so
+every factor is held within ``MOST``.
 """
 
 from __future__ import annotations
@@ -13,10 +15,16 @@ from torch import Tensor, nn
 from hisir_edge.net.blocks import UShape, conv_block
 
 LEVELS = (1.0, 1.5, 2.0, 3.0)
+MOST = 8.0
+"""Largest magnitude of a factor of a product; features of the training have a deviation near 1 there."""
+
+
+def _held(factor: Tensor) -> Tensor:
+    return factor.clamp(-MOST, MOST)
 
 
 def _gated(features: Tensor) -> Tensor:
-    a, b = features.chunk(2, 1)
+    a, b = _held(features).chunk(2, 1)
     return a * b
 
 
@@ -38,7 +46,7 @@ class NafBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Two residual steps."""
         seen = _gated(self.look(self.spread(features)))
-        features = features + self.first * self.gather(seen * self.attend(seen))
+        features = features + self.first * self.gather(seen * _held(self.attend(seen)))
         out: Tensor = features + self.second * self.out(_gated(self.mix(features)))
         return out
 
@@ -64,9 +72,9 @@ class FoldedNafBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """As ``NafBlock.forward``."""
-        seen = self.look[0](self.spread[0](features)) * self.look[1](self.spread[1](features))
-        features = features + self.gather(seen * self.attend(seen))
-        out: Tensor = features + self.out(self.mix[0](features) * self.mix[1](features))
+        seen = _held(self.look[0](self.spread[0](features))) * _held(self.look[1](self.spread[1](features)))
+        features = features + self.gather(seen * _held(self.attend(seen)))
+        out: Tensor = features + self.out(_held(self.mix[0](features)) * _held(self.mix[1](features)))
         return out
 
 
