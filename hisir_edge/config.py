@@ -163,6 +163,15 @@ class OutputTable(_Table):
     budget_mb: int = Field(default=2000, ge=1, description="the oldest pictures are deleted beyond it")
 
 
+class JournalTable(_Table):
+    """``[journal]``: every verdict on disk before it is published."""
+
+    folder: str = Field(default="", description="empty: systemd's StateDirectory, else the user's state folder")
+    synchronous: Literal["FULL", "NORMAL"] = Field(default="FULL", description="NORMAL: a power cut may cost the last")
+    keep_days: float = Field(default=90.0, gt=0, le=36500)
+    budget_mb: int = Field(default=2000, ge=16)
+
+
 class MetricsTable(_Table):
     """``[metrics]``: figures for Prometheus on this machine; port 0: none."""
 
@@ -181,6 +190,7 @@ class Settings(_Table):
     infer: InferTable = InferTable()
     output: OutputTable = OutputTable()
     metrics: MetricsTable = MetricsTable()
+    journal: JournalTable = JournalTable()
 
 
 def _one_line(error: ValidationError, path: Path) -> ConfigError:
@@ -238,4 +248,8 @@ def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
     control = settings.control.model_copy(update=keys)
     folder = settings.output.overlay_folder
     output = settings.output.model_copy(update={"overlay_folder": str(base / folder) if folder else ""})
-    return settings.model_copy(update={"source": moved, "bundle": bundle, "control": control, "output": output})
+    kept = settings.journal.folder
+    journal = settings.journal.model_copy(update={"folder": str(base / kept) if kept else ""})
+    return settings.model_copy(
+        update={"source": moved, "bundle": bundle, "control": control, "output": output, "journal": journal}
+    )

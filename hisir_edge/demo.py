@@ -129,6 +129,9 @@ folder = "boards"
 [infer]
 slots = 1  # one board at a time, so that its time is its own
 
+[journal]
+folder = "journal"
+
 [publish]
 endpoint = {json.dumps(endpoint)}
 wait_for_subscribers = 1

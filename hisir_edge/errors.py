@@ -47,5 +47,9 @@ class PublishError(HisirEdgeError):
     """The verdict socket cannot be opened."""
 
 
+class JournalError(HisirEdgeError):
+    """The journal of verdicts cannot be opened or written."""
+
+
 class InspectionError(HisirEdgeError):
     """This frame cannot be judged; inside the daemon it becomes an ERROR verdict."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from hisir_edge.errors import HisirEdgeError, InputError
 from hisir_edge.line.barcode import reader_from_settings
 from hisir_edge.line.board import BoardInspector, error_judgement
 from hisir_edge.line.grab import Source
+from hisir_edge.line.journal import Accepted, Journal
 from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.line.products import Products
 from hisir_edge.line.publish import Message, Recipe, message_from_judgement
@@ -46,15 +48,25 @@ class Core:
     first trigger.
     """
 
-    def __init__(self, products: Products, epoch: str, machine: StateMachine, out: Callable[[Verdict], None]) -> None:
-        self.products, self.epoch, self.machine, self._out = products, epoch, machine, out
+    def __init__(
+        self,
+        products: Products,
+        epoch: str,
+        machine: StateMachine,
+        out: Callable[[Verdict], None],
+        journal: Journal | None = None,
+    ) -> None:
+        self.products, self.epoch, self.machine, self._out, self._journal = products, epoch, machine, out, journal
         self.product = products.first
         self.waiting = Waiting()
         self.counts: Counter[str] = Counter()
         self.draining, self.paused = Event(), Event()
         self.started_at = time.monotonic()
         self.source: Source | None = None
-        self._lock, self._accepting, self._seq = Lock(), Lock(), 0
+        self.unjournaled: Callable[[], int] = lambda: 0
+        """How many verdicts the journal has not taken."""
+        self._lock, self._accepting, self._seq = Lock(), Lock(), journal.last_seq if journal else 0
+        self._first_seq = self._seq
         self._arming = self._serving = False
         settings = products.settings
         self.reader = reader_from_settings(settings.identity)
@@ -62,7 +74,7 @@ class Core:
         self.asked_for = settings.source.trigger == "software"
         """Whether frames come because a trigger asked for them; otherwise each frame is a trigger."""
         self.pipeline = Pipeline[int, Trigger, Verdict](
-            list(range(settings.infer.slots)), self._inspected, self._hand_over, self.deadline_s, self._late
+            list(range(settings.infer.slots)), self._inspected, out, self.deadline_s, self._late
         )
 
     def take(self, item: Frame | GrabFault, go_on: Callable[[], bool]) -> None:
@@ -84,6 +96,7 @@ class Core:
             with self._lock:
                 self._seq += 1
                 trigger = self._trigger(identity, item.source, item.unit)
+                self._record_frame(trigger)
                 trigger.frame.set_result(replace(item, unit=trigger.unit))
             while not self.pipeline.put(trigger, 0.2 if go_on() else None, accepted):
                 pass
@@ -113,8 +126,9 @@ class Core:
                 raise _refused("one frame asked for at a time", received, "trigger again in a moment")
             self._seq += 1
             trigger = self._trigger(identity, source.name, f"{source.name}-{self._seq:08d}")
+            self._record_told(trigger)
             if not self.pipeline.put(trigger, 0.0):
-                self._seq -= 1
+                self._forget(trigger)
                 slots = self.products.settings.infer.slots
                 raise _refused(
                     "a free slot", f"{slots} boards in flight", "trigger after the verdict, or raise infer.slots"
@@ -127,6 +141,43 @@ class Core:
                     trigger.frame.set_result(trigger.fault(str(error)))
         self.show_state()
         return trigger
+
+    def _record_frame(self, trigger: Trigger) -> None:
+        """Journal a frame's trigger. Where that fails its verdict may still be journaled; if not it is an ERROR."""
+        try:
+            if self._journal is not None:
+                self._journal.accept(trigger.accepted, told=False)
+        except sqlite3.Error as error:
+            log.error("trigger not journaled", seq=trigger.seq, unit=trigger.unit, reason=str(error))
+
+    def _record_told(self, trigger: Trigger) -> None:
+        """Journal a trigger whose number somebody is told; InputError where that fails: it is refused."""
+        try:
+            if self._journal is not None:
+                self._journal.accept(trigger.accepted, told=True)
+        except sqlite3.Error as error:
+            self._seq -= 1
+            raise _refused(
+                "a journal that takes the trigger", str(error), "make room on its disk; see the log"
+            ) from error
+
+    def _forget(self, trigger: Trigger) -> None:
+        """It was refused: its number is free again, unless the journal cannot be told so."""
+        try:
+            if self._journal is not None:
+                self._journal.forget(trigger.seq)
+            self._seq -= 1
+        except sqlite3.Error as error:
+            log.error("refused trigger not taken back", seq=trigger.seq, reason=str(error))
+            fault = trigger.fault("refused: no free slot")
+            self._out(self._verdict(trigger, fault, error_judgement(fault.reason)))
+
+    def abandoned(self, trigger: Accepted) -> Verdict:
+        """The verdict of a trigger that the daemon before this one accepted and did not answer."""
+        product = self.products.by_name.get(trigger.product)
+        before = Trigger(trigger.seq, trigger.unit, trigger.product, product, trigger.source, trigger.accepted_at_ns)
+        fault = before.fault("the daemon ended before this board was judged (crash, kill or power cut)")
+        return self._verdict(before, fault, error_judgement(fault.reason))
 
     def arm(self, source: Source) -> None:
         """After a trigger without its frame: arm the camera anew, and let triggers in again once it is."""
@@ -199,17 +250,22 @@ class Core:
                 log.warning("product", product=self.product, reason="bundle.path holds another one now")
         return before
 
+    def published(self, message: Message) -> None:
+        """Count what was handed over."""
+        self.counts[message.body["result"]] += 1
+
     def status(self) -> dict[str, Any]:
         """What is going on."""
         return {
             "version": __version__, "line": self.products.settings.line.name, "epoch": self.epoch,
             "state": self.machine.state.value, "paused": self.paused.is_set(), "draining": self.draining.is_set(),
             "product": self.product, "products": sorted(self.products.by_name),
-            "camera_up": bool(self.source and self.source.up), "accepted": self._seq,
+            "camera_up": bool(self.source and self.source.up), "accepted": self._seq - self._first_seq,
+            "seq": self._seq,
             "verdicts": {name: self.counts[name] for name in ("PASS", "FAIL", "ERROR")},
             "in_flight": self.pipeline.waiting, "stuck_slots": self.pipeline.late_slots,
             "unsolicited_frames": self.counts["unsolicited"], "frames_while_paused": self.counts["while_paused"],
-            "uptime_s": round(time.monotonic() - self.started_at, 1),
+            "unjournaled": self.unjournaled(), "uptime_s": round(time.monotonic() - self.started_at, 1),
         }  # fmt: skip
 
     def show_state(self) -> None:
@@ -217,7 +273,7 @@ class Core:
         state = self.machine.state
         if state is State.HALTED or not self._serving:
             return
-        if self.source is None or not self.source.up or self.pipeline.late_slots:
+        if self.source is None or not self.source.up or self.pipeline.late_slots or self.unjournaled():
             self.machine.to(State.ERROR)
             return
         busy = State.SINGLE_EXECUTION if self.asked_for else State.CONTINUOUS_EXECUTION
@@ -291,10 +347,6 @@ class Core:
             trigger.product.recipe if trigger.product else Recipe(line, self.epoch, trigger.product_name, NO_BUNDLE)
         )
         return Verdict(trigger.seq, item, judgement, encoded(recipe, trigger.seq, item, judgement))
-
-    def _hand_over(self, verdict: Verdict) -> None:
-        self._out(verdict)
-        self.counts[verdict.message.body["result"]] += 1
 
 
 def _refused(expected: str, received: str, fix: str) -> InputError:

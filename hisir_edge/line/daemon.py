@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import signal
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -19,11 +19,13 @@ from hisir_edge.line.control import ControlSocket, only, text_of
 from hisir_edge.line.core import Core, Verdict
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.heap import return_freed_memory
+from hisir_edge.line.journal import Journal, folder_of
 from hisir_edge.line.metrics import Metrics
 from hisir_edge.line.notify import Systemd
+from hisir_edge.line.outbox import Outbox
 from hisir_edge.line.pictures import Pictures, PictureWriter
 from hisir_edge.line.products import Products, products_from_settings
-from hisir_edge.line.publish import Publisher, stamped
+from hisir_edge.line.publish import Message, Publisher
 from hisir_edge.line.reload import Reloader
 from hisir_edge.line.states import State, StateMachine
 from hisir_edge.line.triggers import Identity
@@ -32,6 +34,8 @@ from hisir_edge.records import Result
 log = structlog.get_logger()
 
 POLL_S = 0.2
+DISK_LIMIT_S = 10.0
+"""A journal that takes longer for a verdict is no progress: the service manager's watchdog is not fed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +61,40 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
     ``read_again``: the configuration anew, for SIGHUP; without it SIGHUP is logged and does nothing.
     """
     return_freed_memory()
-    systemd, epoch = Systemd(), uuid.uuid4().hex
+    systemd = Systemd()
     machine = StateMachine(lambda state: systemd.tell(f"STATUS={state.value}"))
-    with _signals() as told:
-        products = products_from_settings(settings, epoch)
+    journal = Journal(folder_of(settings.journal, settings.line.name), settings.journal)
+    with _signals() as told, journal:
+        products = products_from_settings(settings, journal.epoch)
         with Publisher(settings.publish) as publisher, Metrics(settings.metrics) as metrics:
-            results = _Results(publisher, metrics, Pictures(settings.output))
-            core = Core(products, epoch, machine, results.out)
+            results = _Results(publisher, journal, metrics, Pictures(settings.output))
+            core = Core(products, journal.epoch, machine, results.out, journal)
+            core.unjournaled = lambda: results.outbox.unwritten
+            results.published = core.published
+
+            def beat() -> None:
+                if results.outbox.waits_for_s() < DISK_LIMIT_S:
+                    systemd.beat()
+
             metrics.watch(core)
-            with ControlSocket(settings.control, _answers(core, told)), source_from_settings(settings.source) as source:
+            with (
+                results,
+                ControlSocket(settings.control, _answers(core, told)),
+                source_from_settings(settings.source) as source,
+            ):
                 machine.to(State.INITIALIZED)
-                _log_ready(products)
+                _log_ready(products, journal)
                 systemd.tell("READY=1", f"STATUS={machine.state.value}")
                 _wait_for_subscribers(publisher, settings, told.stop, systemd)
+                for trigger in journal.unanswered():
+                    results.out(core.abandoned(trigger))
                 with core.pipeline, Reloader(core, read_again, systemd, results.use) as reloader:
                     core.serve(source)
                     try:
-                        _serve(core, source, told, reloader, systemd)
+                        _serve(core, source, told, reloader, beat)
                     finally:
                         core.close()  # whatever ends it: from here on no trigger is accepted
                         systemd.tell("STOPPING=1")
-            results.close()
     machine.to(State.HALTED)
     verdicts = {name: core.counts[name] for name in (r.value for r in Result) if core.counts[name]}
     log.info("stopped", **verdicts)
@@ -86,13 +103,13 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
     return Summary(verdicts, hung)
 
 
-def _serve(core: Core, source: Source, told: _Told, reloader: Reloader, systemd: Systemd) -> None:
+def _serve(core: Core, source: Source, told: _Told, reloader: Reloader, beat: Callable[[], None]) -> None:
     """Take what the camera gives until the end; everything that may take long happens in other threads."""
     slots = core.products.settings.infer.slots
 
     def go_on() -> bool:
         if core.pipeline.stuck < slots and core.pipeline.moving:
-            systemd.beat()
+            beat()
         return not told.stop.is_set()
 
     # told to stop, the frame that a trigger has asked for is still waited for
@@ -170,23 +187,34 @@ def _answers(core: Core, told: _Told) -> dict[str, Callable[[dict[str, Any]], di
 
 
 class _Results:
-    """Where verdicts go: the subscribers first, then the log, the figures, the disk."""
+    """Where verdicts go: journal and subscribers first, then the log, the figures, the disk."""
 
-    def __init__(self, publisher: Publisher, metrics: Metrics, pictures: Pictures) -> None:
-        self.publisher, self.metrics, self.pictures = publisher, metrics, PictureWriter(pictures)
+    def __init__(self, publisher: Publisher, journal: Journal, metrics: Metrics, pictures: Pictures) -> None:
+        self.metrics, self.pictures = metrics, PictureWriter(pictures)
+        self.outbox = Outbox(journal, publisher.send)
+        self.published: Callable[[Message], None] = lambda message: None
+
+    def __enter__(self) -> _Results:
+        """Nothing to open."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Hand over what is waiting, write the pictures that are, if the disk takes them."""
+        self.outbox.close()
+        self.pictures.close()
 
     def use(self, output: OutputTable) -> None:
         """Keep pictures as this says from now on; InputError for a folder that will not do."""
         if output != self.pictures.settings:
             self.pictures.use(Pictures(output))
 
-    def close(self) -> None:
-        """Write the pictures that are waiting, if the disk takes them."""
-        self.pictures.close()
-
     def out(self, verdict: Verdict) -> None:
         """Hand one verdict over."""
-        self.publisher.send(stamped(verdict.message).frames())
+        self.outbox.put(verdict.message, verdict.seq, lambda message: self._out(replace(verdict, message=message)))
+
+    def _out(self, verdict: Verdict) -> None:
         body = verdict.message.body
         level = log.info if body["result"] == Result.PASS.value else log.warning
         level(
@@ -194,6 +222,7 @@ class _Results:
             product=body["product"], regions=body["regions_total"], total_s=body["times_s"]["total"],
             reason=body["reason"],
         )  # fmt: skip
+        self.published(verdict.message)
         self.metrics.count(verdict)
         self.pictures.put(verdict.item, verdict.judgement, verdict.seq)
 
@@ -212,13 +241,13 @@ def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: Event,
             )
 
 
-def _log_ready(products: Products) -> None:
+def _log_ready(products: Products, journal: Journal) -> None:
     settings, first = products.settings, products.by_name[products.first]
     manifest = first.bundle.manifest
     log.info(
         "ready", line=settings.line.name, product=manifest.product, bundle=first.bundle.manifest_sha256[:12],
         precision=manifest.precision, endpoint=settings.publish.endpoint, source=settings.source.type,
-        products=sorted(products.by_name),
+        products=sorted(products.by_name), journal=str(journal.folder), epoch=journal.epoch, seq=journal.last_seq,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 
+from hisir_edge.line.journal import Accepted
 from hisir_edge.line.products import Product
 from hisir_edge.records import Frame, GrabFault
 
@@ -25,6 +26,11 @@ class Trigger:
     named: bool = False
     """Whether ``unit`` was announced; otherwise a code on the board may name it."""
     frame: Future[Frame | GrabFault] = field(repr=False, default_factory=Future)
+
+    @property
+    def accepted(self) -> Accepted:
+        """As it is journaled."""
+        return Accepted(self.seq, self.unit, self.source, self.product_name, self.accepted_at_ns)
 
     def fault(self, reason: str) -> GrabFault:
         """What there is of it when nothing else is."""

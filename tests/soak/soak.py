@@ -3,15 +3,18 @@
     python tests/soak/soak.py --minutes 10 --work build/soak [--rate-hz 25] [--seed 1]      (make soak SOAK_MINUTES=10)
 
 The camera is viky.cti of the genicam wheel; a small network is trained on its own pictures first, so that frames are
-inspected and not merely refused. Meanwhile, at random: the camera's process is killed or stopped, the configuration
-is reloaded, sound and broken, nonsense goes to the control socket, a subscriber stops reading. Ends with a summary
-line and exit code 1 if a trigger has no verdict, one has two, or memory, threads or descriptors grew.
+inspected and not merely refused. Meanwhile, at random: the camera's process is killed or stopped, the daemon is killed
+and started again, the configuration is reloaded, sound and broken, nonsense goes to the control socket, a subscriber
+stops reading. Ends with a summary line and exit code 1 if a trigger has no verdict in the journal, one has two, a
+verdict was published otherwise than it is journaled, or memory, threads or descriptors grew.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,13 +37,14 @@ from hisir_edge.errors import HisirEdgeError
 from hisir_edge.learn.run import RunSettings
 from hisir_edge.learn.train import train
 from hisir_edge.line.genicam import GenicamCamera
+from hisir_edge.line.journal import read_journal
 from hisir_edge.mes.subscribe import subscribe
 from hisir_edge.records import Frame
 
 VIKY = Path(genicam.__file__).parent / "viky.cti"
 SIZE = (256, 192)
 PICTURES = 40
-FAULTS = ("kill camera", "stop camera", "reload", "broken reload", "nonsense", "deaf subscriber")
+FAULTS = ("kill daemon", "kill camera", "stop camera", "reload", "broken reload", "nonsense", "deaf subscriber")
 GROWTH_MB, GROWTH_THREADS, GROWTH_FDS = 24, 4, 8
 
 
@@ -75,28 +79,36 @@ class Soak:
             f'[source]\ntype = "genicam"\ncti = "{VIKY}"\npixel_format = "RGBa8"\n'
             f"width = {SIZE[0]}\nheight = {SIZE[1]}\n"
             f"ring_slots = 64\nframe_rate_hz = {float(rate_hz)}\n"
-            f'[control]\nendpoint = "{self.control}"\n'
+            f'[control]\nendpoint = "{self.control}"\n[journal]\nfolder = "journal"\n'
             f'[publish]\nendpoint = "{self.endpoint}"\nwait_for_subscribers = 1\n'
         )
         self.config.write_text(self.text)
+        shutil.rmtree(work / "journal", ignore_errors=True)
+        self.bodies: dict[int, dict] = {}
         self.seen: Counter[int] = Counter()
         self.results: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
-        self.samples: list[tuple[float, int, int]] = []
+        self.samples: list[list[tuple[float, int, int]]] = []
         self.over = False
+        (work / "daemon.log").unlink(missing_ok=True)
 
     def start(self) -> None:
         """Start daemon and subscriber."""
-        log = (self.work / "daemon.log").open("wb")
-        command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(self.config)]
-        self.daemon = subprocess.Popen(command, stdout=log, stderr=log)
-        log.close()
+        self.start_daemon()
         self.reader = threading.Thread(target=self._read)
         self.reader.start()
+
+    def start_daemon(self) -> None:
+        """One more life of it."""
+        with (self.work / "daemon.log").open("ab") as log:
+            command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(self.config)]
+            self.daemon = subprocess.Popen(command, stdout=log, stderr=log)
+        self.samples.append([])
 
     def _read(self) -> None:
         for verdict in subscribe(self.endpoint, stop=lambda: self.over):
             self.seen[verdict.body["seq"]] += 1
+            self.bodies[verdict.body["seq"]] = verdict.body
             self.results[verdict.body["result"]] += 1
             if verdict.body["result"] == "ERROR":
                 self.reasons[verdict.body["reason"].split(":")[0][:40]] += 1
@@ -109,12 +121,17 @@ class Soak:
     def sample(self) -> None:
         """Memory, threads and descriptors of the daemon."""
         process = psutil.Process(self.daemon.pid)
-        self.samples.append((process.memory_info().rss / 1e6, process.num_threads(), process.num_fds()))
+        self.samples[-1].append((process.memory_info().rss / 1e6, process.num_threads(), process.num_fds()))
 
     def fault(self, kind: str, context: zmq.Context) -> None:
         """One of ``FAULTS``."""
         camera = self.camera()
-        if kind == "kill camera" and camera is not None:
+        if kind == "kill daemon":
+            self.config.write_text(self.text)
+            self.daemon.kill()
+            self.daemon.wait()
+            self.start_daemon()
+        elif kind == "kill camera" and camera is not None:
             camera.kill()
         elif kind == "stop camera" and camera is not None:
             camera.send_signal(signal.SIGSTOP)  # the daemon kills it after 5 s of silence
@@ -189,10 +206,14 @@ def main() -> int:
 
 def summary(soak: Soak, seconds: float, code: int, status: dict, done: Counter[str]) -> int:
     """Print what was seen; 1 if it was not as promised."""
-    highest = max(soak.seen)
-    unanswered = [seq for seq in range(1, highest + 1) if not soak.seen[seq]]
+    _, entries, without = read_journal(soak.work / "journal")
+    journaled = Counter(entry.seq for entry in entries)
+    highest = max(journaled)
+    unanswered = [seq for seq in range(1, highest + 1) if not journaled[seq]] + without
     twice = [seq for seq, count in soak.seen.items() if count > 1]
-    kept = soak.samples[len(soak.samples) // 5 :]
+    other = [e.seq for e in entries if e.seq in soak.bodies and soak.bodies[e.seq] != json.loads(e.body)]
+    longest = max(soak.samples, key=len)
+    kept = longest[len(longest) // 5 :]
     first, last = kept[: max(len(kept) // 5, 1)], kept[-max(len(kept) // 5, 1) :]
     growth = [median(s[i] for s in last) - median(s[i] for s in first) for i in range(3)]
     judged = soak.results["PASS"] + soak.results["FAIL"]
@@ -200,12 +221,13 @@ def summary(soak: Soak, seconds: float, code: int, status: dict, done: Counter[s
     print(
         f"soak: {seconds / 60:.1f} min, {highest} triggers ({highest / seconds:.1f} a second, "
         f"{judged / seconds:.1f} judged), "
-        f"{sum(soak.seen.values())} verdicts {dict(soak.results)}, unanswered {len(unanswered)}, twice {len(twice)}, "
-        f"exit {code}, RSS {last[-1][0]:.0f} MB ({growth[0]:+.1f}), threads {last[-1][1]} ({growth[1]:+.0f}), "
-        f"descriptors {last[-1][2]} ({growth[2]:+.0f}), accepted {status['accepted']}"
+        f"{len(entries)} verdicts {dict(soak.results)}, unanswered {len(unanswered)}, twice {len(twice)}, "
+        f"published otherwise {len(other)}, not seen live {highest - len(soak.seen)}, exit {code}, "
+        f"RSS {last[-1][0]:.0f} MB ({growth[0]:+.1f}), threads {last[-1][1]} ({growth[1]:+.0f}), "
+        f"descriptors {last[-1][2]} ({growth[2]:+.0f}) in a life of {len(longest)} s, seq {status['seq']}"
     )
     grown = growth[0] > GROWTH_MB or growth[1] > GROWTH_THREADS or growth[2] > GROWTH_FDS
-    return int(bool(unanswered or twice or code or grown or highest < status["accepted"]))
+    return int(bool(unanswered or twice or other or code or grown or highest < status["seq"]))
 
 
 if __name__ == "__main__":

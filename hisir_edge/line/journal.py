@@ -1,0 +1,333 @@
+"""The journal: every trigger that was accepted, and its verdict before it is published, in one SQLite file.
+
+Write-ahead log, ``synchronous=FULL`` as configured by default: what was recorded outlives ``kill -9`` and, with FULL,
+a power cut (https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synchronous). An epoch is the life of
+one such file: sequence numbers go on over restarts within it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import TypeVar
+
+import structlog
+
+from hisir_edge.config import JournalTable
+from hisir_edge.errors import JournalError
+
+log = structlog.get_logger()
+
+Done = TypeVar("Done")
+
+FILE = "journal.sqlite"
+RESERVE = "reserve"
+RESERVE_BYTES = 8_000_000
+"""Held free on the disk for the journal alone, and given up when the disk is full."""
+LAYOUT = 1
+PRUNE_ROWS = 256
+"""At most so many of the oldest verdicts are deleted at a time, so that none waits long for that."""
+WAL_PAGES = 1000
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS accepted (
+  seq INTEGER PRIMARY KEY, unit TEXT NOT NULL, source TEXT NOT NULL, product TEXT NOT NULL,
+  accepted_at_ns INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS verdict (
+  seq INTEGER PRIMARY KEY, written_at_ns INTEGER NOT NULL, topic TEXT NOT NULL, body BLOB NOT NULL, mask BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS cursor (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, at_ns INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A trigger as it was accepted."""
+
+    seq: int
+    unit: str
+    source: str
+    product: str
+    accepted_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A verdict as it goes over the wire: topic, JSON, mask (1-bit PNG or empty)."""
+
+    seq: int
+    topic: str
+    body: bytes
+    mask: bytes
+
+    def frames(self) -> list[bytes]:
+        """The ZeroMQ frames."""
+        return [self.topic.encode(), self.body, self.mask]
+
+
+class Journal:
+    """Open from entry to exit, by one process at a time; used from any thread.
+
+    ``epoch`` names this file, ``last_seq`` is the last number given in it. A file that is damaged is set aside on entry
+    and a new epoch begun. Once open, sqlite3.Error is raised as it comes: what to make of it the caller knows best.
+    """
+
+    def __init__(self, folder: Path, settings: JournalTable) -> None:
+        self.folder, self.settings = folder, settings
+        self.epoch, self.last_seq = "", 0
+        self.set_aside: Path | None = None
+        self._lock = Lock()
+        self._db: sqlite3.Connection | None = None
+        self._lock_fd = -1
+
+    def __enter__(self) -> Journal:
+        """JournalError for a folder that cannot be written, or one that another daemon uses."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+            self._lock_fd = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
+            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._close()
+            raise JournalError(
+                expected="a journal of its own for each line",
+                received=f"{self.folder}, which another daemon is writing to",
+                fix="stop the other one, or give this line another line.name or journal.folder",
+            ) from error
+        except OSError as error:
+            self._close()
+            raise _unwritable(self.folder, error.strerror or str(error)) from error
+        try:
+            self._open_or_begin_anew()
+        except (OSError, sqlite3.Error) as error:
+            self._close()
+            raise _unwritable(self.folder, str(error)) from error
+        self._hold_reserve()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close; what was recorded is on the disk already."""
+        self._close()
+
+    def accept(self, trigger: Accepted, told: bool) -> None:
+        """Record a trigger before anything is made of it.
+
+        ``told``: somebody is going to be told its number, so it has to outlive a power cut, too.
+        """
+        row = (trigger.seq, trigger.unit, trigger.source, trigger.product, trigger.accepted_at_ns)
+        self._write(
+            self.settings.synchronous if told else "NORMAL",
+            lambda db: db.execute("INSERT INTO accepted VALUES (?, ?, ?, ?, ?)", row),
+        )
+        self.last_seq = max(self.last_seq, trigger.seq)
+
+    def forget(self, seq: int) -> None:
+        """A trigger that was refused after all: nobody was told its number."""
+        self._write("NORMAL", lambda db: db.execute("DELETE FROM accepted WHERE seq = ?", (seq,)))
+
+    def record(self, entries: Sequence[Entry]) -> None:
+        """Verdicts, and with each that its trigger is answered; all of them or none."""
+        now = time.time_ns()
+        rows = [(e.seq, now, e.topic, e.body, e.mask) for e in entries]
+
+        def both(db: sqlite3.Connection) -> None:
+            db.executemany("INSERT INTO verdict VALUES (?, ?, ?, ?, ?)", rows)
+            db.executemany("DELETE FROM accepted WHERE seq = ?", [(e.seq,) for e in entries])
+
+        self._write(self.settings.synchronous, both)
+
+    def unanswered(self) -> list[Accepted]:
+        """Triggers without a verdict, oldest first."""
+        with self._lock:
+            found = self._connection.execute("SELECT * FROM accepted ORDER BY seq").fetchall()
+        return [Accepted(*row) for row in found]
+
+    def prune(self) -> int:
+        """Delete some of the oldest verdicts where there are more days or bytes than are to be kept; how many.
+
+        Never the last one, and none that a registered subscriber has still to acknowledge, unless the file would grow
+        to twice its bytes: that is logged as the loss that it is.
+        """
+        with self._lock:
+            db = self._connection
+            size, free = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+            page = db.execute("PRAGMA page_size").fetchone()[0]
+            used = (size - free) * page
+            oldest_ns = time.time_ns() - int(self.settings.keep_days * 86_400e9)
+            too_many = used > self.settings.budget_mb * 1_000_000
+            last = db.execute("SELECT max(seq) FROM verdict").fetchone()[0] or 0
+            slowest = db.execute("SELECT min(seq) FROM cursor").fetchone()[0]
+            found = db.execute(
+                "SELECT seq FROM verdict WHERE (? OR written_at_ns < ?) AND seq < ? ORDER BY seq LIMIT ?",
+                (too_many, oldest_ns, last, PRUNE_ROWS),
+            ).fetchall()
+        if not found:
+            return 0
+        until = int(found[-1][0])
+        if slowest is not None and until > slowest:
+            if used <= 2 * self.settings.budget_mb * 1_000_000:
+                until = int(slowest)
+            else:
+                log.error(
+                    "verdicts deleted that a subscriber has not acknowledged",
+                    until_seq=until, acknowledged_seq=slowest, reason="twice journal.budget_mb",
+                )  # fmt: skip
+        oldest = int(found[0][0])
+        return self._write(
+            "NORMAL", lambda db: db.execute("DELETE FROM verdict WHERE seq BETWEEN ? AND ?", (oldest, until)).rowcount
+        )
+
+    def entries(self, after_seq: int, most: int = 256) -> list[Entry]:
+        """Verdicts that follow a number, oldest first."""
+        with self._lock:
+            found = self._connection.execute(
+                "SELECT seq, topic, body, mask FROM verdict WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, most)
+            ).fetchall()
+        return [Entry(*row) for row in found]
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise sqlite3.ProgrammingError("the journal is closed")
+        return self._db
+
+    def _write(self, synchronous: str, what: Callable[[sqlite3.Connection], Done]) -> Done:
+        """One transaction; on a full disk the whole of it once more, on what was held in reserve."""
+        with self._lock:
+            try:
+                return self._transaction(synchronous, what)
+            except sqlite3.OperationalError as error:
+                if not ("full" in str(error) or "disk I/O" in str(error)) or not self._give_reserve_up():
+                    raise
+            return self._transaction(synchronous, what)
+
+    def _transaction(self, synchronous: str, what: Callable[[sqlite3.Connection], Done]) -> Done:
+        db = self._connection
+        db.execute(f"PRAGMA synchronous = {synchronous}")
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            done = what(db)
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                with suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+            raise
+        return done
+
+    def _open_or_begin_anew(self) -> None:
+        path = self.folder / FILE
+        try:
+            self._open(path)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
+                raise  # the disk, its rights: the file may be whole
+            self._disconnect()
+            self.set_aside = _set_aside(path)
+            log.error("journal damaged, a new epoch begins", set_aside=str(self.set_aside), reason=str(error))
+            self._open(path)
+
+    def _open(self, path: Path) -> None:
+        db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+        self._db = db
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if problem != "ok":
+            raise sqlite3.DatabaseError(problem)
+        db.execute("BEGIN IMMEDIATE")
+        for statement in TABLES.split(";"):
+            db.execute(statement)
+        for name, value in (("epoch", uuid.uuid4().hex), ("layout", str(LAYOUT))):
+            db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
+        db.execute("COMMIT")
+        meta = dict(db.execute("SELECT name, value FROM meta"))
+        if meta["layout"] != str(LAYOUT):
+            raise sqlite3.DatabaseError(f"layout {meta['layout']}; this version writes {LAYOUT}")
+        self.epoch = meta["epoch"]
+        self.last_seq = db.execute(
+            "SELECT max(ifnull((SELECT max(seq) FROM verdict), 0), ifnull((SELECT max(seq) FROM accepted), 0))"
+        ).fetchone()[0]
+
+    def _hold_reserve(self) -> None:
+        """Keep some of the disk for the day when it is full; without it the journal works as well until then."""
+        path = self.folder / RESERVE
+        try:
+            if path.exists() and path.stat().st_size == RESERVE_BYTES:
+                return
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+        except OSError as error:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            log.warning("no room held in reserve for the journal", reason=error.strerror)
+
+    def _give_reserve_up(self) -> bool:
+        path = self.folder / RESERVE
+        if not path.exists():
+            return False
+        path.unlink()
+        log.error("the disk is full: the journal goes on with what was held in reserve", bytes=RESERVE_BYTES)
+        return True
+
+    def _disconnect(self) -> None:
+        if self._db is not None:
+            with suppress(sqlite3.Error):
+                self._db.close()
+        self._db = None
+
+    def _close(self) -> None:
+        with self._lock:
+            self._disconnect()
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
+
+
+def read_journal(folder: Path) -> tuple[str, list[Entry], list[int]]:
+    """(epoch, verdicts, numbers without one) of a journal as it is on the disk, beside a running daemon or after it."""
+    with closing(sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)) as db:
+        epoch = db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0]
+        verdicts = [Entry(*row) for row in db.execute("SELECT seq, topic, body, mask FROM verdict ORDER BY seq")]
+        return epoch, verdicts, [row[0] for row in db.execute("SELECT seq FROM accepted ORDER BY seq")]
+
+
+def folder_of(settings: JournalTable, line: str) -> Path:
+    """Where the journal lies: as configured, else systemd's StateDirectory, else the user's own state folder."""
+    if settings.folder:
+        return Path(settings.folder)
+    if state := os.environ.get("STATE_DIRECTORY", ""):
+        return Path(state.split(":", maxsplit=1)[0]) / "journal"
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return home / "hisir-edge" / line / "journal"
+
+
+def _set_aside(path: Path) -> Path:
+    """Move a damaged file, and what belongs to it, out of the way; nothing of it is deleted."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
+    for suffix in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(path.with_name(f"damaged-{stamp}-{path.name}{suffix}"))
+    return path.with_name(f"damaged-{stamp}-{path.name}")
+
+
+def _unwritable(folder: Path, received: str) -> JournalError:
+    return JournalError(
+        expected="a journal.folder that can be written",
+        received=f"{folder} ({received})",
+        fix="correct it, or its rights",
+    )

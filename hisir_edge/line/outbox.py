@@ -1,0 +1,144 @@
+"""The way out: one thread journals verdicts, then publishes them, in their order; as many at once as are waiting."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import structlog
+
+from hisir_edge.line.journal import Entry, Journal
+from hisir_edge.line.publish import Message, stamped
+from hisir_edge.records import Result
+
+log = structlog.get_logger()
+
+MOST_WAITING = 1000
+"""Verdicts that wait for the disk; with more, the line waits for it, too."""
+MOST_AT_ONCE = 64
+MOST_UNWRITTEN = 10_000
+"""Published as ERROR while the disk takes nothing, and written as soon as it does; of more the oldest are given up."""
+PRUNE_EACH_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    message: Message
+    seq: int
+    then: Callable[[Message], None]
+
+
+class Outbox:
+    """``put`` from any thread; ``close`` hands over what is waiting. ``send`` publishes the frames of one verdict.
+
+    What cannot be journaled is published as an ERROR with that reason, and written later under its number: no verdict
+    that the journal does not have is ever a PASS.
+    """
+
+    def __init__(self, journal: Journal, send: Callable[[list[bytes]], None]) -> None:
+        self._journal, self._send = journal, send
+        self._queue: Queue[_Job | None] = Queue(MOST_WAITING)
+        self._unwritten: list[Entry] = []
+        self._since: float | None = None
+        self._pruned_at = time.monotonic()
+        self._thread = Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    @property
+    def unwritten(self) -> int:
+        """Verdicts that were published as ERROR and are not in the journal yet."""
+        return len(self._unwritten)
+
+    def waits_for_s(self) -> float:
+        """How long the batch in hand has been at the disk or the socket; 0 where there is none."""
+        since = self._since
+        return 0.0 if since is None else time.monotonic() - since
+
+    def put(self, message: Message, seq: int, then: Callable[[Message], None]) -> None:
+        """Have it journaled and published; ``then`` is called with what was published."""
+        self._queue.put(_Job(message, seq, then))
+
+    def flush(self) -> None:
+        """Wait until everything that was put is published."""
+        self._queue.join()
+
+    def close(self) -> None:
+        """Publish what is waiting, end the thread."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            batch, over = self._next_batch()
+            try:
+                self._since = time.monotonic()
+                if batch:
+                    self._hand_over(batch)
+                self._prune()
+            except Exception as error:
+                log.exception("verdicts not handed over", seqs=[job.seq for job in batch], reason=str(error))
+            finally:
+                self._since = None
+                for _ in range(len(batch) + over):
+                    self._queue.task_done()
+            if over:
+                return
+
+    def _next_batch(self) -> tuple[list[_Job], bool]:
+        batch: list[_Job] = []
+        while len(batch) < MOST_AT_ONCE and (not batch or not self._queue.empty()):
+            job = self._queue.get()
+            if job is None:
+                return batch, True
+            batch.append(job)
+        return batch, False
+
+    def _hand_over(self, batch: list[_Job]) -> None:
+        jobs = [_Job(stamped(job.message), job.seq, job.then) for job in batch]
+        entries = [_entry(job.message, job.seq) for job in jobs]
+        try:
+            self._journal.record([*self._unwritten, *entries])
+            self._unwritten.clear()
+        except sqlite3.Error as error:
+            log.error("verdicts not journaled", seqs=[job.seq for job in jobs], reason=str(error))
+            jobs = [_Job(_as_error(job.message, str(error)), job.seq, job.then) for job in jobs]
+            entries = [_entry(job.message, job.seq) for job in jobs]
+            self._unwritten += entries
+            if given_up := self._unwritten[:-MOST_UNWRITTEN]:
+                del self._unwritten[:-MOST_UNWRITTEN]
+                log.error("verdicts never journaled", first_seq=given_up[0].seq, last_seq=given_up[-1].seq)
+        for job, entry in zip(jobs, entries, strict=True):
+            self._send(entry.frames())
+            job.then(job.message)
+
+    def _prune(self) -> None:
+        if time.monotonic() < self._pruned_at + PRUNE_EACH_S:
+            return
+        self._pruned_at = time.monotonic()
+        try:
+            self._journal.prune()
+        except sqlite3.Error as error:
+            log.error("journal not pruned", reason=str(error))
+
+
+def _entry(message: Message, seq: int) -> Entry:
+    topic, body, mask = message.frames()
+    return Entry(seq, topic.decode(), body, mask)
+
+
+def _as_error(message: Message, reason: str) -> Message:
+    """The same board, not judged."""
+    body: dict[str, Any] = json.loads(json.dumps(message.body))
+    body |= {
+        "result": Result.ERROR.value, "reason": f"verdict could not be journaled: {reason}", "score": None,
+        "regions": [], "regions_total": 0,
+    }  # fmt: skip
+    topic = message.topic.rsplit("/", maxsplit=1)[0]
+    return Message(f"{topic}/{Result.ERROR.value}", body, b"")
