@@ -17,6 +17,7 @@ import typer
 from hisir_edge import __version__
 from hisir_edge.cli_bench import bench
 from hisir_edge.cli_bundle import bundle_app
+from hisir_edge.cli_camera import camera
 from hisir_edge.cli_control import control, install_service, keys, status
 from hisir_edge.console import progress, size_from_text, tell_trained, training_progress
 from hisir_edge.errors import HisirEdgeError, HungError, InputError
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bundle_app, name="bundle")
-for command in (control, status, keys, install_service):
+for command in (control, status, keys, install_service, camera):
     app.command()(command)
 app.command()(bench)
 

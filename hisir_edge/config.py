@@ -27,6 +27,7 @@ class LineTable(_Table):
 
     name: str = Field(default="line-1", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     deadline_ms: int = Field(default=30_000, ge=100, le=3_600_000, description="from a trigger to its verdict")
+    expected_period_ms: int = Field(default=0, ge=0, le=86_400_000, description="longest time between boards; 0: any")
 
 
 class BundleTable(_Table):
@@ -74,6 +75,9 @@ class GenicamSource(_Table):
     exposure_us: float | None = Field(default=None, gt=0, le=60_000_000)
     gain_db: float | None = Field(default=None, ge=0, le=100)
     packet_bytes: int | None = Field(default=None, ge=220, le=16384, description="GevSCPSPacketSize")
+    chunk_data: bool = Field(default=False, description="id, time and exposure with each frame, where the camera can")
+    late_ms: float = Field(default=0.0, ge=0, le=3_600_000, description="0: a frame may take as long as it likes")
+    profile: str = Field(default="", description="file of hisir-edge camera, which the camera has to match")
 
     @model_validator(mode="after")
     def _a_line_for_hardware(self) -> GenicamSource:
@@ -192,6 +196,12 @@ class Settings(_Table):
     metrics: MetricsTable = MetricsTable()
     journal: JournalTable = JournalTable()
 
+    @model_validator(mode="after")
+    def _a_period_of_what(self) -> Settings:
+        if self.line.expected_period_ms and self.source.trigger == "software":
+            raise ValueError('line.expected_period_ms = 0 with source.trigger = "software": frames come when asked for')
+        return self
+
 
 def _one_line(error: ValidationError, path: Path) -> ConfigError:
     first = error.errors()[0]
@@ -240,8 +250,8 @@ def settings_from_toml(path: Path) -> Settings:
 
 def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
     source = settings.source
-    key = "folder" if isinstance(source, ReplaySource) else "cti"
-    moved = source.model_copy(update={key: str(base / getattr(source, key))})
+    files = ("folder",) if isinstance(source, ReplaySource) else ("cti", "profile")
+    moved = source.model_copy(update={key: str(base / value) for key in files if (value := getattr(source, key))})
     others = tuple(str(base / path) for path in settings.bundle.others)
     bundle = settings.bundle.model_copy(update={"path": str(base / settings.bundle.path), "others": others})
     keys = {key: str(base / value) for key in ("server_key", "clients") if (value := getattr(settings.control, key))}

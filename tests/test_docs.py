@@ -16,6 +16,7 @@ from hisir_edge.config import (
     GenicamSource,
     IdentityTable,
     InferTable,
+    JournalTable,
     LineTable,
     MetricsTable,
     OutputTable,
@@ -31,7 +32,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted
 TABLES = {
     "line": [LineTable], "bundle": [BundleTable], "source": [ReplaySource, GenicamSource],
     "publish": [PublishTable], "infer": [InferTable], "output": [OutputTable], "control": [ControlTable],
-    "identity": [IdentityTable], "metrics": [MetricsTable],
+    "identity": [IdentityTable], "metrics": [MetricsTable], "journal": [JournalTable],
 }  # fmt: skip
 
 

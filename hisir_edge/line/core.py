@@ -71,6 +71,8 @@ class Core:
         settings = products.settings
         self.reader = reader_from_settings(settings.identity)
         self.deadline_s = settings.line.deadline_ms / 1e3
+        self.period_s = settings.line.expected_period_ms / 1e3
+        self._expected_at: float | None = None
         self.asked_for = settings.source.trigger == "software"
         """Whether frames come because a trigger asked for them; otherwise each frame is a trigger."""
         self.pipeline = Pipeline[int, Trigger, Verdict](
@@ -92,6 +94,7 @@ class Core:
             return
         identity = self._identity_of(item)
         accepted = time.monotonic()
+        self._expected_at = accepted + self.period_s
         with self._accepting:  # from the product that it is to have until the pipeline has it
             with self._lock:
                 self._seq += 1
@@ -100,6 +103,25 @@ class Core:
                 trigger.frame.set_result(replace(item, unit=trigger.unit))
             while not self.pipeline.put(trigger, 0.2 if go_on() else None, accepted):
                 pass
+
+    def supervise(self, go_on: Callable[[], bool]) -> None:
+        """With ``line.expected_period_ms``: an ERROR verdict for each period in which no board came.
+
+        Counted from the last board, or since the line takes boards: while it is paused or the camera is lost (which is
+        an ERROR of its own), none is expected.
+        """
+        if not self.period_s or self.paused.is_set() or self.source is None or not self.source.up:
+            self._expected_at = None
+            return
+        now = time.monotonic()
+        if self._expected_at is None:
+            self._expected_at = now + self.period_s
+        if now > self._expected_at:
+            self.counts["missing"] += 1
+            reason = f"no board within the expected {self.period_s * 1e3:g} ms"
+            name = self.source.name
+            unit = f"{name}-missing-{self.counts['missing']:06d}"
+            self.take(GrabFault(name, 0, unit, reason, time.time_ns()), go_on)
 
     def _identity_of(self, item: Frame | GrabFault) -> Identity:
         """What was announced for a frame's board; none where it is not sure that this is the one."""

@@ -135,6 +135,8 @@ def _serve(core: Core, source: Source, told: _Told, reloader: Reloader, beat: Ca
             return
         if item is not None and not (core.draining.is_set() and not core.asked_for):
             core.take(item, go_on)
+        elif item is None and not core.draining.is_set():
+            core.supervise(go_on)
 
 
 def _answers(core: Core, told: _Told) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:

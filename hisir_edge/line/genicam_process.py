@@ -19,23 +19,21 @@ import socket
 import sys
 import time
 from collections import deque
+from pathlib import Path
 from typing import Any
 
+from hisir_edge.line.frame_clock import FrameClock
 from hisir_edge.line.pixels import CONVERSIONS
 from hisir_edge.line.ring import FrameRing
+from hisir_edge.line.sfnc import ExposureCheck, SetupError, drift, profile_of, set_up, text_of
 from hisir_edge.processes import die_with_parent
 
 POLL_S = 0.25
-RW = 4
-"""EAccessMode of GenApi: readable and writable."""
 TRIGGERED_POLL_S = 0.02
 """Between two frames that were asked for the camera's process listens so often."""
+MOST_DRIFT = 3
 LAST_16_BIT_ID = 65535
 """GigE Vision 1.x counts frames in 16 bits and leaves out 0 (GVSP block id)."""
-
-
-class SetupError(Exception):
-    """The camera cannot be used; carries (expected, received, fix)."""
 
 
 def _open(settings: dict[str, Any]) -> tuple[Any, Any]:
@@ -63,106 +61,22 @@ def _open(settings: dict[str, Any]) -> tuple[Any, Any]:
         acquirer = harvester.create(settings["device"])
     except Exception as error:
         raise SetupError("to open the camera", str(error), "close the other program that uses it") from error
-    node_map = acquirer.remote_device.node_map
-    # pixel format first: changing it may change the size limits (SFNC 2.7, ImageFormatControl)
-    wanted = (
-        ("PixelFormat", "pixel_format"),
-        ("Width", "width"),
-        ("Height", "height"),
-        ("AcquisitionFrameRate", "frame_rate_hz"),
-    )
-    for feature, key in wanted:
-        if settings.get(key) is not None:
-            _set(node_map, feature, settings[key])
-    _set_exposure(node_map, settings)
-    _set_trigger(node_map, settings)
-    if node_map.PixelFormat.value not in CONVERSIONS:
-        raise SetupError(
-            f"a pixel format out of {', '.join(CONVERSIONS)}",
-            str(node_map.PixelFormat.value),
-            "set source.pixel_format",
-        )
+    set_up(acquirer.remote_device.node_map, settings)
     return harvester, acquirer
-
-
-def _set_exposure(node_map: Any, settings: dict[str, Any]) -> None:
-    """Exposure in us and gain in dB, each with its automatic off (SFNC 2.7, AnalogControl and AcquisitionControl)."""
-    for feature, auto, key in (("ExposureTime", "ExposureAuto", "exposure_us"), ("Gain", "GainAuto", "gain_db")):
-        if settings.get(key) is not None:
-            _set_if_there(node_map, auto, "Off")
-            _set(node_map, feature, float(settings[key]))
-            _set_if_there(node_map, "BalanceWhiteAuto", "Off")
-    if settings.get("packet_bytes") is not None:
-        _set(node_map, "GevSCPSPacketSize", settings["packet_bytes"])
-
-
-def _set_trigger(node_map: Any, settings: dict[str, Any]) -> None:
-    """The selector first: mode, source, activation and delay are its own (SFNC 2.7, AcquisitionControl).
-
-    Without a trigger every selector's mode is switched off: the program before may have left one on.
-    """
-    _set_if_there(node_map, "AcquisitionMode", "Continuous")
-    trigger = settings.get("trigger", "free-run")
-    if trigger == "free-run":
-        if _writable(node_map, "TriggerMode"):
-            for selector in _symbolics(node_map, "TriggerSelector") or ("",):
-                if selector:
-                    _set(node_map, "TriggerSelector", selector)
-                _set_if_there(node_map, "TriggerMode", "Off")
-        return
-    _set_if_there(node_map, "TriggerSelector", settings["trigger_selector"])
-    _set(node_map, "TriggerMode", "On")
-    _set(node_map, "TriggerSource", settings["trigger_source"] or "Software")
-    if settings.get("trigger_activation"):
-        _set(node_map, "TriggerActivation", settings["trigger_activation"])
-    if settings.get("trigger_delay_us") is not None:
-        _set(node_map, "TriggerDelay", float(settings["trigger_delay_us"]))
-
-
-def _writable(node_map: Any, feature: str) -> bool:
-    try:
-        node = getattr(node_map, feature)
-        return bool(node.get_access_mode() == RW)
-    except Exception:  # a camera without it
-        return False
-
-
-def _symbolics(node_map: Any, feature: str) -> tuple[str, ...]:
-    """The values that an enumeration can take now."""
-    try:
-        return tuple(getattr(node_map, feature).symbolics)
-    except Exception:  # a camera without it
-        return ()
-
-
-def _set_if_there(node_map: Any, feature: str, value: Any) -> None:
-    if _writable(node_map, feature):
-        _set(node_map, feature, value)
-
-
-def _set(node_map: Any, feature: str, value: Any) -> None:
-    try:
-        node = getattr(node_map, feature)
-        node.value = value
-        back = node.value
-    except Exception as error:
-        raise SetupError(
-            f"the camera to take {feature} = {value}", str(error).splitlines()[0], "choose a value that it supports"
-        ) from error
-    same = abs(back - value) <= 0.02 * abs(value) if isinstance(value, float) else back == value
-    if not same:
-        raise SetupError(f"{feature} = {value}", f"{back} after setting it", "choose a value that the camera supports")
 
 
 class Grabber:
     """One camera's loop; everything it says goes through ``outbox`` in the camera's order."""
 
-    def __init__(self, channel: socket.socket, acquirer: Any, slots: int, triggered: bool) -> None:
+    def __init__(self, channel: socket.socket, acquirer: Any, settings: dict[str, Any]) -> None:
         self.channel, self.acquirer = channel, acquirer
+        slots, triggered = settings["ring_slots"], settings["trigger"] == "software"
+        self.clock = FrameClock(settings.get("late_ms", 0.0))
         node_map = acquirer.remote_device.node_map
         self.width, self.height = int(node_map.Width.value), int(node_map.Height.value)
         self.pixel_format = str(node_map.PixelFormat.value)
         channels = CONVERSIONS[self.pixel_format][0]
+        self.exposure = ExposureCheck(node_map, settings)
         self.ring = FrameRing.create(slots, self.width * self.height * channels)
         self.free = deque(range(slots))
         self.outbox: deque[dict[str, Any]] = deque()
@@ -213,6 +127,7 @@ class Grabber:
         self.acquirer.stop()
         self.acquirer.start()
         self.last_id = None
+        self.clock.forget()
         self.outbox.append({"kind": "rearmed"})
 
     def _fetch_one(self) -> None:
@@ -233,14 +148,16 @@ class Grabber:
                 got = 0 if data is None else data.nbytes
                 self._lost(frame_id, frame_id, f"incomplete frame: {got} of {self.ring.slot_bytes} bytes", now)
                 return
+            device_ns = _timestamp(buffer)
+            if wrong := self.clock.wrong(device_ns, now) or self.exposure.wrong():
+                self._lost(frame_id, frame_id, wrong, now)
+                return
             if not self.free:
                 self._lost(frame_id, frame_id, "overrun: the line inspects slower than the camera sends", now)
                 return
             slot = self.free.popleft()
             self.ring.slot(slot)[:] = data.view("uint8").ravel()
-            self.outbox.append(
-                {"kind": "frame", "slot": slot, "id": frame_id, "time_ns": now, "device_ns": _timestamp(buffer)}
-            )
+            self.outbox.append({"kind": "frame", "slot": slot, "id": frame_id, "time_ns": now, "device_ns": device_ns})
 
     def _follow(self, frame_id: int, now: int) -> bool:
         """Compare a frame id with the last one; false when this frame has been seen already."""
@@ -289,6 +206,53 @@ def _timestamp(buffer: Any) -> int | None:
         return None
 
 
+def _check_profile(acquirer: Any, settings: dict[str, Any]) -> None:
+    """SetupError where the camera is not as it was when its profile was saved."""
+    if not settings.get("profile"):
+        return
+    try:
+        saved = json.loads(Path(settings["profile"]).read_text(encoding="utf-8"))["features"]
+        found = drift(dict(saved), profile_of(acquirer.remote_device.node_map))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(
+            "source.profile to be a file of hisir-edge camera", f"{settings['profile']} ({error})", "save it anew"
+        ) from error
+    if found:
+        raise SetupError(
+            "the camera as its profile has it",
+            "; ".join(found[:MOST_DRIFT])
+            + (f"; and {len(found) - MOST_DRIFT} more" if len(found) > MOST_DRIFT else ""),
+            "set the camera right, or save its profile anew with hisir-edge camera",
+        )
+
+
+def print_profile(settings: dict[str, Any]) -> int:
+    """Print what the camera is and every setting of it as JSON, on an output that the vendor's library cannot reach."""
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    logging.disable(logging.CRITICAL)
+    try:
+        _, acquirer = _open(settings)
+        info = acquirer.remote_device.node_map
+        names = ("DeviceVendorName", "DeviceModelName", "DeviceSerialNumber", "DeviceID", "DeviceFirmwareVersion")
+        camera = {name: text for name in names if (text := text_of(info, name)) is not None}
+        found = {"camera": camera, "features": profile_of(info)}
+        _write_all(answer, json.dumps(found, indent=1).encode())
+        acquirer.destroy()
+    except SetupError as error:
+        sys.stderr.write(json.dumps(error.args) + "\n")
+        return 2
+    except Exception as error:
+        sys.stderr.write(json.dumps(("to read the camera", f"{type(error).__name__}: {error}", "check it")) + "\n")
+        return 2
+    return 0
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
 def main() -> int:
     """Entry point; exits 0 when told to stop, 2 when the camera cannot be used."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -301,7 +265,8 @@ def main() -> int:
     harvester = acquirer = None
     try:
         harvester, acquirer = _open(settings)
-        Grabber(channel, acquirer, settings["ring_slots"], settings["trigger"] == "software").run()
+        _check_profile(acquirer, settings)
+        Grabber(channel, acquirer, settings).run()
         return 0
     except SetupError as error:
         expected, received, fix = error.args
@@ -351,7 +316,12 @@ def _fail(channel: socket.socket, expected: str, received: str, fix: str) -> int
 
 
 if __name__ == "__main__":
-    code = list_cameras(sys.argv[2]) if sys.argv[1:2] == ["--list"] else main()
+    if sys.argv[1:2] == ["--list"]:
+        code = list_cameras(sys.argv[2])
+    elif sys.argv[1:2] == ["--profile"]:
+        code = print_profile(json.loads(sys.argv[2]))
+    else:
+        code = main()
     sys.stdout.flush()
     # vendor libraries have been seen to hang or crash in their own unloading; everything is closed by now
     os._exit(code)

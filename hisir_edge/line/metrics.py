@@ -19,8 +19,10 @@ from hisir_edge.records import GrabFault
 STAGES = ("register", "tile", "infer", "merge", "judge", "total")
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 REASONS = (
-    ("overrun", "overrun"), ("incomplete", "incomplete"), ("repeated", "repeated"), ("went back", "went_back"),
-    ("gap in", "gap"), ("camera", "camera_lost"), ("no frame within", "deadline"), ("not inspected within", "hung"),
+    ("overrun", "overrun"), ("incomplete", "incomplete"), ("repeated", "repeated"), ("timestamp went", "timestamp"),
+    ("went back", "went_back"), ("gap in", "gap"), ("late frame", "late"), ("exposed", "exposure"),
+    ("no board within", "missing"), ("camera", "camera_lost"), ("no frame within", "deadline"),
+    ("not inspected within", "hung"),
 )  # fmt: skip
 """Words of a fault's reason and the label's value; anything else is ``other``."""
 

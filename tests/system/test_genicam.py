@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from helpers import here
 
 from hisir_edge.config import GenicamSource
 from hisir_edge.doctor import examine
@@ -374,3 +375,36 @@ def test_a_trigger_that_the_camera_does_not_have_names_the_feature(tlsimu, monke
         camera(cti=str(tlsimu), device=0, trigger="hardware", trigger_source="Line77"),
     ):
         pytest.fail("it opened")
+
+
+def test_a_camera_that_drifted_from_its_profile_is_not_opened(tmp_path):
+    config = tmp_path / "line.toml"
+    text = f'[bundle]\npath = "x"\n[source]\ntype = "genicam"\ncti = "{VIKY}"\nheight = 240\n'
+    config.write_text(text + "width = 320\n")
+    shown = here("camera", "--config", config)
+    assert shown.returncode == 0
+    assert re.search(r"^Width +320$", shown.stdout, re.M)
+    profile = tmp_path / "camera.json"
+    assert "settings in" in here("camera", "--config", config, "--save", profile).stdout
+    features = json.loads(profile.read_text())["features"]
+    assert {"Width", "Height", "PixelFormat", "AcquisitionFrameRate"} <= set(features)
+    settings = {"width": 320, "height": 240, "profile": str(profile)}
+    with camera(**settings) as source:
+        take(source, 2)
+    with (
+        pytest.raises(CameraError, match="the camera as its profile has it; got Width is 400, saved as 320"),
+        camera(**{**settings, "width": 400}),
+    ):
+        pytest.fail("it opened")
+    features["Gamma"] = "0.5"
+    profile.write_text(json.dumps({"features": features}))
+    with pytest.raises(CameraError, match=r"Gamma is not there, saved as 0\.5"), camera(**settings):
+        pytest.fail("it opened")
+    profile.write_text("[]")
+    with pytest.raises(CameraError, match="a file of hisir-edge camera"), camera(**settings):
+        pytest.fail("it opened")
+    with pytest.raises(CameraError, match="chunk data out of FrameID"), camera(chunk_data=True):
+        pytest.fail("it opened")
+    config.write_text(text.replace("viky", "nothing"))
+    missing = here("camera", "--config", config)
+    assert (missing.returncode, missing.stderr.count("\n")) == (2, 1), missing.stderr

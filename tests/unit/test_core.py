@@ -42,11 +42,12 @@ def loaded(small_bundle):
     """Products by trigger mode and deadline; loaded once each."""
     made = {}
 
-    def load(trigger: str, deadline_ms: int = 30_000):
-        key = (trigger, deadline_ms)
+    def load(trigger: str, deadline_ms: int = 30_000, period_ms: int = 0):
+        key = (trigger, deadline_ms, period_ms)
         if key not in made:
             settings = Settings(
-                line=LineTable(deadline_ms=deadline_ms), bundle=BundleTable(path=str(small_bundle)),
+                line=LineTable(deadline_ms=deadline_ms, expected_period_ms=period_ms),
+                bundle=BundleTable(path=str(small_bundle)),
                 source=ReplaySource(type="replay", folder="x", trigger=trigger),
             )  # fmt: skip
             made[key] = products_from_settings(settings, EPOCH)
@@ -309,3 +310,30 @@ def test_states_that_the_standard_does_not_know_are_refused():
     with pytest.raises(RuntimeError, match="Halted cannot become Ready"):
         machine.to(State.READY)
     assert seen == [State.INITIALIZED, State.HALTED]
+
+
+def test_a_board_that_does_not_come_in_its_period_is_an_error(loaded, frames):
+    with Line(loaded("free-run", period_ms=50)) as line:
+
+        def supervise_until(count):
+            end = time.monotonic() + 20
+            while len(line.out) < count:
+                line.core.supervise(lambda: True)
+                assert time.monotonic() < end
+
+        supervise_until(2)
+        reasons = [v["reason"] for v in line.wait(2)]
+        assert reasons == ["no board within the expected 50 ms"] * 2
+        assert [v["seq"] for v in line.out] == [1, 2]
+        assert {v["result"] for v in line.out} == {"ERROR"}
+        line.core.pipeline.flush()
+        line.core.pause()
+        start, before = time.monotonic(), len(line.out)
+        while time.monotonic() < start + 0.2:
+            line.core.supervise(lambda: True)
+        line.core.pipeline.flush()
+        assert len(line.out) == before, "a paused line expects none"
+        line.core.resume()
+        line.core.take(frames("good"), lambda: True)
+        assert line.wait(before + 1)[-1]["result"] == "PASS"
+        supervise_until(before + 2)
