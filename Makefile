@@ -23,7 +23,7 @@ help:
 demo: $(BASE)
 	$(BIN)/hisir-edge demo
 
-test: lint
+test: lint test-packages
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 lint: $(DEV)
@@ -96,6 +96,13 @@ $(DEV): requirements/dev.lock $(BASE)
 	$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch==$(TORCH_VERSION)
 	$(PIP) install --require-hashes -r requirements/dev.lock
 	@touch $@
+
+# a GigE Vision camera to test with; without it those tests are skipped, with the reason
+.PHONY: test-packages
+test-packages:
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s gir1.2-aravis-0.8 python3-gi >/dev/null 2>&1; then \
+	  (apt-get update -qq && apt-get install -qq -y gir1.2-aravis-0.8 python3-gi) >/dev/null 2>&1 || \
+	  echo "no gir1.2-aravis-0.8 here: the tests with a GigE Vision camera are skipped"; fi
 
 # refresh the locks (needs uv); torch is left out, see requirements/no-torch.txt
 lock:

@@ -7,16 +7,16 @@ import subprocess
 import sys
 from typing import Any
 
-from hisir_edge.config import GenicamSource
+from hisir_edge.config import AravisSource, GenicamSource
 from hisir_edge.errors import CameraError
 
 TIMEOUT_S = 60
 
 
-def camera_profile(settings: GenicamSource) -> dict[str, Any]:
+def camera_profile(settings: GenicamSource | AravisSource) -> dict[str, Any]:
     """``{"camera": {name: text}, "features": {name: text}}`` after the configuration is applied; CameraError."""
     asked = settings.model_copy(update={"profile": ""}).model_dump_json()
-    command = [sys.executable, "-m", "hisir_edge.line.genicam_process", "--profile", asked]
+    command = [sys.executable, "-m", f"hisir_edge.line.{settings.type}_process", "--profile", asked]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except (OSError, subprocess.SubprocessError) as error:

@@ -17,12 +17,14 @@ def camera(
 ) -> None:
     """Open the camera of a line as configured and print every setting; --save them as a profile for source.profile."""
     from hisir_edge.cameras import camera_profile
-    from hisir_edge.config import GenicamSource, settings_from_toml
+    from hisir_edge.config import ReplaySource, settings_from_toml
     from hisir_edge.images import write_atomic
 
     source = settings_from_toml(config).source
-    if not isinstance(source, GenicamSource):
-        raise InputError(expected='source.type = "genicam"', received=f'"{source.type}"', fix="name another --config")
+    if isinstance(source, ReplaySource):
+        raise InputError(
+            expected='source.type = "genicam" or "aravis"', received=f'"{source.type}"', fix="name another --config"
+        )
     found = camera_profile(source)
     if save is not None:
         try:

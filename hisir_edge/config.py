@@ -52,13 +52,10 @@ class ReplaySource(_Table):
     trigger: Literal["free-run", "software"] = "free-run"
 
 
-class GenicamSource(_Table):
-    """``[source]`` with ``type = "genicam"``: a camera behind a GenTL producer (.cti file)."""
+class CameraTable(_Table):
+    """What every camera is asked, whatever library reaches it; features by their SFNC names."""
 
-    type: Literal["genicam"]
     name: str = Field(default="camera", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    cti: str
-    device: int = Field(default=0, ge=0, le=255, description="position in the producer's device list")
     pixel_format: Literal["Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGB8", "BayerGR8", "BayerBG8"] | None = (
         None
     )
@@ -80,10 +77,26 @@ class GenicamSource(_Table):
     profile: str = Field(default="", description="file of hisir-edge camera, which the camera has to match")
 
     @model_validator(mode="after")
-    def _a_line_for_hardware(self) -> GenicamSource:
+    def _a_line_for_hardware(self) -> CameraTable:
         if self.trigger == "hardware" and not self.trigger_source:
             raise ValueError('trigger_source with trigger = "hardware", such as "Line1"')
         return self
+
+
+class GenicamSource(CameraTable):
+    """``[source]`` with ``type = "genicam"``: a camera behind a GenTL producer (.cti file)."""
+
+    type: Literal["genicam"]
+    cti: str
+    device: int = Field(default=0, ge=0, le=255, description="position in the producer's device list")
+
+
+class AravisSource(CameraTable):
+    """``[source]`` with ``type = "aravis"``: a GigE Vision or USB3 Vision camera without its maker's software."""
+
+    type: Literal["aravis"]
+    device_id: str = Field(default="", description="id, address or serial number; empty: the first that is found")
+    packet_resend: bool = Field(default=True, description="lost packets are asked for again")
 
 
 class PublishTable(_Table):
@@ -187,7 +200,7 @@ class Settings(_Table):
 
     line: LineTable = LineTable()
     bundle: BundleTable
-    source: Annotated[ReplaySource | GenicamSource, Field(discriminator="type")]
+    source: Annotated[ReplaySource | GenicamSource | AravisSource, Field(discriminator="type")]
     publish: PublishTable = PublishTable()
     control: ControlTable = ControlTable()
     identity: IdentityTable = IdentityTable()
@@ -205,7 +218,7 @@ class Settings(_Table):
 
 def _one_line(error: ValidationError, path: Path) -> ConfigError:
     first = error.errors()[0]
-    parts = [str(p) for p in first["loc"] if str(p) not in ("replay", "genicam")]
+    parts = [str(p) for p in first["loc"] if str(p) not in ("replay", "genicam", "aravis")]
     where = ".".join(parts) or "the file"
     if first["type"] == "extra_forbidden":
         return ConfigError(
@@ -250,8 +263,8 @@ def settings_from_toml(path: Path) -> Settings:
 
 def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
     source = settings.source
-    files = ("folder",) if isinstance(source, ReplaySource) else ("cti", "profile")
-    moved = source.model_copy(update={key: str(base / value) for key in files if (value := getattr(source, key))})
+    files = [key for key in ("folder", "cti", "profile") if getattr(source, key, "")]
+    moved = source.model_copy(update={key: str(base / getattr(source, key)) for key in files})
     others = tuple(str(base / path) for path in settings.bundle.others)
     bundle = settings.bundle.model_copy(update={"path": str(base / settings.bundle.path), "others": others})
     keys = {key: str(base / value) for key in ("server_key", "clients") if (value := getattr(settings.control, key))}

@@ -24,8 +24,11 @@ TENSORRT = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 TIMEOUT_S = 30
 
 
-def examine(producers: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Everything found, ready for JSON. ``producers``: GenTL producers beside those on GENICAM_GENTL64_PATH."""
+def examine(producers: tuple[Path, ...] = (), with_aravis: bool = False) -> dict[str, Any]:
+    """Everything found, ready for JSON. ``producers``: GenTL producers beside those on GENICAM_GENTL64_PATH.
+
+    ``with_aravis``: also ask all networks for GigE Vision cameras, and USB.
+    """
     cards = gpus()
     flavours = {target: _tensorrt(module) for target, module in TENSORRT.items()}
     return {
@@ -41,6 +44,7 @@ def examine(producers: tuple[Path, ...] = ()) -> dict[str, Any]:
         "tensorrt": flavours,
         "packages": {name: _version(name) for name in PACKAGES},
         "genicam": [_producer(path) for path in (*_producers_on_path(), *producers)],
+        "aravis": _listed("aravis_process", "--list") if with_aravis else None,
         "used": _used(cards, flavours),
     }
 
@@ -63,6 +67,8 @@ def table_of_findings(found: dict[str, Any]) -> str:
         rows.append(("GenTL producer", f"{one['producer']}: {cameras}"))
     if not found["genicam"]:
         rows.append(("GenTL producer", "none on GENICAM_GENTL64_PATH; name one with --cti"))
+    if found["aravis"] is not None:
+        rows.append(("Aravis", "; ".join(found["aravis"]["cameras"]) or found["aravis"]["reason"] or "no camera"))
     return "\n".join(f"{name:16s} {text}" for name, text in rows)
 
 
@@ -121,13 +127,17 @@ def _producer(path: Path) -> dict[str, Any]:
     """The cameras behind a GenTL producer, listed in a process of its own: a producer may end the process it is in."""
     if not path.is_file():
         return {"producer": str(path), "cameras": [], "reason": "no such file"}
-    done = _asked([sys.executable, "-m", "hisir_edge.line.genicam_process", "--list", str(path)])
+    return {"producer": str(path), **_listed("genicam_process", "--list", str(path))}
+
+
+def _listed(process: str, *arguments: str) -> dict[str, Any]:
+    done = _asked([sys.executable, "-m", f"hisir_edge.line.{process}", *arguments])
     if done is None:
-        return {"producer": str(path), "cameras": [], "reason": f"no answer within {TIMEOUT_S} s"}
+        return {"cameras": [], "reason": f"no answer within {TIMEOUT_S} s"}
     if done.returncode != 0:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return {"producer": str(path), "cameras": [], "reason": said}
-    return {"producer": str(path), "cameras": done.stdout.splitlines(), "reason": ""}
+        return {"cameras": [], "reason": said}
+    return {"cameras": done.stdout.splitlines(), "reason": ""}
 
 
 def _asked(command: list[str]) -> subprocess.CompletedProcess[str] | None:

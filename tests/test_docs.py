@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from hisir_edge.config import (
+    AravisSource,
     BundleTable,
     ControlTable,
     GenicamSource,
@@ -30,7 +31,7 @@ from hisir_edge.engine.recipe import EngineRecipe, Fp16Table, Int8Table, TensorR
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "engines").glob("*.md"))]
 TABLES = {
-    "line": [LineTable], "bundle": [BundleTable], "source": [ReplaySource, GenicamSource],
+    "line": [LineTable], "bundle": [BundleTable], "source": [ReplaySource, GenicamSource, AravisSource],
     "publish": [PublishTable], "infer": [InferTable], "output": [OutputTable], "control": [ControlTable],
     "identity": [IdentityTable], "metrics": [MetricsTable], "journal": [JournalTable],
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""GenICam source: starts the camera's process, takes frames from its ring, starts it again when it is lost."""
+"""A camera as a source: starts its process, takes frames from its ring, starts it again when it is lost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import structlog
 
-from hisir_edge.config import GenicamSource
+from hisir_edge.config import AravisSource, GenicamSource
 from hisir_edge.errors import CameraError, InspectionError
 from hisir_edge.line.pixels import rgb_from_pixels
 from hisir_edge.line.ring import FrameRing
@@ -36,9 +36,9 @@ MAX_SINGLE_FAULTS = 256
 
 
 class GenicamCamera:
-    """One camera behind a GenTL producer; frames and faults come in the camera's order."""
+    """One GenICam camera, reached as ``settings.type`` says; frames and faults come in the camera's order."""
 
-    def __init__(self, settings: GenicamSource) -> None:
+    def __init__(self, settings: GenicamSource | AravisSource) -> None:
         self.settings, self.name = settings, settings.name
         self.attempts = 0
         self.stale = False
@@ -54,7 +54,7 @@ class GenicamCamera:
 
     def __enter__(self) -> GenicamCamera:
         """Open the camera; CameraError says what is wrong."""
-        if not Path(self.settings.cti).is_file():
+        if isinstance(self.settings, GenicamSource) and not Path(self.settings.cti).is_file():
             raise CameraError(
                 expected="source.cti to name a GenTL producer (a .cti file)",
                 received=f"{self.settings.cti} (no such file)",
@@ -183,7 +183,7 @@ class GenicamCamera:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         arguments = [str(theirs.fileno()), str(os.getpid()), self.settings.model_dump_json()]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "hisir_edge.line.genicam_process", *arguments],
+            [sys.executable, "-m", f"hisir_edge.line.{self.settings.type}_process", *arguments],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Protocol
 
-from hisir_edge.config import GenicamSource, ReplaySource
+from hisir_edge.config import AravisSource, GenicamSource, ReplaySource
 from hisir_edge.records import Frame, GrabFault
 
 
@@ -54,7 +54,7 @@ class Source(Protocol):
         ...
 
 
-def source_from_settings(settings: ReplaySource | GenicamSource) -> Source:
+def source_from_settings(settings: ReplaySource | GenicamSource | AravisSource) -> Source:
     """The source that the configuration names; nothing is opened yet."""
     if isinstance(settings, ReplaySource):
         from hisir_edge.line.replay import ReplayCamera

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hisir_edge.config import GenicamSource, Settings
+from hisir_edge.config import CameraTable, Settings
 from hisir_edge.engine.bundle import Bundle, check_private, load_bundle
 from hisir_edge.engine.load import inspector_from_bundle
 from hisir_edge.errors import InputError
@@ -79,7 +79,7 @@ def _check_source(settings: Settings, bundle: Bundle) -> None:
     """InputError for a camera that is set to another size than the bundle's: each frame would be an ERROR."""
     source = settings.source
     h, w = bundle.recipe.frame_hw
-    if isinstance(source, GenicamSource) and (source.width or w, source.height or h) != (w, h):
+    if isinstance(source, CameraTable) and (source.width or w, source.height or h) != (w, h):
         raise InputError(
             expected=f"source.width and source.height of {w}x{h}, for which the bundle was built",
             received=f"{source.width or w}x{source.height or h}",

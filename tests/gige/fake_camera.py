@@ -1,0 +1,55 @@
+"""A GigE Vision camera of Aravis (ArvGvFakeCamera) that shows pictures from files; run by the system's Python.
+
+    /usr/bin/python3 fake_camera.py ADDRESS SERIAL [--raw FILE WIDTH HEIGHT] [--lost RATIO]
+
+A raw file holds whole Mono8 or Bayer frames of WIDTH x HEIGHT, shown in turn; without one it sends its own pattern.
+"""
+
+import ctypes
+import sys
+from pathlib import Path
+
+import gi
+
+gi.require_version("Aravis", "0.8")
+from gi.repository import Aravis, GLib  # noqa: E402
+
+
+def main() -> None:
+    address, serial, *more = sys.argv[1:]
+    camera = Aravis.GvFakeCamera.new(address, serial)
+    if "--lost" in more:
+        camera.props.gvsp_lost_ratio = float(more[more.index("--lost") + 1])
+    if "--raw" in more:
+        show(camera.get_fake_camera(), *more[more.index("--raw") + 1 :][:3])
+    print("running" if camera.is_running() else "not running", flush=True)
+    GLib.MainLoop().run()
+
+
+def show(fake, path: str, width: str, height: str) -> None:
+    """Fill buffers from the file; the camera has to be set to this size, for the buffer does not say its own yet.
+
+    The callback writes into the buffer itself, which introspection has no call for.
+    """
+    size = int(width) * int(height)
+    data = Path(path).read_bytes()
+    frames = [data[i : i + size] for i in range(0, len(data), size)]
+    library = ctypes.CDLL("libaravis-0.8.so.0")
+    library.arv_buffer_get_data.restype = ctypes.c_void_p
+    library.arv_buffer_get_data.argtypes = [ctypes.c_void_p, ctypes.POINTER(ctypes.c_size_t)]
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint32)
+    shown = [0]
+
+    def fill(buffer, _data, _exposure_us, _gain, _pixel_format):
+        room = ctypes.c_size_t()
+        pixels = library.arv_buffer_get_data(buffer, ctypes.byref(room))
+        frame = frames[shown[0] % len(frames)]
+        shown[0] += 1
+        ctypes.memmove(pixels, frame, len(frame))
+
+    show.keep = callback = kind(fill)
+    library.arv_fake_camera_set_fill_pattern.argtypes = [ctypes.c_void_p, kind, ctypes.c_void_p]
+    library.arv_fake_camera_set_fill_pattern(hash(fake), callback, None)  # PyGObject hashes by address
+
+
+main()

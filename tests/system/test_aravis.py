@@ -1,0 +1,245 @@
+"""GigE Vision through Aravis: a camera of Aravis's own on loopback, in a network namespace that the test makes.
+
+Each test runs itself again inside the namespace, where `lo` is all there is.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import here
+
+from hisir_edge.config import AravisSource
+from hisir_edge.errors import CameraError
+from hisir_edge.images import read_rgb
+from hisir_edge.line.genicam import GenicamCamera
+from hisir_edge.line.journal import read_journal
+from hisir_edge.records import Frame, GrabFault
+
+FAKE = Path(__file__).parents[1] / "gige" / "fake_camera.py"
+INSIDE = "HISIR_INSIDE_NAMESPACE"
+SYSTEM_PYTHON = "/usr/bin/python3"
+SIOCSIFFLAGS, IFF_UP_RUNNING = 0x8914, 0x41
+
+
+def _missing() -> str:
+    """Why these tests cannot run here; empty: they can."""
+    probe = "import gi; gi.require_version('Aravis', '0.8'); from gi.repository import Aravis; Aravis.GvFakeCamera"
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode:
+        return "no right to make a network namespace here"
+    if not Path(SYSTEM_PYTHON).exists() or subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True).returncode:
+        return "no Aravis: sudo apt-get install gir1.2-aravis-0.8 python3-gi"
+    found = subprocess.run([SYSTEM_PYTHON, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True)
+    ours = f"{sys.version_info[0]} {sys.version_info[1]}"
+    if found.stdout.decode().strip() != ours and importlib.util.find_spec("gi") is None:
+        return f"python3-gi is of another Python than this one ({ours}): pip install 'hisir-edge[aravis]'"
+    return ""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def namespace() -> None:
+    if os.environ.get(INSIDE):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh", b"lo", IFF_UP_RUNNING))
+    elif reason := _missing():
+        pytest.skip(reason)
+
+
+def inside(name: str, **paths: object) -> bool:
+    """Whether this is the run inside; else it is made, and has to pass."""
+    if os.environ.get(INSIDE):
+        return True
+    command = [
+        "unshare",
+        "-n",
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        f"{__file__}::{name}",
+        "-p",
+        "no:cacheprovider",
+    ]
+    env = {**os.environ, INSIDE: "1", "HISIR_PATHS": json.dumps({k: str(v) for k, v in paths.items()})}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    return False
+
+
+@contextmanager
+def fake(*options: object, serial: str = "SN1") -> Iterator[subprocess.Popen]:
+    command = [SYSTEM_PYTHON, str(FAKE), "127.0.0.1", serial, *map(str, options)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().strip() == "running"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def camera(**changes: object) -> GenicamCamera:
+    small = {"type": "aravis", "pixel_format": "Mono8", "width": 512, "height": 384}
+    return GenicamCamera(AravisSource.model_validate({**small, **changes}))
+
+
+def take(source: GenicamCamera, until, limit_s: float = 40.0) -> list[Frame | GrabFault]:
+    """Everything that comes until it is enough."""
+    end, items = time.monotonic() + limit_s, []
+    while not until(items):
+        assert time.monotonic() < end, items[-3:]
+        item = source.next(0.2)
+        if item is not None:
+            items.append(item)
+    return items
+
+
+def frames(count: int):
+    return lambda items: sum(isinstance(i, Frame) for i in items) >= count
+
+
+def test_frames_settings_and_triggers():
+    if not inside("test_frames_settings_and_triggers"):
+        return
+    with pytest.raises(CameraError, match="check power, cable"), camera():
+        pytest.fail("there is none")
+    rng = np.random.default_rng(0)
+    raw = rng.integers(0, 256, (3, 384, 512), np.uint8)
+    path = Path(os.environ["XDG_STATE_HOME"]) / "frames.raw"
+    path.write_bytes(raw.tobytes())
+    with fake("--raw", path, 512, 384):
+        with camera() as source:
+            items = take(source, frames(150))
+        ids = [i.frame_id for i in items]
+        assert all(isinstance(i, Frame) for i in items), "over the end of the 16-bit ids, none is lost"
+        assert 65535 in ids
+        assert 1 in ids
+        shown = [next(n for n in range(3) if (i.rgb[..., 0] == raw[n]).all()) for i in items]
+        assert all((b - a) % 3 == 1 for a, b in pairwise(shown)), "each picture in turn, to the bit"
+        assert all(i.device_timestamp_ns for i in items)
+        with camera(pixel_format="BayerRG8") as source:
+            assert take(source, frames(2))[0].rgb.shape == (384, 512, 3)
+        with camera(trigger="software") as source:
+            assert source.next(0.7) is None, "it waits to be asked"
+            for _ in range(3):
+                source.trigger()
+                assert len(take(source, frames(1))) == 1
+                assert source.next(0.3) is None
+            source.rearm()
+            take(source, lambda _: source.armed)
+            source.trigger()
+            take(source, frames(1))
+        with (
+            pytest.raises(CameraError, match="TriggerSource = Line9"),
+            camera(trigger="hardware", trigger_source="Line9"),
+        ):
+            pytest.fail("it has no Line9")
+        with pytest.raises(CameraError, match="the camera SN7"), camera(device_id="SN7"):
+            pytest.fail("there is none of that name")
+        with camera(device_id="Aravis-Fake-SN1") as source:
+            take(source, frames(1))
+        shown = here("check", "--aravis", "--json")
+        assert "Aravis-Fake-SN1" in shown.stdout, shown.stdout
+
+
+def test_lost_packets_are_faults_and_a_pulled_cable_is_noticed():
+    if not inside("test_lost_packets_are_faults_and_a_pulled_cable_is_noticed"):
+        return
+    with fake("--lost", 0.02), camera(packet_resend=False) as source:
+        items = take(source, lambda i: frames(5)(i) and sum(isinstance(one, GrabFault) for one in i) > 5)
+        reasons = [i.reason for i in items if isinstance(i, GrabFault)]
+        other = [r for r in reasons if "incomplete" not in r and "lost between" not in r]
+        assert not other, str([(i.frame_id, getattr(i, "reason", "")[:20]) for i in items])
+        assert any("incomplete frame: missing packets" in reason for reason in reasons)
+    with camera_on_a_cable() as (source, pull, plug):
+        take(source, frames(3))
+        pull()
+        lost = take(source, lambda items: any(isinstance(i, GrabFault) for i in items))[-1]
+        assert isinstance(lost, GrabFault)
+        assert "lost" in lost.reason
+        assert lost.boards is None
+        assert not source.up
+        plug()
+        plugged = time.monotonic()
+        take(source, frames(1))
+        assert time.monotonic() - plugged < 10, "docs/RESULTS.md has the time on a machine of its own"
+        print(f"back after {time.monotonic() - plugged:.1f} s")
+
+
+@contextmanager
+def camera_on_a_cable():
+    held: list = []
+
+    def plug() -> None:
+        held.append(fake())
+        held[-1].process = held[-1].__enter__()
+
+    def pull() -> None:
+        held[-1].process.kill()  # with kill -9 nothing is said: the cable is out
+
+    plug()
+    try:
+        with camera(restart_delay_s=0.5) as source:
+            yield source, pull, plug
+    finally:
+        for one in held:
+            one.__exit__(None, None, None)
+
+
+def test_twelve_megapixel_frames_and_the_whole_daemon(request, small_boards_if_outside, tmp_path):
+    name = "test_twelve_megapixel_frames_and_the_whole_daemon"
+    if not inside(name, **small_boards_if_outside):
+        return
+    paths = json.loads(os.environ["HISIR_PATHS"])
+    with fake(), camera(width=4096, height=3000, packet_bytes=8900) as source:
+        items = take(source, frames(3))
+        assert next(i for i in items if isinstance(i, Frame)).rgb.shape == (3000, 4096, 3)
+    board = read_rgb(sorted((Path(paths["boards"]) / "test" / "missing").iterdir())[0])
+    mosaic = np.empty(board.shape[:2], np.uint8)  # as the sensor sees it: R G / G B
+    for (y, x), channel in {(0, 0): 0, (0, 1): 1, (1, 0): 1, (1, 1): 2}.items():
+        mosaic[y::2, x::2] = board[y::2, x::2, channel]
+    (tmp_path / "board.raw").write_bytes(mosaic.tobytes())
+    (tmp_path / "line.toml").write_text(
+        f'[bundle]\npath = "{paths["bundle"]}"\n[journal]\nfolder = "journal"\n'
+        f'[source]\ntype = "aravis"\npixel_format = "BayerRG8"\nwidth = 512\nheight = 384\n'
+        f'[publish]\nendpoint = "ipc://{tmp_path}/v"\n'
+    )
+    command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(tmp_path / "line.toml")]
+    with fake("--raw", tmp_path / "board.raw", 512, 384), (tmp_path / "log").open("wb") as log:
+        daemon = subprocess.Popen(command, stderr=log)
+        try:
+            end = time.monotonic() + 60
+            while (tmp_path / "log").read_bytes().count(b'"event": "verdict"') < 20:
+                assert time.monotonic() < end and daemon.poll() is None, (tmp_path / "log").read_text()[-2000:]
+                time.sleep(0.1)
+        finally:
+            daemon.terminate()
+            assert daemon.wait(30) == 0
+    bodies = [json.loads(e.body) for e in read_journal(tmp_path / "journal")[1]]
+    assert len(bodies) >= 20
+    judged = [b for b in bodies if "overrun" not in b["reason"]]
+    assert {b["result"] for b in judged} == {"FAIL"}, "the missing part is found through GigE Vision and demosaicing"
+
+
+@pytest.fixture
+def small_boards_if_outside(request):
+    if os.environ.get(INSIDE):
+        return {}
+    return {"boards": request.getfixturevalue("small_boards"), "bundle": request.getfixturevalue("small_bundle")}
