@@ -180,6 +180,18 @@ class OutputTable(_Table):
     budget_mb: int = Field(default=2000, ge=1, description="the oldest pictures are deleted beyond it")
 
 
+class HermesTable(_Table):
+    """``[hermes]``: the machine before this one tells which board comes (IPC-HERMES-9852); no host: nobody does."""
+
+    host: str = ""
+    port: int = Field(default=50101, ge=1, le=65535, description="50100 and the lane")
+    lane_id: int = Field(default=1, ge=1, le=99)
+    machine_id: str = Field(default="", description="empty: line.name")
+    unit: Literal["BoardId", "TopBarcode", "BottomBarcode"] = "BoardId"
+    products: dict[str, str] = Field(default={}, description="ProductTypeId to product, where they differ")
+    check_alive: bool = Field(default=True, description="a sender that is silent for a minute is gone")
+
+
 class JournalTable(_Table):
     """``[journal]``: every verdict on disk before it is published."""
 
@@ -208,6 +220,7 @@ class Settings(_Table):
     output: OutputTable = OutputTable()
     metrics: MetricsTable = MetricsTable()
     journal: JournalTable = JournalTable()
+    hermes: HermesTable = HermesTable()
 
     @model_validator(mode="after")
     def _a_period_of_what(self) -> Settings:

@@ -15,6 +15,7 @@ from hisir_edge.config import (
     BundleTable,
     ControlTable,
     GenicamSource,
+    HermesTable,
     IdentityTable,
     InferTable,
     JournalTable,
@@ -33,7 +34,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted
 TABLES = {
     "line": [LineTable], "bundle": [BundleTable], "source": [ReplaySource, GenicamSource, AravisSource],
     "publish": [PublishTable], "infer": [InferTable], "output": [OutputTable], "control": [ControlTable],
-    "identity": [IdentityTable], "metrics": [MetricsTable], "journal": [JournalTable],
+    "identity": [IdentityTable], "metrics": [MetricsTable], "journal": [JournalTable], "hermes": [HermesTable],
 }  # fmt: skip
 
 

@@ -63,6 +63,7 @@ class Core:
         self.draining, self.paused = Event(), Event()
         self.started_at = time.monotonic()
         self.source: Source | None = None
+        self.hermes_state: Callable[[], str] = lambda: ""
         self.unjournaled: Callable[[], int] = lambda: 0
         """How many verdicts the journal has not taken."""
         self._lock, self._accepting, self._seq = Lock(), Lock(), journal.last_seq if journal else 0
@@ -163,6 +164,33 @@ class Core:
                     trigger.frame.set_result(trigger.fault(str(error)))
         self.show_state()
         return trigger
+
+    @property
+    def takes_a_board(self) -> bool:
+        """Whether a board may come now: nothing is in the way, and the one before has its verdict."""
+        there = self.source is not None and self.source.up and self._serving
+        held = self.draining.is_set() or self.paused.is_set() or self.waiting.closed or self.waiting.announced
+        return there and not held and not self.pipeline.waiting
+
+    def arrived(self, identity: Identity) -> None:
+        """A board stands under the camera: it is asked for, or the next frame is its. What is refused is an ERROR."""
+        try:
+            if self.asked_for:
+                self.trigger(identity)
+            else:
+                self.announce(identity)
+        except InputError as error:
+            self.unjudged(identity, f"not inspected: {error}")
+
+    def unjudged(self, identity: Identity, reason: str) -> None:
+        """A board that cannot be inspected: an ERROR verdict of its own."""
+        with self._accepting, self._lock:
+            self._seq += 1
+            name = self.source.name if self.source else ""
+            trigger = self._trigger(identity, name, f"{name}-{self._seq:08d}")
+            self._record_frame(trigger)
+            trigger.frame.set_result(trigger.fault(reason))
+            self.pipeline.put(trigger)
 
     def _record_frame(self, trigger: Trigger) -> None:
         """Journal a frame's trigger. Where that fails its verdict may still be journaled; if not it is an ERROR."""
@@ -287,7 +315,8 @@ class Core:
             "verdicts": {name: self.counts[name] for name in ("PASS", "FAIL", "ERROR")},
             "in_flight": self.pipeline.waiting, "stuck_slots": self.pipeline.late_slots,
             "unsolicited_frames": self.counts["unsolicited"], "frames_while_paused": self.counts["while_paused"],
-            "unjournaled": self.unjournaled(), "uptime_s": round(time.monotonic() - self.started_at, 1),
+            "unjournaled": self.unjournaled(), "hermes": self.hermes_state(),
+            "uptime_s": round(time.monotonic() - self.started_at, 1),
         }  # fmt: skip
 
     def show_state(self) -> None:

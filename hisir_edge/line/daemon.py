@@ -19,6 +19,8 @@ from hisir_edge.line.control import ControlSocket, only, text_of
 from hisir_edge.line.core import Core, Verdict
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.heap import return_freed_memory
+from hisir_edge.line.hermes import Board
+from hisir_edge.line.hermes_link import HermesLink
 from hisir_edge.line.journal import Journal, folder_of
 from hisir_edge.line.metrics import Metrics
 from hisir_edge.line.notify import Systemd
@@ -88,7 +90,12 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
                 _wait_for_subscribers(publisher, settings, told.stop, systemd)
                 for trigger in journal.unanswered():
                     results.out(core.abandoned(trigger))
-                with core.pipeline, Reloader(core, read_again, systemd, results.use) as reloader:
+                with (
+                    core.pipeline,
+                    Reloader(core, read_again, systemd, results.use) as reloader,
+                    _hermes(core, settings) as hermes,
+                ):
+                    core.hermes_state = lambda: hermes.state
                     core.serve(source)
                     try:
                         _serve(core, source, told, reloader, beat)
@@ -137,6 +144,24 @@ def _serve(core: Core, source: Source, told: _Told, reloader: Reloader, beat: Ca
             core.take(item, go_on)
         elif item is None and not core.draining.is_set():
             core.supervise(go_on)
+
+
+def _hermes(core: Core, settings: Settings) -> HermesLink:
+    """Boards of the machine before this one, under the names that the line knows them by."""
+    table = settings.hermes
+
+    def identity(board: Board) -> Identity:
+        unit = {"TopBarcode": board.top_barcode, "BottomBarcode": board.bottom_barcode}.get(table.unit, "")
+        return Identity(unit or board.board_id, table.products.get(board.product_type, board.product_type))
+
+    def arrived(board: Board) -> None:
+        log.info("board arrived", board_id=board.board_id, work_order=board.work_order, product=board.product_type)
+        core.arrived(identity(board))
+
+    def lost(board: Board, reason: str) -> None:
+        core.unjudged(identity(board), reason)
+
+    return HermesLink(table, settings.line.name, lambda: core.takes_a_board, arrived, lost)
 
 
 def _answers(core: Core, told: _Told) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:

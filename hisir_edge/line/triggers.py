@@ -110,6 +110,11 @@ class Waiting:
         with self._lock:
             return self._identities.popleft() if self._identities else Identity()
 
+    @property
+    def announced(self) -> int:
+        """How many identities wait for their boards."""
+        return len(self._identities)
+
     def forget_identities(self, boards: int | None = None) -> int:
         """So many boards went by; None: nobody knows how many, so none is known any more. How many were forgotten."""
         with self._lock:

@@ -21,6 +21,7 @@ from helpers import free_port, here
 
 from hisir_edge.ask import ask, write_keys
 from hisir_edge.errors import InputError
+from hisir_edge.line.hermes import Decoder, Message, encoded
 from hisir_edge.mes.subscribe import subscribe
 
 
@@ -317,3 +318,77 @@ def test_systemd_is_told(small_bundle, small_boards, tmp_path, monkeypatch):
         until("STOPPING=1")
         assert line.ended() == 0
     listener.close()
+
+
+class Sender:
+    """The machine before the line, on a real socket: a script of what it says."""
+
+    def __init__(self):
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.server.settimeout(60)
+        self.port = self.server.getsockname()[1]
+
+    def accept(self):
+        self.link, _ = self.server.accept()
+        self.link.settimeout(60)
+        self.decoder, self.got = Decoder(), []
+        self.expect("ServiceDescription")
+        self.say("ServiceDescription", MachineId="printer", LaneId="1", Version="1.2")
+
+    def say(self, name: str, **values: str) -> None:
+        self.link.sendall(encoded(Message(name, values)))
+
+    def expect(self, name: str) -> Message:
+        while not self.got:
+            data = self.link.recv(65536)
+            assert data, f"closed, while {name} is expected"
+            self.got += [m for m in self.decoder.feed(data) if m.name != "CheckAlive"]
+        message = self.got.pop(0)
+        assert message.name == name
+        return message
+
+    def hand_over(self, board: str, product: str) -> None:
+        self.say("BoardAvailable", BoardId=board, ProductTypeId=product, TopBarcode=f"T-{board}", WorkOrderId="W1")
+        self.expect("MachineReady")
+        assert self.expect("StartTransport").values["BoardId"] == board
+        self.say("TransportFinished", TransferState="3", BoardId=board)
+        assert self.expect("StopTransport").values["TransferState"] == "3"
+
+
+def test_the_machine_before_says_which_board_comes(small_bundle, small_boards, tmp_path):
+    sender = Sender()
+    more = (
+        f'[hermes]\nhost = "127.0.0.1"\nport = {sender.port}\nunit = "TopBarcode"\nproducts = {{ "4711" = "p3" }}\n'
+        f'[journal]\nfolder = "journal"\n'
+    )
+    with Line(tmp_path, small_bundle, small_boards / "test" / "missing", "software", more) as line:
+        sender.accept()
+        for number, (board, product) in enumerate((("b1", "4711"), ("b2", ""), ("b3", "other")), 1):
+            sender.hand_over(board, product)
+            assert line.wait(number)[-1]["unit"] == f"T-{board}"
+        assert [v["result"] for v in line.bodies] == ["FAIL", "FAIL", "ERROR"]
+        assert "unknown product other" in line.bodies[2]["reason"]
+        assert line.until(lambda s: s["hermes"] == "MachineReady")["in_flight"] == 0
+        line.ask("pause")
+        sender.expect("MachineReady")
+        sender.expect("RevokeMachineReady")
+        line.ask("resume")
+        sender.expect("MachineReady")
+        sender.say("BoardAvailable", BoardId="b4")
+        sender.expect("StartTransport")
+        sender.link.close()  # while the board is under way: nobody knows where it is
+        body = line.wait(4)[-1]
+        assert (body["unit"], body["result"]) == ("b4", "ERROR")
+        assert "broke while it was under way" in body["reason"]
+        sender.accept()
+        sender.say("Nonsense")
+        sender.link.sendall(b"<Hermes>no end</Hermes>")
+        sender.link.close()
+        sender.accept()
+        sender.hand_over("b5", "")
+        assert line.wait(5)[-1]["unit"] == "T-b5"
+        line.ask("drain")
+        assert line.ended() == 0
+        sender.link.close()
+    sender.server.close()
+    assert [v["seq"] for v in line.bodies] == [1, 2, 3, 4, 5]

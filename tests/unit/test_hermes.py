@@ -1,0 +1,165 @@
+"""IPC-HERMES-9852: documents out of a stream however it is cut, and the receiver's states against a scripted sender."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hisir_edge.line.hermes import (
+    MOST_MESSAGE_BYTES,
+    Board,
+    Channel,
+    Decoder,
+    HermesError,
+    Message,
+    Receiver,
+    encoded,
+)
+
+TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff"), max_size=30
+)
+MESSAGES = st.lists(
+    st.builds(
+        Message,
+        st.sampled_from(["BoardAvailable", "Notification", "CheckAlive", "TransportFinished", "Whatever"]),
+        st.dictionaries(st.sampled_from(["BoardId", "Type", "Id", "TopBarcode", "TransferState"]), TEXT),
+    ),
+    max_size=8,
+)
+
+
+@given(MESSAGES, st.lists(st.integers(1, 200), min_size=1, max_size=40))
+def test_messages_arrive_however_the_stream_is_cut(messages, cuts):
+    stream, decoder, found, at, n = b"".join(map(encoded, messages)), Decoder(), [], 0, 0
+    while at < len(stream):
+        size = cuts[n % len(cuts)]
+        found += decoder.feed(stream[at : at + size])
+        at, n = at + size, n + 1
+    assert found == messages
+
+
+@given(st.lists(st.one_of(st.binary(max_size=200), st.sampled_from([
+    b"</Hermes>", b"<Hermes>", b"<Hermes><A/></Hermes>", b"<Hermes><A/><B/></Hermes>",
+    b"<!DOCTYPE x [<!ENTITY a 'b'>]>",
+    b'<Hermes><BoardAvailable BoardId="1"/></Hermes>', b"<?xml version='1.0' encoding='utf-99'?>", b"\x00",
+])), max_size=12))  # fmt: skip
+def test_nonsense_is_refused_and_nothing_else(chunks):
+    decoder, receiver = Decoder(), Receiver("m", 1, lambda board: None)
+    receiver.connected()
+    try:
+        for chunk in chunks:
+            for message in decoder.feed(chunk):
+                receiver.on(message)
+    except HermesError as error:
+        assert str(error)
+
+
+def test_what_could_grow_without_end_is_refused():
+    bomb = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><Hermes><A B="&b;"/></Hermes>'
+    with pytest.raises(HermesError, match="declaration"):
+        Decoder().feed(bomb)
+    decoder = Decoder()
+    with pytest.raises(HermesError, match="without an end"):
+        for _ in range(100):
+            decoder.feed(b"x" * 1000)
+    with pytest.raises(HermesError, match="at most"):
+        Decoder().feed(b"<Hermes><A B='" + b"x" * MOST_MESSAGE_BYTES + b"'/></Hermes>")
+
+
+def test_documents_with_declaration_of_xml_and_space_between_are_read():
+    text = b'\r\n<?xml version="1.0" encoding="utf-8"?>\n<Hermes Timestamp="t"><CheckAlive Type="1" Id="7"/></Hermes>\n'
+    assert Decoder().feed(text * 2) == [Message("CheckAlive", {"Type": "1", "Id": "7"})] * 2
+
+
+class Line:
+    def __init__(self):
+        self.boards: list[Board] = []
+        self.receiver = Receiver("aoi", 1, self.boards.append)
+        self.sent = [m.name for m in self.receiver.connected()]
+
+    def on(self, name, **values):
+        return [(m.name, dict(m.values)) for m in self.receiver.on(Message(name, values))]
+
+    def ready(self, ready=True):
+        return [(m.name, dict(m.values)) for m in self.receiver.ready(ready)]
+
+
+AVAILABLE = {"BoardId": "b1", "ProductTypeId": "psu", "TopBarcode": "T", "WorkOrderId": "W"}
+
+
+@pytest.mark.parametrize("ready_first", [True, False])
+def test_a_board_is_handed_over(ready_first):
+    line = Line()
+    assert line.sent == ["ServiceDescription"]
+    assert line.ready() == [], "not before the sender described itself"
+    assert line.on("ServiceDescription", MachineId="printer", LaneId="1", Version="1.0") == []
+    start = ("StartTransport", {"BoardId": "b1"})
+    if ready_first:
+        assert line.ready() == [("MachineReady", {"FailedBoard": "0"})]
+        assert line.ready() == [], "once"
+        assert line.on("BoardAvailable", **AVAILABLE) == [start]
+    else:
+        assert line.on("BoardAvailable", **AVAILABLE) == []
+        assert line.ready(False) == []
+        assert line.ready() == [("MachineReady", {"FailedBoard": "0"}), start]
+    assert line.receiver.state is Channel.TRANSPORTING
+    assert line.ready(False) == [], "nothing is revoked once it is under way"
+    assert line.boards == []
+    assert line.on("TransportFinished", TransferState="3", BoardId="b1") == [
+        ("StopTransport", {"TransferState": "3", "BoardId": "b1"})
+    ]
+    assert line.boards == [Board("b1", "psu", "T", "", "W")]
+    assert line.receiver.state is Channel.NOT_AVAILABLE_NOT_READY
+    with pytest.raises(HermesError, match="in state NotAvailableNotReady"):
+        line.on("TransportFinished", TransferState="3", BoardId="b1")
+    assert len(line.boards) == 1
+
+
+def test_promises_can_be_taken_back_until_the_board_moves():
+    line = Line()
+    line.on("ServiceDescription")
+    line.ready()
+    assert line.ready(False) == [("RevokeMachineReady", {})]
+    line.on("BoardAvailable", **AVAILABLE)
+    assert line.on("RevokeBoardAvailable") == []
+    assert line.ready() == [("MachineReady", {"FailedBoard": "0"})]
+    line.on("BoardAvailable", **AVAILABLE)
+    assert line.on("RevokeBoardAvailable") == [("StopTransport", {"TransferState": "1", "BoardId": "b1"})]
+    assert line.boards == []
+    assert line.ready() == [("MachineReady", {"FailedBoard": "0"})]
+
+
+def test_boards_that_are_not_whole_are_no_boards():
+    line = Line()
+    line.on("ServiceDescription")
+    line.ready()
+    line.on("BoardAvailable", **AVAILABLE)
+    with pytest.raises(HermesError, match="between two machines"):
+        line.on("TransportFinished", TransferState="2", BoardId="b1")
+    for bad in ({}, {"BoardId": ""}):
+        line = Line()
+        line.on("ServiceDescription")
+        with pytest.raises(HermesError, match="without a BoardId"):
+            line.on("BoardAvailable", **bad)
+    line = Line()
+    with pytest.raises(HermesError, match="in state ServiceDescription"):
+        line.on("BoardAvailable", **AVAILABLE)
+    line.on("ServiceDescription")
+    line.ready()
+    line.on("BoardAvailable", **AVAILABLE)
+    with pytest.raises(HermesError, match="not the board under way"):
+        line.on("TransportFinished", TransferState="3", BoardId="other")
+    assert line.receiver.disconnected() == Board("b1", "psu", "T", "", "W"), "nobody knows where it is"
+    assert line.receiver.disconnected() is None
+    assert line.boards == []
+
+
+def test_it_says_that_it_is_there():
+    line = Line()
+    assert line.on("CheckAlive", Type="1", Id="9") == [("CheckAlive", {"Type": "2", "Id": "9"})]
+    assert line.on("CheckAlive") == []
+    line.on("ServiceDescription")
+    assert line.on("Notification", NotificationCode="1", Severity="2", Description="x") == []
+    assert line.on("SomethingOfVersion3", New="1") == []
