@@ -111,3 +111,24 @@ def test_links_between_documents_lead_somewhere(document):
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", document.read_text()):
         if not target.startswith("http"):
             assert (document.parent / target).exists(), target
+
+
+NO_WORDS = (
+    r"^expected |; got (?:Gain is )?|, saved as |\.\.\.|\{\w+\}|[\d.]+(?: ms| s| us)?\b|\b[A-Z]\b|\bFEATURE = VALUE\b"
+)
+"""What stands between the words of a message: numbers, names, how errors are put together."""
+
+
+def test_what_faults_quote_is_what_the_line_says():
+    """Each phrase in a Seen line, without its numbers and names, stands in the source."""
+    source = " ".join(path.read_text() for path in sorted((ROOT / "hisir_edge").rglob("*.py")))
+    source = re.sub(r'"\s*\n?\s*f?"|\{[^{}]*\}', "", re.sub(r"\s+", " ", source))
+    text = (ROOT / "docs" / "faults.md").read_text()
+    seen = [line for line in text.splitlines() if line.startswith("* **Seen**")]
+    assert len(seen) == text.count("\n## ")
+    wrong = []
+    for line in seen:
+        for phrase in re.findall(r"`([^`]+)`", line):
+            parts = (part.strip(" ;:,()") for part in re.split(NO_WORDS, phrase))
+            wrong += [part for part in parts if len(part) > 3 and part not in source]
+    assert not wrong, str(wrong)
