@@ -28,6 +28,7 @@ class LineTable(_Table):
     name: str = Field(default="line-1", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     deadline_ms: int = Field(default=30_000, ge=100, le=3_600_000, description="from a trigger to its verdict")
     expected_period_ms: int = Field(default=0, ge=0, le=86_400_000, description="longest time between boards; 0: any")
+    pair_ms: int = Field(default=500, ge=10, le=600_000, description="frames of one board come within, see [[also]]")
 
 
 class BundleTable(_Table):
@@ -207,12 +208,23 @@ class MetricsTable(_Table):
     port: int = Field(default=0, ge=0, le=65535)
 
 
+AnySource = Annotated[ReplaySource | GenicamSource | AravisSource, Field(discriminator="type")]
+
+
+class ViewTable(_Table):
+    """``[[also]]``: one more camera that looks at the same board, with bundles of its own for the same products."""
+
+    source: AnySource
+    bundle: BundleTable
+
+
 class Settings(_Table):
     """A whole line.toml."""
 
     line: LineTable = LineTable()
     bundle: BundleTable
-    source: Annotated[ReplaySource | GenicamSource | AravisSource, Field(discriminator="type")]
+    source: AnySource
+    also: tuple[ViewTable, ...] = Field(default=(), strict=False, max_length=7)
     publish: PublishTable = PublishTable()
     control: ControlTable = ControlTable()
     identity: IdentityTable = IdentityTable()
@@ -226,6 +238,15 @@ class Settings(_Table):
     def _a_period_of_what(self) -> Settings:
         if self.line.expected_period_ms and self.source.trigger == "software":
             raise ValueError('line.expected_period_ms = 0 with source.trigger = "software": frames come when asked for')
+        return self
+
+    @model_validator(mode="after")
+    def _views_of_one_board(self) -> Settings:
+        names = [self.source.name, *(view.source.name for view in self.also)]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a source.name of its own for each camera, not {', '.join(names)}")
+        if any(view.source.trigger != self.source.trigger for view in self.also):
+            raise ValueError("the same source.trigger for all cameras of a board")
         return self
 
 
@@ -275,17 +296,29 @@ def settings_from_toml(path: Path) -> Settings:
 
 
 def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
-    source = settings.source
-    files = [key for key in ("folder", "cti", "profile") if getattr(source, key, "")]
-    moved = source.model_copy(update={key: str(base / getattr(source, key)) for key in files})
-    others = tuple(str(base / path) for path in settings.bundle.others)
-    bundle = settings.bundle.model_copy(update={"path": str(base / settings.bundle.path), "others": others})
+    also = tuple(
+        ViewTable(source=_absolute_source(view.source, base), bundle=_absolute_bundle(view.bundle, base))
+        for view in settings.also
+    )
     keys = {key: str(base / value) for key in ("server_key", "clients") if (value := getattr(settings.control, key))}
-    control = settings.control.model_copy(update=keys)
-    folder = settings.output.overlay_folder
-    output = settings.output.model_copy(update={"overlay_folder": str(base / folder) if folder else ""})
-    kept = settings.journal.folder
-    journal = settings.journal.model_copy(update={"folder": str(base / kept) if kept else ""})
-    return settings.model_copy(
-        update={"source": moved, "bundle": bundle, "control": control, "output": output, "journal": journal}
+    folder, kept = settings.output.overlay_folder, settings.journal.folder
+    changed = {
+        "source": _absolute_source(settings.source, base),
+        "bundle": _absolute_bundle(settings.bundle, base),
+        "also": also,
+        "control": settings.control.model_copy(update=keys),
+        "output": settings.output.model_copy(update={"overlay_folder": str(base / folder) if folder else ""}),
+        "journal": settings.journal.model_copy(update={"folder": str(base / kept) if kept else ""}),
+    }
+    return settings.model_copy(update=changed)
+
+
+def _absolute_source(source: AnySource, base: Path) -> AnySource:
+    files = [key for key in ("folder", "cti", "profile") if getattr(source, key, "")]
+    return source.model_copy(update={key: str(base / getattr(source, key)) for key in files})
+
+
+def _absolute_bundle(bundle: BundleTable, base: Path) -> BundleTable:
+    return bundle.model_copy(
+        update={"path": str(base / bundle.path), "others": tuple(str(base / path) for path in bundle.others)}
     )

@@ -26,6 +26,8 @@ class Frame:
     unit: str
     grabbed_at_ns: int
     device_timestamp_ns: int | None = None
+    more: tuple[Frame, ...] = field(default=(), repr=False)
+    """What further cameras saw of the same board."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,16 @@ class GrabFault:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A defect: box in frame pixels, area, peak of the anomaly map (1.0 = threshold), contour (n, 2)."""
+    """A defect: box in frame pixels, area, peak of the anomaly map (1.0 = threshold), contour (n, 2).
+
+    ``view`` names the camera where several look at a board; pixels are that camera's.
+    """
 
     box_xywh: tuple[int, int, int, int]
     area_px: int
     peak: float
     contour_xy: tuple[tuple[int, int], ...] = field(repr=False)
+    view: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +85,16 @@ class Judgement:
     mask: Bool | None = field(repr=False)
     times: StageTimes = StageTimes()
     registration_residual_px: float | None = None
+    views: tuple[View, ...] = ()
+    """One for each camera where several look at a board; then ``mask`` has theirs one below the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one of several cameras saw of a board, and what was made of that."""
+
+    source: str
+    frame_id: int
+    frame_hw: tuple[int, int]
+    bundle_sha256: str
+    judgement: Judgement = field(repr=False)

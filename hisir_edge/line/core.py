@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Event, Lock
 from typing import Any
 
@@ -19,10 +20,11 @@ from hisir_edge.line.board import BoardInspector, error_judgement
 from hisir_edge.line.grab import Source
 from hisir_edge.line.journal import Accepted, Journal
 from hisir_edge.line.pipeline import Pipeline
-from hisir_edge.line.products import Products
+from hisir_edge.line.products import Product, Products
 from hisir_edge.line.publish import Message, Recipe, message_from_judgement
 from hisir_edge.line.states import State, StateMachine
 from hisir_edge.line.triggers import Identity, Trigger, Waiting
+from hisir_edge.line.views import judged
 from hisir_edge.records import Frame, GrabFault, Judgement
 
 log = structlog.get_logger()
@@ -365,7 +367,7 @@ class Core:
             known = ", ".join(sorted(self.products.by_name))
             judgement = error_judgement(f"unknown product {trigger.product_name}; loaded are {known}")
         else:
-            judgement = judge(trigger.product.inspectors[slot], item)
+            judgement = judge_product(trigger.product, slot, item)
         return self._verdict(trigger, item, judgement)
 
     def _identified(self, trigger: Trigger, item: Frame | GrabFault) -> tuple[Frame | GrabFault, str]:
@@ -402,6 +404,17 @@ class Core:
 
 def _refused(expected: str, received: str, fix: str) -> InputError:
     return InputError(expected=expected, received=received, fix=fix)
+
+
+def judge_product(product: Product, slot: int, item: Frame | GrabFault) -> Judgement:
+    """As ``judge``; of several views one judgement."""
+    if isinstance(item, GrabFault) or not product.more:
+        return judge(product.inspectors[slot], item)
+    every = (product, *product.more)
+    if len(item.more) != len(product.more):
+        return error_judgement(f"expected frames of {len(every)} cameras; got {1 + len(item.more)}")
+    judges = [partial(judge, one.inspectors[slot]) for one in every]
+    return judged(judges, [one.recipe.bundle_sha256 for one in every], item)
 
 
 def judge(inspector: BoardInspector, item: Frame | GrabFault) -> Judgement:

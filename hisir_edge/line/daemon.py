@@ -82,7 +82,7 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
             with (
                 results,
                 ControlSocket(settings.control, _answers(core, told)),
-                source_from_settings(settings.source) as source,
+                source_from_settings(settings) as source,
             ):
                 machine.to(State.INITIALIZED)
                 _log_ready(products, journal)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Protocol
 
-from hisir_edge.config import AravisSource, GenicamSource, ReplaySource
+from hisir_edge.config import AravisSource, GenicamSource, ReplaySource, Settings
 from hisir_edge.records import Frame, GrabFault
 
 
@@ -54,8 +54,17 @@ class Source(Protocol):
         ...
 
 
-def source_from_settings(settings: ReplaySource | GenicamSource | AravisSource) -> Source:
-    """The source that the configuration names; nothing is opened yet."""
+def source_from_settings(settings: Settings) -> Source:
+    """The source that the configuration names, or several as one; nothing is opened yet."""
+    first = _source(settings.source)
+    if not settings.also:
+        return first
+    from hisir_edge.line.views import Views
+
+    return Views([first, *(_source(view.source) for view in settings.also)], settings.line.pair_ms / 1e3)
+
+
+def _source(settings: ReplaySource | GenicamSource | AravisSource) -> Source:
     if isinstance(settings, ReplaySource):
         from hisir_edge.line.replay import ReplayCamera
 

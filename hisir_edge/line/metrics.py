@@ -14,6 +14,7 @@ from hisir_edge.config import MetricsTable
 from hisir_edge.errors import PublishError
 from hisir_edge.line.core import NO_BUNDLE, Core, Verdict
 from hisir_edge.line.states import State
+from hisir_edge.line.views import Views
 from hisir_edge.records import GrabFault
 
 STAGES = ("register", "tile", "infer", "merge", "judge", "total")
@@ -21,8 +22,8 @@ SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 REASONS = (
     ("overrun", "overrun"), ("incomplete", "incomplete"), ("repeated", "repeated"), ("timestamp went", "timestamp"),
     ("went back", "went_back"), ("gap in", "gap"), ("late frame", "late"), ("exposed", "exposure"),
-    ("no board within", "missing"), ("camera", "camera_lost"), ("no frame within", "deadline"),
-    ("not inspected within", "hung"),
+    ("no board within", "missing"), ("no frame of", "unpaired"), ("camera", "camera_lost"),
+    ("no frame within", "deadline"), ("not inspected within", "hung"),
 )  # fmt: skip
 """Words of a fault's reason and the label's value; anything else is ``other``."""
 
@@ -77,8 +78,9 @@ class Metrics:
         """What is read when it is asked for."""
         line = core.products.settings.line.name
         self.info.labels(__version__, line).set(1)
-        name = core.products.settings.source.name
-        self.camera_up.labels(name).set_function(lambda: float(bool(core.source and core.source.up)))
+        settings = core.products.settings
+        for number, source in enumerate((settings.source, *(view.source for view in settings.also))):
+            self.camera_up.labels(source.name).set_function(partial(_is_up, core, number))
         self.in_flight.set_function(lambda: float(core.pipeline.waiting))
         self.stuck.set_function(lambda: float(core.pipeline.late_slots))
         for state in State:
@@ -97,6 +99,12 @@ class Metrics:
         times = verdict.judgement.times
         for stage in STAGES:
             self.stages.labels(stage).observe(getattr(times, f"{stage}_s"))
+
+
+def _is_up(core: Core, number: int) -> float:
+    source = core.source
+    each = source.sources[number] if isinstance(source, Views) else source
+    return float(each is not None and each.up)
 
 
 def _is_now(core: Core, state: State) -> float:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import U8
+from hisir_edge.arrays import U8, u8
 from hisir_edge.images import jpeg_bytes
-from hisir_edge.records import Judgement, Result
+from hisir_edge.records import Frame, Judgement, Result
 
 COLOURS = {Result.PASS: (40, 190, 80), Result.FAIL: (230, 40, 40), Result.ERROR: (240, 160, 20)}
 
 
 def overlay_jpeg(frame_rgb: U8, judgement: Judgement, title: str) -> bytes:
     """The frame with the mask tinted, every region boxed and named, and the result in the corner."""
+    return jpeg_bytes(_drawn(frame_rgb, judgement, title), quality=85)
+
+
+def _drawn(frame_rgb: U8, judgement: Judgement, title: str) -> U8:
     picture = frame_rgb.copy()
     colour = COLOURS[judgement.result]
     if judgement.mask is not None and judgement.mask.any():
@@ -32,7 +36,20 @@ def overlay_jpeg(frame_rgb: U8, judgement: Judgement, title: str) -> bytes:
     cv2.putText(
         picture, label, (round(12 * unit), round(32 * unit)), cv2.FONT_HERSHEY_SIMPLEX, unit, colour, thick, cv2.LINE_AA
     )
-    return jpeg_bytes(picture, quality=85)
+    return u8(picture)
+
+
+def overlay_of_views_jpeg(frame: Frame, judgement: Judgement) -> bytes:
+    """As ``overlay_jpeg``; of several views one picture, one below the other."""
+    if not judgement.views:
+        return overlay_jpeg(frame.rgb, judgement, frame.unit)
+    pictures = [
+        _drawn(one.rgb, view.judgement, f"{frame.unit} {view.source}")
+        for one, view in zip((frame, *frame.more), judgement.views, strict=True)
+    ]
+    width = max(picture.shape[1] for picture in pictures)
+    padded = [np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0))) for picture in pictures]
+    return jpeg_bytes(np.concatenate(padded), quality=85)
 
 
 def _mark(

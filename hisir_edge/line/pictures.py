@@ -16,7 +16,7 @@ import structlog
 from hisir_edge.config import OutputTable
 from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
-from hisir_edge.line.overlay import overlay_jpeg
+from hisir_edge.line.overlay import overlay_of_views_jpeg
 from hisir_edge.records import Frame, GrabFault, Judgement, Result
 
 log = structlog.get_logger()
@@ -58,7 +58,7 @@ class Pictures:
         name = f"{now:%Y%m%dT%H%M%S}_{seq:06d}_{_safe(item.unit)}_{judgement.result.value}.jpg"
         path = Path(self.settings.overlay_folder) / name
         try:
-            picture = overlay_jpeg(item.rgb, judgement, item.unit)
+            picture = overlay_of_views_jpeg(item, judgement)
             self._make_room(len(picture))
             write_atomic(path, picture)
             self._add(path, len(picture))

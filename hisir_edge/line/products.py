@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hisir_edge.config import CameraTable, Settings
+from hisir_edge.config import AnySource, BundleTable, CameraTable, Settings
 from hisir_edge.engine.bundle import Bundle, check_private, load_bundle
 from hisir_edge.engine.load import inspector_from_bundle
 from hisir_edge.errors import InputError
@@ -17,11 +17,20 @@ from hisir_edge.line.selftest import self_test
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One bundle: what its verdicts say of it, and its inspectors by slot of the pipeline."""
+    """One bundle: what its verdicts say of it, and its inspectors by slot of the pipeline.
+
+    ``more``: the same product for each further camera, in their order.
+    """
 
     bundle: Bundle
     recipe: Recipe
     inspectors: tuple[BoardInspector, ...] = field(repr=False)
+    more: tuple[Product, ...] = field(default=(), repr=False)
+
+    def close(self, wait: bool = True) -> None:
+        """See ``Products.close``."""
+        for one in (self, *self.more):
+            one.inspectors[0].close(wait)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +44,37 @@ class Products:
     def close(self, wait: bool = True) -> None:
         """End the engines' threads; without ``wait`` those that hang are left to the end of the process."""
         for product in self.by_name.values():
-            product.inspectors[0].close(wait)
+            product.close(wait)
 
 
 def products_from_settings(settings: Settings, epoch: str) -> Products:
     """Load, check and test every bundle of a configuration; BundleError or InputError for one that will not do."""
+    loaded: list[dict[str, Product]] = []
+    views = ((settings.source, settings.bundle), *((view.source, view.bundle) for view in settings.also))
+    try:
+        for source, bundle in views:
+            loaded.append(_of_one_view(settings, source, bundle, epoch))
+            if set(loaded[-1]) != set(loaded[0]):
+                raise InputError(
+                    expected=f"the products {', '.join(sorted(loaded[0]))} for camera {source.name}, too",
+                    received=", ".join(sorted(loaded[-1])),
+                    fix="give each [[also]] a bundle of each product, built with the same --product",
+                )
+    except BaseException:
+        for view in loaded:
+            for product in view.values():
+                product.close()
+        raise
+    first, *others = loaded
+    by_name = {name: replace(product, more=tuple(view[name] for view in others)) for name, product in first.items()}
+    return Products(settings, by_name, next(iter(by_name)))
+
+
+def _of_one_view(settings: Settings, source: AnySource, bundle: BundleTable, epoch: str) -> dict[str, Product]:
     by_name: dict[str, Product] = {}
     try:
-        for path in (settings.bundle.path, *settings.bundle.others):
-            product = _product(settings, Path(path), epoch)
+        for path in (bundle.path, *bundle.others):
+            product = _product(settings, source, Path(path), epoch)
             name = product.bundle.manifest.product
             if name in by_name:
                 raise InputError(
@@ -56,14 +87,14 @@ def products_from_settings(settings: Settings, epoch: str) -> Products:
         for product in by_name.values():
             product.inspectors[0].close()
         raise
-    return Products(settings, by_name, next(iter(by_name)))
+    return by_name
 
 
-def _product(settings: Settings, folder: Path, epoch: str) -> Product:
+def _product(settings: Settings, source: AnySource, folder: Path, epoch: str) -> Product:
     if "INVOCATION_ID" in os.environ and folder.is_dir():  # set by systemd for its services
         check_private(folder)
     bundle = load_bundle(folder)
-    _check_source(settings, bundle)
+    _check_source(source, bundle)
     inspector = inspector_from_bundle(bundle, settings.infer.threads)
     try:
         self_test(inspector)
@@ -75,9 +106,8 @@ def _product(settings: Settings, folder: Path, epoch: str) -> Product:
     return Product(bundle, recipe, inspectors)
 
 
-def _check_source(settings: Settings, bundle: Bundle) -> None:
+def _check_source(source: AnySource, bundle: Bundle) -> None:
     """InputError for a camera that is set to another size than the bundle's: each frame would be an ERROR."""
-    source = settings.source
     h, w = bundle.recipe.frame_hw
     if isinstance(source, CameraTable) and (source.width or w, source.height or h) != (w, h):
         raise InputError(

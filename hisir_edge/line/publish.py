@@ -16,7 +16,7 @@ from hisir_edge.errors import PublishError
 from hisir_edge.images import mask_png_bytes
 from hisir_edge.records import Frame, GrabFault, Judgement, Region
 
-SCHEMA = "hisir-edge/verdict/1.0"
+SCHEMA = "hisir-edge/verdict/1.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,25 @@ def _region(region: Region) -> dict[str, Any]:
     return {
         "x": x, "y": y, "w": w, "h": h, "area_px": region.area_px,
         "peak": round(region.peak, 4), "contour": [list(point) for point in region.contour_xy],
+        **({"view": region.view} if region.view else {}),
     }  # fmt: skip
+
+
+def _views(judgement: Judgement) -> dict[str, Any]:
+    """``{"views": [...]}`` where several cameras look at a board, else nothing."""
+    out, top = [], 0
+    for view in judgement.views:
+        part, (h, w) = view.judgement, view.frame_hw
+        out.append(
+            {
+                "source": view.source, "frame_id": view.frame_id, "result": part.result.value, "reason": part.reason,
+                "score": _rounded(part.score), "frame": {"width": w, "height": h}, "mask_y": top,
+                "bundle_sha256": view.bundle_sha256,
+                "registration_residual_px": _rounded(part.registration_residual_px),
+            }
+        )  # fmt: skip
+        top += h
+    return {"views": out} if out else {}
 
 
 def message_from_judgement(recipe: Recipe, seq: int, item: Frame | GrabFault, judgement: Judgement) -> Message:
@@ -85,6 +103,7 @@ def message_from_judgement(recipe: Recipe, seq: int, item: Frame | GrabFault, ju
             "register": round(times.register_s, 5), "tile": round(times.tile_s, 5), "infer": round(times.infer_s, 5),
             "merge": round(times.merge_s, 5), "judge": round(times.judge_s, 5), "total": round(times.total_s, 5),
         },
+        **_views(judgement),
     }  # fmt: skip
     mask = b"" if judgement.mask is None else mask_png_bytes(judgement.mask)
     return Message(f"verdict/{recipe.line}/{judgement.result.value}", body, mask)

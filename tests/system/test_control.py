@@ -392,3 +392,23 @@ def test_the_machine_before_says_which_board_comes(small_bundle, small_boards, t
         sender.link.close()
     sender.server.close()
     assert [v["seq"] for v in line.bodies] == [1, 2, 3, 4, 5]
+
+
+def test_two_cameras_give_one_verdict_for_each_board(small_bundle, small_boards, tmp_path):
+    test = small_boards / "test"
+    more = (
+        '[[also]]\nsource = { type = "replay", name = "bottom", trigger = "software", loop = true, '
+        f'folder = "{test / "missing"}" }}\nbundle = {{ path = "{small_bundle}" }}\n'
+        f'[output]\noverlay_folder = "{tmp_path}/pictures"\n'
+    )
+    with Line(tmp_path, small_bundle, test / "good", "software", more) as line:
+        line.until(lambda s: s["state"] == "Ready")
+        for number in (1, 2):
+            line.ask("trigger", unit=f"B-{number}")
+            body = line.wait(number)[-1]
+            assert (body["unit"], body["result"]) == (f"B-{number}", "FAIL")
+            assert [(v["source"], v["result"]) for v in body["views"]] == [("replay", "PASS"), ("bottom", "FAIL")]
+            assert {r["view"] for r in body["regions"]} == {"bottom"}
+        line.process.send_signal(signal.SIGTERM)
+        assert line.ended() == 0
+    assert len(list((tmp_path / "pictures").glob("*B-1_FAIL.jpg"))) == 1
