@@ -13,6 +13,7 @@ from hisir_edge.errors import InputError
 
 def camera(
     config: Annotated[Path, typer.Option(help="The line's TOML file; the line must not run.")],
+    name: Annotated[str, typer.Option(help="source.name of one of several cameras; default: the first.")] = "",
     save: Annotated[Path | None, typer.Option(help="Write the settings to this file, for source.profile.")] = None,
 ) -> None:
     """Open the camera of a line as configured and print every setting; --save them as a profile for source.profile."""
@@ -20,7 +21,11 @@ def camera(
     from hisir_edge.config import ReplaySource, settings_from_toml
     from hisir_edge.images import write_atomic
 
-    source = settings_from_toml(config).source
+    settings = settings_from_toml(config)
+    sources = {source.name: source for source in (settings.source, *(view.source for view in settings.also))}
+    if name and name not in sources:
+        raise InputError(expected=f"--name out of {', '.join(sources)}", received=name, fix="correct it")
+    source = sources[name or settings.source.name]
     if isinstance(source, ReplaySource):
         raise InputError(
             expected='source.type = "genicam" or "aravis"', received=f'"{source.type}"', fix="name another --config"
@@ -35,5 +40,5 @@ def camera(
             ) from error
         print(f"{len(found['features'])} settings in {save}; check them at each start with source.profile")
         return
-    for name, value in {**found["camera"], **found["features"]}.items():
-        print(f"{name:40s} {value}")
+    for feature, value in {**found["camera"], **found["features"]}.items():
+        print(f"{feature:40s} {value}")

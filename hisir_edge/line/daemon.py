@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from threading import Event
 from types import TracebackType
 from typing import Any
 
@@ -49,12 +48,30 @@ class Summary:
     """Whether a thread is still at work that nobody can end: the process has to be left without waiting for it."""
 
 
+class _Flag:
+    """As ``threading.Event`` without its lock: a signal's handler may interrupt the one before it, or the main thread,
+    while they hold that lock, and would wait for it for ever.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+
+    def clear(self) -> None:
+        self._set = False
+
+    def is_set(self) -> bool:
+        return self._set
+
+
 @dataclass(slots=True)
 class _Told:
     """What signals have told the daemon."""
 
-    stop: Event
-    reload: Event
+    stop: _Flag
+    reload: _Flag
 
 
 def run(settings: Settings, read_again: Callable[[], Settings] | None = None) -> Summary:
@@ -254,7 +271,7 @@ class _Results:
         self.pictures.put(verdict.item, verdict.judgement, verdict.seq)
 
 
-def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: Event, systemd: Systemd) -> None:
+def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: _Flag, systemd: Systemd) -> None:
     """Hold the first frame until the wanted subscribers are there (PUB would lose its verdict)."""
     wanted = settings.publish.wait_for_subscribers
     deadline = time.monotonic() + settings.publish.wait_timeout_s
@@ -281,7 +298,7 @@ def _log_ready(products: Products, journal: Journal) -> None:
 @contextmanager
 def _signals() -> Iterator[_Told]:
     """SIGTERM and SIGINT: the boards in hand are still judged and published. SIGHUP: read the configuration again."""
-    told = _Told(Event(), Event())
+    told = _Told(_Flag(), _Flag())
     handlers = {
         signal.SIGTERM: lambda *_: told.stop.set(),
         signal.SIGINT: lambda *_: told.stop.set(),

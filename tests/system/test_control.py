@@ -231,9 +231,22 @@ def test_others_are_let_in_only_with_keys(small_bundle, tmp_path):
 def test_reloading_loses_no_trigger_and_a_bad_file_changes_nothing(small_bundle, small_boards, tmp_path):
     ours = tmp_path / "bundle"
     shutil.copytree(small_bundle, ours)
+    context = zmq.Context()
+    deaf = context.socket(zmq.SUB)  # a subscriber that never reads costs the others nothing
+    deaf.setsockopt(zmq.RCVHWM, 1)
+    deaf.setsockopt(zmq.LINGER, 0)
+    deaf.setsockopt(zmq.SUBSCRIBE, b"")
     with Line(tmp_path, ours, small_boards / "test" / "good", "free-run") as line:
         line.wait(5)
+        deaf.connect(line.endpoint)
         good = line.config.read_text()
+        (ours / "golden.jpg").rename(
+            ours / "kept"
+        )  # replaced under it: what is loaded stays, what is not whole is refused
+        shutil.copy(small_boards / "synth.json", ours / "golden.jpg")
+        line.process.send_signal(signal.SIGHUP)
+        line.wait(len(line.bodies) + 20)
+        (ours / "kept").rename(ours / "golden.jpg")
         line.config.write_text(good.replace("rate_hz = 20", "rate_hz = 7"))
         line.process.send_signal(signal.SIGHUP)
         line.wait(len(line.bodies) + 20)
@@ -241,7 +254,7 @@ def test_reloading_loses_no_trigger_and_a_bad_file_changes_nothing(small_bundle,
         line.process.send_signal(signal.SIGHUP)
         line.wait(len(line.bodies) + 20)
         line.config.write_text(good + f'[output]\noverlay_folder = "{tmp_path}/pictures"\noverlay_of = "all"\n')
-        for _ in range(100):
+        for _ in range(500):
             line.process.send_signal(signal.SIGHUP)
         threads = psutil.Process(line.process.pid).num_threads
         end, before = time.monotonic() + 60, len(line.bodies)
@@ -257,8 +270,11 @@ def test_reloading_loses_no_trigger_and_a_bad_file_changes_nothing(small_bundle,
         assert line.ended() == 0
     assert [v["seq"] for v in line.bodies] == list(range(1, len(line.bodies) + 1))
     assert {v["result"] for v in line.bodies} == {"PASS"}
+    deaf.close()
+    context.term()
     refused = [one["reason"] for one in line.logged("reload refused, the old configuration stays")]
     assert any("[source] as it was" in reason for reason in refused)
+    assert any("golden.jpg" in reason for reason in refused)
     assert any("expected TOML" in reason for reason in refused)
     assert line.logged("reloaded")
 

@@ -337,3 +337,15 @@ def test_a_board_that_does_not_come_in_its_period_is_an_error(loaded, frames):
         line.core.take(frames("good"), lambda: True)
         assert line.wait(before + 1)[-1]["result"] == "PASS"
         supervise_until(before + 2)
+
+
+def test_a_clock_that_is_set_back_changes_no_verdict(loaded, frames, monkeypatch):
+    """Deadlines and periods run by the monotonic clock; the one on the wall is for people."""
+    with Line(loaded("free-run", deadline_ms=5000)) as line:
+        now = time.time_ns()
+        for n, kind in enumerate(("good", "bad", "good")):
+            monkeypatch.setattr(time, "time_ns", lambda n=n: now - n * 3600 * 10**9)
+            line.core.take(frames(kind), lambda: True)
+        found = line.wait(3)
+        assert [(v["seq"], v["result"]) for v in found] == [(1, "PASS"), (2, "FAIL"), (3, "PASS")]
+        assert found[0]["grabbed_at"] > found[2]["grabbed_at"]
