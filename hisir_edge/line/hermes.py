@@ -20,6 +20,7 @@ BASE_PORT = 50100
 COMPLETE = "3"
 """TransferState: 1 not started, 2 incomplete, 3 complete (3.9)."""
 END = b"</Hermes>"
+CHECK_ALIVE_RESPONSE = "FeatureCheckAliveResponse"
 
 
 class HermesError(Exception):
@@ -28,10 +29,11 @@ class HermesError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message: its name and its attributes."""
+    """One message: its name, its attributes, and the features that a ServiceDescription lists."""
 
     name: str
     values: Mapping[str, str]
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,11 @@ def encoded(message: Message) -> bytes:
     """One document."""
     stamp = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     root = ET.Element("Hermes", {"Timestamp": stamp})
-    ET.SubElement(root, message.name, dict(message.values))
+    element = ET.SubElement(root, message.name, dict(message.values))
+    if message.features:
+        listed = ET.SubElement(element, "SupportedFeatures")
+        for feature in message.features:
+            ET.SubElement(listed, feature)
     return bytes(ET.tostring(root, "utf-8"))
 
 
@@ -94,7 +100,8 @@ def _message(document: bytes) -> Message:
         raise HermesError(f"no XML: {error}") from error
     if root.tag != "Hermes" or len(root) != 1:
         raise HermesError(f"<{root.tag}> with {len(root)} messages, expected <Hermes> with one")
-    return Message(str(root[0].tag), dict(root[0].attrib))
+    features = tuple(str(one.tag) for one in root[0].findall("SupportedFeatures/*"))
+    return Message(str(root[0].tag), dict(root[0].attrib), features)
 
 
 class Receiver:
@@ -107,12 +114,14 @@ class Receiver:
         self._machine_id, self._lane_id, self._arrived = machine_id, lane_id, arrived
         self.state = Channel.NOT_CONNECTED
         self.board: Board | None = None
+        self.answers_alive = False
+        """Whether the sender says that it answers CheckAlive: only then its silence means anything."""
 
     def connected(self) -> list[Message]:
         """The connection is made: the receiver describes itself first (2.3.2)."""
-        self.state, self.board = Channel.SERVICE_DESCRIPTION, None
+        self.state, self.board, self.answers_alive = Channel.SERVICE_DESCRIPTION, None, False
         values = {"MachineId": self._machine_id, "LaneId": str(self._lane_id), "Version": VERSION}
-        return [Message("ServiceDescription", values)]
+        return [Message("ServiceDescription", values, (CHECK_ALIVE_RESPONSE,))]
 
     def disconnected(self) -> Board | None:
         """The connection is gone; the board that was under way, of which nobody knows where it is."""
@@ -142,6 +151,7 @@ class Receiver:
             return [Message(name, {"Type": "2", "Id": values.get("Id", "")})] if values.get("Type") == "1" else []
         if name == "ServiceDescription" and self.state is Channel.SERVICE_DESCRIPTION:
             self.state = Channel.NOT_AVAILABLE_NOT_READY
+            self.answers_alive = CHECK_ALIVE_RESPONSE in message.features
             return []
         if name == "BoardAvailable" and self.state in (Channel.NOT_AVAILABLE_NOT_READY, Channel.MACHINE_READY):
             return self._available(values)

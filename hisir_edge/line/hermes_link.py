@@ -21,6 +21,12 @@ MOST_READ = 65536
 CONNECT_TIMEOUT_S = 3.0
 LEAST_DELAY_S, MOST_DELAY_S = 0.5, 5.0
 CHECK_ALIVE_S = 10.0
+KEEP_ALIVE = (
+    ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPIDLE), 10),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPINTVL), 5),
+    ((socket.IPPROTO_TCP, socket.TCP_KEEPCNT), 3),
+)
 SILENCE_LIMIT_S = 60.0
 """A sender that answers CheckAlive and says nothing for so long is gone, whatever its connection says."""
 
@@ -89,6 +95,8 @@ class HermesLink:
     def _talk(self, link: socket.socket) -> None:
         decoder, heard_at, asked_at = Decoder(), time.monotonic(), time.monotonic()
         link.settimeout(CONNECT_TIMEOUT_S)
+        for option, value in KEEP_ALIVE:  # a peer that lost its power is noticed, whatever it supports
+            link.setsockopt(*option, value)
         self._send(link, self._receiver.connected())
         with selectors.DefaultSelector() as selector:
             selector.register(link, selectors.EVENT_READ)
@@ -106,7 +114,7 @@ class HermesLink:
                 if now > asked_at + CHECK_ALIVE_S:
                     asked_at = now
                     self._send(link, [Message("CheckAlive", {"Type": "1", "Id": str(int(now))})])
-                if self.settings.check_alive and now > heard_at + SILENCE_LIMIT_S:
+                if self.settings.check_alive and self._receiver.answers_alive and now > heard_at + SILENCE_LIMIT_S:
                     raise HermesError(f"silent for {SILENCE_LIMIT_S:g} s")
             self._send(link, self._receiver.ready(False))
 

@@ -24,7 +24,9 @@ MOST_WAITING = 1000
 MOST_AT_ONCE = 64
 MOST_UNWRITTEN = 10_000
 """Published as ERROR while the disk takes nothing, and written as soon as it does; of more the oldest are given up."""
-PRUNE_EACH_S = 10.0
+PRUNE_EACH_S = 2.0
+PRUNE_TIMES = 8
+"""More at a time would keep verdicts waiting; as it is, some 1,000 a second can go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +117,23 @@ class Outbox:
                 del self._unwritten[:-MOST_UNWRITTEN]
                 log.error("verdicts never journaled", first_seq=given_up[0].seq, last_seq=given_up[-1].seq)
         for job, entry in zip(jobs, entries, strict=True):
-            self._send(entry.frames())
-            job.then(job.message)
+            try:
+                self._send(entry.frames())
+            except Exception as error:  # it is in the journal
+                log.exception("verdict not published", seq=job.seq, reason=str(error))
+            try:
+                job.then(job.message)
+            except Exception as error:
+                log.exception("verdict not followed up", seq=job.seq, reason=str(error))
 
     def _prune(self) -> None:
         if time.monotonic() < self._pruned_at + PRUNE_EACH_S:
             return
         self._pruned_at = time.monotonic()
         try:
-            self._journal.prune()
+            for _ in range(PRUNE_TIMES):
+                if not self._journal.prune():
+                    break
         except sqlite3.Error as error:
             log.error("journal not pruned", reason=str(error))
 

@@ -117,6 +117,18 @@ def test_a_board_is_handed_over(ready_first):
     assert len(line.boards) == 1
 
 
+def test_only_who_says_so_has_to_answer():
+    line = Line()
+    line.on("ServiceDescription")
+    assert not line.receiver.answers_alive
+    line.receiver.connected()
+    (told,) = Decoder().feed(encoded(Message("ServiceDescription", {"LaneId": "1"}, ("FeatureCheckAliveResponse",))))
+    line.receiver.on(told)
+    assert line.receiver.answers_alive
+    assert line.receiver.connected()[0].features == ("FeatureCheckAliveResponse",)
+    assert not line.receiver.answers_alive
+
+
 def test_promises_can_be_taken_back_until_the_board_moves():
     line = Line()
     line.on("ServiceDescription")

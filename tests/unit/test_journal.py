@@ -191,6 +191,29 @@ def test_verdicts_are_journaled_before_they_are_published_and_in_order(tmp_path)
         outbox.close()
 
 
+def test_one_that_cannot_be_sent_keeps_no_other_back(tmp_path):
+    sent, done = [], []
+    with Journal(tmp_path, TABLE) as journal:
+
+        def send(frames):
+            seq = json.loads(frames[1])["seq"]
+            if seq % 3 == 0:
+                raise OSError("the socket does not want it")
+            sent.append(seq)
+
+        def then(m):
+            done.append(m.body["seq"])
+            if m.body["seq"] % 5 == 0:
+                raise RuntimeError("no picture of this one")
+
+        outbox = Outbox(journal, send)
+        for seq in range(1, 31):
+            outbox.put(message(seq), seq, then)
+        outbox.close()
+        assert sent == [n for n in range(1, 31) if n % 3]
+        assert done == [e.seq for e in journal.entries(0)] == list(range(1, 31))
+
+
 FULL_DISK = textwrap.dedent(
     """
     import json, os, sys
