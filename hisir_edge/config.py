@@ -264,6 +264,9 @@ def _one_line(error: ValidationError, path: Path) -> ConfigError:
         return ConfigError(
             expected=f"{where} in {path}", received="nothing", fix="add it (docs/operations.md lists the keys)"
         )
+    if first["type"] == "value_error" and not parts:  # what several keys are together
+        said = first["msg"].removeprefix("Value error, ")
+        return ConfigError(expected=said, received=f"another combination in {path}", fix="correct one of these keys")
     received = repr(first["input"])
     return ConfigError(
         expected=f"{where} in {path}: {first['msg']}",
