@@ -209,29 +209,31 @@ def test_watch_without_a_daemon_says_so(tmp_path):
     assert "0 of 1" in done.stderr
 
 
-def test_a_killed_daemon_is_a_new_epoch_for_its_subscriber(mixed, small_bundle, tmp_path):
+def test_a_killed_daemon_goes_on_in_its_epoch(mixed, small_bundle, tmp_path):
+    """For a subscriber that stays: numbers go on where they ended, what it missed is counted, nothing comes twice."""
     daemon = Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nloop = true')
     stream = subscribe(daemon.endpoint, timeout_s=60)
-    got: list[Received] = []
+    lives: list[list[Received]] = [[], []]
     try:
-        with daemon:
-            for verdict in stream:
-                got.append(verdict)
-                if len(got) == 5:
-                    daemon.process.kill()
-                    break
-        with daemon:
-            for verdict in stream:
-                got.append(verdict)
-                if verdict.body["epoch"] != got[0].body["epoch"] and verdict.body["seq"] >= 3:
-                    break
+        for life in lives:
+            with daemon:
+                for verdict in stream:
+                    life.append(verdict)
+                    new = [v for v in life if "daemon ended before" not in v.body["reason"]]
+                    if len(new) == 5:
+                        daemon.process.kill()
+                        break
     finally:
         stream.close()
-    epochs = list(dict.fromkeys(v.body["epoch"] for v in got))
-    assert len(epochs) == 2
-    for epoch in epochs:
-        numbers = [v.body["seq"] for v in got if v.body["epoch"] == epoch]
-        assert numbers == list(range(1, len(numbers) + 1))
+    got = lives[0] + lives[1]
+    assert len(lives[1]) >= 5
+    assert len({v.body["epoch"] for v in got}) == 1
+    numbers = [v.body["seq"] for v in got]
+    assert numbers[0] == 1
+    for before, verdict in zip(numbers, got[1:], strict=False):
+        assert verdict.body["seq"] == before + 1 + verdict.missed
+    abandoned = [v for v in lives[1] if "daemon ended before" in v.body["reason"]]
+    assert lives[1][: len(abandoned)] == abandoned, "what was left comes first"
 
 
 def test_no_training_package_is_loaded_on_the_line():
