@@ -15,7 +15,16 @@ from hisir_edge.errors import InputError
 def ask(
     endpoint: str, request: dict[str, Any], timeout_s: float = 5.0, server_key: str = "", key: str = ""
 ) -> dict[str, Any]:
-    """The answer to ``{"do": ...}``; InputError where none comes, or where the line refuses, in its own words.
+    """The answer to ``{"do": ...}`` without the frames that may follow it; see ``ask_frames``."""
+    return ask_frames(endpoint, request, timeout_s, server_key, key)[0]
+
+
+def ask_frames(
+    endpoint: str, request: dict[str, Any], timeout_s: float = 5.0, server_key: str = "", key: str = ""
+) -> tuple[dict[str, Any], list[bytes]]:
+    """The answer to ``{"do": ...}`` and the frames behind it (``replay``: topic, JSON, mask of each verdict).
+
+    InputError where none comes, or where the line refuses, in its own words.
 
     ``server_key``: file with the line's public key, ``key``: file with the caller's secret key, both where the line
     asks for keys (CURVE).
@@ -43,13 +52,14 @@ def ask(
                 received="none",
                 fix="check that the line runs and its control.endpoint, and the keys where it asks for them",
             )
-        answer: dict[str, Any] = json.loads(socket.recv())
+        head, *frames = socket.recv_multipart()
+        answer: dict[str, Any] = json.loads(head)
     finally:
         socket.close()
         context.term()
     if not answer.pop("ok"):
         raise InputError(expected=answer["expected"], received=answer["received"], fix=answer["fix"])
-    return answer
+    return answer, frames
 
 
 def _keys(file: str) -> tuple[bytes, bytes | None]:

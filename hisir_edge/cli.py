@@ -341,14 +341,29 @@ def watch(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     masks: Annotated[Path | None, typer.Option(help="Write mask PNGs into this folder.")] = None,
+    control: Annotated[str, typer.Option(help="The line's control.endpoint; with --cursor.")] = "",
+    cursor: Annotated[
+        Path | None, typer.Option(help="Remember here what was seen, and print what was missed since the last time.")
+    ] = None,
+    server_key: Annotated[str, typer.Option(help="The line's public key file, where it asks for keys.")] = "",
+    key: Annotated[str, typer.Option(help="Your secret key file.")] = "",
 ) -> None:
     """Print verdicts as they come."""
     from hisir_edge.mes.watch import watch_verdicts
+    from hisir_edge.mes.whole import Line
+
+    if bool(control) != (cursor is not None) or (cursor is not None and topic != "verdict/"):
+        raise InputError(
+            expected="--control and --cursor together, without --topic",
+            received="one of them",
+            fix="name both, or none",
+        )
+    whole = (Line(endpoint, control, server_key, key), cursor) if cursor is not None else None
 
     stopped = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.append(True))
-    seen = watch_verdicts(endpoint, topic, count, timeout_s, as_json, masks, lambda: bool(stopped))
+    seen = watch_verdicts(endpoint, topic, count, timeout_s, as_json, masks, lambda: bool(stopped), whole)
     if timeout_s is not None and not stopped and (not count or seen < count):
         wanted = f"{seen} of {count} verdicts" if count else f"{seen} verdicts"
         print(f"hisir-edge: {wanted} came before {timeout_s:g} s of silence", file=sys.stderr)

@@ -23,6 +23,8 @@ MOST_REQUEST_BYTES = 65536
 MOST_TEXT = 200
 POLL_MS = 200
 Answer = Callable[[dict[str, Any]], dict[str, Any]]
+"""Of a request without its ``do``; ``FRAMES`` of what it returns, a list of bytes, follows the JSON object."""
+FRAMES = "frames"
 
 
 class ControlSocket:
@@ -101,9 +103,11 @@ class ControlSocket:
             if not self.socket.poll(POLL_MS, zmq.POLLIN):
                 continue
             *envelope, request = self.socket.recv_multipart()
-            answer = json.dumps(self.answer(request), separators=(",", ":")).encode()
+            found = self.answer(request)
+            frames = found.pop(FRAMES, [])
+            answer = json.dumps(found, separators=(",", ":")).encode()
             try:
-                self.socket.send_multipart([*envelope, answer], zmq.NOBLOCK)
+                self.socket.send_multipart([*envelope, answer, *frames], zmq.NOBLOCK)
             except zmq.ZMQError as error:  # whoever asked is gone
                 log.warning("control answer not sent", error=str(error))
 
@@ -141,6 +145,16 @@ def text_of(request: dict[str, Any], key: str, required: bool = False) -> str:
             expected=f"{key} as text of {int(required)} to {MOST_TEXT} printable characters",
             received=repr(value)[:80],
             fix="correct the request",
+        )
+    return value
+
+
+def count_of(request: dict[str, Any], key: str, default: int, most: int) -> int:
+    """A whole number of a request, 0 to ``most``; InputError for anything else."""
+    value = request.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise InputError(
+            expected=f"{key} as a whole number of 0 to {most}", received=repr(value)[:80], fix="correct the request"
         )
     return value
 

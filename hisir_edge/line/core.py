@@ -214,15 +214,13 @@ class Core:
             ) from error
 
     def _forget(self, trigger: Trigger) -> None:
-        """It was refused: its number is free again, unless the journal cannot be told so."""
+        """It was refused: its number is the next one's, which replaces it where the journal cannot be told now."""
+        self._seq -= 1
         try:
             if self._journal is not None:
                 self._journal.forget(trigger.seq)
-            self._seq -= 1
         except sqlite3.Error as error:
             log.error("refused trigger not taken back", seq=trigger.seq, reason=str(error))
-            fault = trigger.fault("refused: no free slot")
-            self._out(self._verdict(trigger, fault, error_judgement(fault.reason)))
 
     def abandoned(self, trigger: Accepted) -> Verdict:
         """The verdict of a trigger that the daemon before this one accepted and did not answer."""

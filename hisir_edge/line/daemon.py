@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +14,8 @@ from typing import Any
 import structlog
 
 from hisir_edge.config import OutputTable, Settings
-from hisir_edge.errors import HungError, PublishError
-from hisir_edge.line.control import ControlSocket, only, text_of
+from hisir_edge.errors import HungError, InputError, PublishError
+from hisir_edge.line.control import FRAMES, ControlSocket, count_of, only, text_of
 from hisir_edge.line.core import Core, Verdict
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.heap import return_freed_memory
@@ -35,6 +36,7 @@ from hisir_edge.records import Result
 log = structlog.get_logger()
 
 POLL_S = 0.2
+MOST_REPLAYED = 256
 DISK_LIMIT_S = 10.0
 """A journal that takes longer for a verdict is no progress: the service manager's watchdog is not fed."""
 
@@ -98,7 +100,7 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
             metrics.watch(core)
             with (
                 results,
-                ControlSocket(settings.control, _answers(core, told)),
+                ControlSocket(settings.control, _answers(core, journal, told)),
                 source_from_settings(settings) as source,
             ):
                 machine.to(State.INITIALIZED)
@@ -181,7 +183,7 @@ def _hermes(core: Core, settings: Settings) -> HermesLink:
     return HermesLink(table, settings.line.name, lambda: core.takes_a_board, arrived, lost)
 
 
-def _answers(core: Core, told: _Told) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
+def _answers(core: Core, journal: Journal, told: _Told) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
     """What the control socket can be asked to do (docs/protocol.md)."""
 
     def identity(request: dict[str, Any]) -> Identity:
@@ -224,7 +226,28 @@ def _answers(core: Core, told: _Told) -> dict[str, Callable[[dict[str, Any]], di
         only(request)
         return core.status()
 
+    def replay(request: dict[str, Any]) -> dict[str, Any]:
+        only(request, "epoch", "after", "most")
+        epoch, after = text_of(request, "epoch"), count_of(request, "after", 0, 2**62)
+        if epoch and epoch != journal.epoch:
+            after = 0  # numbers of a journal that is gone: this one from its beginning
+        try:
+            found = journal.entries(after, count_of(request, "most", MOST_REPLAYED, MOST_REPLAYED))
+            last = journal.last_verdict()
+        except sqlite3.Error as error:
+            raise InputError(expected="a journal that can be read", received=str(error), fix="see the log") from error
+        frames = [frame for entry in found for frame in entry.frames()]
+        first = found[0].seq if found else 0
+        return {
+            "epoch": journal.epoch,
+            "first": first,
+            "count": len(found),
+            "seq": last,
+            FRAMES: frames,
+        }
+
     return {
+        "replay": replay,
         "trigger": trigger, "announce": announce, "select": select, "pause": pause, "resume": resume, "drain": drain,
         "reload": reload, "status": status,
     }  # fmt: skip

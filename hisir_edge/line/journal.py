@@ -130,7 +130,7 @@ class Journal:
         row = (trigger.seq, trigger.unit, trigger.source, trigger.product, trigger.accepted_at_ns)
         self._write(
             self.settings.synchronous if told else "NORMAL",
-            lambda db: db.execute("INSERT INTO accepted VALUES (?, ?, ?, ?, ?)", row),
+            lambda db: db.execute("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?, ?)", row),
         )
         self.last_seq = max(self.last_seq, trigger.seq)
 
@@ -190,13 +190,30 @@ class Journal:
             "NORMAL", lambda db: db.execute("DELETE FROM verdict WHERE seq BETWEEN ? AND ?", (oldest, until)).rowcount
         )
 
-    def entries(self, after_seq: int, most: int = 256) -> list[Entry]:
-        """Verdicts that follow a number, oldest first."""
-        with self._lock:
-            found = self._connection.execute(
+    def entries(self, after_seq: int, most: int = 256, most_bytes: int = 16_000_000) -> list[Entry]:
+        """Verdicts that follow a number, oldest first; at least one where there is one, whatever its size.
+
+        Read through a connection of its own: nobody who asks keeps a verdict waiting.
+        """
+        found: list[Entry] = []
+        with closing(self._reader()) as db:
+            rows = db.execute(
                 "SELECT seq, topic, body, mask FROM verdict WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, most)
-            ).fetchall()
-        return [Entry(*row) for row in found]
+            )
+            for row in rows:
+                most_bytes -= len(row[2]) + len(row[3])
+                if found and most_bytes < 0:
+                    break
+                found.append(Entry(*row))
+        return found
+
+    def last_verdict(self) -> int:
+        """The highest number with a verdict; 0 where there is none."""
+        with closing(self._reader()) as db:
+            return int(db.execute("SELECT ifnull(max(seq), 0) FROM verdict").fetchone()[0])
+
+    def _reader(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{self.folder / FILE}?mode=ro", uri=True, timeout=1)
 
     @property
     def _connection(self) -> sqlite3.Connection:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hisir_edge.images import write_atomic
 from hisir_edge.mes.subscribe import subscribe
+from hisir_edge.mes.whole import Line, subscribe_whole
 
 
 def line_of(body: dict[str, Any]) -> str:
@@ -30,12 +31,18 @@ def watch_verdicts(
     as_json: bool,
     masks: Path | None,
     stop: Callable[[], bool],
+    whole: tuple[Line, Path] | None = None,
 ) -> int:
-    """Print until ``count`` (0: no limit), ``timeout_s`` of silence or ``stop``; returns how many came."""
+    """Print until ``count`` (0: no limit), ``timeout_s`` of silence or ``stop``; returns how many came.
+
+    ``whole``: a line and a cursor file, for every verdict since the last time.
+    """
     if masks is not None:
         masks.mkdir(parents=True, exist_ok=True)
     seen = 0
-    stream = subscribe(endpoint, topic, timeout_s, stop)
+    stream = (
+        subscribe_whole(whole[0], whole[1], timeout_s, stop) if whole else subscribe(endpoint, topic, timeout_s, stop)
+    )
     try:
         for verdict in stream:
             # a filtered topic skips numbers by design, so gaps only mean a loss when all are watched

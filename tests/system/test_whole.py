@@ -1,0 +1,128 @@
+"""A subscriber that loses nothing: kill -9 of the daemon, ends of its own, a line that is down, a new journal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from helpers import free_port, here
+
+from hisir_edge.ask import ask, ask_frames
+from hisir_edge.errors import InputError
+from hisir_edge.line.journal import read_journal
+from hisir_edge.mes.whole import Line, subscribe_whole
+
+
+class Daemon:
+    def __init__(self, folder: Path, bundle: Path, photos: Path):
+        self.folder, self.line = folder, Line(f"ipc://{folder}/v", f"tcp://127.0.0.1:{free_port()}")
+        self.config = folder / "line.toml"
+        self.config.write_text(
+            f'[bundle]\npath = "{bundle}"\n[journal]\nfolder = "journal"\n[source]\ntype = "replay"\n'
+            f'folder = "{photos}"\nloop = true\nrate_hz = 40\n'
+            f'[control]\nendpoint = "{self.line.control}"\n[publish]\nendpoint = "{self.line.endpoint}"\n'
+        )
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(self.config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def drain(self) -> None:
+        ask(self.line.control, {"do": "drain"}, 10)
+        assert self.process.wait(30) == 0
+
+    def up(self) -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                ask(self.line.control, {"do": "status"}, 0.3)
+                return
+            except InputError:
+                assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
+        raise AssertionError("it does not answer")
+
+
+def test_every_verdict_once_over_kills_of_the_line_and_ends_of_the_subscriber(small_bundle, small_boards, tmp_path):
+    daemon, cursor = Daemon(tmp_path, small_bundle, small_boards / "test" / "missing"), tmp_path / "state" / "cursor"
+    got: list[tuple[str, int, str]] = []
+    busy_with = None
+
+    def read(until, timeout_s=30.0):
+        nonlocal busy_with
+        stream = subscribe_whole(daemon.line, cursor, timeout_s)
+        start = len(got)
+        for verdict in stream:
+            one = (verdict.body["epoch"], verdict.body["seq"], json.dumps(verdict.body, sort_keys=True))
+            if one == busy_with:  # the one that it ended with comes again, the same to the letter
+                busy_with = None
+                continue
+            got.append(one)
+            if until(len(got) - start):
+                busy_with = one
+                break
+        stream.close()
+
+    daemon.start()
+    try:
+        daemon.up()
+        read(lambda n: n >= 5)
+        daemon.kill()
+        daemon.start()
+        daemon.up()
+        time.sleep(0.5)  # verdicts that nobody listens to
+        read(lambda n: n >= 40)
+        read(lambda n: n >= 3)
+        daemon.kill()
+        daemon.start()
+        daemon.up()
+        daemon.drain()
+        daemon.start()
+        daemon.up()
+        head, frames = ask_frames(daemon.line.control, {"do": "replay", "after": 2, "most": 3})
+        assert (head["first"], head["count"], len(frames)) == (3, 3, 9)
+        with pytest.raises(InputError, match="after as a whole number"):
+            ask(daemon.line.control, {"do": "replay", "after": -1})
+        with pytest.raises(InputError, match="only epoch, after, most"):
+            ask(daemon.line.control, {"do": "replay", "since": 1})
+        ask(daemon.line.control, {"do": "pause"})
+        read(lambda n: False, timeout_s=4.0)  # until it has been quiet
+        daemon.drain()
+    finally:
+        daemon.kill()
+    epoch, entries, open_ones = read_journal(tmp_path / "journal")
+    assert open_ones == []
+    first = got[0][1]
+    expected = [(epoch, e.seq, json.dumps(json.loads(e.body), sort_keys=True)) for e in entries if e.seq >= first]
+    assert got == expected
+    assert len(got) >= 50
+    before = len(got)
+    shutil.rmtree(tmp_path / "journal")  # the line loses its journal: a new epoch, from its first verdict on
+    daemon.start()
+    try:
+        daemon.up()
+        read(lambda n: n >= 3)
+        assert [seq for _, seq, _ in got[before:]] == [1, 2, 3]
+        assert got[-1][0] != epoch
+    finally:
+        daemon.kill()
+
+
+def test_what_the_cursor_needs_is_said(tmp_path):
+    for arguments in (["--cursor", tmp_path / "c"], ["--control", "tcp://127.0.0.1:1"]):
+        done = here("watch", "tcp://127.0.0.1:5556", *arguments)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "--control and --cursor together" in done.stderr
+    (tmp_path / "c").write_text("nonsense")
+    done = here("watch", "tcp://127.0.0.1:5556", "--control", "tcp://127.0.0.1:1", "--cursor", tmp_path / "c")
+    assert done.returncode == 2
+    assert "a cursor file of this program" in done.stderr
