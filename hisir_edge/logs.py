@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from typing import Any
 
 import structlog
 
 
+class _Writer:
+    """Standard error; one that nobody reads any more, or that lies on a full disk, costs the line and nothing else."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):
+            return sys.stderr.write(text)
+        return 0
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+
 def configure_logging() -> None:
     """Set structlog up for this process."""
+    writer: Any = _Writer()
     terminal = sys.stderr.isatty()
     render = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -19,6 +35,6 @@ def configure_logging() -> None:
             structlog.processors.format_exc_info,
             render,
         ],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(writer),
         cache_logger_on_first_use=False,
     )

@@ -167,7 +167,7 @@ class Grabber:
             got = fetched.problem or f"{0 if data is None else data.nbytes} of {self.ring.slot_bytes} bytes"
             self._lost(frame_id, frame_id, f"incomplete frame: {got}", now)
             return
-        if wrong := self.clock.wrong(fetched.device_ns, now) or self.exposure.wrong():
+        if wrong := self.clock.wrong(fetched.device_ns, time.monotonic_ns()) or self.exposure.wrong():
             self._lost(frame_id, frame_id, wrong, now)
             return
         if not self.free:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -76,6 +76,8 @@ class Core:
         self.deadline_s = settings.line.deadline_ms / 1e3
         self.period_s = settings.line.expected_period_ms / 1e3
         self._expected_at: float | None = None
+        self._arrived: tuple[float, Identity] | None = None
+        self.unsettled: deque[tuple[Identity, str]] = deque()
         self.asked_for = settings.source.trigger == "software"
         """Whether frames come because a trigger asked for them; otherwise each frame is a trigger."""
         self.pipeline = Pipeline[int, Trigger, Verdict](
@@ -124,7 +126,8 @@ class Core:
             reason = f"no board within the expected {self.period_s * 1e3:g} ms"
             name = self.source.name
             unit = f"{name}-missing-{self.counts['missing']:06d}"
-            self.take(GrabFault(name, 0, unit, reason, time.time_ns()), go_on)
+            # which board did not come nobody knows: what was announced may be of it or of the next
+            self.take(GrabFault(name, 0, unit, reason, time.time_ns(), None), go_on)
 
     def _identity_of(self, item: Frame | GrabFault) -> Identity:
         """What was announced for a frame's board; none where it is not sure that this is the one."""
@@ -172,7 +175,7 @@ class Core:
         """Whether a board may come now: nothing is in the way, and the one before has its verdict."""
         there = self.source is not None and self.source.up and self._serving
         held = self.draining.is_set() or self.paused.is_set() or self.waiting.closed or self.waiting.announced
-        return there and not held and not self.pipeline.waiting
+        return there and not held and not self.pipeline.waiting and not self.unsettled
 
     def arrived(self, identity: Identity) -> None:
         """A board stands under the camera: it is asked for, or the next frame is its. What is refused is an ERROR."""
@@ -180,19 +183,47 @@ class Core:
             if self.asked_for:
                 self.trigger(identity)
             else:
+                self._arrived = (time.monotonic(), identity)
                 self.announce(identity)
         except InputError as error:
             self.unjudged(identity, f"not inspected: {error}")
 
     def unjudged(self, identity: Identity, reason: str) -> None:
-        """A board that cannot be inspected: an ERROR verdict of its own."""
-        with self._accepting, self._lock:
-            self._seq += 1
-            name = self.source.name if self.source else ""
-            trigger = self._trigger(identity, name, f"{name}-{self._seq:08d}")
-            self._record_frame(trigger)
-            trigger.frame.set_result(trigger.fault(reason))
-            self.pipeline.put(trigger)
+        """A board that cannot be inspected: an ERROR verdict of its own, as soon as ``settle`` is called."""
+        self.unsettled.append((identity, reason))
+
+    def settle(self, wait: bool = False) -> None:
+        """Number ``unjudged`` boards and hand them over, as far as there are free slots, or ``wait`` for these.
+
+        By the spine alone: in the pipeline's order numbers rise, whoever hands over.
+        """
+        while self.unsettled:
+            identity, reason = self.unsettled[0]
+            with self._accepting, self._lock:
+                self._seq += 1
+                name = self.source.name if self.source else ""
+                trigger = self._trigger(identity, name, f"{name}-{self._seq:08d}")
+                trigger.frame.set_result(trigger.fault(reason))
+                self._record_frame(trigger)
+                taken = self.pipeline.put(trigger, 0.2 if wait else 0.0)
+                if not taken:
+                    self._forget(trigger)
+            if taken:
+                self.unsettled.popleft()
+            elif not wait:
+                return
+
+    def check_arrival(self) -> None:
+        """A board that arrived, and whose frame did not come by the deadline, is an ERROR; its name is no other's."""
+        arrived = self._arrived
+        if arrived is None:
+            return
+        if not self.waiting.announced:
+            self._arrived = None
+        elif time.monotonic() > arrived[0] + self.deadline_s:
+            self._arrived = None
+            self.waiting.forget_identities()
+            self.unjudged(arrived[1], f"no frame within {self.deadline_s * 1e3:g} ms of the board's arrival")
 
     def _record_frame(self, trigger: Trigger) -> None:
         """Journal a frame's trigger. Where that fails its verdict may still be journaled; if not it is an ERROR."""
@@ -344,7 +375,8 @@ class Core:
     def _trigger(self, identity: Identity, source: str, unit: str) -> Trigger:
         name = identity.product or self.product
         product = self.products.by_name.get(name)
-        return Trigger(self._seq, identity.unit or unit, name, product, source, time.time_ns(), bool(identity.unit))
+        unit = (identity.unit or unit).encode("utf-8", "replace").decode()  # a file name may hold what no text is
+        return Trigger(self._seq, unit, name, product, source, time.time_ns(), bool(identity.unit))
 
     def _inspected(self, slot: int, trigger: Trigger) -> Verdict:
         """The verdict of a trigger; whatever goes wrong on the way to it is an ERROR under its number."""

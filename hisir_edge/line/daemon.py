@@ -15,6 +15,7 @@ import structlog
 
 from hisir_edge.config import OutputTable, Settings
 from hisir_edge.errors import HungError, InputError, PublishError
+from hisir_edge.line.board import error_judgement
 from hisir_edge.line.control import FRAMES, ControlSocket, count_of, only, text_of
 from hisir_edge.line.core import Core, Verdict
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
@@ -94,7 +95,7 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
             results.published = core.published
 
             def beat() -> None:
-                if results.outbox.waits_for_s() < DISK_LIMIT_S:
+                if results.outbox.waits_for_s() < DISK_LIMIT_S and not results.outbox.failed:
                     systemd.beat()
 
             metrics.watch(core)
@@ -107,20 +108,18 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
                 _log_ready(products, journal)
                 systemd.tell("READY=1", f"STATUS={machine.state.value}")
                 _wait_for_subscribers(publisher, settings, told.stop, systemd)
-                for trigger in journal.unanswered():
+                for trigger in journal.left:
                     results.out(core.abandoned(trigger))
-                with (
-                    core.pipeline,
-                    Reloader(core, read_again, systemd, results.use) as reloader,
-                    _hermes(core, settings) as hermes,
-                ):
-                    core.hermes_state = lambda: hermes.state
-                    core.serve(source)
-                    try:
-                        _serve(core, source, told, reloader, beat)
-                    finally:
-                        core.close()  # whatever ends it: from here on no trigger is accepted
-                        systemd.tell("STOPPING=1")
+                with core.pipeline, Reloader(core, read_again, systemd, results.use) as reloader:
+                    with _hermes(core, settings) as hermes:
+                        core.hermes_state = lambda: hermes.state
+                        core.serve(source)
+                        try:
+                            _serve(core, source, told, reloader, beat)
+                        finally:
+                            core.close()  # whatever ends it: from here on no trigger is accepted
+                            systemd.tell("STOPPING=1")
+                    core.settle(wait=True)
     machine.to(State.HALTED)
     verdicts = {name: core.counts[name] for name in (r.value for r in Result) if core.counts[name]}
     log.info("stopped", **verdicts)
@@ -152,9 +151,11 @@ def _serve(core: Core, source: Source, told: _Told, reloader: Reloader, beat: Ca
                 received=f"all {slots} slots hanging",
                 fix="the service manager starts the daemon again; see the log for what hung",
             )
-        if core.draining.is_set() and not core.pipeline.waiting:
+        if core.draining.is_set() and not core.pipeline.waiting and not core.unsettled:
             return
         core.arm(source)
+        core.check_arrival()
+        core.settle()
         try:
             item = source.next(POLL_S)
         except EndOfFrames:
@@ -279,7 +280,7 @@ class _Results:
 
     def out(self, verdict: Verdict) -> None:
         """Hand one verdict over."""
-        self.outbox.put(verdict.message, verdict.seq, lambda message: self._out(replace(verdict, message=message)))
+        self.outbox.put(verdict.message, verdict.seq, lambda message: self._out(_as_published(verdict, message)))
 
     def _out(self, verdict: Verdict) -> None:
         body = verdict.message.body
@@ -292,6 +293,13 @@ class _Results:
         self.published(verdict.message)
         self.metrics.count(verdict)
         self.pictures.put(verdict.item, verdict.judgement, verdict.seq)
+
+
+def _as_published(verdict: Verdict, message: Message) -> Verdict:
+    """With what was published, which is an ERROR where the journal did not take it; pictures then say so, too."""
+    if message.body["result"] == verdict.judgement.result.value:
+        return replace(verdict, message=message)
+    return replace(verdict, message=message, judgement=error_judgement(message.body["reason"]))
 
 
 def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: _Flag, systemd: Systemd) -> None:

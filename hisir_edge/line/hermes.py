@@ -195,9 +195,9 @@ class Receiver:
         board, transferred = self.board, values.get("TransferState", "")
         if board is None or values.get("BoardId", board.board_id) != board.board_id:
             raise HermesError(f"TransportFinished of {values.get('BoardId', '')}, which is not the board under way")
-        self.state, self.board = Channel.NOT_AVAILABLE_NOT_READY, None
         if transferred == COMPLETE:
             self._arrived(board)
-        elif transferred != "1":
+        elif transferred != "1":  # it stays under way: nobody knows where it is, which ``disconnected`` says
             raise HermesError(f"a board was left between two machines (TransferState {transferred})")
+        self.state, self.board = Channel.NOT_AVAILABLE_NOT_READY, None
         return [Message("StopTransport", {"TransferState": transferred, "BoardId": board.board_id})]

@@ -86,7 +86,10 @@ class HermesLink:
                 reason = f"{type(error).__name__}: {error}"
             was = self._receiver.state
             if board := self._receiver.disconnected():
-                self._lost(board, f"the connection to the machine before broke while it was under way ({reason})")
+                try:
+                    self._lost(board, f"the connection to the machine before broke while it was under way ({reason})")
+                except Exception:
+                    log.exception("board lost", board_id=board.board_id)
             if was is not Channel.NOT_CONNECTED or delay_s == LEAST_DELAY_S:
                 log.warning("hermes not connected", host=self.settings.host, reason=reason)
             delay_s = LEAST_DELAY_S if time.monotonic() - began > MOST_DELAY_S else min(2 * delay_s, MOST_DELAY_S)

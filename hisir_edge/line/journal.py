@@ -38,6 +38,9 @@ LAYOUT = 1
 PRUNE_ROWS = 256
 """At most so many of the oldest verdicts are deleted at a time, so that none waits long for that."""
 WAL_PAGES = 1000
+BUSY_S = 2.0
+"""So long one who writes waits for another, in this process or beside it."""
+MARK_BYTES = 64
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -88,6 +91,8 @@ class Journal:
         self.folder, self.settings = folder, settings
         self.epoch, self.last_seq = "", 0
         self.set_aside: Path | None = None
+        self.left: list[Accepted] = []
+        """Triggers that the daemon before this one did not answer."""
         self._lock = Lock()
         self._db: sqlite3.Connection | None = None
         self._lock_fd = -1
@@ -98,6 +103,8 @@ class Journal:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
             self._lock_fd = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(self._lock_fd).st_size < MARK_BYTES:  # room for ``mark``, while there is some
+                os.pwrite(self._lock_fd, b" " * MARK_BYTES, 0)
         except BlockingIOError as error:
             self._close()
             raise JournalError(
@@ -113,6 +120,9 @@ class Journal:
         except (OSError, sqlite3.Error) as error:
             self._close()
             raise _unwritable(self.folder, str(error)) from error
+        except BaseException:
+            self._close()
+            raise
         self._hold_reserve()
         return self
 
@@ -152,8 +162,11 @@ class Journal:
     def unanswered(self) -> list[Accepted]:
         """Triggers without a verdict, oldest first."""
         with self._lock:
-            found = self._connection.execute("SELECT * FROM accepted ORDER BY seq").fetchall()
-        return [Accepted(*row) for row in found]
+            return self._unanswered(self._connection)
+
+    @staticmethod
+    def _unanswered(db: sqlite3.Connection) -> list[Accepted]:
+        return [Accepted(*row) for row in db.execute("SELECT * FROM accepted ORDER BY seq").fetchall()]
 
     def prune(self) -> int:
         """Delete some of the oldest verdicts where there are more days or bytes than are to be kept; how many.
@@ -223,13 +236,21 @@ class Journal:
 
     def _write(self, synchronous: str, what: Callable[[sqlite3.Connection], Done]) -> Done:
         """One transaction; on a full disk the whole of it once more, on what was held in reserve."""
-        with self._lock:
+        if not self._lock.acquire(timeout=BUSY_S):
+            raise sqlite3.OperationalError("the disk has not answered for what was written before")
+        try:
             try:
                 return self._transaction(synchronous, what)
             except sqlite3.OperationalError as error:
-                if not ("full" in str(error) or "disk I/O" in str(error)) or not self._give_reserve_up():
+                if not _no_room(error) or not self._give_reserve_up():
                     raise
             return self._transaction(synchronous, what)
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # the caller knows what a journal that does not write means, whatever the reason
+            raise sqlite3.OperationalError(f"{type(error).__name__}: {error}") from error
+        finally:
+            self._lock.release()
 
     def _transaction(self, synchronous: str, what: Callable[[sqlite3.Connection], Done]) -> Done:
         db = self._connection
@@ -251,14 +272,18 @@ class Journal:
             self._open(path)
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-                raise  # the disk, its rights: the file may be whole
+                self._disconnect()
+                if not _no_room(error) or not self._give_reserve_up():
+                    raise  # the disk, its rights: the file may be whole
+                self._open(path)
+                return
             self._disconnect()
             self.set_aside = _set_aside(path)
             log.error("journal damaged, a new epoch begins", set_aside=str(self.set_aside), reason=str(error))
             self._open(path)
 
     def _open(self, path: Path) -> None:
-        db = sqlite3.connect(path, timeout=10, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         self._db = db
         db.execute("PRAGMA journal_mode = WAL")
         db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
@@ -273,11 +298,30 @@ class Journal:
         db.execute("COMMIT")
         meta = dict(db.execute("SELECT name, value FROM meta"))
         if meta["layout"] != str(LAYOUT):
-            raise sqlite3.DatabaseError(f"layout {meta['layout']}; this version writes {LAYOUT}")
+            raise JournalError(
+                expected=f"a journal of layout {LAYOUT} in {self.folder}",
+                received=f"layout {meta['layout']}",
+                fix="run the version that wrote it, or move it away",
+            )
         self.epoch = meta["epoch"]
         self.last_seq = db.execute(
             "SELECT max(ifnull((SELECT max(seq) FROM verdict), 0), ifnull((SELECT max(seq) FROM accepted), 0))"
         ).fetchone()[0]
+        self.last_seq = max(self.last_seq, self._marked())
+        self.left = self._unanswered(db)
+
+    def mark(self, seq: int) -> None:
+        """Note, in room that is there, a number that was published and could not be recorded: it is not given again."""
+        try:
+            os.pwrite(self._lock_fd, f"{self.epoch} {seq:020d}\n".encode(), 0)
+            os.fdatasync(self._lock_fd)
+        except OSError as error:
+            log.error("number not noted", seq=seq, reason=error.strerror)
+
+    def _marked(self) -> int:
+        words = os.pread(self._lock_fd, MARK_BYTES, 0).split()
+        known = len(words) == 2 and words[0] == self.epoch.encode() and words[1].isdigit()
+        return int(words[1]) if known else 0
 
     def _hold_reserve(self) -> None:
         """Keep some of the disk for the day when it is full; without it the journal works as well until then."""
@@ -294,9 +338,10 @@ class Journal:
 
     def _give_reserve_up(self) -> bool:
         path = self.folder / RESERVE
-        if not path.exists():
+        try:
+            path.unlink()
+        except OSError:  # there is none, or the disk takes nothing at all
             return False
-        path.unlink()
         log.error("the disk is full: the journal goes on with what was held in reserve", bytes=RESERVE_BYTES)
         return True
 
@@ -332,6 +377,10 @@ def folder_of(settings: JournalTable, line: str) -> Path:
     return home / "hisir-edge" / line / "journal"
 
 
+def _no_room(error: sqlite3.Error) -> bool:
+    return "full" in str(error) or "disk I/O" in str(error)
+
+
 def _set_aside(path: Path) -> Path:
     """Move a damaged file, and what belongs to it, out of the way; nothing of it is deleted."""
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
@@ -346,5 +395,5 @@ def _unwritable(folder: Path, received: str) -> JournalError:
     return JournalError(
         expected="a journal.folder that can be written",
         received=f"{folder} ({received})",
-        fix="correct it, or its rights",
+        fix="correct it, its rights, or make room on its disk",
     )

@@ -6,8 +6,9 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from queue import Queue
+from queue import Empty, Full, Queue
 from threading import Thread
 from typing import Any
 
@@ -25,6 +26,7 @@ MOST_AT_ONCE = 64
 MOST_UNWRITTEN = 10_000
 """Published as ERROR while the disk takes nothing, and written as soon as it does; of more the oldest are given up."""
 PRUNE_EACH_S = 2.0
+PUT_S, CLOSE_S = 1.0, 10.0
 PRUNE_TIMES = 8
 """More at a time would keep verdicts waiting; as it is, some 1,000 a second can go."""
 
@@ -48,6 +50,8 @@ class Outbox:
         self._queue: Queue[_Job | None] = Queue(MOST_WAITING)
         self._unwritten: list[Entry] = []
         self._since: float | None = None
+        self.failed = False
+        """Whether its thread has ended for a reason that nobody thought of: nothing is published any more."""
         self._pruned_at = time.monotonic()
         self._thread = Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
@@ -64,39 +68,69 @@ class Outbox:
 
     def put(self, message: Message, seq: int, then: Callable[[Message], None]) -> None:
         """Have it journaled and published; ``then`` is called with what was published."""
-        self._queue.put(_Job(message, seq, then))
+        job = _Job(message, seq, then)
+        while not self.failed:
+            with suppress(Full):
+                self._queue.put(job, timeout=PUT_S)
+                return
+        raise RuntimeError("verdicts are not handed over any more")
 
     def flush(self) -> None:
         """Wait until everything that was put is published."""
         self._queue.join()
 
     def close(self) -> None:
-        """Publish what is waiting, end the thread."""
+        """Publish what is waiting, end the thread; one that hangs at the disk is left to the end of the process."""
+        with suppress(Full):
+            self._queue.put(None, timeout=CLOSE_S)
+        self._thread.join(CLOSE_S)
         if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+            log.error("verdicts not handed over", reason=f"the disk has not answered for {CLOSE_S:g} s")
+        if self._unwritten:
+            log.error("verdicts never journaled", first_seq=self._unwritten[0].seq, last_seq=self._unwritten[-1].seq)
 
     def _run(self) -> None:
-        while True:
-            batch, over = self._next_batch()
-            try:
-                self._since = time.monotonic()
-                if batch:
-                    self._hand_over(batch)
-                self._prune()
-            except Exception as error:
-                log.exception("verdicts not handed over", seqs=[job.seq for job in batch], reason=str(error))
-            finally:
-                self._since = None
-                for _ in range(len(batch) + over):
+        try:
+            while not self._step():
+                pass
+        except BaseException as error:
+            self.failed = True
+            log.exception("outbox ended", reason=str(error))
+            with suppress(Empty):
+                while True:  # nobody is to wait for what will not be done
+                    self._queue.get_nowait()
                     self._queue.task_done()
-            if over:
-                return
+
+    def _step(self) -> bool:
+        """One batch, or what is left to do while there is none; whether that was the last."""
+        batch, over = self._next_batch()
+        try:
+            self._since = time.monotonic()
+            if batch:
+                self._hand_over(batch)
+            elif self._unwritten:
+                self._write_later()
+            self._prune()
+        finally:
+            self._since = None
+            for _ in range(len(batch) + over):
+                self._queue.task_done()
+        return over
+
+    def _write_later(self) -> None:
+        with suppress(sqlite3.Error):
+            self._journal.record(self._unwritten)
+            log.info("verdicts journaled at last", count=len(self._unwritten))
+            self._unwritten.clear()
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
+        """What is waiting; nothing when there was nothing for a while."""
         batch: list[_Job] = []
         while len(batch) < MOST_AT_ONCE and (not batch or not self._queue.empty()):
-            job = self._queue.get()
+            try:
+                job = self._queue.get(timeout=PRUNE_EACH_S)
+            except Empty:
+                return batch, False
             if job is None:
                 return batch, True
             batch.append(job)
@@ -106,12 +140,12 @@ class Outbox:
         jobs = [_Job(stamped(job.message), job.seq, job.then) for job in batch]
         entries = [_entry(job.message, job.seq) for job in jobs]
         try:
-            self._journal.record([*self._unwritten, *entries])
-            self._unwritten.clear()
+            self._record(entries)
         except sqlite3.Error as error:
             log.error("verdicts not journaled", seqs=[job.seq for job in jobs], reason=str(error))
             jobs = [_Job(_as_error(job.message, str(error)), job.seq, job.then) for job in jobs]
             entries = [_entry(job.message, job.seq) for job in jobs]
+            self._journal.mark(jobs[-1].seq)
             self._unwritten += entries
             if given_up := self._unwritten[:-MOST_UNWRITTEN]:
                 del self._unwritten[:-MOST_UNWRITTEN]
@@ -125,6 +159,17 @@ class Outbox:
                 job.then(job.message)
             except Exception as error:
                 log.exception("verdict not followed up", seq=job.seq, reason=str(error))
+
+    def _record(self, entries: list[Entry]) -> None:
+        try:
+            self._journal.record([*self._unwritten, *entries])
+        except sqlite3.IntegrityError:  # a number that is there already: one by one, so that it holds up no other
+            for entry in [*self._unwritten, *entries]:
+                try:
+                    self._journal.record([entry])
+                except sqlite3.IntegrityError as error:
+                    log.error("verdict is journaled already", seq=entry.seq, reason=str(error))
+        self._unwritten.clear()
 
     def _prune(self) -> None:
         if time.monotonic() < self._pruned_at + PRUNE_EACH_S:
@@ -150,5 +195,6 @@ def _as_error(message: Message, reason: str) -> Message:
         "result": Result.ERROR.value, "reason": f"verdict could not be journaled: {reason}", "score": None,
         "regions": [], "regions_total": 0,
     }  # fmt: skip
+    body.pop("views", None)
     topic = message.topic.rsplit("/", maxsplit=1)[0]
     return Message(f"{topic}/{Result.ERROR.value}", body, b"")

@@ -349,3 +349,57 @@ def test_a_clock_that_is_set_back_changes_no_verdict(loaded, frames, monkeypatch
         found = line.wait(3)
         assert [(v["seq"], v["result"]) for v in found] == [(1, "PASS"), (2, "FAIL"), (3, "PASS")]
         assert found[0]["grabbed_at"] > found[2]["grabbed_at"]
+
+
+def test_a_board_that_is_not_there_takes_no_name_of_the_next(loaded, frames):
+    with Line(loaded("free-run", period_ms=50)) as line:
+        line.core.announce(Identity("B1"))
+        end = time.monotonic() + 20
+        while not line.out and time.monotonic() < end:
+            line.core.supervise(lambda: True)
+        line.core.take(frames("good"), lambda: True)
+        found = line.wait(2)
+        assert found[0]["result"] == "ERROR"
+        assert "B1" not in {v["unit"] for v in found}, "whose frame this is nobody knows"
+
+
+def test_a_board_that_arrived_and_was_not_seen_is_an_error_and_the_next_may_come(loaded, frames):
+    with Line(loaded("free-run", deadline_ms=300)) as line:
+        assert line.core.takes_a_board
+        line.core.arrived(Identity("B1"))
+        assert not line.core.takes_a_board
+        end = time.monotonic() + 20
+        while not line.out and time.monotonic() < end:
+            line.core.check_arrival()
+            line.core.settle()
+        body = line.wait(1)[0]
+        assert (body["unit"], body["result"]) == ("B1", "ERROR")
+        assert "of the board's arrival" in body["reason"]
+        line.core.pipeline.flush()
+        assert line.core.takes_a_board
+        line.core.arrived(Identity("B2"))
+        line.core.take(frames("good"), lambda: True)
+        assert line.wait(2)[1]["unit"] == "B2"
+
+
+def test_boards_that_are_not_inspected_wait_for_a_slot_and_hold_nothing_up(loaded, frames):
+    with Line(loaded("software")) as line:
+        first = line.core.trigger(Identity("a"))
+        for n in range(4):
+            line.core.unjudged(Identity(f"lost-{n}"), "it fell off")
+        start = time.monotonic()
+        line.core.settle()
+        assert time.monotonic() - start < 5
+        line.core.take(frames("good"), lambda: True)
+        line.core.settle(wait=True)
+        found = line.wait(5)
+        assert [v["seq"] for v in found] == list(range(first.seq, first.seq + 5))
+        assert [v["unit"] for v in found] == ["a", *(f"lost-{n}" for n in range(4))]
+
+
+def test_a_name_that_is_no_text_is_answered_all_the_same(loaded, frames):
+    from dataclasses import replace
+
+    with Line(loaded("free-run")) as line:
+        line.core.take(replace(frames("good"), unit="b\udcff"), lambda: True)
+        assert line.wait(1)[0]["unit"] == "b?"

@@ -150,6 +150,7 @@ def test_boards_that_are_not_whole_are_no_boards():
     line.on("BoardAvailable", **AVAILABLE)
     with pytest.raises(HermesError, match="between two machines"):
         line.on("TransportFinished", TransferState="2", BoardId="b1")
+    assert line.receiver.disconnected() == Board("b1", "psu", "T", "", "W"), "which is an ERROR verdict of the line"
     for bad in ({}, {"BoardId": ""}):
         line = Line()
         line.on("ServiceDescription")

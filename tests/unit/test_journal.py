@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -214,6 +216,63 @@ def test_one_that_cannot_be_sent_keeps_no_other_back(tmp_path):
         assert done == [e.seq for e in journal.entries(0)] == list(range(1, 31))
 
 
+def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path, monkeypatch):
+    """Standard error on a full disk, or into a pipe that nobody reads any more."""
+    from hisir_edge.logs import configure_logging
+
+    class Broken:
+        def write(self, text):
+            raise OSError("no space left on device")
+
+        def flush(self):
+            raise ValueError("I/O operation on closed file")
+
+        def isatty(self):
+            return False
+
+    before, sent = structlog.get_config(), []
+    monkeypatch.setattr(sys, "stderr", Broken())
+    try:
+        configure_logging()
+        with Journal(tmp_path, TABLE) as journal:
+            outbox = Outbox(journal, lambda frames: sent.append(json.loads(frames[1])["seq"]))
+            for seq in (1, 2, 2, 3):  # a number twice: the second one is logged and left out of the journal
+                outbox.put(message(seq), seq, lambda m: structlog.get_logger().info("verdict"))
+                outbox.flush()
+            outbox.close()
+            assert not outbox.failed
+            assert sent == [1, 2, 2, 3]
+            assert [e.seq for e in journal.entries(0)] == [1, 2, 3]
+    finally:
+        structlog.configure(**before)
+
+
+def test_a_number_that_was_published_is_not_given_again(tmp_path):
+    with Journal(tmp_path, TABLE) as journal:
+        journal.record([entry(1)])
+        journal.mark(7)
+    with Journal(tmp_path, TABLE) as journal:
+        assert journal.last_seq == 7
+        journal.record([entry(8)])
+    with Journal(tmp_path, TABLE) as journal:
+        assert journal.last_seq == 8
+    (tmp_path / FILE).write_bytes(b"damaged" * 1000)
+    with Journal(tmp_path, TABLE) as journal:
+        assert journal.last_seq == 0, "another epoch, other numbers"
+
+
+def test_whatever_goes_wrong_with_it_is_an_error_of_the_journal(tmp_path):
+    with Journal(tmp_path, TABLE) as journal:
+        with pytest.raises(sqlite3.Error):
+            journal.accept(Accepted(1, "b\udcff", "cam", "p", 0), told=False)
+        journal.accept(accepted(1), told=True)
+        assert journal.unanswered() == [accepted(1)]
+        with journal._lock, pytest.raises(sqlite3.OperationalError, match="not answered"):
+            journal.accept(accepted(2), told=True)
+    with Journal(tmp_path, TABLE) as journal:
+        assert journal.left == [accepted(1)]
+
+
 FULL_DISK = textwrap.dedent(
     """
     import json, os, sys
@@ -260,6 +319,13 @@ FULL_DISK = textwrap.dedent(
         assert [e.seq for e in found] == list(range(1, seq + 3))
         assert [json.loads(e.body)["result"] for e in found[-3:]] == ["ERROR", "ERROR", "PASS"]
         assert "could not be journaled" in json.loads(found[-3].body)["reason"]
+    os.write(filling, b"x")
+    (folder / "journal" / "reserve").unlink(missing_ok=True)
+    with Journal(folder / "journal", JournalTable()):  # it holds some in reserve again
+        assert (folder / "journal" / "reserve").exists()
+    fill()
+    with Journal(folder / "journal", JournalTable()) as journal:  # and starts on a full disk with it
+        assert journal.last_seq == seq + 2
     print("fine")
     """
 )
