@@ -14,6 +14,7 @@ import zmq
 import zmq.auth
 from zmq.auth.thread import ThreadAuthenticator
 
+from hisir_edge.addresses import ipc_in_use
 from hisir_edge.config import ControlTable
 from hisir_edge.errors import ConfigError, HisirEdgeError, InputError, PublishError
 
@@ -44,6 +45,12 @@ class ControlSocket:
         self.socket = self.context.socket(zmq.ROUTER)
         try:
             self._secure()
+            if ipc_in_use(self.settings.endpoint):
+                raise PublishError(
+                    expected=f"to bind control.endpoint {self.settings.endpoint}",
+                    received="Address already in use",
+                    fix="stop the other daemon on this address, or choose another one",
+                )
             self.socket.setsockopt(zmq.LINGER, 500)
             self.socket.setsockopt(zmq.MAXMSGSIZE, MOST_REQUEST_BYTES)
             self.socket.bind(self.settings.endpoint)

@@ -65,6 +65,8 @@ class Core:
         self.draining, self.paused = Event(), Event()
         self.started_at = time.monotonic()
         self.source: Source | None = None
+        self.last_reload = ""
+        """What came of the last SIGHUP."""
         self.hermes_state: Callable[[], str] = lambda: ""
         self.unjournaled: Callable[[], int] = lambda: 0
         """How many verdicts the journal has not taken."""
@@ -292,6 +294,12 @@ class Core:
 
     def announce(self, identity: Identity) -> int:
         """The identity of the next board, where frames are triggers; how many are waiting for theirs."""
+        if self.asked_for:
+            raise _refused(
+                'source.trigger = "free-run" or "hardware" for announced boards',
+                '"software", where a trigger names its board',
+                "name it in the trigger",
+            )
         with self._lock:
             self._check_accepting()
         count = self.waiting.announce(identity)
@@ -346,7 +354,7 @@ class Core:
             "verdicts": {name: self.counts[name] for name in ("PASS", "FAIL", "ERROR")},
             "in_flight": self.pipeline.waiting, "stuck_slots": self.pipeline.late_slots,
             "unsolicited_frames": self.counts["unsolicited"], "frames_while_paused": self.counts["while_paused"],
-            "unjournaled": self.unjournaled(), "hermes": self.hermes_state(),
+            "last_reload": self.last_reload, "unjournaled": self.unjournaled(), "hermes": self.hermes_state(),
             "uptime_s": round(time.monotonic() - self.started_at, 1),
         }  # fmt: skip
 

@@ -27,11 +27,12 @@ from hisir_edge.line.metrics import Metrics
 from hisir_edge.line.notify import Systemd
 from hisir_edge.line.outbox import Outbox
 from hisir_edge.line.pictures import Pictures, PictureWriter
-from hisir_edge.line.products import Products, products_from_settings
+from hisir_edge.line.products import Products, check_frames, products_from_settings
 from hisir_edge.line.publish import Message, Publisher
 from hisir_edge.line.reload import Reloader
 from hisir_edge.line.states import State, StateMachine
 from hisir_edge.line.triggers import Identity
+from hisir_edge.line.views import Views
 from hisir_edge.records import Result
 
 log = structlog.get_logger()
@@ -104,6 +105,7 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
                 ControlSocket(settings.control, _answers(core, journal, told)),
                 source_from_settings(settings) as source,
             ):
+                check_frames(source.sources if isinstance(source, Views) else [source], products)
                 machine.to(State.INITIALIZED)
                 _log_ready(products, journal)
                 systemd.tell("READY=1", f"STATUS={machine.state.value}")

@@ -88,6 +88,11 @@ class GenicamCamera:
         return self.ring is not None
 
     @property
+    def frame_wh(self) -> tuple[int, int] | None:
+        """See ``Source.frame_wh``."""
+        return (self.opened["width"], self.opened["height"]) if self.opened else None
+
+    @property
     def armed(self) -> bool:
         """See ``Source.armed``."""
         return not self.stale

@@ -23,6 +23,11 @@ class Source(Protocol):
         """Whether it is there, as far as is known."""
         ...
 
+    @property
+    def frame_wh(self) -> tuple[int, int] | None:
+        """Width and height of its frames, px, where an opened camera says so."""
+        ...
+
     def __enter__(self) -> Source:
         """Open the device; CameraError with the fix when it cannot be."""
         ...

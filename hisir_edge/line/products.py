@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hisir_edge.engine.bundle import Bundle, check_private, load_bundle
 from hisir_edge.engine.load import inspector_from_bundle
 from hisir_edge.errors import InputError
 from hisir_edge.line.board import BoardInspector, in_flight
+from hisir_edge.line.grab import Source
 from hisir_edge.line.publish import Recipe
 from hisir_edge.line.selftest import self_test
 
@@ -106,6 +108,20 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str) ->
     return Product(bundle, recipe, inspectors)
 
 
+def check_frames(sources: Sequence[Source], products: Products) -> None:
+    """InputError for an opened camera whose frames are of another size than a bundle's: each would be an ERROR."""
+    for product in products.by_name.values():
+        for source, one in zip(sources, (product, *product.more), strict=True):
+            h, w = one.bundle.recipe.frame_hw
+            if source.frame_wh not in (None, (w, h)):
+                found = source.frame_wh or (0, 0)
+                raise InputError(
+                    expected=f"camera {source.name} to give {w}x{h}, for which the bundle was built",
+                    received=f"{found[0]}x{found[1]}",
+                    fix="set source.width and source.height, or build the bundle for this camera",
+                )
+
+
 def _check_source(source: AnySource, bundle: Bundle) -> None:
     """InputError for a camera that is set to another size than the bundle's: each frame would be an ERROR."""
     h, w = bundle.recipe.frame_hw
@@ -113,5 +129,5 @@ def _check_source(source: AnySource, bundle: Bundle) -> None:
         raise InputError(
             expected=f"source.width and source.height of {w}x{h}, for which the bundle was built",
             received=f"{source.width or w}x{source.height or h}",
-            fix="correct them, or leave them out",
+            fix="correct them",
         )

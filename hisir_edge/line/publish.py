@@ -11,6 +11,7 @@ from typing import Any
 
 import zmq
 
+from hisir_edge.addresses import ipc_in_use
 from hisir_edge.config import PublishTable
 from hisir_edge.errors import PublishError
 from hisir_edge.images import mask_png_bytes
@@ -132,6 +133,13 @@ class Publisher:
         self.socket.setsockopt(zmq.SNDHWM, self.settings.send_high_water_mark)
         self.socket.setsockopt(zmq.LINGER, 2000)
         self.socket.setsockopt(zmq.XPUB_VERBOSER, 1)
+        if ipc_in_use(self.settings.endpoint):
+            self._close()
+            raise PublishError(
+                expected=f"to bind publish.endpoint {self.settings.endpoint}",
+                received="Address already in use",
+                fix="stop the other daemon on this address, or choose another one",
+            )
         try:
             self.socket.bind(self.settings.endpoint)
         except zmq.ZMQError as error:

@@ -60,9 +60,12 @@ class Reloader:
             self._systemd.reloading()
             try:
                 self._reload()
+                self.core.last_reload = "reloaded"
             except HisirEdgeError as error:
+                self.core.last_reload = f"refused: {error}"
                 log.error("reload refused, the old configuration stays", reason=str(error))
             except Exception as error:
+                self.core.last_reload = f"failed: {type(error).__name__}: {error}"
                 log.exception("reload failed, the old configuration stays", reason=f"{type(error).__name__}: {error}")
             self._systemd.tell("READY=1", f"STATUS={self.core.machine.state.value}")
 

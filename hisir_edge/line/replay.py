@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import replace
 from pathlib import Path
 from threading import Semaphore
 from types import TracebackType
@@ -71,6 +72,11 @@ class ReplayCamera:
         self._fetch()
         return item
 
+    @property
+    def frame_wh(self) -> None:
+        """See ``Source.frame_wh``: each picture has its own."""
+        return
+
     def trigger(self) -> None:
         """See ``Source.trigger``: the next picture; after the last one a fault for each."""
         self.asked.release()
@@ -84,7 +90,7 @@ class ReplayCamera:
         if self.ahead is None:
             self.frame_id += 1
             return GrabFault(self.name, self.frame_id, "", "no picture is left in the folder", time.time_ns())
-        return self.ahead.result()
+        return replace(self.ahead.result(), grabbed_at_ns=time.time_ns())  # read ahead, taken now
 
     def _fetch(self) -> None:
         number = self.frame_id

@@ -49,6 +49,11 @@ class Views:
         """See ``Source.armed``: whether all are."""
         return all(source.armed for source in self.sources)
 
+    @property
+    def frame_wh(self) -> tuple[int, int] | None:
+        """See ``Source.frame_wh``: of the first."""
+        return self.sources[0].frame_wh
+
     def __enter__(self) -> Views:
         """Open all of them, or none."""
         with ExitStack() as stack:

@@ -106,6 +106,16 @@ def test_boards_are_triggered_one_by_one(small_bundle, small_boards, tmp_path):
             line.ask("trigger", units="B-7")
         with pytest.raises(InputError, match="unit as text"):
             line.ask("trigger", unit="x" * 500)
+        with pytest.raises(InputError, match="name it in the trigger"):
+            line.ask("announce", unit="B-9")
+        # another daemon with these sockets would take them over without a word: it is refused, and this one goes on
+        thief = tmp_path / "thief.toml"
+        text = line.config.read_text() + '[journal]\nfolder = "other"\n'
+        thief.write_text(text.replace(line.control, f"ipc://{tmp_path}/control"))
+        refused = here("run", "--config", thief)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert "publish.endpoint" in refused.stderr
+        assert "already in use" in refused.stderr
         line.ask("pause")
         with pytest.raises(InputError, match="resume it"):
             line.ask("trigger")

@@ -377,6 +377,14 @@ def test_a_trigger_that_the_camera_does_not_have_names_the_feature(tlsimu, monke
         pytest.fail("it opened")
 
 
+def test_a_camera_of_another_size_is_refused_when_it_is_open(small_bundle, tmp_path):
+    config = tmp_path / "line.toml"
+    config.write_text(f'[bundle]\npath = "{small_bundle}"\n[source]\ntype = "genicam"\ncti = "{VIKY}"\n')
+    done = here("run", "--config", config)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "camera camera to give 512x384, for which the bundle was built; got 400x400" in done.stderr
+
+
 def test_a_camera_that_drifted_from_its_profile_is_not_opened(tmp_path):
     config = tmp_path / "line.toml"
     text = f'[bundle]\npath = "x"\n[source]\ntype = "genicam"\ncti = "{VIKY}"\nheight = 240\n'
