@@ -9,7 +9,7 @@ from typing import Any
 import zmq
 import zmq.auth
 
-from hisir_edge.errors import InputError
+from hisir_edge.errors import InputError, NoAnswer
 
 
 def ask(
@@ -24,7 +24,8 @@ def ask_frames(
 ) -> tuple[dict[str, Any], list[bytes]]:
     """The answer to ``{"do": ...}`` and the frames behind it (``replay``: topic, JSON, mask of each verdict).
 
-    InputError where none comes, or where the line refuses, in its own words.
+    NoAnswer where none comes; InputError where the line refuses, in its own words, and for addresses and keys that are
+    none.
 
     ``server_key``: file with the line's public key, ``key``: file with the caller's secret key, both where the line
     asks for keys (CURVE).
@@ -47,7 +48,7 @@ def ask_frames(
             ) from error
         socket.send(json.dumps(request).encode())
         if not socket.poll(int(timeout_s * 1000), zmq.POLLIN):
-            raise InputError(
+            raise NoAnswer(
                 expected=f"an answer from {endpoint} within {timeout_s:g} s",
                 received="none",
                 fix="check that the line runs and its control.endpoint, and the keys where it asks for them",

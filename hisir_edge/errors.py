@@ -27,6 +27,10 @@ class InputError(HisirEdgeError):
     """A file, image, option or argument from the user is not usable."""
 
 
+class NoAnswer(InputError):
+    """A line did not answer in time: it is down, or will not talk to this caller; it may answer later."""
+
+
 class ConfigError(HisirEdgeError):
     """The line's TOML file is wrong."""
 

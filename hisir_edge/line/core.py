@@ -185,8 +185,8 @@ class Core:
             if self.asked_for:
                 self.trigger(identity)
             else:
+                self.announce(identity)  # before it is looked for: what is looked for and not announced is forgotten
                 self._arrived = (time.monotonic(), identity)
-                self.announce(identity)
         except InputError as error:
             self.unjudged(identity, f"not inspected: {error}")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hisir_edge.ask import ask_frames
-from hisir_edge.errors import InputError
+from hisir_edge.errors import InputError, NoAnswer
 from hisir_edge.mes.subscribe import Received, subscribe
 
 QUIET_S = 2.0
@@ -45,8 +45,8 @@ def subscribe_whole(
 
     The cursor is written when the caller asks for the next verdict: what it was busy with when it ended comes again,
     under the same epoch and number. While the line is down this waits, ``timeout_s`` at most without a verdict. In a
-    new epoch (the line lost its journal) it begins with that one's first. InputError for a cursor or an address that is
-    none.
+    new epoch (the line lost its journal) it begins with that one's first. InputError for a cursor, an address or a key
+    that is none, and where the line refuses.
     """
     cursor = _read(cursor_file)
     heard = time.monotonic()
@@ -55,7 +55,7 @@ def subscribe_whole(
         live = subscribe(line.endpoint, timeout_s=QUIET_S, stop=stop)
         try:
             if cursor is None:
-                cursor = _now(line, stop)
+                cursor = _now(line, timeout_s, stop)
                 if cursor is None:
                     return
                 _write(cursor_file, cursor)
@@ -96,7 +96,7 @@ def _missed(line: Line, cursor: Cursor, stop: Callable[[], bool]) -> Generator[R
         request = {"do": "replay", "epoch": cursor.epoch, "after": cursor.seq}
         try:
             answer, frames = ask_frames(line.control, request, QUIET_S, line.server_key, line.key)
-        except InputError:
+        except NoAnswer:
             return
         for n in range(0, len(frames), 3):
             topic, text, mask = frames[n : n + 3]
@@ -109,14 +109,15 @@ def _missed(line: Line, cursor: Cursor, stop: Callable[[], bool]) -> Generator[R
             return
 
 
-def _now(line: Line, stop: Callable[[], bool]) -> Cursor | None:
-    """The line's last number; None when told to stop while it does not answer."""
-    while not stop():
+def _now(line: Line, timeout_s: float | None, stop: Callable[[], bool]) -> Cursor | None:
+    """The line's last number; None when told to stop, or after ``timeout_s``, while it does not answer."""
+    began = time.monotonic()
+    while not stop() and (timeout_s is None or time.monotonic() < began + timeout_s):
         try:
             answer, _ = ask_frames(
                 line.control, {"do": "replay", "after": 0, "most": 0}, QUIET_S, line.server_key, line.key
             )
-        except InputError:
+        except NoAnswer:
             continue
         return Cursor(answer["epoch"], answer["seq"])
     return None

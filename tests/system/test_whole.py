@@ -122,6 +122,12 @@ def test_what_the_cursor_needs_is_said(tmp_path):
         done = here("watch", "tcp://127.0.0.1:5556", *arguments)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "--control and --cursor together" in done.stderr
+    new = ["--cursor", tmp_path / "new"]
+    for control in ("nonsense", "tcp://127.0.0.1"):
+        done = here("watch", "tcp://127.0.0.1:5556", "--control", control, *new)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    done = here("watch", "tcp://127.0.0.1:5556", "--control", f"tcp://127.0.0.1:{free_port()}", *new, "--timeout-s", 1)
+    assert done.returncode == 1, "the line is down: nothing came"
     (tmp_path / "c").write_text("nonsense")
     done = here("watch", "tcp://127.0.0.1:5556", "--control", "tcp://127.0.0.1:1", "--cursor", tmp_path / "c")
     assert done.returncode == 2
