@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import socket
 
@@ -25,3 +26,36 @@ def ipc_in_use(endpoint: str) -> bool:
         except OSError:  # nobody does, or it is no address, which binding will say
             return False
     return True
+
+
+def reachable_by_others(endpoint: str) -> bool:
+    """Whether other machines may reach a ``tcp://`` address: any but the loopback addresses of this one."""
+    found = re.fullmatch(r"tcp://(.+):[0-9]+", endpoint)
+    if not found:
+        return not endpoint.startswith("ipc://") and endpoint != ""
+    host = found[1].strip("[]")
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
+
+
+def not_an_address(endpoint: str) -> str:
+    """What is wrong with the address of a socket, empty where nothing is."""
+    if not endpoint.startswith(("tcp://", "ipc://")):
+        return "a tcp:// or ipc:// address"
+    if endpoint.startswith("tcp://") and not port_of(endpoint):
+        return "a tcp:// address with a port from 1 to 65535, such as tcp://127.0.0.1:5556"
+    return ""
+
+
+def heard_at(endpoint: str) -> str:
+    """An address that others are told: of all this machine's networks (``tcp://*:5557``) the port alone."""
+    found = re.fullmatch(r"tcp://(.+):([0-9]+)", endpoint)
+    return f"tcp://*:{found[2]}" if found else endpoint
+
+
+def beside(endpoint: str, told: str) -> str:
+    """The address that ``heard_at`` stands for, for one who knows another address of the same machine."""
+    host, port = re.fullmatch(r"tcp://(.+):[0-9]+", endpoint), re.fullmatch(r"tcp://\*:([0-9]+)", told)
+    return f"tcp://{host[1]}:{port[1]}" if host and port else told

@@ -3,87 +3,136 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import time
+from contextlib import suppress
+from types import TracebackType
 from typing import Any
 
 import zmq
-import zmq.auth
 
 from hisir_edge.errors import InputError, NoAnswer
+from hisir_edge.keys import key_pair, public_key
+
+POLL_MS = 100
+
+
+def secured(socket: zmq.Socket[bytes], server_key: str, key: str) -> None:
+    """Give a socket its keys, where a line asks for them; InputError for files that hold none."""
+    if not server_key:
+        return
+    if not key:
+        raise InputError(
+            expected="your secret key (*.key_secret)", received="none", fix="name it beside the line's key"
+        )
+    socket.curve_serverkey = public_key(server_key)
+    socket.curve_publickey, socket.curve_secretkey = key_pair(key)
+
+
+def connected(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Connect a socket; InputError for an address that ZeroMQ does not take."""
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        raise InputError(
+            expected="an address such as tcp://127.0.0.1:5557", received=f"{endpoint} ({error})", fix="correct it"
+        ) from error
+
+
+class Asker:
+    """A connection for many requests, from entry to exit, used by one thread.
+
+    ``server_key``: file with the line's public key, ``key``: file with the caller's secret key, both where the line
+    asks for keys (CURVE). ``context``: a ZeroMQ context to share; default: one of its own.
+    """
+
+    def __init__(
+        self, endpoint: str, server_key: str = "", key: str = "", context: zmq.Context[zmq.Socket[bytes]] | None = None
+    ) -> None:
+        self.endpoint, self._server_key, self._key = endpoint, server_key, key
+        self._own = context is None
+        self._context = context or zmq.Context()
+        self._socket: zmq.Socket[bytes] | None = None
+
+    def __enter__(self) -> Asker:
+        """Connect; InputError for an address or keys that are none."""
+        try:
+            self._connect()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Disconnect."""
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._socket is not None:
+            self._socket.close(linger=0)
+            self._socket = None
+        if self._own:
+            self._context.term()
+
+    def ask(self, request: dict[str, Any], timeout_s: float = 5.0) -> tuple[dict[str, Any], list[bytes]]:
+        """The answer to ``{"do": ...}`` and the frames behind it (``replay``: topic, JSON, mask of each verdict).
+
+        NoAnswer where none comes; InputError where the line refuses, in its own words.
+        """
+        if self._socket is None:
+            self._connect()
+        socket = self._socket
+        assert socket is not None  # noqa: S101  # _connect raised otherwise
+        end = time.monotonic() + timeout_s
+        with suppress(zmq.Again):
+            socket.send(json.dumps(request).encode(), zmq.NOBLOCK)
+        while not socket.poll(POLL_MS, zmq.POLLIN):
+            if time.monotonic() > end:
+                socket.close(linger=0)  # should its answer still come, it is not to be taken for the next one's
+                self._socket = None
+                raise NoAnswer(
+                    expected=f"an answer from {self.endpoint} within {timeout_s:g} s",
+                    received="none",
+                    fix="check that the line runs and its control.endpoint, and the keys where it asks for them",
+                )
+        head, *frames = socket.recv_multipart()
+        try:
+            answer: dict[str, Any] = json.loads(head)
+            if not answer.pop("ok"):
+                raise InputError(expected=answer["expected"], received=answer["received"], fix=answer["fix"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                expected=f"a line's control socket at {self.endpoint}",
+                received=f"another answer: {head[:80].decode(errors='replace')}",
+                fix="check the address",
+            ) from error
+        return answer, frames
+
+    def _connect(self) -> None:
+        socket = self._context.socket(zmq.DEALER)
+        try:
+            socket.setsockopt(zmq.LINGER, 0)
+            socket.setsockopt(zmq.SNDHWM, 16)
+            secured(socket, self._server_key, self._key)
+            connected(socket, self.endpoint)
+        except BaseException:
+            socket.close(linger=0)
+            raise
+        self._socket = socket
 
 
 def ask(
     endpoint: str, request: dict[str, Any], timeout_s: float = 5.0, server_key: str = "", key: str = ""
 ) -> dict[str, Any]:
-    """The answer to ``{"do": ...}`` without the frames that may follow it; see ``ask_frames``."""
+    """The answer to ``{"do": ...}`` without the frames that may follow it; see ``Asker.ask``."""
     return ask_frames(endpoint, request, timeout_s, server_key, key)[0]
 
 
 def ask_frames(
     endpoint: str, request: dict[str, Any], timeout_s: float = 5.0, server_key: str = "", key: str = ""
 ) -> tuple[dict[str, Any], list[bytes]]:
-    """The answer to ``{"do": ...}`` and the frames behind it (``replay``: topic, JSON, mask of each verdict).
-
-    NoAnswer where none comes; InputError where the line refuses, in its own words, and for addresses and keys that are
-    none.
-
-    ``server_key``: file with the line's public key, ``key``: file with the caller's secret key, both where the line
-    asks for keys (CURVE).
-    """
-    context = zmq.Context()
-    socket = context.socket(zmq.DEALER)
-    try:
-        socket.setsockopt(zmq.LINGER, 0)
-        if server_key:
-            socket.curve_serverkey = _keys(server_key)[0]
-            socket.curve_publickey, secret = _keys(key)
-            if secret is None:
-                raise InputError(expected="a secret key (*.key_secret)", received=key, fix="correct --key")
-            socket.curve_secretkey = secret
-        try:
-            socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            raise InputError(
-                expected="an address such as tcp://127.0.0.1:5557", received=f"{endpoint} ({error})", fix="correct it"
-            ) from error
-        socket.send(json.dumps(request).encode())
-        if not socket.poll(int(timeout_s * 1000), zmq.POLLIN):
-            raise NoAnswer(
-                expected=f"an answer from {endpoint} within {timeout_s:g} s",
-                received="none",
-                fix="check that the line runs and its control.endpoint, and the keys where it asks for them",
-            )
-        head, *frames = socket.recv_multipart()
-        answer: dict[str, Any] = json.loads(head)
-    finally:
-        socket.close()
-        context.term()
-    if not answer.pop("ok"):
-        raise InputError(expected=answer["expected"], received=answer["received"], fix=answer["fix"])
-    return answer, frames
-
-
-def _keys(file: str) -> tuple[bytes, bytes | None]:
-    try:
-        return zmq.auth.load_certificate(file)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            expected="a key file that hisir-edge keys wrote", received=f"{file}: {error}", fix="correct it"
-        ) from error
-
-
-def write_keys(folder: Path, names: tuple[str, ...]) -> list[Path]:
-    """Make a pair of CURVE keys for each name: NAME.key (public) and NAME.key_secret (for its owner alone).
-
-    InputError where one is there already: nobody's key is replaced.
-    """
-    there = [name for name in names if (folder / f"{name}.key").exists() or (folder / f"{name}.key_secret").exists()]
-    if there:
-        raise InputError(expected="new names", received=f"{there[0]} in {folder}", fix="choose another, or delete it")
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name in names:
-        public, secret = zmq.auth.create_certificates(str(folder), name)
-        Path(secret).chmod(0o600)
-        written += [Path(public), Path(secret)]
-    return written
+    """One request over a connection of its own; see ``Asker.ask``."""
+    with Asker(endpoint, server_key, key) as asker:
+        return asker.ask(request, timeout_s)

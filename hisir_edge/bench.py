@@ -27,8 +27,8 @@ from hisir_edge.line.board import BoardInspector, in_flight
 from hisir_edge.line.gain import noise_shape
 from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.message import Recipe, message_from_judgement
 from hisir_edge.line.pipeline import Pipeline
-from hisir_edge.line.publish import Recipe, message_from_judgement
 from hisir_edge.line.selftest import picture_of
 from hisir_edge.line.tile import padded_size, scaled_hw, tiles_from_frame
 from hisir_edge.line.workers import OnSpan

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import sys
 from dataclasses import replace
 from enum import Enum
@@ -18,7 +17,8 @@ from hisir_edge import __version__
 from hisir_edge.cli_bench import bench
 from hisir_edge.cli_bundle import bundle_app
 from hisir_edge.cli_camera import camera
-from hisir_edge.cli_control import control, install_service, keys, status
+from hisir_edge.cli_control import control, install_service, status
+from hisir_edge.cli_mes import forward, keygen, verify, watch
 from hisir_edge.console import progress, size_from_text, tell_trained, training_progress
 from hisir_edge.errors import HisirEdgeError, HungError, InputError
 
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(bundle_app, name="bundle")
-for command in (control, status, keys, install_service, camera):
+for command in (control, status, keygen, watch, forward, verify, install_service, camera):
     app.command()(command)
 app.command()(bench)
 
@@ -213,6 +213,13 @@ def build_engine(
         Path | None,
         typer.Option(help="JSON list of zones: name, polygon [[x, y], ...] in frame pixels, sensitivity (0 ignores)."),
     ] = None,
+    mm_per_px: Annotated[
+        float | None, typer.Option(min=1e-6, max=100, help="Millimetres on the board a pixel, for places in mm.")
+    ] = None,
+    components: Annotated[
+        Path | None,
+        typer.Option(help="CSV list of parts: designator,x_mm,y_mm,width_mm,height_mm (or _px)[,part_number]."),
+    ] = None,
 ) -> None:
     """Turn a training run into a bundle that inspects as the network did, for one target and precision.
 
@@ -220,6 +227,7 @@ def build_engine(
     """
     _needs_training_packages()
     from hisir_edge.console import build_all_and_tell, build_and_tell
+    from hisir_edge.engine.components import components_from_csv
     from hisir_edge.engine.options import BuildOptions
     from hisir_edge.engine.recipe import EngineRecipe, recipe_from_toml, recipes_to_build
     from hisir_edge.engine.zones import zones_from_json
@@ -230,6 +238,7 @@ def build_engine(
     options = BuildOptions(
         (target or Target.onnxruntime).value, (precision or Precision.int8).value, product, false_calls_per_board,
         zones_from_json(zones) if zones is not None else (), EngineRecipe(), calib, archs, max_drop, fallback,
+        mm_per_px, components_from_csv(components, mm_per_px) if components is not None else (),
     )  # fmt: skip
     if len(runs) == 1 and len(recipes) <= 1:
         if out == Path("engines"):
@@ -312,9 +321,9 @@ def inspect(
     from hisir_edge.records import Result
 
     worst = 0
-    for name, body in inspect_files(bundle, images, out, threads):
-        print(f"{body['result']:5s}  {name}  regions {body['regions_total']}  {body['reason']}".rstrip())
-        worst = max(worst, {Result.PASS.value: 0, Result.FAIL.value: 1}.get(body["result"], 2))
+    for name, judgement in inspect_files(bundle, images, out, threads):
+        print(f"{judgement.result.value:5s}  {name}  regions {judgement.regions_total}  {judgement.reason}".rstrip())
+        worst = max(worst, {Result.PASS: 0, Result.FAIL: 1}.get(judgement.result, 2))
     raise typer.Exit(worst)
 
 
@@ -329,45 +338,6 @@ def run(config: Annotated[Path, typer.Option(help="The line's TOML file.")]) -> 
     summary = run_daemon(settings_from_toml(config), lambda: settings_from_toml(config))
     if summary.hung:
         _leave(0)
-
-
-@app.command()
-def watch(
-    endpoint: Annotated[str, typer.Argument(help="The daemon's publish.endpoint, such as tcp://127.0.0.1:5556.")],
-    topic: Annotated[str, typer.Option(help="Only topics that begin so: verdict/LINE/RESULT.")] = "verdict/",
-    count: Annotated[int, typer.Option(min=0, help="End after this many verdicts; 0: never.")] = 0,
-    timeout_s: Annotated[
-        float | None, typer.Option(min=0.1, help="Exit with 1 when nothing comes for this long.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    masks: Annotated[Path | None, typer.Option(help="Write mask PNGs into this folder.")] = None,
-    control: Annotated[str, typer.Option(help="The line's control.endpoint; with --cursor.")] = "",
-    cursor: Annotated[
-        Path | None, typer.Option(help="Remember here what was seen, and print what was missed since the last time.")
-    ] = None,
-    server_key: Annotated[str, typer.Option(help="The line's public key file, where it asks for keys.")] = "",
-    key: Annotated[str, typer.Option(help="Your secret key file.")] = "",
-) -> None:
-    """Print verdicts as they come."""
-    from hisir_edge.mes.watch import watch_verdicts
-    from hisir_edge.mes.whole import Line
-
-    if bool(control) != (cursor is not None) or (cursor is not None and topic != "verdict/"):
-        raise InputError(
-            expected="--control and --cursor together, without --topic",
-            received="one of them",
-            fix="name both, or none",
-        )
-    whole = (Line(endpoint, control, server_key, key), cursor) if cursor is not None else None
-
-    stopped = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.append(True))
-    seen = watch_verdicts(endpoint, topic, count, timeout_s, as_json, masks, lambda: bool(stopped), whole)
-    if timeout_s is not None and not stopped and (not count or seen < count):
-        wanted = f"{seen} of {count} verdicts" if count else f"{seen} verdicts"
-        print(f"hisir-edge: {wanted} came before {timeout_s:g} s of silence", file=sys.stderr)
-        raise typer.Exit(1)
 
 
 @app.command()

@@ -67,20 +67,6 @@ def status(
     raise typer.Exit(0 if working and not found["paused"] and not found["draining"] else 1)
 
 
-def keys(
-    names: Annotated[list[str], typer.Argument(help="A name for the line, and one for each who may ask it.")],
-    out: Annotated[Path, typer.Option(help="Folder for the keys.")],
-) -> None:
-    """Make keys for control.server_key and control.clients: NAME.key is public, NAME.key_secret its owner's alone."""
-    from hisir_edge.ask import write_keys
-
-    for name in names:
-        if not name.replace("-", "").replace("_", "").isalnum():
-            raise InputError(expected="names of letters, digits, - and _", received=name, fix="choose another")
-    for path in write_keys(out, tuple(names)):
-        print(path)
-
-
 def _asked(
     request: dict[str, Any], endpoint: str, config: Path | None, server_key: str, key: str, timeout_s: float
 ) -> dict[str, Any]:
@@ -88,8 +74,10 @@ def _asked(
     from hisir_edge.config import settings_from_toml
 
     if config is not None:
-        table = settings_from_toml(config).control
-        endpoint, server_key = endpoint or table.endpoint, server_key or table.server_key
+        settings = settings_from_toml(config)
+        endpoint = endpoint or settings.control.endpoint
+        keyed = settings.security.server_key if not endpoint.startswith("ipc://") else ""
+        server_key = server_key or keyed
     if not endpoint:
         raise InputError(
             expected="--endpoint, or --config of a line with control.endpoint", received="neither", fix="name one"

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from hisir_edge.addresses import port_of
+from hisir_edge.addresses import not_an_address, reachable_by_others
 from hisir_edge.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -106,15 +106,13 @@ class PublishTable(_Table):
     endpoint: str = "tcp://127.0.0.1:5556"
     wait_for_subscribers: int = Field(default=0, ge=0, le=64)
     wait_timeout_s: float = Field(default=30.0, gt=0, le=3600)
-    send_high_water_mark: int = Field(default=1000, ge=1, le=1_000_000)
+    send_high_water_mark: int = Field(default=256, ge=1, le=1_000_000, description="for each subscriber")
 
     @field_validator("endpoint")
     @classmethod
     def _known_transport(cls, value: str) -> str:
-        if not value.startswith(("tcp://", "ipc://")):
-            raise ValueError("a tcp:// or ipc:// address")
-        if value.startswith("tcp://") and not port_of(value):
-            raise ValueError("a tcp:// address with a port from 1 to 65535, such as tcp://127.0.0.1:5556")
+        if wrong := not_an_address(value):
+            raise ValueError(wrong)
         return value
 
 
@@ -148,18 +146,25 @@ class ControlTable(_Table):
     """``[control]``: the socket that takes triggers, products and commands; no endpoint: none."""
 
     endpoint: str = ""
-    server_key: str = Field(default="", description="secret key file (CURVE); needed where others can reach it")
-    clients: str = Field(default="", description="folder with the public keys of those who may ask")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _known_transport(cls, value: str) -> str:
+        if value and (wrong := not_an_address(value)):
+            raise ValueError(wrong)
+        return value
+
+
+class SecurityTable(_Table):
+    """``[security]``: keys (CURVE) for all sockets but ipc ones; needed where other machines can reach one."""
+
+    server_key: str = Field(default="", description="the line's secret key file")
+    clients: str = Field(default="", description="folder with the public keys of those who may connect")
+    insecure: bool = Field(default=False, description="no keys although others can reach a socket: anybody may do all")
+    max_connections: int = Field(default=64, ge=1, le=1000, description="to each socket, over tcp")
 
     @model_validator(mode="after")
-    def _closed_to_strangers(self) -> ControlTable:
-        if self.endpoint and not self.endpoint.startswith(("tcp://", "ipc://")):
-            raise ValueError("endpoint: a tcp:// or ipc:// address")
-        if self.endpoint.startswith("tcp://"):
-            if not port_of(self.endpoint):
-                raise ValueError("endpoint: a port from 1 to 65535, such as tcp://127.0.0.1:5557")
-            if not self.endpoint.startswith(("tcp://127.", "tcp://localhost:", "tcp://[::1]:")) and not self.server_key:
-                raise ValueError("server_key and clients, for others than this machine can reach this endpoint")
+    def _whole(self) -> SecurityTable:
         if bool(self.server_key) != bool(self.clients):
             raise ValueError("both of server_key and clients, or neither")
         return self
@@ -227,6 +232,7 @@ class Settings(_Table):
     also: tuple[ViewTable, ...] = Field(default=(), strict=False, max_length=7)
     publish: PublishTable = PublishTable()
     control: ControlTable = ControlTable()
+    security: SecurityTable = SecurityTable()
     identity: IdentityTable = IdentityTable()
     infer: InferTable = InferTable()
     output: OutputTable = OutputTable()
@@ -238,6 +244,16 @@ class Settings(_Table):
     def _a_period_of_what(self) -> Settings:
         if self.line.expected_period_ms and self.source.trigger == "software":
             raise ValueError('line.expected_period_ms = 0 with source.trigger = "software": frames come when asked for')
+        return self
+
+    @model_validator(mode="after")
+    def _closed_to_strangers(self) -> Settings:
+        for name, endpoint in (("publish", self.publish.endpoint), ("control", self.control.endpoint)):
+            if reachable_by_others(endpoint) and not (self.security.server_key or self.security.insecure):
+                raise ValueError(
+                    f"keys for {name}.endpoint {endpoint}, which other machines can reach: security.server_key and "
+                    "security.clients (hisir-edge keygen makes them), or security.insecure = true"
+                )
         return self
 
     @model_validator(mode="after")
@@ -303,13 +319,13 @@ def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
         ViewTable(source=_absolute_source(view.source, base), bundle=_absolute_bundle(view.bundle, base))
         for view in settings.also
     )
-    keys = {key: str(base / value) for key in ("server_key", "clients") if (value := getattr(settings.control, key))}
+    keys = {key: str(base / value) for key in ("server_key", "clients") if (value := getattr(settings.security, key))}
     folder, kept = settings.output.overlay_folder, settings.journal.folder
     changed = {
         "source": _absolute_source(settings.source, base),
         "bundle": _absolute_bundle(settings.bundle, base),
         "also": also,
-        "control": settings.control.model_copy(update=keys),
+        "security": settings.security.model_copy(update=keys),
         "output": settings.output.model_copy(update={"overlay_folder": str(base / folder) if folder else ""}),
         "journal": settings.journal.model_copy(update={"folder": str(base / kept) if kept else ""}),
     }

@@ -14,7 +14,6 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +26,7 @@ from hisir_edge.engine.bundle import Bundle, load_bundle
 from hisir_edge.engine.load import available_threads
 from hisir_edge.errors import InputError
 from hisir_edge.images import read_mask
-from hisir_edge.mes.subscribe import Received, subscribe
+from hisir_edge.mes import Verdict, subscribe
 from hisir_edge.sim.defects import DEFECTS
 from hisir_edge.sim.synth import BoardJob, write_boards
 
@@ -50,7 +49,7 @@ class Outcome:
     """One board's row: what it is, what was said of it, and whether that is right."""
 
     truth: Truth
-    verdict: dict[str, Any] | None
+    verdict: Verdict | None
     right: bool
 
 
@@ -145,7 +144,7 @@ overlay_of = "all"
     return path
 
 
-def _inspect(console: Console, bundle_folder: Path, out: Path) -> dict[str, dict[str, Any]]:
+def _inspect(console: Console, bundle_folder: Path, out: Path) -> dict[str, Verdict]:
     """Run the daemon on the boards; verdict per unit, as they came over the socket."""
     endpoint = f"tcp://127.0.0.1:{_free_port()}"
     config = _write_config(bundle_folder, out, endpoint)
@@ -160,8 +159,8 @@ def _inspect(console: Console, bundle_folder: Path, out: Path) -> dict[str, dict
             _end(daemon)
 
 
-def _collect(console: Console, daemon: subprocess.Popen[bytes], endpoint: str, out: Path) -> dict[str, dict[str, Any]]:
-    received: dict[str, dict[str, Any]] = {}
+def _collect(console: Console, daemon: subprocess.Popen[bytes], endpoint: str, out: Path) -> dict[str, Verdict]:
+    received: dict[str, Verdict] = {}
     gone_at: list[float] = []
 
     def stop() -> bool:
@@ -176,21 +175,20 @@ def _collect(console: Console, daemon: subprocess.Popen[bytes], endpoint: str, o
     with Progress(*columns, console=console, transient=True) as bar, (out / "verdicts.jsonl").open("w") as lines:
         task = bar.add_task("inspecting", total=BOARDS)
         for verdict in stream:
-            body = verdict.body
-            received[body["unit"]] = body
-            lines.write(json.dumps(body) + "\n")
+            received[verdict.unit] = verdict
+            lines.write(verdict.text.decode() + "\n")
             _keep_mask(out, verdict)
             bar.advance(task)
-            console.print(f"  {body['unit']}: {body['result']} in {body['times_s']['total']:.2f} s")
+            console.print(f"  {verdict.unit}: {verdict.result} in {verdict.total_s:.2f} s")
             if len(received) == BOARDS:
                 break
     stream.close()
     return received
 
 
-def _keep_mask(out: Path, verdict: Received) -> None:
-    if verdict.mask_png:
-        (out / "masks" / f"{verdict.body['unit']}.png").write_bytes(verdict.mask_png)
+def _keep_mask(out: Path, verdict: Verdict) -> None:
+    if verdict.mask:
+        (out / "masks" / f"{verdict.unit}.png").write_bytes(verdict.mask)
 
 
 def _end(daemon: subprocess.Popen[bytes]) -> None:
@@ -210,15 +208,13 @@ def _touches(mask: Bool, truth: Bool) -> bool:
     return bool((mask & near).any())
 
 
-def _outcome(truth: Truth, verdict: dict[str, Any] | None, out: Path) -> Outcome:
+def _outcome(truth: Truth, verdict: Verdict | None, out: Path) -> Outcome:
     """Right: PASS for a good board; FAIL with the mask on the planted defect for a defective one."""
     if verdict is None:
         return Outcome(truth, None, False)
     if truth.mask is None:
-        return Outcome(truth, verdict, verdict["result"] == "PASS")
-    hit = verdict["result"] == "FAIL" and _touches(
-        read_mask(out / "masks" / f"{truth.unit}.png"), read_mask(truth.mask)
-    )
+        return Outcome(truth, verdict, verdict.result == "PASS")
+    hit = verdict.result == "FAIL" and _touches(read_mask(out / "masks" / f"{truth.unit}.png"), read_mask(truth.mask))
     return Outcome(truth, verdict, hit)
 
 
@@ -235,13 +231,13 @@ def _table(outcomes: list[Outcome]) -> Table:
         if o.verdict is None:
             table.add_row(o.truth.unit, "[bold red]none[/]", o.truth.kind, right, "", "")
             continue
-        times = o.verdict["times_s"]
+        times = o.verdict.times_s
         spent = " + ".join(f"{times[stage]:.2f}" for stage in STAGES) + f", {times['total']:.2f}"
-        table.add_row(o.truth.unit, o.verdict["result"], o.truth.kind, right, _regions_text(o.verdict), spent)
+        table.add_row(o.truth.unit, o.verdict.result, o.truth.kind, right, _regions_text(o.verdict), spent)
     return table
 
 
-def _regions_text(verdict: dict[str, Any]) -> str:
-    shown = "; ".join(f"{r['w']}x{r['h']} at {r['x']},{r['y']}" for r in verdict["regions"][:2])
-    more = verdict["regions_total"] - 2
+def _regions_text(verdict: Verdict) -> str:
+    shown = "; ".join(f"{d.w}x{d.h} at {d.x},{d.y}" for d in verdict.defects[:2])
+    more = verdict.defects_total - 2
     return f"{shown} (+{more})" if more > 0 else shown

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hisir_edge.arrays import U8, Bool, u8
 from hisir_edge.errors import InputError
+from hisir_edge.mes.mask import rle_from_runs
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 # a camera frame larger than this is not a picture of a board but a mistake (or an attack)
@@ -121,6 +122,16 @@ def mask_png_bytes(mask: Bool) -> bytes:
     if not ok:
         raise InputError(expected="an encodable mask", received=f"shape {mask.shape}", fix="report this as a fault")
     return encoded.tobytes()
+
+
+def mask_rle_bytes(mask: Bool) -> bytes:
+    """Encode a bool mask (h, w) as run lengths, as ``mes.mask`` reads them: small, and quick, where little is set."""
+    h, w = mask.shape
+    flat = np.ascontiguousarray(mask).ravel()
+    # where it changes, as if a zero came before the first pixel and after the last
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    at = np.concatenate([[0], [0] if flat[0] else [], changes, [flat.size] if flat[-1] else []])
+    return rle_from_runs(w, h, np.diff(at).astype(int).tolist())
 
 
 def jpeg_bytes(image: U8, quality: int = 92) -> bytes:

@@ -47,7 +47,9 @@ class GrabFault:
 class Region:
     """A defect: box in frame pixels, area, peak of the anomaly map (1.0 = threshold), contour (n, 2).
 
-    ``view`` names the camera where several look at a board; pixels are that camera's.
+    ``view`` names the camera where several look at a board; pixels are that camera's. ``confidence``, 1 to 100: how
+    rarely a good board shows such a peak (``line.locate``). ``component``: reference designator, ``box_mm``: x, y, w, h
+    on the board, where the bundle knows them.
     """
 
     box_xywh: tuple[int, int, int, int]
@@ -55,6 +57,10 @@ class Region:
     peak: float
     contour_xy: tuple[tuple[int, int], ...] = field(repr=False)
     view: str = ""
+    confidence: float = 100.0
+    component: str = ""
+    part_number: str = ""
+    box_mm: tuple[float, float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,15 @@ import io
 import socket
 import subprocess
 import sys
+import time
 from unittest.mock import patch
 
+import numpy as np
+
 from hisir_edge.cli import main
+from hisir_edge.line.message import Message, Recipe, message_from_judgement
+from hisir_edge.mes import Verdict
+from hisir_edge.records import Frame, Judgement, Region, Result
 
 
 def here(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -29,3 +35,34 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def facts(body: dict) -> dict:
+    """What a message says, whatever its schema: ``seq``, ``unit``, ``result``, ``reason`` and so on."""
+    v = Verdict("", b"", b"", body)
+    views = [
+        {"source": one["InspectionName"], "result": RESULT[one["Result"]]}
+        for one in body["InspectedUnits"][0]["Inspections"]
+    ]
+    return {
+        "epoch": v.epoch, "seq": v.seq, "unit": v.unit, "result": v.result, "reason": v.reason, "product": v.product,
+        "bundle_sha256": v.bundle_sha256, "score": v.score, "defects": v.defects, "views": views,
+        "grabbed_at": body["InspectedUnits"][0]["Inspections"][0]["vision"]["grabbed_at"], "frame_id": v.frame_id,
+        "frame_wh": v.frame_wh,
+    }  # fmt: skip
+
+
+RESULT = {"Passed": "PASS", "Failed": "FAIL", "Error": "ERROR"}
+
+
+def sample_message(seq: int, epoch: str = "0" * 32, fails: bool = False, unit: str = "", line: str = "l") -> Message:
+    """A message as the line makes them, of a frame of 8x6."""
+    region = Region((1, 2, 3, 2), 6, 2.0, ((1, 2), (3, 2), (3, 3), (1, 3)), confidence=97.5)
+    mask = np.zeros((6, 8), bool)
+    mask[2:4, 1:4] = fails
+    found = (region,) if fails else ()
+    reason = "1 region(s)" if fails else ""
+    score = 2.0 if fails else 0.5
+    judgement = Judgement(Result.FAIL if fails else Result.PASS, reason, score, found, len(found), mask)
+    frame = Frame(np.zeros((6, 8, 3), np.uint8), "cam", seq, unit or f"unit-{seq}", time.time_ns())
+    return message_from_judgement(Recipe(line, epoch, "p", "a" * 64), seq, frame, judgement)

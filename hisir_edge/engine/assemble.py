@@ -94,6 +94,8 @@ def _manifest(record: RunRecord, options: BuildOptions, product: str) -> Manifes
             boards_to_prove=1,
         ),
         zones=options.zones,
+        mm_per_px=options.mm_per_px,
+        components=options.components,
         # replaced before anything is written
         self_test=SelfTestModel(image=GOLDEN, plants=(PlantModel(x=0, y=0, width=1, height=1, from_x=0, from_y=0),)),
         files={},
@@ -115,6 +117,7 @@ def with_network(manifest: Manifest, found: Accepted, staged: Path) -> Manifest:
         "min_area_px": t.min_area_px,
         "false_calls_upper_bound_95": derived.upper_bound,
         "boards_to_prove": derived.boards_to_prove,
+        "tail_scale_logits": derived.tail_scale_logits,
     }
     return manifest.model_copy(
         update={

@@ -40,6 +40,8 @@ def rebuild_command(folder: Path, manifest: Manifest | None = None, gpu_arch: st
     archs = (gpu_arch,) if gpu_arch else manifest.engine.gpu_arch if manifest.engine else ()
     arch = f" --gpu-arch {','.join(archs)}" if archs and manifest.target == "tensorrt-rtx" else ""
     zones = " --zones ZONES.json" if manifest.zones else ""
+    zones += f" --mm-per-px {manifest.mm_per_px:g}" if manifest.mm_per_px else ""
+    zones += " --components COMPONENTS.csv" if manifest.components else ""
     rate = manifest.thresholds.false_calls_per_board
     drop = manifest.metrics.max_drop if manifest.metrics else DEFAULT_MAX_DROP
     limit = f" --max-drop {drop:g}" if drop != DEFAULT_MAX_DROP else ""

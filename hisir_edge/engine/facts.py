@@ -25,6 +25,10 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
         f"% confidence from {t.held_out_boards} boards; {t.boards_to_prove} without a call would prove it",
     ]
     lines += [f"zone         {z.name}: sensitivity {z.sensitivity:g}, {len(z.polygon)} corners" for z in manifest.zones]
+    if manifest.mm_per_px:
+        lines.append(f"scale        {manifest.mm_per_px:g} mm a pixel")
+    if manifest.components:
+        lines.append(f"components   {len(manifest.components)}")
     if (c := manifest.calibration) is not None:
         kept = f"; left in float: {', '.join(c.kept_float)}" if c.kept_float else ""
         lines.append(

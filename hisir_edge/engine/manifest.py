@@ -41,6 +41,7 @@ class ThresholdModel(_Record):
     false_calls_upper_bound_95: float = Field(ge=0)
     held_out_boards: int = Field(ge=1)
     boards_to_prove: int = Field(ge=1)
+    tail_scale_logits: float = Field(default=1.0, gt=0, description="peaks of good boards thin by e every so much")
 
 
 Coordinate = Annotated[float, Field(ge=-32768, le=32768)]
@@ -52,6 +53,17 @@ class ZoneModel(_Record):
     name: str = Field(min_length=1, max_length=64)
     polygon: tuple[tuple[Coordinate, Coordinate], ...] = Field(min_length=3, max_length=256)
     sensitivity: float = Field(ge=0, le=100)
+
+
+class ComponentModel(_Record):
+    """A part of the board: upright box in golden-image pixels of the camera's frame."""
+
+    designator: str = Field(min_length=1, max_length=64)
+    x: Coordinate
+    y: Coordinate
+    width: float = Field(gt=0, le=32768)
+    height: float = Field(gt=0, le=32768)
+    part_number: str = Field(default="", max_length=64)
 
 
 class TensorModel(_Record):
@@ -160,6 +172,8 @@ class Manifest(_Record):
     recipe: RecipeModel
     thresholds: ThresholdModel
     zones: tuple[ZoneModel, ...] = ()
+    mm_per_px: float | None = Field(default=None, gt=0, le=100)
+    components: tuple[ComponentModel, ...] = Field(default=(), max_length=20000)
     engine: EngineModel | None = None
     calibration: CalibrationModel | None = None
     metrics: MetricsModel | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from hisir_edge.engine.bundle import MANIFEST, sha256_of
 from hisir_edge.engine.calibration import images_from_list
 from hisir_edge.engine.compile import check_target
-from hisir_edge.engine.manifest import DEFAULT_MAX_DROP, ZoneModel
+from hisir_edge.engine.manifest import DEFAULT_MAX_DROP, ComponentModel, ZoneModel
 from hisir_edge.engine.recipe import EngineRecipe, Precision, Target
 from hisir_edge.errors import InputError
 from hisir_edge.learn.run import RunRecord, check_pictures
@@ -33,6 +33,8 @@ class BuildOptions:
     gpu_arch: tuple[str, ...] = ()
     max_drop: float = DEFAULT_MAX_DROP
     fallback: bool = False
+    mm_per_px: float | None = None
+    components: tuple[ComponentModel, ...] = ()
 
 
 def check_out(out: Path) -> None:
@@ -105,6 +107,7 @@ def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
             fix=f"use engines/{record.settings.backbone}.toml",
         )
     check_zones(options.zones, record)
+    check_components(options.components, record)
     check_pictures(record)
     return record, net
 
@@ -118,6 +121,18 @@ def check_zones(zones: tuple[ZoneModel, ...], record: RunRecord) -> None:
                 expected=f"zones that cover pixels of a frame of {w}x{h}",
                 received=f"{zone.name}, which covers none",
                 fix="draw the polygon on a photo of this camera",
+            )
+
+
+def check_components(components: tuple[ComponentModel, ...], record: RunRecord) -> None:
+    """InputError for a component that lies outside this run's frames: the list is of another board, or scale."""
+    h, w = record.frame_hw
+    for part in components:
+        if part.x + part.width <= 0 or part.y + part.height <= 0 or part.x >= w or part.y >= h:
+            raise InputError(
+                expected=f"components within a frame of {w}x{h}",
+                received=f"{part.designator} at {part.x:g},{part.y:g} px",
+                fix="check the unit of the list's columns (x_px or x_mm), its origin and --mm-per-px",
             )
 
 

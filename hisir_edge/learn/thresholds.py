@@ -40,12 +40,13 @@ class Derived:
     ``upper_bound``: false calls per board that these thresholds stay under with 95 % confidence, by
     resampling the held-out boards along the fitted tail. ``boards_to_prove``: good boards without one
     false call that would prove the wanted rate with 95 % confidence and no assumption (rule of three,
-    Hanley and Lippman-Hand 1983).
+    Hanley and Lippman-Hand 1983). ``tail_scale_logits``: every so much fewer peaks of good boards remain, by e.
     """
 
     thresholds: Thresholds
     upper_bound: float
     boards_to_prove: int
+    tail_scale_logits: float = 1.0
 
 
 def logit_of_score(score: F32 | F64) -> F64:
@@ -143,7 +144,12 @@ def derived_from_peaks(
     pixel = min(region, SURE_SCORE)
     bound = _upper_bound([board[chosen] for board in zoned or peaks], logits[chosen], seed)
     needed = int(np.ceil(-np.log(1 - CONFIDENCE) / false_calls_per_board))
-    return Derived(Thresholds(pixel, max(region / pixel, 1.0), areas_px[chosen]), bound, needed)
+    return Derived(
+        Thresholds(pixel, max(region / pixel, 1.0), areas_px[chosen]),
+        bound,
+        needed,
+        _tail([board[chosen] for board in peaks])[1],
+    )
 
 
 def _tail(peaks: list[F64]) -> tuple[float, float, int]:

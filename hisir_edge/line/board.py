@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -15,6 +15,7 @@ from hisir_edge.errors import HisirEdgeError, InspectionError
 from hisir_edge.line.gain import Gain
 from hisir_edge.line.judge import Found, found_from_regions, regions_in_window
 from hisir_edge.line.light import golden_light
+from hisir_edge.line.locate import located
 from hisir_edge.line.merge import merge_plan_from_tiles
 from hisir_edge.line.register import Registration, anchors_from_golden
 from hisir_edge.line.tile import REGION_PX, TilePlan, plan_from_size, scaled_hw
@@ -116,7 +117,8 @@ class BoardInspector(ABC):
         regions: list[Region] = []
         for y, x, window in calibrated_windows(golden.scores, golden.cell_max, self.gain, matrix, frame_hw):
             regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
-        return found_from_regions(regions, mask)
+        found = found_from_regions(regions, mask)
+        return replace(found, regions=located(found.regions, self.bundle.manifest, matrix))
 
     def _to_golden(self, registration: Registration | None) -> F64 | None:
         """Matrix (2, 3) from the camera's pixels to golden, scaled ones; None where they are the same."""

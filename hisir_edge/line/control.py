@@ -3,67 +3,62 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any
 
 import structlog
 import zmq
-import zmq.auth
-from zmq.auth.thread import ThreadAuthenticator
 
-from hisir_edge.addresses import ipc_in_use
 from hisir_edge.config import ControlTable
-from hisir_edge.errors import ConfigError, HisirEdgeError, InputError, PublishError
+from hisir_edge.errors import HisirEdgeError, InputError
+from hisir_edge.keys import Client
+from hisir_edge.line.wire import CONTROL, Wire
 
 log = structlog.get_logger()
 
 MOST_REQUEST_BYTES = 65536
+MOST_REQUEST_FRAMES = 8
 MOST_TEXT = 200
 POLL_MS = 200
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
-"""Of a request without its ``do``; ``FRAMES`` of what it returns, a list of bytes, follows the JSON object."""
+RATE_A_SECOND, BURST = 200.0, 400.0
+"""Requests of one connection; more are refused unread."""
+MOST_KNOWN_CONNECTIONS = 1024
+WAITING_ANSWERS = 1
+"""For a connection that does not take them; what is beyond is lost, as if it had not asked."""
+LINGER_MS = 500
+Answer = Callable[[dict[str, Any], Client], dict[str, Any]]
+"""Of a request without its ``do``, and who asks; ``FRAMES`` of what it returns, a list of bytes, follows the JSON."""
 FRAMES = "frames"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Something that can be asked for, and the role that it takes."""
+
+    role: str
+    answer: Answer
 
 
 class ControlSocket:
     """Bound on entry and answered by a thread of its own; nothing that is sent to it can end it."""
 
-    def __init__(self, settings: ControlTable, answers: dict[str, Answer]) -> None:
-        self.settings, self.answers = settings, answers
+    def __init__(self, settings: ControlTable, wire: Wire, commands: dict[str, Command]) -> None:
+        self.settings, self.wire, self.commands = settings, wire, commands
         self._end = Event()
         self._thread: Thread | None = None
+        self._rates: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
 
     def __enter__(self) -> ControlSocket:
-        """PublishError when the address is taken, ConfigError for keys that are none; without an endpoint: nothing."""
+        """PublishError when the address is taken; without an endpoint: nothing."""
         if not self.settings.endpoint:
             return self
-        self.context = zmq.Context()
-        self.authenticator: ThreadAuthenticator | None = None
-        self.socket = self.context.socket(zmq.ROUTER)
-        try:
-            self._secure()
-            if ipc_in_use(self.settings.endpoint):
-                raise PublishError(
-                    expected=f"to bind control.endpoint {self.settings.endpoint}",
-                    received="Address already in use",
-                    fix="stop the other daemon on this address, or choose another one",
-                )
-            self.socket.setsockopt(zmq.LINGER, 500)
-            self.socket.setsockopt(zmq.MAXMSGSIZE, MOST_REQUEST_BYTES)
-            self.socket.bind(self.settings.endpoint)
-        except zmq.ZMQError as error:
-            self._close()
-            raise PublishError(
-                expected=f"to bind control.endpoint {self.settings.endpoint}",
-                received=error.strerror or str(error),
-                fix="stop the other program on this address, or choose another one",
-            ) from error
-        except BaseException:
-            self._close()
-            raise
+        options = {zmq.MAXMSGSIZE: MOST_REQUEST_BYTES, zmq.SNDHWM: WAITING_ANSWERS, zmq.ROUTER_MANDATORY: 1}
+        self.socket = self.wire.bound(zmq.ROUTER, "control.endpoint", self.settings.endpoint, CONTROL, options)
         self._thread = Thread(target=self._run, name="control")
         self._thread.start()
         return self
@@ -75,73 +70,105 @@ class ControlSocket:
         if self._thread is not None:
             self._end.set()
             self._thread.join()
-            self._close()
-
-    def _secure(self) -> None:
-        """CURVE, where the configuration names keys: known clients alone, and nobody else can read along."""
-        if not self.settings.server_key:
-            return
-        try:
-            public, secret = zmq.auth.load_certificate(self.settings.server_key)
-            if secret is None:
-                raise ValueError("it holds no secret key")
-            if not any(Path(self.settings.clients).glob("*.key")):
-                raise ValueError(f"no client's public key (*.key) in {self.settings.clients}")
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                expected="control.server_key and control.clients with keys of hisir-edge keys",
-                received=str(error),
-                fix="make them with hisir-edge keys",
-            ) from error
-        self.authenticator = ThreadAuthenticator(self.context)
-        self.authenticator.start()
-        self.authenticator.configure_curve(domain="*", location=self.settings.clients)
-        self.socket.curve_publickey, self.socket.curve_secretkey = public, secret
-        self.socket.curve_server = True
-
-    def _close(self) -> None:
-        self.socket.close()
-        if self.authenticator is not None:
-            self.authenticator.stop()
-        self.context.term()
+            self.wire.closed(self.socket, LINGER_MS)
 
     def _run(self) -> None:
         while not self._end.is_set():
             if not self.socket.poll(POLL_MS, zmq.POLLIN):
                 continue
-            *envelope, request = self.socket.recv_multipart()
-            found = self.answer(request)
-            frames = found.pop(FRAMES, [])
-            answer = json.dumps(found, separators=(",", ":")).encode()
             try:
-                self.socket.send_multipart([*envelope, answer, *frames], zmq.NOBLOCK)
-            except zmq.ZMQError as error:  # whoever asked is gone
-                log.warning("control answer not sent", error=str(error))
+                self._one()
+            except Exception as error:  # whatever it is, it is to go on for the others
+                log.exception("control request failed", reason=str(error))
 
-    def answer(self, request: bytes) -> dict[str, Any]:
+    def _one(self) -> None:
+        envelope, request, user_id = self._received()
+        if not envelope:
+            self.wire.refusals.add("malformed", socket=CONTROL)
+            return
+        found = self._refused_unread(envelope[0]) or self.answer(request, user_id)
+        frames = found.pop(FRAMES, [])
+        answer = json.dumps(found, separators=(",", ":")).encode()
+        try:
+            self.socket.send_multipart([*envelope, answer, *frames], zmq.NOBLOCK)
+        except zmq.ZMQError as error:  # whoever asked is gone, or does not take what it asked for before
+            self.wire.refusals.add("answer not taken", socket=CONTROL, error=str(error))
+
+    def _received(self) -> tuple[list[bytes], bytes, str]:
+        """(envelope, request, who) of one message; an empty envelope for one of too many frames."""
+        frames: list[bytes] = []
+        user_id, more = "", True
+        while more:
+            frame = self.socket.recv(copy=False)
+            more = frame.more
+            if len(frames) < MOST_REQUEST_FRAMES:
+                frames.append(frame.bytes)
+                user_id = _user_id(frame)
+            else:
+                frames = [b""] * MOST_REQUEST_FRAMES
+        if not 2 <= len(frames) < MOST_REQUEST_FRAMES:
+            return [], b"", ""
+        return frames[:-1], frames[-1], user_id
+
+    def _refused_unread(self, connection: bytes) -> dict[str, Any]:
+        """An answer for one who asks too often, else none: a bucket of tokens for each connection."""
+        now = time.monotonic()
+        left, at = self._rates.pop(connection, (BURST, now))
+        left = min(left + (now - at) * RATE_A_SECOND, BURST)
+        self._rates[connection] = (max(left - 1, 0.0), now)
+        if len(self._rates) > MOST_KNOWN_CONNECTIONS:
+            self._rates.popitem(last=False)
+        if left >= 1:
+            return {}
+        self.wire.refusals.add("rate", socket=CONTROL)
+        return _no(f"at most {RATE_A_SECOND:g} requests a second", "more", "ask more slowly")
+
+    def answer(self, request: bytes, user_id: str = "") -> dict[str, Any]:
         """The answer to a request: ``{"ok": true, ...}``, or ``{"ok": false, "expected", "received", "fix"}``."""
         try:
             found = json.loads(request)
             asked = found.pop("do") if isinstance(found, dict) and isinstance(found.get("do"), str) else ""
-            if asked not in self.answers:
+            if asked not in self.commands:
+                self.wire.refusals.add("malformed", socket=CONTROL)
                 raise InputError(
-                    expected=f'{{"do": ...}} out of {", ".join(sorted(self.answers))}',
+                    expected=f'{{"do": ...}} out of {", ".join(sorted(self.commands))}',
                     received=request[:80].decode(errors="replace"),
                     fix="correct the request",
                 )
-            return {"ok": True, **self.answers[asked](found)}
+            command = self.commands[asked]
+            return {"ok": True, **command.answer(found, self._allowed(command, asked, user_id))}
         except HisirEdgeError as error:
-            return {"ok": False, "expected": error.expected, "received": error.received, "fix": error.fix}
-        except ValueError as error:
-            return {"ok": False, "expected": "one JSON object", "received": str(error), "fix": "correct the request"}
+            return _no(error.expected, error.received, error.fix)
+        except (ValueError, RecursionError) as error:
+            self.wire.refusals.add("malformed", socket=CONTROL)
+            return _no("one JSON object", str(error)[:200], "correct the request")
         except Exception as error:
             log.exception("control request failed")
-            return {
-                "ok": False,
-                "expected": "to answer",
-                "received": f"{type(error).__name__}: {error}",
-                "fix": "report this",
-            }
+            return _no("to answer", f"{type(error).__name__}: {error}"[:200], "report this")
+
+    def _allowed(self, command: Command, asked: str, user_id: str) -> Client:
+        """Who asks; InputError for one who may not, or whose key was taken away since it connected."""
+        client = self.wire.client(self.settings.endpoint, user_id)
+        if client is None or command.role not in client.roles:
+            name = client.name if client else "a key that is not known any more"
+            self.wire.refusals.add("role", socket=CONTROL, client=name, do=asked)
+            raise InputError(
+                expected=f"the role {command.role} for {asked}",
+                received=f"{name} with {', '.join(sorted(client.roles)) if client else 'none'}",
+                fix=f"the line's owner adds {command.role} to roles in security.clients/NAME.key",
+            )
+        return client
+
+
+def _user_id(frame: zmq.Frame) -> str:
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:  # no keys are asked for
+        return ""
+
+
+def _no(expected: str, received: str, fix: str) -> dict[str, Any]:
+    return {"ok": False, "expected": expected, "received": received, "fix": fix}
 
 
 def text_of(request: dict[str, Any], key: str, required: bool = False) -> str:
@@ -163,6 +190,14 @@ def count_of(request: dict[str, Any], key: str, default: int, most: int) -> int:
         raise InputError(
             expected=f"{key} as a whole number of 0 to {most}", received=repr(value)[:80], fix="correct the request"
         )
+    return value
+
+
+def flag_of(request: dict[str, Any], key: str, default: bool) -> bool:
+    """A true or false of a request; InputError for anything else."""
+    value = request.get(key, default)
+    if not isinstance(value, bool):
+        raise InputError(expected=f"{key} as true or false", received=repr(value)[:80], fix="correct the request")
     return value
 
 

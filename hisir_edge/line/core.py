@@ -19,9 +19,9 @@ from hisir_edge.line.barcode import reader_from_settings
 from hisir_edge.line.board import BoardInspector, error_judgement
 from hisir_edge.line.grab import Source
 from hisir_edge.line.journal import Accepted, Journal
+from hisir_edge.line.message import Message, Recipe, message_from_judgement
 from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.line.products import Product, Products
-from hisir_edge.line.publish import Message, Recipe, message_from_judgement
 from hisir_edge.line.states import State, StateMachine
 from hisir_edge.line.triggers import Identity, Trigger, Waiting
 from hisir_edge.line.views import judged
@@ -341,7 +341,7 @@ class Core:
 
     def published(self, message: Message) -> None:
         """Count what was handed over."""
-        self.counts[message.body["result"]] += 1
+        self.counts[message.result.value] += 1
 
     def status(self) -> dict[str, Any]:
         """What is going on."""

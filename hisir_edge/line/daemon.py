@@ -3,42 +3,43 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
 
 import structlog
 
+from hisir_edge.addresses import heard_at
 from hisir_edge.config import OutputTable, Settings
-from hisir_edge.errors import HungError, InputError, PublishError
+from hisir_edge.errors import HungError, PublishError
 from hisir_edge.line.board import error_judgement
-from hisir_edge.line.control import FRAMES, ControlSocket, count_of, only, text_of
+from hisir_edge.line.commands import commands
+from hisir_edge.line.control import ControlSocket
 from hisir_edge.line.core import Core, Verdict
 from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.hermes import Board
 from hisir_edge.line.hermes_link import HermesLink
 from hisir_edge.line.journal import Journal, folder_of
+from hisir_edge.line.message import Message
 from hisir_edge.line.metrics import Metrics
 from hisir_edge.line.notify import Systemd
 from hisir_edge.line.outbox import Outbox
 from hisir_edge.line.pictures import Pictures, PictureWriter
 from hisir_edge.line.products import Products, check_frames, products_from_settings
-from hisir_edge.line.publish import Message, Publisher
+from hisir_edge.line.publish import Publisher
 from hisir_edge.line.reload import Reloader
 from hisir_edge.line.states import State, StateMachine
 from hisir_edge.line.triggers import Identity
 from hisir_edge.line.views import Views
+from hisir_edge.line.wire import Wire
 from hisir_edge.records import Result
 
 log = structlog.get_logger()
 
 POLL_S = 0.2
-MOST_REPLAYED = 256
 DISK_LIMIT_S = 10.0
 """A journal that takes longer for a verdict is no progress: the service manager's watchdog is not fed."""
 
@@ -89,8 +90,18 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
     journal = Journal(folder_of(settings.journal, settings.line.name), settings.journal)
     with _signals() as told, journal:
         products = products_from_settings(settings, journal.epoch)
-        with Publisher(settings.publish) as publisher, Metrics(settings.metrics) as metrics:
-            results = _Results(publisher, journal, metrics, Pictures(settings.output))
+        with (
+            Wire(settings.security) as wire,
+            Publisher(settings.publish, wire) as publisher,
+            Metrics(settings.metrics) as metrics,
+        ):
+
+            def say_alive(seq: int) -> None:
+                state, control = machine.state.value, heard_at(settings.control.endpoint)
+                publisher.beat(settings.line.name, journal.epoch, seq, state=state, control=control)
+
+            outbox = Outbox(journal, publisher.send, say_alive)
+            results = _Results(outbox, metrics, Pictures(settings.output))
             core = Core(products, journal.epoch, machine, results.out, journal)
             core.unjournaled = lambda: results.outbox.unwritten
             results.published = core.published
@@ -100,9 +111,10 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
                     systemd.beat()
 
             metrics.watch(core)
+            wire.refusals.heard = metrics.refuse
             with (
                 results,
-                ControlSocket(settings.control, _answers(core, journal, told)),
+                ControlSocket(settings.control, wire, commands(core, journal, wire, told.reload, publisher.tell)),
                 source_from_settings(settings) as source,
             ):
                 check_frames(source.sources if isinstance(source, Views) else [source], products)
@@ -186,82 +198,11 @@ def _hermes(core: Core, settings: Settings) -> HermesLink:
     return HermesLink(table, settings.line.name, lambda: core.takes_a_board, arrived, lost)
 
 
-def _answers(core: Core, journal: Journal, told: _Told) -> dict[str, Callable[[dict[str, Any]], dict[str, Any]]]:
-    """What the control socket can be asked to do (docs/protocol.md)."""
-
-    def identity(request: dict[str, Any]) -> Identity:
-        only(request, "unit", "product")
-        return Identity(text_of(request, "unit"), text_of(request, "product"))
-
-    def trigger(request: dict[str, Any]) -> dict[str, Any]:
-        accepted = core.trigger(identity(request))
-        return {"seq": accepted.seq, "unit": accepted.unit, "epoch": core.epoch}
-
-    def announce(request: dict[str, Any]) -> dict[str, Any]:
-        return {"announced": core.announce(identity(request))}
-
-    def select(request: dict[str, Any]) -> dict[str, Any]:
-        only(request, "product")
-        core.select(text_of(request, "product", required=True))
-        return {"product": core.product}
-
-    def pause(request: dict[str, Any]) -> dict[str, Any]:
-        only(request)
-        core.pause()
-        return {}
-
-    def resume(request: dict[str, Any]) -> dict[str, Any]:
-        only(request)
-        core.resume()
-        return {}
-
-    def drain(request: dict[str, Any]) -> dict[str, Any]:
-        only(request)
-        core.draining.set()
-        return {"in_flight": core.pipeline.waiting}
-
-    def reload(request: dict[str, Any]) -> dict[str, Any]:
-        only(request)
-        told.reload.set()
-        return {}
-
-    def status(request: dict[str, Any]) -> dict[str, Any]:
-        only(request)
-        return core.status()
-
-    def replay(request: dict[str, Any]) -> dict[str, Any]:
-        only(request, "epoch", "after", "most")
-        epoch, after = text_of(request, "epoch"), count_of(request, "after", 0, 2**62)
-        if epoch and epoch != journal.epoch:
-            after = 0  # numbers of a journal that is gone: this one from its beginning
-        try:
-            found = journal.entries(after, count_of(request, "most", MOST_REPLAYED, MOST_REPLAYED))
-            last = journal.last_verdict()
-        except sqlite3.Error as error:
-            raise InputError(expected="a journal that can be read", received=str(error), fix="see the log") from error
-        frames = [frame for entry in found for frame in entry.frames()]
-        first = found[0].seq if found else 0
-        return {
-            "epoch": journal.epoch,
-            "first": first,
-            "count": len(found),
-            "seq": last,
-            FRAMES: frames,
-        }
-
-    return {
-        "replay": replay,
-        "trigger": trigger, "announce": announce, "select": select, "pause": pause, "resume": resume, "drain": drain,
-        "reload": reload, "status": status,
-    }  # fmt: skip
-
-
 class _Results:
     """Where verdicts go: journal and subscribers first, then the log, the figures, the disk."""
 
-    def __init__(self, publisher: Publisher, journal: Journal, metrics: Metrics, pictures: Pictures) -> None:
-        self.metrics, self.pictures = metrics, PictureWriter(pictures)
-        self.outbox = Outbox(journal, publisher.send)
+    def __init__(self, outbox: Outbox, metrics: Metrics, pictures: Pictures) -> None:
+        self.outbox, self.metrics, self.pictures = outbox, metrics, PictureWriter(pictures)
         self.published: Callable[[Message], None] = lambda message: None
 
     def __enter__(self) -> _Results:
@@ -285,23 +226,23 @@ class _Results:
         self.outbox.put(verdict.message, verdict.seq, lambda message: self._out(_as_published(verdict, message)))
 
     def _out(self, verdict: Verdict) -> None:
-        body = verdict.message.body
-        level = log.info if body["result"] == Result.PASS.value else log.warning
+        message, judgement = verdict.message, verdict.judgement
+        level = log.info if judgement.result is Result.PASS else log.warning
         level(
-            "verdict", seq=verdict.seq, result=body["result"], unit=body["unit"], frame_id=body["frame_id"],
-            product=body["product"], regions=body["regions_total"], total_s=body["times_s"]["total"],
-            reason=body["reason"],
+            "verdict", seq=verdict.seq, result=judgement.result.value, unit=message.unit,
+            frame_id=verdict.item.frame_id, product=message.body["RecipeName"], regions=judgement.regions_total,
+            total_s=round(judgement.times.total_s, 5), reason=judgement.reason,
         )  # fmt: skip
-        self.published(verdict.message)
+        self.published(message)
         self.metrics.count(verdict)
-        self.pictures.put(verdict.item, verdict.judgement, verdict.seq)
+        self.pictures.put(verdict.item, judgement, verdict.seq)
 
 
 def _as_published(verdict: Verdict, message: Message) -> Verdict:
     """With what was published, which is an ERROR where the journal did not take it; pictures then say so, too."""
-    if message.body["result"] == verdict.judgement.result.value:
+    if message.result is verdict.judgement.result:
         return replace(verdict, message=message)
-    return replace(verdict, message=message, judgement=error_judgement(message.body["reason"]))
+    return replace(verdict, message=message, judgement=error_judgement(message.reason))
 
 
 def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: _Flag, systemd: Systemd) -> None:
@@ -313,7 +254,7 @@ def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: _Flag,
         if time.monotonic() > deadline:
             raise PublishError(
                 expected=f"{wanted} subscriber(s) within {settings.publish.wait_timeout_s:g} s",
-                received=str(publisher.subscribers),
+                received=str(publisher.count_subscribers(0)),
                 fix="start the subscribers first or lower publish.wait_for_subscribers",
             )
 

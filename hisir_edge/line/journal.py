@@ -24,7 +24,7 @@ from typing import TypeVar
 import structlog
 
 from hisir_edge.config import JournalTable
-from hisir_edge.errors import JournalError
+from hisir_edge.errors import HisirEdgeError, InputError, JournalError
 
 log = structlog.get_logger()
 
@@ -34,7 +34,8 @@ FILE = "journal.sqlite"
 RESERVE = "reserve"
 RESERVE_BYTES = 8_000_000
 """Held free on the disk for the journal alone, and given up when the disk is full."""
-LAYOUT = 1
+LAYOUT = 2
+"""1 had no table of each unit's last verdict and none of decisions: both are made when it is opened."""
 PRUNE_ROWS = 256
 """At most so many of the oldest verdicts are deleted at a time, so that none waits long for that."""
 WAL_PAGES = 1000
@@ -52,7 +53,28 @@ CREATE TABLE IF NOT EXISTS verdict (
   seq INTEGER PRIMARY KEY, written_at_ns INTEGER NOT NULL, topic TEXT NOT NULL, body BLOB NOT NULL, mask BLOB NOT NULL
 );
 CREATE TABLE IF NOT EXISTS cursor (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, at_ns INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS last_of_unit (
+  source TEXT NOT NULL, unit TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (source, unit)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS last_of_unit_seq ON last_of_unit (seq);
+CREATE TABLE IF NOT EXISTS decision (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL, defect INTEGER NOT NULL, verification TEXT NOT NULL,
+  detail TEXT NOT NULL, operator TEXT NOT NULL, client TEXT NOT NULL, at_ns INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS decision_seq ON decision (seq);
 """
+MOST_ANSWER_BYTES = 2_000_000
+"""Of verdicts read at once: so much waits in memory for each who asks and does not take it."""
+FROM_LAYOUT_1 = """
+INSERT OR REPLACE INTO last_of_unit SELECT
+  ifnull(json_extract(CAST(body AS TEXT), '$.source'), ''), ifnull(json_extract(CAST(body AS TEXT), '$.unit'), ''), seq
+FROM verdict ORDER BY seq
+"""
+DECIDED = "seq, defect, verification, detail, operator, client, at_ns, id"
+MOST_CURSORS = 64
+MOST_DECISIONS = 1000
+"""On one verdict."""
+HELD_BACK_EACH_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +90,32 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A verdict as it goes over the wire: topic, JSON, mask (1-bit PNG or empty)."""
+    """A verdict as it goes over the wire: topic, JSON, mask (1-bit PNG or empty); and whose it is, when written."""
 
     seq: int
     topic: str
     body: bytes
     mask: bytes
+    source: str = ""
+    unit: str = ""
 
     def frames(self) -> list[bytes]:
         """The ZeroMQ frames."""
         return [self.topic.encode(), self.body, self.mask]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What somebody decided about a verdict, or about one of its defects (``defect``: its Priority; 0: the board)."""
+
+    seq: int
+    defect: int
+    verification: str
+    detail: str
+    operator: str
+    client: str
+    at_ns: int
+    id: int = 0
 
 
 class Journal:
@@ -89,7 +127,8 @@ class Journal:
 
     def __init__(self, folder: Path, settings: JournalTable) -> None:
         self.folder, self.settings = folder, settings
-        self.epoch, self.last_seq = "", 0
+        self.epoch, self.last_seq, self.last_recorded = "", 0, 0
+        self._held_back_at = -HELD_BACK_EACH_S
         self.set_aside: Path | None = None
         self.left: list[Accepted] = []
         """Triggers that the daemon before this one did not answer."""
@@ -156,8 +195,74 @@ class Journal:
         def both(db: sqlite3.Connection) -> None:
             db.executemany("INSERT INTO verdict VALUES (?, ?, ?, ?, ?)", rows)
             db.executemany("DELETE FROM accepted WHERE seq = ?", [(e.seq,) for e in entries])
+            db.executemany(
+                "INSERT OR REPLACE INTO last_of_unit VALUES (?, ?, ?)", [(e.source, e.unit, e.seq) for e in entries]
+            )
 
         self._write(self.settings.synchronous, both)
+
+    def acknowledge(self, name: str, seq: int) -> int:
+        """Note that a subscriber has all up to a number: these may go when there are too many. The number noted.
+
+        InputError where there are too many names, or for a number that no verdict has yet.
+        """
+
+        def noted(db: sqlite3.Connection) -> int:
+            known = dict(db.execute("SELECT name, seq FROM cursor"))
+            last = db.execute("SELECT ifnull(max(seq), 0) FROM verdict").fetchone()[0]
+            if seq > max(last, self.last_recorded):
+                raise InputError(
+                    expected=f"a number up to {last}, the last verdict's", received=str(seq), fix="correct the request"
+                )
+            if name not in known and len(known) >= MOST_CURSORS:
+                raise InputError(
+                    expected=f"at most {MOST_CURSORS} names that acknowledge", received=name, fix="forget one of them"
+                )
+            at = max(seq, int(known.get(name, 0)))
+            db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)", (name, at, time.time_ns()))
+            return at
+
+        return self._write("NORMAL", noted)
+
+    def forget_name(self, name: str) -> bool:
+        """A subscriber that acknowledges no more: nothing is kept for it. Whether it was known."""
+        return self._write("NORMAL", lambda db: db.execute("DELETE FROM cursor WHERE name = ?", (name,)).rowcount) > 0
+
+    def cursors(self) -> dict[str, int]:
+        """What each named subscriber has acknowledged."""
+        with closing(self._reader()) as db:
+            return dict(db.execute("SELECT name, seq FROM cursor ORDER BY name"))
+
+    def decide(self, decision: Decision) -> int:
+        """Note what somebody decided; its number. InputError where there is no such verdict, or too many on it."""
+
+        def noted(db: sqlite3.Connection) -> int:
+            if not db.execute("SELECT 1 FROM verdict WHERE seq = ?", (decision.seq,)).fetchone():
+                raise InputError(
+                    expected="a verdict that is in the journal",
+                    received=f"seq {decision.seq}",
+                    fix="correct the request",
+                )
+            count = db.execute("SELECT count(*) FROM decision WHERE seq = ?", (decision.seq,)).fetchone()[0]
+            if count >= MOST_DECISIONS:
+                raise InputError(
+                    expected=f"at most {MOST_DECISIONS} decisions on a verdict",
+                    received="one more",
+                    fix="none is taken",
+                )
+            d = decision
+            row = (d.seq, d.defect, d.verification, d.detail, d.operator, d.client, d.at_ns)
+            return db.execute("INSERT INTO decision VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid or 0
+
+        return self._write(self.settings.synchronous, noted)
+
+    def decisions(self, after_id: int = 0, most: int = 256, seqs: Sequence[int] | None = None) -> list[Decision]:
+        """What was decided, oldest first: after a number, or on these verdicts alone."""
+        which = "" if seqs is None else f" AND seq IN ({', '.join(str(int(seq)) for seq in seqs) or 'NULL'})"
+        with closing(self._reader()) as db:
+            select = f"SELECT {DECIDED} FROM decision WHERE id > ?{which} ORDER BY id LIMIT ?"  # noqa: S608
+            rows = db.execute(select, (after_id, most))
+            return [Decision(*row) for row in rows]
 
     def unanswered(self) -> list[Accepted]:
         """Triggers without a verdict, oldest first."""
@@ -193,26 +298,46 @@ class Journal:
         if slowest is not None and until > slowest:
             if used <= 2 * self.settings.budget_mb * 1_000_000:
                 until = int(slowest)
+                if time.monotonic() > self._held_back_at + HELD_BACK_EACH_S:
+                    self._held_back_at = time.monotonic()
+                    log.warning(
+                        "verdicts kept beyond journal.keep_days or budget_mb: a subscriber has not acknowledged them",
+                        acknowledged_seq=until, bytes=used,
+                    )  # fmt: skip
             else:
                 log.error(
                     "verdicts deleted that a subscriber has not acknowledged",
                     until_seq=until, acknowledged_seq=slowest, reason="twice journal.budget_mb",
                 )  # fmt: skip
         oldest = int(found[0][0])
-        return self._write(
-            "NORMAL", lambda db: db.execute("DELETE FROM verdict WHERE seq BETWEEN ? AND ?", (oldest, until)).rowcount
-        )
 
-    def entries(self, after_seq: int, most: int = 256, most_bytes: int = 16_000_000) -> list[Entry]:
+        def gone(db: sqlite3.Connection) -> int:
+            for table in ("last_of_unit", "decision"):
+                db.execute(f"DELETE FROM {table} WHERE seq BETWEEN ? AND ?", (oldest, until))  # noqa: S608
+            return db.execute("DELETE FROM verdict WHERE seq BETWEEN ? AND ?", (oldest, until)).rowcount
+
+        return self._write("NORMAL", gone)
+
+    def entries(self, after_seq: int, most: int = 256, most_bytes: int = MOST_ANSWER_BYTES) -> list[Entry]:
         """Verdicts that follow a number, oldest first; at least one where there is one, whatever its size.
 
         Read through a connection of its own: nobody who asks keeps a verdict waiting.
         """
+        return self._entries("verdict WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, most), most_bytes)
+
+    def snapshot(self, source: str, unit: str, after_seq: int, most: int = 256) -> list[Entry]:
+        """The last verdict of each camera and unit (empty: of all), by number, after one; bounded as ``entries``."""
+        return self._entries(
+            "verdict JOIN last_of_unit USING (seq) WHERE (? = '' OR source = ?) AND (? = '' OR unit = ?) AND seq > ? "
+            "ORDER BY seq LIMIT ?",
+            (source, source, unit, unit, after_seq, most),
+            MOST_ANSWER_BYTES,
+        )
+
+    def _entries(self, which: str, values: tuple[str | int, ...], most_bytes: int) -> list[Entry]:
         found: list[Entry] = []
         with closing(self._reader()) as db:
-            rows = db.execute(
-                "SELECT seq, topic, body, mask FROM verdict WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, most)
-            )
+            rows = db.execute(f"SELECT seq, topic, body, mask FROM {which}", values)  # noqa: S608
             for row in rows:
                 most_bytes -= len(row[2]) + len(row[3])
                 if found and most_bytes < 0:
@@ -245,7 +370,7 @@ class Journal:
                 if not _no_room(error) or not self._give_reserve_up():
                     raise
             return self._transaction(synchronous, what)
-        except sqlite3.Error:
+        except (sqlite3.Error, HisirEdgeError):
             raise
         except Exception as error:  # the caller knows what a journal that does not write means, whatever the reason
             raise sqlite3.OperationalError(f"{type(error).__name__}: {error}") from error
@@ -297,6 +422,12 @@ class Journal:
             db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
         db.execute("COMMIT")
         meta = dict(db.execute("SELECT name, value FROM meta"))
+        if meta["layout"] == "1":
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(FROM_LAYOUT_1)
+            db.execute("UPDATE meta SET value = ? WHERE name = 'layout'", (str(LAYOUT),))
+            db.execute("COMMIT")
+            meta["layout"] = str(LAYOUT)
         if meta["layout"] != str(LAYOUT):
             raise JournalError(
                 expected=f"a journal of layout {LAYOUT} in {self.folder}",
@@ -304,6 +435,7 @@ class Journal:
                 fix="run the version that wrote it, or move it away",
             )
         self.epoch = meta["epoch"]
+        self.last_recorded = db.execute("SELECT ifnull(max(seq), 0) FROM verdict").fetchone()[0]
         self.last_seq = db.execute(
             "SELECT max(ifnull((SELECT max(seq) FROM verdict), 0), ifnull((SELECT max(seq) FROM accepted), 0))"
         ).fetchone()[0]

@@ -44,6 +44,9 @@ class Metrics:
         self.lost = Counter(
             "hisir_frames_lost_total", "Frames that could not be judged", ("reason",), registry=registry
         )
+        self.refused = Counter(
+            "hisir_refused_total", "Connections and requests that were refused", ("reason",), registry=registry
+        )
         self.info = Gauge("hisir_info", "The version that runs", ("version", "line"), registry=registry)
         self.camera_up = Gauge("hisir_camera_up", "1 while the camera is there", ("camera",), registry=registry)
         self.in_flight = Gauge("hisir_in_flight", "Boards accepted and without a verdict yet", registry=registry)
@@ -86,12 +89,16 @@ class Metrics:
         for state in State:
             self.state.labels(state.value).set_function(partial(_is_now, core, state))
 
+    def refuse(self, reason: str) -> None:
+        """One connection or request that was refused, for one of a few reasons."""
+        self.refused.labels(reason).inc()
+
     def count(self, verdict: Verdict) -> None:
         """One verdict that was handed over."""
         body = verdict.message.body
         # what others call their products is no label: there would be no end of them
-        product = "unknown" if body["bundle_sha256"] == NO_BUNDLE else body["product"]
-        self.inspections.labels(body["result"], product).inc()
+        product = "unknown" if body["RecipeRevision"] == NO_BUNDLE else body["RecipeName"]
+        self.inspections.labels(verdict.message.result.value, product).inc()
         if isinstance(verdict.item, GrabFault):
             reason = next((label for words, label in REASONS if words in verdict.item.reason), "other")
             self.lost.labels(reason).inc()

@@ -7,17 +7,16 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import inspector_from_bundle
 from hisir_edge.errors import InputError
 from hisir_edge.images import check_apart, image_paths, read_rgb, write_atomic
 from hisir_edge.line.board import error_judgement
+from hisir_edge.line.message import message_from_judgement, recipe_from_manifest
 from hisir_edge.line.overlay import overlay_jpeg
-from hisir_edge.line.publish import Recipe, message_from_judgement
 from hisir_edge.line.selftest import self_test
-from hisir_edge.records import Frame, GrabFault
+from hisir_edge.records import Frame, GrabFault, Judgement
 
 
 def _files(images: list[Path]) -> list[Path]:
@@ -32,8 +31,8 @@ def _names(files: list[Path]) -> list[str]:
 
 def inspect_files(
     bundle_folder: Path, images: list[Path], out: Path, threads: int = 0
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Inspect files and folders in order; writes NAME.json, NAME_mask.png, NAME_overlay.jpg; yields (path, JSON).
+) -> Iterator[tuple[str, Judgement]]:
+    """Inspect files and folders in order; writes NAME.json, NAME_mask.png, NAME_overlay.jpg; yields (path, judgement).
 
     A file that cannot be read or judged is an ERROR verdict with its reason.
     """
@@ -41,7 +40,7 @@ def inspect_files(
     bundle = load_bundle(bundle_folder)
     inspector = inspector_from_bundle(bundle, threads)
     self_test(inspector)
-    recipe = Recipe("inspect", uuid.uuid4().hex, bundle.manifest.product, bundle.manifest_sha256)
+    recipe = recipe_from_manifest("inspect", uuid.uuid4().hex, bundle.manifest, bundle.manifest_sha256)
     files = _files(images)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -58,7 +57,7 @@ def inspect_files(
             write_atomic(out / f"{name}_mask.png", message.mask_png)
         if isinstance(item, Frame):
             write_atomic(out / f"{name}_overlay.jpg", overlay_jpeg(item.rgb, judgement, file.name))
-        yield str(file), message.body
+        yield str(file), judgement
 
 
 def _read(file: Path, number: int) -> Frame | GrabFault:

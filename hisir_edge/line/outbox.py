@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable
@@ -10,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
 from threading import Thread
-from typing import Any
+from typing import Protocol
 
 import structlog
 
 from hisir_edge.line.journal import Entry, Journal
-from hisir_edge.line.publish import Message, stamped
-from hisir_edge.records import Result
+from hisir_edge.line.message import Message, as_error, stamped
+from hisir_edge.line.publish import Draw
 
 log = structlog.get_logger()
 
@@ -26,9 +25,17 @@ MOST_AT_ONCE = 64
 MOST_UNWRITTEN = 10_000
 """Published as ERROR while the disk takes nothing, and written as soon as it does; of more the oldest are given up."""
 PRUNE_EACH_S = 2.0
+BEAT_EACH_S, IDLE_S = 1.0, 0.1
 PUT_S, CLOSE_S = 1.0, 10.0
 PRUNE_TIMES = 8
 """More at a time would keep verdicts waiting; as it is, some 1,000 a second can go."""
+
+
+class Send(Protocol):
+    """What publishes (``Publisher.send``)."""
+
+    def __call__(self, frames: list[bytes], overlay: Draw | None = None, rle: Draw | None = None) -> None:
+        """Publish the frames of one verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +48,16 @@ class _Job:
 class Outbox:
     """``put`` from any thread; ``close`` hands over what is waiting. ``send`` publishes the frames of one verdict.
 
+    ``beat`` is called each second with the last number that was handed over, by the thread that hands over: where that
+    hangs, nobody says that all is well.
+
     What cannot be journaled is published as an ERROR with that reason, and written later under its number: no verdict
     that the journal does not have is ever a PASS.
     """
 
-    def __init__(self, journal: Journal, send: Callable[[list[bytes]], None]) -> None:
-        self._journal, self._send = journal, send
+    def __init__(self, journal: Journal, send: Send, beat: Callable[[int], None] = lambda seq: None) -> None:
+        self._journal, self._send, self._beat = journal, send, beat
+        self._last_seq, self._beat_at = journal.last_recorded, 0.0
         self._queue: Queue[_Job | None] = Queue(MOST_WAITING)
         self._unwritten: list[Entry] = []
         self._since: float | None = None
@@ -111,6 +122,7 @@ class Outbox:
             elif self._unwritten:
                 self._write_later()
             self._prune()
+            self._beat_if_due()
         finally:
             self._since = None
             for _ in range(len(batch) + over):
@@ -128,7 +140,7 @@ class Outbox:
         batch: list[_Job] = []
         while len(batch) < MOST_AT_ONCE and (not batch or not self._queue.empty()):
             try:
-                job = self._queue.get(timeout=PRUNE_EACH_S)
+                job = self._queue.get(timeout=IDLE_S)
             except Empty:
                 return batch, False
             if job is None:
@@ -143,7 +155,10 @@ class Outbox:
             self._record(entries)
         except sqlite3.Error as error:
             log.error("verdicts not journaled", seqs=[job.seq for job in jobs], reason=str(error))
-            jobs = [_Job(_as_error(job.message, str(error)), job.seq, job.then) for job in jobs]
+            jobs = [
+                _Job(as_error(job.message, f"verdict could not be journaled: {error}"), job.seq, job.then)
+                for job in jobs
+            ]
             entries = [_entry(job.message, job.seq) for job in jobs]
             self._journal.mark(jobs[-1].seq)
             self._unwritten += entries
@@ -152,7 +167,8 @@ class Outbox:
                 log.error("verdicts never journaled", first_seq=given_up[0].seq, last_seq=given_up[-1].seq)
         for job, entry in zip(jobs, entries, strict=True):
             try:
-                self._send(entry.frames())
+                self._send(entry.frames(), job.message.overlay, job.message.rle)
+                self._last_seq = job.seq
             except Exception as error:  # it is in the journal
                 log.exception("verdict not published", seq=job.seq, reason=str(error))
             try:
@@ -171,6 +187,15 @@ class Outbox:
                     log.error("verdict is journaled already", seq=entry.seq, reason=str(error))
         self._unwritten.clear()
 
+    def _beat_if_due(self) -> None:
+        if time.monotonic() < self._beat_at + BEAT_EACH_S:
+            return
+        self._beat_at = time.monotonic()
+        try:
+            self._beat(self._last_seq)
+        except Exception as error:
+            log.exception("no heartbeat", reason=str(error))
+
     def _prune(self) -> None:
         if time.monotonic() < self._pruned_at + PRUNE_EACH_S:
             return
@@ -185,16 +210,4 @@ class Outbox:
 
 def _entry(message: Message, seq: int) -> Entry:
     topic, body, mask = message.frames()
-    return Entry(seq, topic.decode(), body, mask)
-
-
-def _as_error(message: Message, reason: str) -> Message:
-    """The same board, not judged."""
-    body: dict[str, Any] = json.loads(json.dumps(message.body))
-    body |= {
-        "result": Result.ERROR.value, "reason": f"verdict could not be journaled: {reason}", "score": None,
-        "regions": [], "regions_total": 0,
-    }  # fmt: skip
-    body.pop("views", None)
-    topic = message.topic.rsplit("/", maxsplit=1)[0]
-    return Message(f"{topic}/{Result.ERROR.value}", body, b"")
+    return Entry(seq, topic.decode(), body, mask, message.camera, message.unit)

@@ -13,7 +13,7 @@ from hisir_edge.engine.load import inspector_from_bundle
 from hisir_edge.errors import InputError
 from hisir_edge.line.board import BoardInspector, in_flight
 from hisir_edge.line.grab import Source
-from hisir_edge.line.publish import Recipe
+from hisir_edge.line.message import Recipe, recipe_from_manifest
 from hisir_edge.line.selftest import self_test
 
 
@@ -104,7 +104,7 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str) ->
     except BaseException:
         inspector.close()
         raise
-    recipe = Recipe(settings.line.name, epoch, bundle.manifest.product, bundle.manifest_sha256)
+    recipe = recipe_from_manifest(settings.line.name, epoch, bundle.manifest, bundle.manifest_sha256)
     return Product(bundle, recipe, inspectors)
 
 

@@ -1,177 +1,133 @@
-"""Publishes verdicts over ZeroMQ: frames ``topic | JSON | mask PNG``, numbered per publisher."""
+"""Publishes verdicts over ZeroMQ (docs/protocol.md): each under the topics of those who ask for it, and heartbeats."""
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from collections import Counter
+from collections.abc import Callable
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
+import structlog
 import zmq
 
-from hisir_edge.addresses import ipc_in_use
 from hisir_edge.config import PublishTable
-from hisir_edge.errors import PublishError
-from hisir_edge.images import mask_png_bytes
-from hisir_edge.records import Frame, GrabFault, Judgement, Region
+from hisir_edge.line.message import utc
+from hisir_edge.line.wire import VERDICTS, Wire
 
-SCHEMA = "hisir-edge/verdict/1.1"
+log = structlog.get_logger()
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """What the verdicts are made with, repeated in each of them."""
-
-    line: str
-    epoch: str
-    product: str
-    bundle_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One verdict as it goes over the wire."""
-
-    topic: str
-    body: dict[str, Any]
-    mask_png: bytes
-
-    def frames(self) -> list[bytes]:
-        """The three ZeroMQ frames."""
-        return [
-            self.topic.encode(),
-            json.dumps(self.body, allow_nan=False, separators=(",", ":")).encode(),
-            self.mask_png,
-        ]
-
-
-def _utc(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns / 1e9, timezone.utc).isoformat(timespec="microseconds")
-
-
-def _region(region: Region) -> dict[str, Any]:
-    x, y, w, h = region.box_xywh
-    return {
-        "x": x, "y": y, "w": w, "h": h, "area_px": region.area_px,
-        "peak": round(region.peak, 4), "contour": [list(point) for point in region.contour_xy],
-        **({"view": region.view} if region.view else {}),
-    }  # fmt: skip
-
-
-def _views(judgement: Judgement) -> dict[str, Any]:
-    """``{"views": [...]}`` where several cameras look at a board, else nothing."""
-    out, top = [], 0
-    for view in judgement.views:
-        part, (h, w) = view.judgement, view.frame_hw
-        out.append(
-            {
-                "source": view.source, "frame_id": view.frame_id, "result": part.result.value, "reason": part.reason,
-                "score": _rounded(part.score), "frame": {"width": w, "height": h}, "mask_y": top,
-                "bundle_sha256": view.bundle_sha256,
-                "registration_residual_px": _rounded(part.registration_residual_px),
-            }
-        )  # fmt: skip
-        top += h
-    return {"views": out} if out else {}
-
-
-def message_from_judgement(recipe: Recipe, seq: int, item: Frame | GrabFault, judgement: Judgement) -> Message:
-    """The message of one verdict; its JSON follows ``mes/verdict.schema.json``."""
-    times = judgement.times
-    size = {"width": item.rgb.shape[1], "height": item.rgb.shape[0]} if isinstance(item, Frame) else None
-    body: dict[str, Any] = {
-        "schema": SCHEMA,
-        "line": recipe.line,
-        "epoch": recipe.epoch,
-        "seq": seq,
-        "time": _utc(time.time_ns()),
-        "grabbed_at": _utc(item.grabbed_at_ns),
-        "source": item.source,
-        "frame_id": item.frame_id,
-        "unit": item.unit,
-        "product": recipe.product,
-        "bundle_sha256": recipe.bundle_sha256,
-        "result": judgement.result.value,
-        "reason": judgement.reason,
-        "score": None if judgement.score is None else round(judgement.score, 4),
-        "regions": [_region(r) for r in judgement.regions],
-        "regions_total": judgement.regions_total,
-        "frame": size,
-        "registration_residual_px": _rounded(judgement.registration_residual_px),
-        "times_s": {
-            "register": round(times.register_s, 5), "tile": round(times.tile_s, 5), "infer": round(times.infer_s, 5),
-            "merge": round(times.merge_s, 5), "judge": round(times.judge_s, 5), "total": round(times.total_s, 5),
-        },
-        **_views(judgement),
-    }  # fmt: skip
-    mask = b"" if judgement.mask is None else mask_png_bytes(judgement.mask)
-    return Message(f"verdict/{recipe.line}/{judgement.result.value}", body, mask)
-
-
-def stamped(message: Message) -> Message:
-    """The same verdict with the time of now, at which it is published."""
-    return replace(message, body={**message.body, "time": _utc(time.time_ns())})
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+MOST_SUBSCRIPTION_BYTES = 512
+MOST_SUBSCRIPTIONS = 4096
+"""Of all subscribers together; more are nobody's honest wish, and ZeroMQ keeps each of them."""
+LINGER_MS = 2000
+HEARTBEAT_SCHEMA = "hisir-edge/heartbeat/1.0"
+OTHER_TOPICS = ("heartbeat", "verification")
+Draw = Callable[[], bytes]
 
 
 class Publisher:
-    """The PUB side (an XPUB socket, so that subscriptions can be seen); bound on entry."""
+    """The PUB side (an XPUB socket, so that subscriptions can be seen); bound on entry, used from any thread."""
 
-    def __init__(self, settings: PublishTable) -> None:
-        self.settings = settings
-        self.context = zmq.Context()
-        self.socket = self.context.socket(zmq.XPUB)
-        self.subscribers = 0
+    def __init__(self, settings: PublishTable, wire: Wire) -> None:
+        self.settings, self.wire = settings, wire
+        self._prefixes: Counter[str] = Counter()
+        self._lock = Lock()
 
     def __enter__(self) -> Publisher:
         """Bind; PublishError when the address is taken or not an address."""
-        self.socket.setsockopt(zmq.SNDHWM, self.settings.send_high_water_mark)
-        self.socket.setsockopt(zmq.LINGER, 2000)
-        self.socket.setsockopt(zmq.XPUB_VERBOSER, 1)
-        if ipc_in_use(self.settings.endpoint):
-            self._close()
-            raise PublishError(
-                expected=f"to bind publish.endpoint {self.settings.endpoint}",
-                received="Address already in use",
-                fix="stop the other daemon on this address, or choose another one",
-            )
-        try:
-            self.socket.bind(self.settings.endpoint)
-        except zmq.ZMQError as error:
-            self._close()
-            raise PublishError(
-                expected=f"to bind publish.endpoint {self.settings.endpoint}",
-                received=error.strerror or str(error),
-                fix="stop the other program on this port, or choose another one"
-                if error.errno == zmq.EADDRINUSE
-                else "name an address of this machine: tcp://*:5556 for all networks, tcp://127.0.0.1:5556 for itself",
-            ) from error
+        self._socket = self._bound()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close; what is queued is still sent for up to 2 s."""
-        self._close()
+        self.wire.closed(self._socket, LINGER_MS)
 
-    def _close(self) -> None:
-        self.socket.close()
-        self.context.term()
+    def _bound(self) -> zmq.Socket[bytes]:
+        options = {
+            zmq.SNDHWM: self.settings.send_high_water_mark,
+            zmq.XPUB_VERBOSER: 1,
+            zmq.MAXMSGSIZE: MOST_SUBSCRIPTION_BYTES,
+        }
+        return self.wire.bound(zmq.XPUB, "publish.endpoint", self.settings.endpoint, VERDICTS, options)
 
     def count_subscribers(self, timeout_ms: int) -> int:
-        """Take in (un)subscriptions that have come, waiting for one at most this long."""
-        while self.socket.poll(timeout_ms, zmq.POLLIN):
-            event = self.socket.recv()
-            self.subscribers += 1 if event[:1] == b"\x01" else -1 if event[:1] == b"\x00" else 0
-            timeout_ms = 0
-        return self.subscribers
+        """Take in (un)subscriptions that have come, waiting for one at most this long; how many ask for verdicts."""
+        with self._lock:
+            self._take_in(timeout_ms)
+            return sum(n for prefix, n in self._prefixes.items() if not prefix.startswith(OTHER_TOPICS))
 
-    def send(self, frames: list[bytes]) -> None:
-        """Publish one verdict; never blocks (a subscriber beyond its high-water mark misses it)."""
-        self.count_subscribers(0)
-        self.socket.send_multipart(frames)
+    def send(self, frames: list[bytes], overlay: Draw | None = None, rle: Draw | None = None) -> None:
+        """Publish one verdict; never blocks (a subscriber beyond its high-water mark misses it).
+
+        ``frames``: topic, JSON, mask PNG. Under ``verdict/`` always, under the other kinds where somebody asks for them
+        by name.
+        """
+        topic, text, mask = frames
+        rest = topic.partition(b"/")[2]
+        with self._lock:
+            self._take_in(0)
+            self._socket.send_multipart(frames)
+            if self._asked_for(b"brief/" + rest):
+                self._socket.send_multipart([b"brief/" + rest, text])
+            if self._asked_for(b"rle/" + rest):
+                self._socket.send_multipart([b"rle/" + rest, text, _drawn(rle) if mask else b""])
+            if self._asked_for(b"overlay/" + rest):
+                self._socket.send_multipart([b"overlay/" + rest, text, mask, _drawn(overlay)])
+
+    def beat(self, line: str, epoch: str, seq: int, **more: Any) -> None:
+        """Say that the line is there, and what its last verdict's number is."""
+        body = {"schema": HEARTBEAT_SCHEMA, "line": line, "epoch": epoch, "seq": seq, "TimeStamp": utc(time.time_ns())}
+        self.tell(f"heartbeat/{line}", body | more)
+
+    def tell(self, topic: str, body: dict[str, Any]) -> None:
+        """Publish a topic and one JSON object."""
+        text = json.dumps(body, separators=(",", ":")).encode()
+        with self._lock:
+            self._take_in(0)
+            self._socket.send_multipart([topic.encode(), text])
+
+    def _asked_for(self, topic: bytes) -> bool:
+        name = topic.decode()
+        return any(prefix and name.startswith(prefix) for prefix in self._prefixes)
+
+    def _take_in(self, timeout_ms: int) -> None:
+        while self._socket.poll(timeout_ms, zmq.POLLIN):
+            event = self._socket.recv_multipart()[0]
+            prefix = event[1:].decode("utf-8", "replace")
+            if event[:1] == b"\x01":
+                self._prefixes[prefix] += 1
+            elif event[:1] == b"\x00" and prefix in self._prefixes:
+                self._prefixes[prefix] -= 1
+                self._prefixes += Counter()  # without those at 0
+            timeout_ms = 0
+            if self._prefixes.total() > MOST_SUBSCRIPTIONS:
+                self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Lose all connections and what they have asked for; whoever is honest connects again and asks for the gap."""
+        self.wire.refusals.add("too many subscriptions", most=MOST_SUBSCRIPTIONS)
+        self.wire.closed(self._socket, 0)
+        self._prefixes.clear()
+        end = time.monotonic() + 5
+        while True:
+            try:
+                self._socket = self._bound()
+                return
+            except Exception:  # the port is given back by another thread, a moment later
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.01)
+
+
+def _drawn(draw: Draw | None) -> bytes:
+    """A picture, empty where there is none or it cannot be drawn: the verdict goes out all the same."""
+    try:
+        return draw() if draw is not None else b""
+    except Exception as error:
+        log.exception("picture not drawn", reason=str(error))
+        return b""

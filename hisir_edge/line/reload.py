@@ -16,7 +16,19 @@ from hisir_edge.line.products import products_from_settings
 
 log = structlog.get_logger()
 
-RESTART_ONLY = ("line", "source", "also", "publish", "control", "identity", "infer", "metrics", "journal", "hermes")
+RESTART_ONLY = (
+    "line",
+    "source",
+    "also",
+    "publish",
+    "control",
+    "security",
+    "identity",
+    "infer",
+    "metrics",
+    "journal",
+    "hermes",
+)
 """Tables of line.toml that hold sockets, cameras and threads: to change them the daemon is started again."""
 
 

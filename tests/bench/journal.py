@@ -24,11 +24,11 @@ from hisir_edge.line.publish import Message, Publisher
 MASK = os.urandom(20_000)
 COUNT = """
 import sys, time
-from hisir_edge.mes.subscribe import subscribe
+from hisir_edge.mes import subscribe
 count, first = 0, None
 for verdict in subscribe(sys.argv[1], stop=lambda: False):
     count += 1
-    if verdict.body["reason"] == "last":
+    if verdict.reason == "last":
         print(count, flush=True)
         break
 """

@@ -38,7 +38,7 @@ from hisir_edge.learn.run import RunSettings
 from hisir_edge.learn.train import train
 from hisir_edge.line.genicam import GenicamCamera
 from hisir_edge.line.journal import read_journal
-from hisir_edge.mes.subscribe import subscribe
+from hisir_edge.mes import subscribe
 from hisir_edge.records import Frame
 
 VIKY = Path(genicam.__file__).parent / "viky.cti"
@@ -111,11 +111,11 @@ class Soak:
 
     def _read(self) -> None:
         for verdict in subscribe(self.endpoint, stop=lambda: self.over):
-            self.seen[verdict.body["seq"]] += 1
-            self.bodies[verdict.body["seq"]] = verdict.body
-            self.results[verdict.body["result"]] += 1
-            if verdict.body["result"] == "ERROR":
-                self.reasons[verdict.body["reason"].split(":")[0][:40]] += 1
+            self.seen[verdict.seq] += 1
+            self.bodies[verdict.seq] = verdict.body
+            self.results[verdict.result] += 1
+            if verdict.result == "ERROR":
+                self.reasons[verdict.reason.split(":")[0][:40]] += 1
 
     def camera(self) -> psutil.Process | None:
         """The camera's process."""

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import here
+from helpers import facts, here
 
 from hisir_edge.config import AravisSource
 from hisir_edge.errors import CameraError
@@ -232,7 +232,7 @@ def test_twelve_megapixel_frames_and_the_whole_daemon(request, small_boards_if_o
         finally:
             daemon.terminate()
             assert daemon.wait(30) == 0
-    bodies = [json.loads(e.body) for e in read_journal(tmp_path / "journal")[1]]
+    bodies = [facts(json.loads(e.body)) for e in read_journal(tmp_path / "journal")[1]]
     assert len(bodies) >= 20
     judged = [b for b in bodies if "overrun" not in b["reason"]]
     assert {b["result"] for b in judged} == {"FAIL"}, "the missing part is found through GigE Vision and demosaicing"

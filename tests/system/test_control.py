@@ -17,24 +17,25 @@ from pathlib import Path
 import psutil
 import pytest
 import zmq
-from helpers import free_port, here
+from helpers import facts, free_port, here
 
-from hisir_edge.ask import ask, write_keys
+from hisir_edge.ask import ask
 from hisir_edge.errors import InputError
+from hisir_edge.keys import write_keys
 from hisir_edge.line.hermes import Decoder, Message, encoded
-from hisir_edge.mes.subscribe import subscribe
+from hisir_edge.mes import subscribe
 
 
 class Line:
     """A daemon on a folder of pictures, with a subscriber that is there before the first verdict."""
 
-    def __init__(self, folder: Path, bundle: Path, photos: Path, trigger: str, more: str = "", control: str = ""):
+    def __init__(self, folder: Path, bundle: Path, photos: Path, trigger: str, more: str = ""):
         self.control, self.endpoint = f"tcp://127.0.0.1:{free_port()}", f"ipc://{folder}/verdicts"
         self.config, self.log = folder / "line.toml", folder / "daemon.log"
         self.config.write_text(
             f'[bundle]\npath = "{bundle}"\n'
             f'[source]\ntype = "replay"\nfolder = "{photos}"\ntrigger = "{trigger}"\nloop = true\nrate_hz = 20\n'
-            f'[control]\nendpoint = "{self.control}"\n{control}\n'
+            f'[control]\nendpoint = "{self.control}"\n'
             f'[publish]\nendpoint = "{self.endpoint}"\nwait_for_subscribers = 1\n{more}'
         )
         self.bodies: list[dict] = []
@@ -59,7 +60,7 @@ class Line:
     def _read(self):
         for verdict in subscribe(self.endpoint, stop=lambda: self.over):
             with self.more:
-                self.bodies.append(verdict.body)
+                self.bodies.append(facts(verdict.body))
                 self.more.notify()
 
     def wait(self, count: int) -> list[dict]:
@@ -212,7 +213,9 @@ def test_only_those_with_a_key_are_heard(small_bundle, small_boards, tmp_path):
     assert (tmp_path / "keys" / "mes.key_secret").stat().st_mode & 0o077 == 0
     keys = tmp_path / "keys"
     table = 'server_key = "keys/line.key_secret"\nclients = "clients"'
-    with Line(tmp_path, small_bundle, small_boards / "test" / "good", "software", control=table) as line:
+    with Line(
+        tmp_path, small_bundle, small_boards / "test" / "good", "software", more=f"[security]\n{table}\n"
+    ) as line:
 
         def asked(name: str, timeout_s: float) -> dict:
             secret = str(keys / f"{name}.key_secret")
@@ -235,7 +238,7 @@ def test_others_are_let_in_only_with_keys(small_bundle, tmp_path):
     )
     done = here("run", "--config", config)
     assert done.returncode == 2
-    assert "server_key and clients" in done.stderr
+    assert "security.server_key and security.clients" in done.stderr
 
 
 def test_reloading_loses_no_trigger_and_a_bad_file_changes_nothing(small_bundle, small_boards, tmp_path):
@@ -434,7 +437,7 @@ def test_two_cameras_give_one_verdict_for_each_board(small_bundle, small_boards,
             body = line.wait(number)[-1]
             assert (body["unit"], body["result"]) == (f"B-{number}", "FAIL")
             assert [(v["source"], v["result"]) for v in body["views"]] == [("replay", "PASS"), ("bottom", "FAIL")]
-            assert {r["view"] for r in body["regions"]} == {"bottom"}
+            assert {d.camera for d in body["defects"]} == {"bottom"}
         line.process.send_signal(signal.SIGTERM)
         assert line.ended() == 0
     assert len(list((tmp_path / "pictures").glob("*B-1_FAIL.jpg"))) == 1

@@ -18,7 +18,7 @@ import pytest
 from helpers import free_port
 
 from hisir_edge.images import read_mask
-from hisir_edge.mes.subscribe import Received, subscribe
+from hisir_edge.mes import Verdict, subscribe
 
 SCHEMA = json.loads((resources.files("hisir_edge.mes") / "verdict.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
@@ -47,7 +47,7 @@ class Daemon:
             self.process.kill()
         self.process.wait()
 
-    def verdicts(self, count: int, topic: str = "verdict/", timeout_s: float = 60) -> list[Received]:
+    def verdicts(self, count: int, topic: str = "verdict/", timeout_s: float = 60) -> list[Verdict]:
         stream = subscribe(self.endpoint, topic, timeout_s, stop=lambda: self.process.poll() not in (None, 0))
         found = []
         for verdict in stream:
@@ -59,19 +59,19 @@ class Daemon:
         return found
 
 
-def check(verdicts: list[Received]) -> None:
+def check(verdicts: list[Verdict]) -> None:
     """Every message valid, numbers without gap or repetition, mask as large as the frame."""
-    assert [v.body["seq"] for v in verdicts] == list(range(1, len(verdicts) + 1))
-    assert len({v.body["epoch"] for v in verdicts}) == 1
+    assert [v.seq for v in verdicts] == list(range(1, len(verdicts) + 1))
+    assert len({v.epoch for v in verdicts}) == 1
     for v in verdicts:
         VALIDATOR.validate(v.body)
-        assert v.topic == f"verdict/{v.body['line']}/{v.body['result']}"
-        if v.body["result"] == "ERROR":
-            assert v.mask_png == b""
+        assert v.topic == f"verdict/{v.line}/{v.result}"
+        if v.result == "ERROR":
+            assert v.mask == b""
             continue
-        mask = cv2.imdecode(np.frombuffer(v.mask_png, np.uint8), cv2.IMREAD_UNCHANGED)
-        assert mask.shape == (v.body["frame"]["height"], v.body["frame"]["width"])
-        assert mask.any() == (v.body["result"] == "FAIL")
+        mask = cv2.imdecode(np.frombuffer(v.mask, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert mask.shape == v.frame_wh[::-1]
+        assert mask.any() == (v.result == "FAIL")
 
 
 @pytest.fixture
@@ -101,9 +101,9 @@ def test_every_frame_ends_in_one_verdict_and_nothing_stops_the_line(mixed, small
         verdicts = daemon.verdicts(10)
         assert daemon.process.wait(20) == 0
     check(verdicts)
-    results = [v.body["result"] for v in verdicts]
+    results = [v.result for v in verdicts]
     assert results == ["PASS", "ERROR", "FAIL", "ERROR", "ERROR", "ERROR", "ERROR", "ERROR", "FAIL", "PASS"]
-    reasons = {v.body["unit"]: v.body["reason"] for v in verdicts}
+    reasons = {v.unit: v.reason for v in verdicts}
     for unit, words in {
         "02_cut": "cut short", "04_empty": "0 bytes", "05_grey": "3 colour channels", "06_deep": "16 bits",
         "07_small": "512x300", "08_other": "anchors",
@@ -111,7 +111,7 @@ def test_every_frame_ends_in_one_verdict_and_nothing_stops_the_line(mixed, small
         assert words in reasons[unit]
         assert reasons[unit].startswith("expected ")
     truth = read_mask(next(iter(sorted((small_boards / "ground_truth" / "missing").iterdir()))))
-    mask = cv2.imdecode(np.frombuffer(verdicts[2].mask_png, np.uint8), cv2.IMREAD_UNCHANGED) > 0
+    mask = cv2.imdecode(np.frombuffer(verdicts[2].mask, np.uint8), cv2.IMREAD_UNCHANGED) > 0
     assert (mask & truth).any()
     pictures = sorted(p.name for p in (tmp_path / "pictures").iterdir())
     assert sorted(name.split("_", 1)[1] for name in pictures)[0] == "000003_03_missing_FAIL.jpg"
@@ -123,7 +123,7 @@ def test_a_subscriber_can_ask_for_failures_only(mixed, small_bundle, tmp_path):
     with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"') as daemon:
         verdicts = daemon.verdicts(2, "verdict/line-1/FAIL")
         assert daemon.process.wait(20) == 0
-    assert [v.body["unit"] for v in verdicts] == ["03_missing", "09_missing"]
+    assert [v.unit for v in verdicts] == ["03_missing", "09_missing"]
 
 
 def test_sigterm_ends_the_loop_after_the_board_in_hand(mixed, small_bundle, tmp_path):
@@ -151,7 +151,7 @@ def test_replay_keeps_its_rate(mixed, small_bundle, tmp_path):
     with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nrate_hz = 4.0') as daemon:
         verdicts = daemon.verdicts(10)
         daemon.process.wait(20)
-    first, last = (np.datetime64(verdicts[i].body["time"].split("+")[0]) for i in (0, 9))
+    first, last = (np.datetime64(verdicts[i].time.split("+")[0]) for i in (0, 9))
     assert (last - first) / np.timedelta64(1, "s") >= 0.9 * 9 / 4
 
 
@@ -213,13 +213,13 @@ def test_a_killed_daemon_goes_on_in_its_epoch(mixed, small_bundle, tmp_path):
     """For a subscriber that stays: numbers go on where they ended, what it missed is counted, nothing comes twice."""
     daemon = Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nloop = true')
     stream = subscribe(daemon.endpoint, timeout_s=60)
-    lives: list[list[Received]] = [[], []]
+    lives: list[list[Verdict]] = [[], []]
     try:
         for life in lives:
             with daemon:
                 for verdict in stream:
                     life.append(verdict)
-                    new = [v for v in life if "daemon ended before" not in v.body["reason"]]
+                    new = [v for v in life if "daemon ended before" not in v.reason]
                     if len(new) == 5:
                         daemon.process.kill()
                         break
@@ -227,12 +227,12 @@ def test_a_killed_daemon_goes_on_in_its_epoch(mixed, small_bundle, tmp_path):
         stream.close()
     got = lives[0] + lives[1]
     assert len(lives[1]) >= 5
-    assert len({v.body["epoch"] for v in got}) == 1
-    numbers = [v.body["seq"] for v in got]
+    assert len({v.epoch for v in got}) == 1
+    numbers = [v.seq for v in got]
     assert numbers[0] == 1
     for before, verdict in zip(numbers, got[1:], strict=False):
-        assert verdict.body["seq"] == before + 1 + verdict.missed
-    abandoned = [v for v in lives[1] if "daemon ended before" in v.body["reason"]]
+        assert verdict.seq == before + 1 + verdict.missed
+    abandoned = [v for v in lives[1] if "daemon ended before" in v.reason]
     assert lives[1][: len(abandoned)] == abandoned, "what was left comes first"
 
 

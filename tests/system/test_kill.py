@@ -14,12 +14,12 @@ import threading
 import time
 from pathlib import Path
 
-from helpers import free_port
+from helpers import facts, free_port
 
 from hisir_edge.ask import ask
 from hisir_edge.errors import InputError
 from hisir_edge.line.journal import read_journal
-from hisir_edge.mes.subscribe import subscribe
+from hisir_edge.mes import subscribe
 
 KILLS = int(os.environ.get("HISIR_KILLS", "30"))
 
@@ -30,7 +30,7 @@ def test_kill_at_any_instant_and_every_trigger_has_one_verdict(small_bundle, sma
 
     def listen():
         for verdict in subscribe(verdicts, stop=over.is_set):
-            key = verdict.body["epoch"], verdict.body["seq"]
+            key = verdict.epoch, verdict.seq
             assert key not in published, "published twice"
             published[key] = verdict.body
 
@@ -96,14 +96,15 @@ def test_kill_at_any_instant_and_every_trigger_has_one_verdict(small_bundle, sma
 def _audit(journal: Path, told: dict, published: dict) -> None:
     epoch, entries, open_ones = read_journal(journal)
     assert open_ones == []
-    bodies = {e.seq: json.loads(e.body) for e in entries}
+    raw = {e.seq: json.loads(e.body) for e in entries}
+    bodies = {seq: facts(body) for seq, body in raw.items()}
     assert list(bodies) == list(range(1, len(bodies) + 1)), "no number twice, none left out"
     for (of_epoch, seq), unit in told.items():
         assert of_epoch == epoch
         assert bodies[seq]["unit"] == unit
     for (of_epoch, seq), body in published.items():
         assert of_epoch == epoch
-        assert body == bodies[seq], "published as it is written"
+        assert body == raw[seq], "published as it is written"
     killed = [b for b in bodies.values() if "daemon ended before" in b["reason"]]
     assert all(b["result"] == "ERROR" for b in killed)
     print(f"{len(bodies)} triggers, {len(told)} told, {len(published)} seen live, {len(killed)} ended by kill")

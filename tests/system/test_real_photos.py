@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers import facts
 
 from hisir_edge.engine.build import build_bundle
 from hisir_edge.engine.options import BuildOptions
@@ -14,7 +15,7 @@ from hisir_edge.learn import datasets
 from hisir_edge.learn.evaluate import evaluate, figures
 from hisir_edge.learn.run import RunSettings
 from hisir_edge.learn.train import train
-from hisir_edge.mes.subscribe import subscribe
+from hisir_edge.mes import subscribe
 
 
 def _stream(bundle: Path, photos: list[Path], folder: Path) -> list[dict]:
@@ -37,7 +38,7 @@ def _stream(bundle: Path, photos: list[Path], folder: Path) -> list[dict]:
     found = []
     try:
         for verdict in stream:
-            found.append(verdict.body)
+            found.append(facts(verdict.body))
             if len(found) == len(photos):
                 break
         assert daemon.wait(20) == 0, (folder / "log").read_text()
@@ -64,7 +65,7 @@ def test_transistor_photos_through_the_daemon_after_a_minute_of_training(shared_
     verdicts = _stream(tmp_path / "bundle", [item.image for item in chosen], tmp_path)
     assert [v["seq"] for v in verdicts] == list(range(1, len(chosen) + 1))
     assert all(v["result"] in ("PASS", "FAIL") for v in verdicts)
-    assert all(v["frame"] == {"width": 1024, "height": 1024} for v in verdicts)
+    assert all(v["frame_wh"] == (1024, 1024) for v in verdicts)
 
 
 def test_a_photo_of_another_board_is_an_error(shared_transistor, small_bundle, tmp_path):

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from helpers import free_port, here
+from hisir_edge.mes.whole import Line, subscribe_whole
 
 from hisir_edge.ask import ask, ask_frames
 from hisir_edge.errors import InputError
 from hisir_edge.line.journal import read_journal
-from hisir_edge.mes.whole import Line, subscribe_whole
 
 
 class Daemon:
@@ -62,7 +62,7 @@ def test_every_verdict_once_over_kills_of_the_line_and_ends_of_the_subscriber(sm
         stream = subscribe_whole(daemon.line, cursor, timeout_s)
         start = len(got)
         for verdict in stream:
-            one = (verdict.body["epoch"], verdict.body["seq"], json.dumps(verdict.body, sort_keys=True))
+            one = (verdict.epoch, verdict.seq, json.dumps(verdict.body, sort_keys=True))
             if one == busy_with:  # the one that it ended with comes again, the same to the letter
                 busy_with = None
                 continue

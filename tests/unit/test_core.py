@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from helpers import facts
 
 from hisir_edge.config import BundleTable, LineTable, ReplaySource, Settings
 from hisir_edge.errors import CameraError, InputError
@@ -77,7 +78,7 @@ class Line:
 
     def hand_over(self, verdict):
         with self.more:
-            self.out.append(verdict.message.body)
+            self.out.append(facts(verdict.message.body))
             self.more.notify()
 
     def __enter__(self):

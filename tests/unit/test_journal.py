@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from helpers import sample_message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,6 @@ from hisir_edge.config import JournalTable
 from hisir_edge.errors import JournalError
 from hisir_edge.line.journal import FILE, Accepted, Entry, Journal, folder_of, read_journal
 from hisir_edge.line.outbox import Outbox
-from hisir_edge.line.publish import Message
 
 TABLE = JournalTable()
 
@@ -170,23 +170,18 @@ def test_the_oldest_go_but_none_that_a_subscriber_waits_for(tmp_path):
         assert [e.seq for e in journal.entries(0)] == [2500], "the last one is kept: it says where numbers go on"
 
 
-def message(seq: int) -> Message:
-    body = {"seq": seq, "time": "", "result": "PASS", "reason": "", "score": 0.5, "regions": [], "regions_total": 0}
-    return Message("verdict/l/PASS", body, b"mask")
-
-
 def test_verdicts_are_journaled_before_they_are_published_and_in_order(tmp_path):
     sent, done = [], []
     with Journal(tmp_path, TABLE) as journal:
 
-        def send(frames):
+        def send(frames, overlay, rle):
             seq = json.loads(frames[1])["seq"]
             assert journal.entries(seq - 1, 1)[0].frames() == frames
             sent.append(seq)
 
         outbox = Outbox(journal, send)
         for seq in range(1, 301):
-            outbox.put(message(seq), seq, lambda m: done.append(m.body["seq"]))
+            outbox.put(sample_message(seq), seq, lambda m: done.append(m.body["seq"]))
         outbox.flush()
         assert sent == done == list(range(1, 301))
         assert (outbox.unwritten, outbox.waits_for_s()) == (0, 0.0)
@@ -197,7 +192,7 @@ def test_one_that_cannot_be_sent_keeps_no_other_back(tmp_path):
     sent, done = [], []
     with Journal(tmp_path, TABLE) as journal:
 
-        def send(frames):
+        def send(frames, overlay, rle):
             seq = json.loads(frames[1])["seq"]
             if seq % 3 == 0:
                 raise OSError("the socket does not want it")
@@ -210,7 +205,7 @@ def test_one_that_cannot_be_sent_keeps_no_other_back(tmp_path):
 
         outbox = Outbox(journal, send)
         for seq in range(1, 31):
-            outbox.put(message(seq), seq, then)
+            outbox.put(sample_message(seq), seq, then)
         outbox.close()
         assert sent == [n for n in range(1, 31) if n % 3]
         assert done == [e.seq for e in journal.entries(0)] == list(range(1, 31))
@@ -235,9 +230,9 @@ def test_a_log_that_cannot_be_written_costs_nothing_else(tmp_path, monkeypatch):
     try:
         configure_logging()
         with Journal(tmp_path, TABLE) as journal:
-            outbox = Outbox(journal, lambda frames: sent.append(json.loads(frames[1])["seq"]))
+            outbox = Outbox(journal, lambda frames, *_: sent.append(json.loads(frames[1])["seq"]))
             for seq in (1, 2, 2, 3):  # a number twice: the second one is logged and left out of the journal
-                outbox.put(message(seq), seq, lambda m: structlog.get_logger().info("verdict"))
+                outbox.put(sample_message(seq), seq, lambda m: structlog.get_logger().info("verdict"))
                 outbox.flush()
             outbox.close()
             assert not outbox.failed
@@ -281,13 +276,13 @@ FULL_DISK = textwrap.dedent(
     from hisir_edge.line.journal import Journal
     from hisir_edge.line.outbox import Outbox
     sys.path.insert(0, {tests!r})
-    from test_journal import message
+    from helpers import facts, sample_message
     folder, sent = Path({folder!r}), []
     with Journal(folder / "journal", JournalTable()) as journal:
-        outbox = Outbox(journal, lambda frames: sent.append(json.loads(frames[1])["result"]))
+        outbox = Outbox(journal, lambda frames, *_: sent.append(facts(json.loads(frames[1]))["result"]))
 
         def put(seq):
-            outbox.put(message(seq), seq, lambda m: None)
+            outbox.put(sample_message(seq), seq, lambda m: None)
             outbox.flush()
             return sent[-1]
 
@@ -317,8 +312,8 @@ FULL_DISK = textwrap.dedent(
         outbox.close()
         found = journal.entries(0, 100_000)
         assert [e.seq for e in found] == list(range(1, seq + 3))
-        assert [json.loads(e.body)["result"] for e in found[-3:]] == ["ERROR", "ERROR", "PASS"]
-        assert "could not be journaled" in json.loads(found[-3].body)["reason"]
+        assert [facts(json.loads(e.body))["result"] for e in found[-3:]] == ["ERROR", "ERROR", "PASS"]
+        assert "could not be journaled" in facts(json.loads(found[-3].body))["reason"]
     os.write(filling, b"x")
     (folder / "journal" / "reserve").unlink(missing_ok=True)
     with Journal(folder / "journal", JournalTable()):  # it holds some in reserve again
@@ -336,7 +331,7 @@ def test_on_a_full_disk_verdicts_go_on_as_errors_and_are_written_later(tmp_path)
     mount = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=12m none {tmp_path} && exec "$@"', "sh"]
     if shutil.which("unshare") is None or subprocess.run([*mount, "true"], capture_output=True).returncode:
         pytest.skip("no right to mount a small file system here")
-    script = FULL_DISK.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    script = FULL_DISK.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
     command = [*mount, sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip().endswith("fine"), done.stdout[-2000:] + done.stderr[-4000:]
@@ -344,9 +339,9 @@ def test_on_a_full_disk_verdicts_go_on_as_errors_and_are_written_later(tmp_path)
 
 def test_a_disk_that_hangs_is_seen(tmp_path):
     with Journal(tmp_path, TABLE) as journal:
-        outbox = Outbox(journal, lambda frames: None)
+        outbox = Outbox(journal, lambda frames, *_: None)
         with journal._lock:  # the disk does not come back
-            outbox.put(message(1), 1, lambda m: None)
+            outbox.put(sample_message(1), 1, lambda m: None)
             while outbox.waits_for_s() < 0.05:
                 time.sleep(0.005)
         outbox.flush()

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from importlib import resources
 
 import cv2
 import jsonschema
 import numpy as np
 import pytest
+import structlog
 import zmq
+from helpers import sample_message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hisir_edge.config import PublishTable
+from hisir_edge.config import PublishTable, SecurityTable
 from hisir_edge.errors import InputError
 from hisir_edge.line.judge import Thresholds, regions_from_map
-from hisir_edge.line.publish import Publisher, Recipe, message_from_judgement
-from hisir_edge.mes.subscribe import received_from_frames
+from hisir_edge.line.message import Recipe, message_from_judgement
+from hisir_edge.line.publish import MOST_SUBSCRIPTIONS, Publisher
+from hisir_edge.line.wire import Wire
+from hisir_edge.mes import verdict_from_frames
+from hisir_edge.mes.client import numbered
+from hisir_edge.mes.mask import runs_of_rle
 from hisir_edge.records import Frame, GrabFault, Judgement, Result, StageTimes
 
 SCHEMA = json.loads((resources.files("hisir_edge.mes") / "verdict.schema.json").read_text())
@@ -44,12 +51,15 @@ def test_any_judgement_is_a_valid_message(seed, level):
     frame, judgement = _judged(seed, level)
     message = message_from_judgement(RECIPE, seed + 1, frame, judgement)
     topic, text, png = message.frames()
-    body = json.loads(text)
-    VALIDATOR.validate(body)
-    assert topic.decode() == f"verdict/line-1/{body['result']}"
+    VALIDATOR.validate(json.loads(text))
+    verdict = verdict_from_frames([topic, text, png])
+    assert topic.decode() == f"verdict/line-1/{verdict.result}"
+    assert (verdict.result, verdict.unit, verdict.seq) == (judgement.result.value, frame.unit, seed + 1)
+    assert [(d.x, d.y, d.w, d.h) for d in verdict.defects] == [r.box_xywh for r in judgement.regions]
+    assert [d.contour for d in verdict.defects] == [r.contour_xy for r in judgement.regions]
     mask = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) > 0
     assert np.array_equal(mask, judgement.mask)
-    assert mask.any() == (body["result"] == "FAIL")
+    assert mask.any() == (verdict.result == "FAIL")
 
 
 def test_a_fault_is_an_error_without_mask():
@@ -58,24 +68,33 @@ def test_a_fault_is_an_error_without_mask():
     message = message_from_judgement(RECIPE, 3, fault, judgement)
     VALIDATOR.validate(message.body)
     assert message.mask_png == b""
-    assert message.body["frame"] is None
+    assert verdict_from_frames(message.frames()).frame_wh is None
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("path", "value"),
     [
-        {"result": "PASS", "regions_total": 1},
-        {"result": "MAYBE"},
-        {"seq": 0},
-        {"extra": 1},
-        {"result": "ERROR", "score": None, "reason": ""},
-        {"score": None},
-        {"line": "a/b"},
+        (("InspectedUnits", 0, "OverallResult"), "Maybe"),
+        (("InspectedUnits", 0, "OverallResult"), "Failed"),
+        (("InspectedUnits", 0, "OverallResult"), "Error"),
+        (("InspectedUnits",), []),
+        (("seq",), 0),
+        (("vision", "defects_total"), 1),
+        (("vision", "score"), None),
+        (("line",), "a/b"),
+        (("schema",), "hisir-edge/verdict/3.0"),
+        (("TransactionId",), None),
+        (("TimeStamp",), "yesterday"),
     ],
 )
-def test_the_schema_refuses_what_is_no_verdict(change):
+def test_the_schema_refuses_what_is_no_verdict(path, value):
     frame, judgement = _judged(1, 0.5)
-    body = {**message_from_judgement(RECIPE, 1, frame, judgement).body, **change}
+    body = json.loads(message_from_judgement(RECIPE, 1, frame, judgement).frames()[1])
+    VALIDATOR.validate(body)
+    at = body
+    for step in path[:-1]:
+        at = at[step]
+    at[path[-1]] = value
     with pytest.raises(jsonschema.ValidationError):
         VALIDATOR.validate(body)
 
@@ -84,51 +103,130 @@ def test_gaps_in_the_numbers_are_counted_per_epoch():
     last: dict[tuple[str, str], int] = {}
 
     def take(epoch: str, seq: int) -> int:
-        body = json.dumps({"line": "l", "epoch": epoch, "seq": seq}).encode()
-        return received_from_frames([b"verdict/l/PASS", body, b""], last).missed
+        frames = sample_message(seq, epoch).frames()
+        return numbered(verdict_from_frames(frames), last).missed
 
     assert [take("a", 1), take("a", 2), take("a", 5), take("b", 9), take("b", 10), take("a", 6)] == [0, 0, 2, 0, 0, 0]
 
 
-@pytest.mark.parametrize("frames", [[b"x"], [b"t", b"no json", b""], [b"t", b"[]", b""], [b"t", b"{}", b""], []])
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b"x"], [b"t", b"no json", b""], [b"t", b"[]", b""], [b"t", b"{}", b""], [], [b"t", b"[" * 100_000, b""],
+        [b"t", b'{"schema": "hisir-edge/verdict/3.0"}', b""], [b"t", b'{"schema": 7}', b""], [b""] * 5,
+        [b"t", b'{"schema": "hisir-edge/verdict/2.0", "line": "l", "epoch": "e", "seq": 1, "InspectedUnits": [[]]}'],
+    ],
+)  # fmt: skip
 def test_what_is_no_verdict_is_an_input_error(frames):
     with pytest.raises(InputError):
-        received_from_frames(frames, {})
+        verdict_from_frames(frames)
 
 
-def test_a_subscriber_that_does_not_read_holds_up_nobody():
+@pytest.fixture
+def publisher():
+    with (
+        Wire(SecurityTable()) as wire,
+        Publisher(PublishTable(endpoint=_free_endpoint(), send_high_water_mark=8), wire) as publisher,
+    ):
+        yield publisher
+
+
+@pytest.fixture
+def reader(publisher):
+    """Makes sockets that have subscribed; all closed at the end."""
+    context, sockets = zmq.Context(), []
+
+    def subscribed(*topics: bytes):
+        one = context.socket(zmq.SUB)
+        sockets.append(one)
+        for option, value in ((zmq.RCVHWM, 8), (zmq.RCVTIMEO, 20_000), (zmq.LINGER, 0)):
+            one.setsockopt(option, value)
+        for topic in topics:
+            one.setsockopt(zmq.SUBSCRIBE, topic)
+        before = publisher.count_subscribers(0)
+        one.connect(publisher.settings.endpoint)
+        wanted = before + sum(not t.startswith(b"heartbeat") for t in topics)
+        end = time.monotonic() + 20
+        while publisher.count_subscribers(50) < wanted:
+            assert time.monotonic() < end
+        return one
+
+    yield subscribed
+    for one in sockets:
+        one.close()
+    context.term()
+
+
+def test_each_kind_of_topic_has_its_frames_and_all_the_same_json(publisher, reader):
+    sockets = {kind: reader(kind + b"/") for kind in (b"verdict", b"brief", b"rle", b"overlay")}
+    message = sample_message(1, fails=True)
+    publisher.send(message.frames(), message.overlay, message.rle)
+    got = {kind: socket.recv_multipart() for kind, socket in sockets.items()}
+    text = message.frames()[1]
+    assert got[b"verdict"] == [b"verdict/l/FAIL", text, message.mask_png]
+    assert got[b"brief"] == [b"brief/l/FAIL", text]
+    assert got[b"rle"][:2] == [b"rle/l/FAIL", text]
+    assert list(runs_of_rle(got[b"rle"][2])) == [(2, 1, 3), (3, 1, 3)]
+    assert got[b"overlay"][:3] == [b"overlay/l/FAIL", text, message.mask_png]
+    assert cv2.imdecode(np.frombuffer(got[b"overlay"][3], np.uint8), cv2.IMREAD_COLOR).shape == (6, 8, 3)
+    for kind, frames in got.items():
+        assert verdict_from_frames(frames).result == "FAIL", kind
+    assert not any(socket.poll(100) for socket in sockets.values()), "each once"
+
+
+def test_what_nobody_asks_for_by_name_is_not_made(publisher, reader):
+    everything = reader(b"")
+
+    def never():
+        raise AssertionError("drawn for nobody")
+
+    publisher.send(sample_message(1).frames(), never, never)
+    publisher.beat("l", "0" * 32, 1, state="Ready", control="")
+    assert everything.recv_multipart()[0] == b"verdict/l/PASS"
+    topic, text = everything.recv_multipart()
+    assert topic == b"heartbeat/l"
+    assert json.loads(text)["seq"] == 1
+    overlay = reader(b"overlay/")
+    with structlog.testing.capture_logs() as logs:
+        publisher.send(sample_message(2).frames(), never, never)  # it cannot be drawn: the verdict goes out without
+    assert overlay.recv_multipart()[3] == b""
+    assert logs[0]["event"] == "picture not drawn"
+
+
+def test_subscriptions_without_end_are_cut_off_and_the_honest_come_back(publisher, reader):
+    honest, context = reader(b"verdict/"), zmq.Context()
+    flood = context.socket(zmq.XSUB)
+    flood.setsockopt(zmq.SNDHWM, 0)
+    flood.connect(publisher.settings.endpoint)
+    end, n = time.monotonic() + 30, 0
+    while not publisher.wire.refusals.counts["too many subscriptions"]:
+        assert time.monotonic() < end
+        for _ in range(500):
+            n += 1
+            flood.send(b"\x01verdict/%d" % n)
+        publisher.count_subscribers(20)
+    flood.close(linger=0)
+    context.term()
+    assert n >= MOST_SUBSCRIPTIONS
+    while not honest.poll(50):  # it connects again by itself
+        assert time.monotonic() < end
+        publisher.send(sample_message(1).frames())
+    assert honest.recv_multipart()[0] == b"verdict/l/PASS"
+
+
+def test_a_subscriber_that_does_not_read_holds_up_nobody(publisher, reader):
     """Its own queue fills and it misses verdicts; sending goes on and the subscriber beside it has every one."""
     messages, payload = 160, bytes(256 * 1024)  # 40 MiB: more than the buffers of a loopback connection hold
-    context = zmq.Context()
-    readers = []
-    try:
-        with Publisher(PublishTable(endpoint=_free_endpoint(), send_high_water_mark=8)) as publisher:
-            for _ in range(2):
-                reader = context.socket(zmq.SUB)
-                reader.setsockopt(zmq.RCVHWM, 8)
-                reader.setsockopt(zmq.RCVTIMEO, 20_000)
-                reader.setsockopt(zmq.LINGER, 0)
-                reader.setsockopt(zmq.SUBSCRIBE, b"")
-                reader.connect(publisher.settings.endpoint)
-                readers.append(reader)
-            for _ in range(100):
-                if publisher.count_subscribers(200) == 2:
-                    break
-            assert publisher.subscribers == 2
-            reads, lazy = readers
-            for number in range(messages):
-                publisher.send([b"verdict", b"%d" % number, payload])
-                assert reads.recv_multipart()[1] == b"%d" % number
-            lazy.setsockopt(zmq.RCVTIMEO, 1000)
-            kept = []
-            with pytest.raises(zmq.Again):
-                while True:
-                    kept.append(int(lazy.recv_multipart()[1]))
-            assert kept == sorted(set(kept)) and 0 < len(kept) < messages
-    finally:
-        for reader in readers:
-            reader.close()
-        context.term()
+    reads, lazy = reader(b""), reader(b"")
+    for number in range(messages):
+        publisher.send([b"verdict/l/PASS", b"%d" % number, payload])
+        assert reads.recv_multipart()[1] == b"%d" % number
+    lazy.setsockopt(zmq.RCVTIMEO, 1000)
+    kept = []
+    with pytest.raises(zmq.Again):
+        while True:
+            kept.append(int(lazy.recv_multipart()[1]))
+    assert kept == sorted(set(kept)) and 0 < len(kept) < messages
 
 
 def _free_endpoint() -> str:

@@ -7,13 +7,14 @@ import time
 
 import numpy as np
 import pytest
+from helpers import facts
 
 from hisir_edge.config import Settings
 from hisir_edge.images import read_rgb
 from hisir_edge.line.core import judge_product
 from hisir_edge.line.grab import EndOfFrames
+from hisir_edge.line.message import message_from_judgement
 from hisir_edge.line.products import products_from_settings
-from hisir_edge.line.publish import message_from_judgement
 from hisir_edge.line.views import Views
 from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result
 
@@ -178,8 +179,8 @@ def test_one_verdict_of_two_views(small_bundle, small_boards):
             message = message_from_judgement(product.recipe, 7, frame, judgement)
             jsonschema.validate(message.body, schema)
             assert judgement.result is result
-            assert [v["result"] for v in message.body["views"]] == of_views
-            assert all(r["view"] == "bottom" for r in message.body["regions"])
+            assert [v["result"] for v in facts(message.body)["views"]] == of_views
+            assert all(d.camera == "bottom" for d in facts(message.body)["defects"])
         found = judge_product(product, 0, board(good, bad))
         h, w = good.shape[:2]
         assert found.mask.shape == (2 * h, w)

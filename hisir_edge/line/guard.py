@@ -1,0 +1,191 @@
+"""Watches the connections of the line's sockets: how many, and how much they send. Who sends too much is cut off.
+
+ZeroMQ bounds a message's frames and the number of whole messages that wait, but neither connections nor the length of a
+message of many frames, nor subscriptions. What a client of a line says is small, so that a flood is told by its bytes.
+"""
+
+from __future__ import annotations
+
+import socket as sockets
+import struct
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+
+import structlog
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+log = structlog.get_logger()
+
+POLL_MS = 50
+WINDOW_S = 10.0
+MOST_BYTES_A_WINDOW = 8_000_000
+BYTES_RECEIVED_AT = 128
+"""Offset of tcpi_bytes_received (Linux 4.1) in struct tcp_info."""
+FAILED: dict[int, str] = {
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "no handshake",
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "no key or another protocol",
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "not let in",
+}
+
+
+@dataclass(slots=True)
+class _Connection:
+    fd: int
+    peer: str
+    since: float
+    bytes_before: int = 0
+
+
+@dataclass(slots=True)
+class _Watched:
+    monitor: zmq.Socket[bytes]
+    name: str
+    port: int
+    connections: dict[int, _Connection]
+
+
+class Guard:
+    """``watch`` sockets before they are bound, ``forget`` them before they are closed; ``refused`` hears of the rest.
+
+    A connection is known by its file descriptor, which ZeroMQ tells and owns: it is looked at and shut down, never
+    closed, here.
+    """
+
+    def __init__(self, max_connections: int, refused: Callable[..., None]) -> None:
+        self._most, self._refused = max_connections, refused
+        self._watched: dict[int, _Watched] = {}
+        self._lock, self._end = Lock(), Event()
+        self._thread = Thread(target=self._run, name="guard", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End; every socket is to be forgotten before."""
+        self._end.set()
+        self._thread.join()
+
+    @property
+    def connections(self) -> int:
+        """How many there are now, over tcp."""
+        with self._lock:
+            return sum(len(watched.connections) for watched in self._watched.values())
+
+    def watch(self, socket: zmq.Socket[bytes], name: str) -> None:
+        """Look after a socket's connections from now on."""
+        events = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
+        for failed in FAILED:
+            events |= failed
+        monitor = socket.get_monitor_socket(events)
+        with self._lock:
+            self._watched[id(socket)] = _Watched(monitor, name, 0, {})
+
+    def forget(self, socket: zmq.Socket[bytes]) -> None:
+        """No more."""
+        with self._lock:
+            watched = self._watched.pop(id(socket), None)
+            if watched is not None:
+                socket.disable_monitor()
+                watched.monitor.close(linger=0)
+
+    def _run(self) -> None:
+        while not self._end.wait(POLL_MS / 1e3):
+            with self._lock:
+                for watched in self._watched.values():
+                    try:
+                        self._events(watched)
+                        self._floods(watched)
+                    except Exception as error:  # whatever it is, it is to go on for the others
+                        log.exception("connections not watched", socket=watched.name, reason=str(error))
+
+    def _events(self, watched: _Watched) -> None:
+        while watched.monitor.poll(0):
+            event = recv_monitor_message(watched.monitor)
+            kind, fd = event["event"], int(event["value"])
+            if kind == zmq.EVENT_ACCEPTED:
+                self._accepted(watched, fd)
+            elif kind in FAILED:
+                self._refused(FAILED[kind], socket=watched.name)
+            else:
+                watched.connections.pop(fd, None)
+
+    def _accepted(self, watched: _Watched, fd: int) -> None:
+        found = _peer(fd)
+        if found is None:  # gone already, or no tcp
+            return
+        connection = _Connection(fd, found, time.monotonic())
+        if len(watched.connections) >= self._most:
+            self._cut(connection, "too many connections", watched.name)
+            return
+        watched.connections[fd] = connection
+
+    def _floods(self, watched: _Watched) -> None:
+        now = time.monotonic()
+        for connection in list(watched.connections.values()):
+            received = _bytes_received(connection.fd)
+            if received is None or _peer(connection.fd) != connection.peer:
+                watched.connections.pop(connection.fd, None)  # it is gone, and its number may be another's
+            elif received - connection.bytes_before > MOST_BYTES_A_WINDOW:
+                self._cut(connection, "flood", watched.name)
+                watched.connections.pop(connection.fd, None)
+            elif now > connection.since + WINDOW_S:
+                connection.since, connection.bytes_before = now, received
+
+    def _cut(self, connection: _Connection, reason: str, name: str) -> None:
+        self._refused(reason, socket=name, peer=connection.peer)
+        borrowed = _borrowed(connection.fd)
+        if borrowed is None:
+            return
+        try:
+            with suppress(OSError):
+                if _name(borrowed) == connection.peer:
+                    borrowed.shutdown(sockets.SHUT_RDWR)
+        finally:
+            borrowed.detach()
+
+
+def _borrowed(fd: int) -> sockets.socket | None:
+    """A socket object on somebody else's descriptor, to be detached, not closed; None where it is no tcp socket."""
+    try:
+        found = sockets.socket(fileno=fd)
+    except OSError:
+        return None
+    if found.family in (sockets.AF_INET, sockets.AF_INET6) and found.type == sockets.SOCK_STREAM:
+        return found
+    found.detach()
+    return None
+
+
+def _name(borrowed: sockets.socket) -> str:
+    host, port, *_ = borrowed.getpeername()
+    return f"{host}:{port}"
+
+
+def _peer(fd: int) -> str | None:
+    borrowed = _borrowed(fd)
+    if borrowed is None:
+        return None
+    try:
+        return _name(borrowed)
+    except OSError:
+        return None
+    finally:
+        borrowed.detach()
+
+
+def _bytes_received(fd: int) -> int | None:
+    borrowed = _borrowed(fd)
+    if borrowed is None:
+        return None
+    try:
+        info = borrowed.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, BYTES_RECEIVED_AT + 8)
+        return int(struct.unpack_from("=Q", info, BYTES_RECEIVED_AT)[0]) if len(info) >= BYTES_RECEIVED_AT + 8 else 0
+    except OSError:
+        return None
+    finally:
+        borrowed.detach()

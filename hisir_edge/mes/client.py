@@ -1,0 +1,340 @@
+"""Receives verdicts: live ones as they come, missed ones from the line's journal, in order, over restarts of both.
+
+Needs pyzmq and the standard library. The protocol: docs/protocol.md, after ZeroMQ's Clone pattern
+(https://zguide.zeromq.org/docs/chapter5, "Reliable Pub-Sub").
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from hisir_edge.addresses import beside, port_of
+from hisir_edge.ask import Asker, ask, connected, secured
+from hisir_edge.errors import InputError, NoAnswer
+from hisir_edge.mes.cursor import Cursor, CursorFile, CursorStore
+from hisir_edge.mes.verdict import Verdict, verdict_from_frames
+
+POLL_MS = 100
+QUIET_S = 2.0
+"""A line says each second that it is there. When nothing has come for so long the journal is asked."""
+ANSWER_S = 2.0
+ACK_EACH_S = 1.0
+WAITING = 1000
+"""Live verdicts that wait for the caller; what is beyond comes from the journal."""
+HEARTBEAT_MS, DEAD_MS = 2000, 6000
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+MOST_FRAMES = 4
+
+Stop = Callable[[], bool]
+
+
+def subscribe(
+    endpoint: str,
+    name: str = "",
+    state_dir: str | Path = "",
+    *,
+    topic: str = "",
+    masks: bool = True,
+    since: str = "now",
+    control: str = "",
+    server_key: str = "",
+    key: str = "",
+    cursor: CursorStore | None = None,
+    timeout_s: float | None = None,
+    stop: Stop = lambda: False,
+) -> Generator[Verdict, None, None]:
+    """Yield a line's verdicts until ``stop``, or until none has come for ``timeout_s``.
+
+    With a ``name``: every verdict once, in order. The cursor lies in ``state_dir``/``name``.cursor, or where ``cursor``
+    keeps it, and moves on when the caller asks for the next verdict; what it was busy with when it ended comes again,
+    under the same epoch and number. The line is told each second (``ack``) and keeps what has not been acknowledged.
+    The first time it begins with what comes now, or with ``since="beginning"`` with all that the journal holds. While
+    the line is down it waits. In a new epoch (the line lost its journal) it begins with that one's first.
+
+    Without a name: what comes while it listens; ``missed`` counts what was lost on the way. ``topic``: another prefix,
+    such as ``verdict/smt-3/FAIL``, ``brief/``, ``rle/`` or ``overlay/``.
+
+    ``control``: the line's control.endpoint; default: what its heartbeats tell. ``masks=False``: JSON alone.
+    ``server_key``, ``key``: files, where the line asks for keys. InputError for an address, a key, a name or a cursor
+    that is none, and where the line refuses. Closing the generator closes what is open.
+    """
+    if endpoint.startswith("tcp://") and not port_of(endpoint):
+        raise InputError(
+            expected="an address with a port from 1 to 65535, such as tcp://127.0.0.1:5556",
+            received=endpoint,
+            fix="correct it",
+        )
+    kind = "verdict/" if masks else "brief/"
+    if not name and cursor is None:
+        return _live(endpoint, topic or kind, server_key, key, timeout_s, stop)
+    if topic:
+        raise InputError(
+            expected="all verdicts where none is to be missed", received=f"topic {topic}", fix="filter them"
+        )
+    if name and not NAME.fullmatch(name):
+        raise InputError(
+            expected="a name of up to 64 letters, digits, dots, - and _", received=name[:80], fix="choose another"
+        )
+    if since not in ("now", "beginning"):
+        raise InputError(expected='since="now" or "beginning"', received=since, fix="correct it")
+    if cursor is None and not state_dir:
+        raise InputError(expected="state_dir with a name", received="none", fix="name a folder for its cursor")
+    line = _Line(endpoint, control, server_key, key, masks, timeout_s, stop)
+    return _whole(line, name, cursor or CursorFile(Path(state_dir) / f"{name}.cursor"), since)
+
+
+def verify(
+    control: str, verdict: Verdict, verification: str, operator: str, *, defect: int = 0, detail: str = "",
+    server_key: str = "", key: str = "", timeout_s: float = 5.0,
+) -> int:  # fmt: skip
+    """Write back what an operator decided (DefectConfirmed, DefectRejected, DefectAccepted); its number at the line.
+
+    ``defect``: the Priority of one, 0 for the board. InputError where the line refuses, NoAnswer where it is silent.
+    """
+    request = {
+        "do": "verify", "epoch": verdict.epoch, "seq": verdict.seq, "verification": verification, "operator": operator,
+        "defect": defect, "detail": detail,
+    }  # fmt: skip
+    return int(ask(control, request, timeout_s, server_key, key)["id"])
+
+
+def _sub(
+    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, topics: tuple[str, ...], server_key: str, key: str
+) -> zmq.Socket[bytes]:
+    socket = context.socket(zmq.SUB)
+    try:
+        options = {
+            zmq.LINGER: 0, zmq.RCVHWM: WAITING, zmq.HEARTBEAT_IVL: HEARTBEAT_MS, zmq.HEARTBEAT_TIMEOUT: DEAD_MS,
+            zmq.RECONNECT_IVL: 100, zmq.RECONNECT_IVL_MAX: 1000,
+        }  # fmt: skip
+        for option, value in options.items():
+            socket.setsockopt(option, value)
+        for topic in topics:
+            socket.setsockopt_string(zmq.SUBSCRIBE, topic)
+        secured(socket, server_key, key)
+        connected(socket, endpoint)
+    except BaseException:
+        socket.close(linger=0)
+        raise
+    return socket
+
+
+def _live(
+    endpoint: str, topic: str, server_key: str, key: str, timeout_s: float | None, stop: Stop
+) -> Generator[Verdict, None, None]:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = None
+    try:
+        socket = _sub(context, endpoint, (topic,), server_key, key)
+        last: dict[tuple[str, str], int] = {}
+        heard = time.monotonic()
+        while not stop():
+            if not socket.poll(POLL_MS):
+                if timeout_s is not None and time.monotonic() - heard > timeout_s:
+                    return
+                continue
+            heard = time.monotonic()
+            yield numbered(verdict_from_frames(socket.recv_multipart()), last)
+    finally:
+        if socket is not None:
+            socket.close(linger=0)
+        context.term()
+
+
+def numbered(verdict: Verdict, last: dict[tuple[str, str], int]) -> Verdict:
+    """With how many were missed since the last of its line and epoch, which ``last`` keeps."""
+    place = (verdict.line, verdict.epoch)
+    before = last.get(place)
+    last[place] = verdict.seq
+    return verdict if before is None else _after(verdict, before)
+
+
+def _after(verdict: Verdict, before: int) -> Verdict:
+    missed = max(verdict.seq - before - 1, 0)
+    if not missed:
+        return verdict
+    return Verdict(verdict.topic, verdict.text, verdict.mask, verdict.body, missed, verdict.overlay)
+
+
+class _Line:
+    """A line as one subscriber sees it: its live verdicts, its heartbeats, its journal."""
+
+    def __init__(
+        self, endpoint: str, control: str, server_key: str, key: str, masks: bool, timeout_s: float | None, stop: Stop
+    ) -> None:
+        self.endpoint, self.control, self.keys, self.masks = endpoint, control, (server_key, key), masks
+        self.timeout_s, self.stop = timeout_s, stop
+        self.at: Cursor | None = None
+        """What its last heartbeat told."""
+        self._asker: Asker | None = None
+
+    def __enter__(self) -> _Line:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            topics = ("verdict/" if self.masks else "brief/", "heartbeat/")
+            self.socket = _sub(self.context, self.endpoint, topics, *self.keys)
+        except BaseException:
+            self.context.term()
+            raise
+        self.heard = self.yielded = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close(linger=0)
+        if self._asker is not None:
+            self._asker.close()
+        self.context.term()
+
+    @property
+    def over(self) -> bool:
+        """Whether to end: told to, or nothing has come for too long."""
+        silent = self.timeout_s is not None and time.monotonic() > self.yielded + self.timeout_s
+        return self.stop() or silent
+
+    def next(self) -> Verdict | None:
+        """What comes next; None for a heartbeat, for nothing, and for what is no verdict."""
+        if not self.socket.poll(POLL_MS):
+            return None
+        frames = self.socket.recv_multipart()
+        self.heard = time.monotonic()
+        if frames[0].startswith(b"heartbeat/"):
+            self._take_heartbeat(frames)
+            return None
+        return verdict_from_frames(frames)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether it has been silent for longer than a line that is there is; asked once each such time."""
+        if time.monotonic() < self.heard + QUIET_S:
+            return False
+        self.heard = time.monotonic()
+        return True
+
+    def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]] | None:
+        """An answer; None where there is none, or nobody is known to ask yet."""
+        if not self.control:
+            return None
+        if self._asker is None:
+            self._asker = Asker(self.control, *self.keys, self.context)
+        try:
+            return self._asker.ask(request, ANSWER_S)
+        except NoAnswer:
+            return None
+
+    def after(self, cursor: Cursor) -> list[Verdict] | None:
+        """What the journal has behind a cursor, some of it; None where it does not answer."""
+        request = {"do": "replay", "epoch": cursor.epoch, "after": cursor.seq, "masks": self.masks}
+        answered = self.ask(request)
+        if answered is None:
+            return None
+        frames, out = answered[1], []
+        for n in range(0, len(frames), 3):
+            verdict = verdict_from_frames(frames[n : n + 3])
+            before = cursor.seq if verdict.epoch == cursor.epoch else 0
+            out.append(_after(verdict, before))
+            cursor = Cursor(verdict.epoch, verdict.seq)
+        return out
+
+    def now(self) -> Cursor | None:
+        """The last verdict that the journal has; None where it does not answer."""
+        answered = self.ask({"do": "replay", "after": 0, "most": 0})
+        return Cursor(answered[0]["epoch"], answered[0]["seq"]) if answered else None
+
+    def _take_heartbeat(self, frames: list[bytes]) -> None:
+        try:
+            body = json.loads(frames[1])
+            self.at = Cursor(str(body["epoch"]), int(body["seq"]))
+            told = str(body.get("control", ""))
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise InputError(
+                expected="a heartbeat (topic, JSON)", received=f"{len(frames)} frame(s) that are none: {error}",
+                fix="check the address",
+            ) from error  # fmt: skip
+        if not self.control:
+            if not told:
+                raise InputError(
+                    expected="a line with control.endpoint, which is asked for what was missed",
+                    received=f"{self.endpoint} without one",
+                    fix="add [control] with an endpoint to its line.toml",
+                )
+            self.control = beside(self.endpoint, told)
+
+
+class _Place:
+    """The cursor, at home and at the line."""
+
+    def __init__(self, line: _Line, name: str, store: CursorStore) -> None:
+        self._line, self._name, self._store = line, name, store
+        self.cursor = store.load()
+        self._acked_at, self._acked = time.monotonic(), self.cursor
+
+    def move(self, cursor: Cursor) -> None:
+        self._store.save(cursor)
+        self.cursor = cursor
+        self.acknowledge()
+
+    def acknowledge(self, at_once: bool = False) -> None:
+        """Tell the line, every now and then."""
+        due = at_once or time.monotonic() > self._acked_at + ACK_EACH_S
+        if not self._name or not due or self.cursor is None or not self.cursor.epoch or self.cursor == self._acked:
+            return
+        self._acked_at = time.monotonic()
+        request = {"do": "ack", "name": self._name, "epoch": self.cursor.epoch, "seq": self.cursor.seq}
+        try:
+            if self._line.ask(request) is not None:
+                self._acked = self.cursor
+        except InputError as error:
+            if not error.expected.startswith("the epoch"):  # the line has lost its journal: the next verdict tells
+                raise
+
+
+def _whole(line: _Line, name: str, store: CursorStore, since: str) -> Generator[Verdict, None, None]:
+    """Every verdict once, in order. What is not the next one is asked for: the journal has it, in its place."""
+    try:
+        with line:
+            place = _Place(line, name, store)
+            behind = True
+            while not line.over:
+                if place.cursor is None:
+                    first = Cursor("", 0) if since == "beginning" else line.now()
+                    if first is None:
+                        line.next()
+                        continue
+                    place.move(first)
+                cursor = place.cursor or Cursor("", 0)
+                if behind:
+                    missed = line.after(cursor)
+                    for verdict in missed or ():
+                        if line.stop():
+                            break
+                        yield from _one(line, place, verdict)
+                    behind = missed is None or bool(missed)
+                    if missed is None:
+                        line.next()
+                    continue
+                verdict_or_none = line.next()
+                if verdict_or_none is not None:
+                    if Cursor(verdict_or_none.epoch, verdict_or_none.seq - 1) == cursor:
+                        yield from _one(line, place, verdict_or_none)
+                    else:
+                        behind = verdict_or_none.epoch != cursor.epoch or verdict_or_none.seq > cursor.seq
+                    continue
+                at = line.at
+                behind = line.quiet or (at is not None and (at.epoch != cursor.epoch or at.seq > cursor.seq))
+                place.acknowledge()
+            place.acknowledge(at_once=True)
+    finally:
+        store.close()
+
+
+def _one(line: _Line, place: _Place, verdict: Verdict) -> Generator[Verdict, None, None]:
+    yield verdict
+    line.yielded = time.monotonic()
+    place.move(Cursor(verdict.epoch, verdict.seq))
