@@ -26,10 +26,10 @@ MOST_BYTES_A_WINDOW = 8_000_000
 BYTES_RECEIVED_AT = 128
 """Offset of tcpi_bytes_received (Linux 4.1) in struct tcp_info."""
 FAILED: dict[int, str] = {
-    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "no handshake",
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "no key or another protocol",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "no key or another protocol",
-    zmq.EVENT_HANDSHAKE_FAILED_AUTH: "not let in",
 }
+"""Who is refused for a key that is not known is counted where that is decided."""
 
 
 @dataclass(slots=True)

@@ -87,7 +87,7 @@ def subscribe(
     if cursor is None and not state_dir:
         raise InputError(expected="state_dir with a name", received="none", fix="name a folder for its cursor")
     line = _Line(endpoint, control, server_key, key, masks, timeout_s, stop)
-    return _whole(line, name, cursor or CursorFile(Path(state_dir) / f"{name}.cursor"), since)
+    return _whole(line, name, cursor, Path(state_dir) / f"{name}.cursor", since)
 
 
 def verify(
@@ -295,8 +295,11 @@ class _Place:
                 raise
 
 
-def _whole(line: _Line, name: str, store: CursorStore, since: str) -> Generator[Verdict, None, None]:
+def _whole(
+    line: _Line, name: str, store: CursorStore | None, path: Path, since: str
+) -> Generator[Verdict, None, None]:
     """Every verdict once, in order. What is not the next one is asked for: the journal has it, in its place."""
+    store = store or CursorFile(path)  # opened by whoever asks for the first verdict: it is closed by the same
     try:
         with line:
             place = _Place(line, name, store)

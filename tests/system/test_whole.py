@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -11,21 +10,22 @@ from pathlib import Path
 
 import pytest
 from helpers import free_port, here
-from hisir_edge.mes.whole import Line, subscribe_whole
 
 from hisir_edge.ask import ask, ask_frames
 from hisir_edge.errors import InputError
 from hisir_edge.line.journal import read_journal
+from hisir_edge.mes import CursorFile, subscribe
 
 
 class Daemon:
     def __init__(self, folder: Path, bundle: Path, photos: Path):
-        self.folder, self.line = folder, Line(f"ipc://{folder}/v", f"tcp://127.0.0.1:{free_port()}")
+        self.folder, self.endpoint = folder, f"ipc://{folder}/v"
+        self.control = f"tcp://127.0.0.1:{free_port()}"
         self.config = folder / "line.toml"
         self.config.write_text(
             f'[bundle]\npath = "{bundle}"\n[journal]\nfolder = "journal"\n[source]\ntype = "replay"\n'
             f'folder = "{photos}"\nloop = true\nrate_hz = 40\n'
-            f'[control]\nendpoint = "{self.line.control}"\n[publish]\nendpoint = "{self.line.endpoint}"\n'
+            f'[control]\nendpoint = "{self.control}"\n[publish]\nendpoint = "{self.endpoint}"\n'
         )
 
     def start(self) -> None:
@@ -38,14 +38,14 @@ class Daemon:
         self.process.wait()
 
     def drain(self) -> None:
-        ask(self.line.control, {"do": "drain"}, 10)
+        ask(self.control, {"do": "drain"}, 10)
         assert self.process.wait(30) == 0
 
     def up(self) -> None:
         end = time.monotonic() + 60
         while time.monotonic() < end:
             try:
-                ask(self.line.control, {"do": "status"}, 0.3)
+                ask(self.control, {"do": "status"}, 0.3)
                 return
             except InputError:
                 assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
@@ -53,16 +53,16 @@ class Daemon:
 
 
 def test_every_verdict_once_over_kills_of_the_line_and_ends_of_the_subscriber(small_bundle, small_boards, tmp_path):
-    daemon, cursor = Daemon(tmp_path, small_bundle, small_boards / "test" / "missing"), tmp_path / "state" / "cursor"
-    got: list[tuple[str, int, str]] = []
+    daemon, state = Daemon(tmp_path, small_bundle, small_boards / "test" / "missing"), tmp_path / "state"
+    got: list[tuple[str, int, bytes]] = []
     busy_with = None
 
     def read(until, timeout_s=30.0):
         nonlocal busy_with
-        stream = subscribe_whole(daemon.line, cursor, timeout_s)
+        stream = subscribe(daemon.endpoint, "mes-1", state, timeout_s=timeout_s, control=daemon.control)
         start = len(got)
         for verdict in stream:
-            one = (verdict.epoch, verdict.seq, json.dumps(verdict.body, sort_keys=True))
+            one = (verdict.epoch, verdict.seq, verdict.text)
             if one == busy_with:  # the one that it ended with comes again, the same to the letter
                 busy_with = None
                 continue
@@ -88,13 +88,13 @@ def test_every_verdict_once_over_kills_of_the_line_and_ends_of_the_subscriber(sm
         daemon.drain()
         daemon.start()
         daemon.up()
-        head, frames = ask_frames(daemon.line.control, {"do": "replay", "after": 2, "most": 3})
+        head, frames = ask_frames(daemon.control, {"do": "replay", "after": 2, "most": 3})
         assert (head["first"], head["count"], len(frames)) == (3, 3, 9)
         with pytest.raises(InputError, match="after as a whole number"):
-            ask(daemon.line.control, {"do": "replay", "after": -1})
-        with pytest.raises(InputError, match="only epoch, after, most"):
-            ask(daemon.line.control, {"do": "replay", "since": 1})
-        ask(daemon.line.control, {"do": "pause"})
+            ask(daemon.control, {"do": "replay", "after": -1})
+        with pytest.raises(InputError, match="only epoch, after, most, masks"):
+            ask(daemon.control, {"do": "replay", "since": 1})
+        ask(daemon.control, {"do": "pause"})
         read(lambda n: False, timeout_s=4.0)  # until it has been quiet
         daemon.drain()
     finally:
@@ -102,7 +102,7 @@ def test_every_verdict_once_over_kills_of_the_line_and_ends_of_the_subscriber(sm
     epoch, entries, open_ones = read_journal(tmp_path / "journal")
     assert open_ones == []
     first = got[0][1]
-    expected = [(epoch, e.seq, json.dumps(json.loads(e.body), sort_keys=True)) for e in entries if e.seq >= first]
+    expected = [(epoch, e.seq, e.body) for e in entries if e.seq >= first]
     assert got == expected
     assert len(got) >= 48
     before = len(got)
@@ -117,18 +117,26 @@ def test_every_verdict_once_over_kills_of_the_line_and_ends_of_the_subscriber(sm
         daemon.kill()
 
 
-def test_what_the_cursor_needs_is_said(tmp_path):
-    for arguments in (["--cursor", tmp_path / "c"], ["--control", "tcp://127.0.0.1:1"]):
-        done = here("watch", "tcp://127.0.0.1:5556", *arguments)
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert "--control and --cursor together" in done.stderr
-    new = ["--cursor", tmp_path / "new"]
-    for control in ("nonsense", "tcp://127.0.0.1"):
-        done = here("watch", "tcp://127.0.0.1:5556", "--control", control, *new)
+def test_what_a_name_needs_is_said(tmp_path):
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    for arguments, said in (
+        (["--name", "a b", "--state", tmp_path], "letters, digits"),
+        (["--name", "a", "--state", tmp_path, "--topic", "verdict/l/FAIL"], "all verdicts"),
+        (["--name", "a", "--state", tmp_path, "--control", "nonsense"], "an address such as"),
+        (["--name", "a", "--state", "/proc/nowhere"], "that can be written"),
+        (["--server-key", tmp_path / "none"], "your secret key"),
+        (["--server-key", tmp_path / "none", "--key", tmp_path / "none"], "a key file"),
+    ):
+        done = here("watch", endpoint, *arguments, "--timeout-s", 5)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    done = here("watch", "tcp://127.0.0.1:5556", "--control", f"tcp://127.0.0.1:{free_port()}", *new, "--timeout-s", 1)
+        assert said in done.stderr
+    done = here("watch", endpoint, "--name", "a", "--state", tmp_path, "--timeout-s", 1)
     assert done.returncode == 1, "the line is down: nothing came"
-    (tmp_path / "c").write_text("nonsense")
-    done = here("watch", "tcp://127.0.0.1:5556", "--control", "tcp://127.0.0.1:1", "--cursor", tmp_path / "c")
+    (tmp_path / "b.cursor").write_text("nonsense")
+    done = here("watch", endpoint, "--name", "b", "--state", tmp_path)
     assert done.returncode == 2
     assert "a cursor file of this program" in done.stderr
+    other = CursorFile(tmp_path / "c.cursor")
+    with pytest.raises(InputError, match="another program is using"):
+        next(subscribe(endpoint, "c", tmp_path))
+    other.close()
