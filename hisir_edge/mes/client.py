@@ -295,9 +295,7 @@ class _Place:
                 raise
 
 
-def _whole(
-    line: _Line, name: str, store: CursorStore | None, path: Path, since: str
-) -> Generator[Verdict, None, None]:
+def _whole(line: _Line, name: str, store: CursorStore | None, path: Path, since: str) -> Generator[Verdict, None, None]:
     """Every verdict once, in order. What is not the next one is asked for: the journal has it, in its place."""
     store = store or CursorFile(path)  # opened by whoever asks for the first verdict: it is closed by the same
     try:

@@ -48,7 +48,9 @@ class Daemon:
         self.process.wait()
 
     def verdicts(self, count: int, topic: str = "verdict/", timeout_s: float = 60) -> list[Verdict]:
-        stream = subscribe(self.endpoint, topic, timeout_s, stop=lambda: self.process.poll() not in (None, 0))
+        stream = subscribe(
+            self.endpoint, topic=topic, timeout_s=timeout_s, stop=lambda: self.process.poll() not in (None, 0)
+        )
         found = []
         for verdict in stream:
             found.append(verdict)

@@ -53,6 +53,9 @@ def _opened(target: Target, on_retry: Callable[[str], None]) -> Sink:
         from hisir_edge.mes.sinks.sqlite import SqliteSink
 
         return SqliteSink(target)
+    import stamina
+
+    stamina.instrumentation.set_on_retry_hooks([])  # ``on_retry`` tells
     if target.kind == "postgres":
         from hisir_edge.mes.sinks.postgres import PostgresSink
 

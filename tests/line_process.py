@@ -1,0 +1,98 @@
+"""A line without camera and network: the real journal, outbox and sockets, and boards that are judged as they come.
+
+    python tests/line_process.py FOLDER VERDICTS CONTROL --count 1000 [--rate-hz 500] [--mask-bytes 200] [--keys FOLDER]
+
+Numbers its boards on from what its journal holds, until there are ``count``; then it answers until it is told to end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+
+from helpers import sample_message
+
+from hisir_edge.addresses import heard_at
+from hisir_edge.config import ControlTable, JournalTable, PublishTable, SecurityTable
+from hisir_edge.line.commands import commands
+from hisir_edge.line.control import ControlSocket
+from hisir_edge.line.journal import Accepted, Journal
+from hisir_edge.line.outbox import Outbox
+from hisir_edge.line.publish import Publisher
+from hisir_edge.line.wire import Wire
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("verdicts")
+    parser.add_argument("control")
+    parser.add_argument("--line", default="l")
+    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--rate-hz", type=float, default=0)
+    parser.add_argument("--mask-bytes", type=int, default=200)
+    parser.add_argument("--synchronous", default="FULL")
+    parser.add_argument("--keys", type=Path)
+    parser.add_argument("--insecure", action="store_true")
+    options = parser.parse_args()
+    told = Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    serve(options, told)
+
+
+def serve(options: argparse.Namespace, told: Event) -> None:
+    keys = options.keys
+    security = SecurityTable(
+        server_key=str(keys / "line.key_secret") if keys else "", clients=str(keys / "clients") if keys else ""
+    )
+    table = JournalTable(synchronous=options.synchronous)
+    with (
+        Journal(options.folder, table) as journal,
+        Wire(security) as wire,
+        Publisher(PublishTable(endpoint=options.verdicts), wire) as publisher,
+    ):
+        outbox = Outbox(
+            journal, publisher.send,
+            lambda seq: publisher.beat(options.line, journal.epoch, seq, control=heard_at(options.control)),
+        )  # fmt: skip
+        core = SimpleNamespace(
+            status=dict, epoch=journal.epoch,
+            products=SimpleNamespace(settings=SimpleNamespace(line=SimpleNamespace(name=options.line))),
+        )  # fmt: skip
+        known = commands(core, journal, wire, told, publisher.tell)
+        with ControlSocket(ControlTable(endpoint=options.control), wire, known):
+            try:
+                boards(options, journal, outbox, told)
+            finally:
+                outbox.close()
+
+
+def boards(options: argparse.Namespace, journal: Journal, outbox: Outbox, told: Event) -> None:
+    rng, seq = random.Random(7), journal.last_seq
+
+    def put(seq: int, fails: bool) -> None:
+        message = sample_message(seq, journal.epoch, fails, line=options.line)
+        message = replace(message, mask_png=message.mask_png + rng.randbytes(options.mask_bytes))
+        outbox.put(message, seq, lambda m: None)
+
+    for left in journal.left:  # accepted by the one before this, which was killed
+        put(left.seq, True)
+    due = time.monotonic()
+    while not told.is_set() and seq < options.count:
+        seq += 1
+        journal.accept(Accepted(seq, f"unit-{seq}", "cam", "p", time.time_ns()), told=False)
+        put(seq, seq % 5 == 0)
+        if options.rate_hz:
+            due = max(due + 1 / options.rate_hz, time.monotonic() - 0.1)
+            told.wait(max(due - time.monotonic(), 0))
+    told.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""``hisir-edge forward`` into real files, databases, brokers and web servers; killed and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from helpers import free_port, here
+
+from hisir_edge.line.journal import read_journal
+
+TESTS = Path(__file__).parents[1]
+COUNT = 400
+
+
+@contextlib.contextmanager
+def process(*command, user: str = "", **more):
+    """A process of the test's own, gone at the end."""
+    if user and os.geteuid() == 0:
+        command = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command)
+    one = subprocess.Popen([str(part) for part in command], **more)
+    try:
+        yield one
+    finally:
+        if one.poll() is None:
+            one.kill()
+        one.wait()
+        if one.stderr is not None:
+            one.stderr.close()
+
+
+class Line:
+    def __init__(self, folder: Path, rate_hz: float = 400):
+        self.folder, self.rate_hz = folder / "journal", rate_hz
+        self.verdicts, self.control = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+
+    def started(self, count: int = COUNT):
+        script = TESTS / "line_process.py"
+        return process(
+            sys.executable, script, self.folder, self.verdicts, self.control, "--count", count, "--rate-hz",
+            self.rate_hz, env={**os.environ, "PYTHONPATH": str(TESTS)},
+        )  # fmt: skip
+
+    def forward(self, to: str, target: str, folder: Path, count: int = 0, *more):
+        return process(
+            sys.executable, "-m", "hisir_edge", "forward", self.verdicts, "--to", to, "--target", target,
+            "--name", f"to-{to}", "--state", folder / "state", "--from-beginning", "--count", count, *more,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def expected(self) -> list[tuple[str, int, bytes]]:
+        epoch, entries, _ = read_journal(self.folder)
+        return [(epoch, e.seq, e.body) for e in entries]
+
+
+@pytest.fixture
+def line(tmp_path):
+    return Line(tmp_path)
+
+
+def whole_over_kills(line: Line, to: str, target: str, tmp_path: Path, stored, kills: int = 3, *more) -> None:
+    """Forward all that a line gives, both killed in between; ``stored`` tells how many have come."""
+    with line.started(COUNT // 2):
+        for kill in range(1, kills + 1):
+            with line.forward(to, target, tmp_path, 0, *more) as forward:
+                until(lambda n=kill: stored() >= n * COUNT // 2 // (kills + 2), forward)
+                forward.kill()
+    with line.started(), line.forward(to, target, tmp_path, 0, *more) as forward:
+        until(lambda: stored() >= COUNT, forward)
+        forward.send_signal(signal.SIGTERM)
+        assert forward.wait(20) == 0
+
+
+def until(condition, process_=None, timeout_s: float = 60) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        if process_ is not None and process_.poll() is not None:
+            raise AssertionError(f"it ended: {process_.stderr.read()}")
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_to_jsonl_each_once_with_masks(line, tmp_path):
+    target = tmp_path / "out" / "verdicts.jsonl"
+
+    def stored():
+        return target.read_bytes().count(b"\n") if target.exists() else 0
+
+    whole_over_kills(line, "jsonl", str(target), tmp_path, stored, 3, "--masks")
+    epoch, entries, _ = read_journal(line.folder)
+    assert target.read_bytes().splitlines() == [e.body for e in entries]
+    masks = tmp_path / "out" / "verdicts.jsonl.masks"
+    assert all((masks / f"{epoch}_{e.seq:08d}.png").read_bytes() == e.mask for e in entries if e.mask)
+    # a line that a power cut left half written is taken off and comes again
+    with target.open("r+b") as file:
+        file.truncate(target.stat().st_size - 7)
+    with line.started(), line.forward("jsonl", str(target), tmp_path, 1) as forward:
+        assert forward.wait(30) == 0
+    assert target.read_bytes().splitlines() == [e.body for e in entries]
+    target.write_text("something else\n")
+    done = here("forward", line.verdicts, "--to", "jsonl", "--target", target, "--state", tmp_path)
+    assert done.returncode == 2
+    assert "whose last line is no verdict" in done.stderr
+
+
+def test_to_sqlite_each_once(line, tmp_path):
+    target = tmp_path / "verdicts.sqlite"
+
+    def rows(what: str):
+        with contextlib.closing(sqlite3.connect(f"file:{target}?mode=ro", uri=True)) as db:
+            return db.execute(f"SELECT {what} FROM verdict ORDER BY seq").fetchall()
+
+    def stored():
+        with contextlib.suppress(sqlite3.Error):
+            return rows("count(*)")[0][0]
+        return 0
+
+    whole_over_kills(line, "sqlite", str(target), tmp_path, stored)
+    assert [(e, s, b.encode()) for e, s, b in rows("epoch, seq, body")] == line.expected()
+    assert {r for (r,) in rows("result")} == {"PASS", "FAIL"}
+    (tmp_path / "nonsense").write_bytes(b"no database" * 1000)
+    done = here("forward", line.verdicts, "--to", "sqlite", "--target", tmp_path / "nonsense", "--state", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+@pytest.fixture
+def postgres():
+    """A server of PostgreSQL's own package, for this test alone."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) if Path("/usr/lib/postgresql").exists() else []
+    if not found:
+        pytest.skip("no PostgreSQL server here (Debian: apt-get install postgresql)")
+    user = "postgres" if os.geteuid() == 0 else ""  # it does not run as root
+    with tempfile.TemporaryDirectory(prefix="hisir-postgres-") as folder:
+        if user:
+            owner = pwd.getpwnam(user)
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        bins, data, port = found[-1].parent, Path(folder) / "data", free_port()
+        setup = ("-D", data, "-U", "hisir", "-A", "trust", "-N")
+        with process(bins / "initdb", *setup, user=user, stdout=subprocess.DEVNULL) as done:
+            assert done.wait(60) == 0
+
+        @contextlib.contextmanager
+        def started():
+            where = ("-D", data, "-p", port, "-h", "127.0.0.1", "-k", data)
+            quiet = ("-c", "dynamic_shared_memory_type=mmap", "-c", "fsync=off")
+            with process(bins / "postgres", *where, *quiet, user=user, stderr=subprocess.DEVNULL) as server:
+                yield f"postgresql://hisir@127.0.0.1:{port}/postgres"
+                server.send_signal(signal.SIGINT)
+                server.wait(30)
+
+        yield started
+
+
+def test_to_postgres_each_once_over_kills_and_a_database_that_goes_away(line, tmp_path, postgres):
+    import psycopg
+
+    def rows(target: str, what: str):
+        with psycopg.connect(target, connect_timeout=5) as db:
+            return db.execute(f"SELECT {what} FROM hisir_verdict ORDER BY seq").fetchall()
+
+    def counted(target: str):
+        with contextlib.suppress(psycopg.Error, IndexError):
+            return rows(target, "count(*) OVER ()")[0][0]
+        return 0
+
+    with line.started():
+        with postgres() as target:
+            for share in (4, 3):
+                with line.forward("postgres", target, tmp_path) as forward:
+                    until(lambda s=share: counted(target) >= COUNT // s, forward)
+                    forward.kill()
+        with line.forward("postgres", target, tmp_path) as forward:  # there is no database yet
+            assert "waiting" in forward.stderr.readline()
+            with postgres():
+                until(lambda: counted(target) >= COUNT, forward)
+                forward.send_signal(signal.SIGTERM)
+                assert forward.wait(20) == 0
+                assert [(e, s, b.encode()) for e, s, b in rows(target, "epoch, seq, body")] == line.expected()
+                units = rows(target, "body::jsonb #>> '{InspectedUnits,0,UnitIdentifier}'")
+                assert units[0] == ("unit-1",)
+    done = here("forward", line.verdicts, "--to", "postgres", "--target", "nonsense", "--state", tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_to_mqtt_in_order_over_kills_and_a_broker_that_goes_away(line, tmp_path):
+    if shutil.which("mosquitto") is None and not Path("/usr/sbin/mosquitto").exists():
+        pytest.skip("no MQTT broker here (Debian: apt-get install mosquitto)")
+    import paho.mqtt.client as mqtt
+    from paho.mqtt.enums import CallbackAPIVersion
+
+    port, config = free_port(), tmp_path / "mosquitto.conf"
+    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 100000\n")
+    got: list[bytes] = []
+    topics: set[str] = set()
+
+    def on_message(client, userdata, message):
+        got.append(message.payload)
+        topics.add(message.topic)
+
+    def broker():
+        return process(
+            shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", config, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, "mes", clean_session=False)
+    client.on_message = on_message
+    client.on_connect = lambda c, *_: c.subscribe("plant/#", qos=1)
+    client.reconnect_delay_set(1, 1)
+    target = f"mqtt://127.0.0.1:{port}/plant"
+    with line.started():
+        with broker():
+            until(lambda: _connected(client, port))
+            client.loop_start()
+            for share in (4, 3):
+                with line.forward("mqtt", target, tmp_path) as forward:
+                    until(lambda s=share: len(got) >= COUNT // s, forward)
+                    forward.kill()
+        with line.forward("mqtt", target, tmp_path) as forward:
+            assert "waiting" in forward.stderr.readline()
+            with broker():
+                until(lambda: got and json.loads(got[-1])["seq"] == COUNT, forward)
+                forward.send_signal(signal.SIGTERM)
+                assert forward.wait(20) == 0
+            client.disconnect()
+            client.loop_stop()
+    assert list(dict.fromkeys(got)) == [body for _, _, body in line.expected()], "in order; again only what was said"
+    assert len(got) <= COUNT + 10
+    assert topics == {"plant/l/PASS", "plant/l/FAIL"}
+
+
+def _connected(client, port: int) -> bool:
+    with contextlib.suppress(OSError):
+        client.connect("127.0.0.1", port)
+        return True
+    return False
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes verdicts; every seventh time it says that it cannot just now."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.asked += 1
+        if self.path == "/gone":
+            self._say(404)
+        elif self.server.asked % 50 == 0:
+            self._say(503)
+        else:
+            self.server.got.append((self.headers["Idempotency-Key"], body))
+            self._say(204)
+
+    def _say(self, code: int):
+        self.send_response(code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_to_a_webhook_in_order_over_kills_and_answers_that_are_none(line, tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    server.asked, server.got = 0, []
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    target = f"http://127.0.0.1:{server.server_port}/verdicts"
+    try:
+        whole_over_kills(line, "webhook", target, tmp_path, lambda: len(dict(server.got)))
+        done = here(
+            "forward", line.verdicts, "--to", "webhook", "--target", "ftp://x", "--state", tmp_path, "--timeout-s", 1
+        )
+        assert "expected --target https://HOST/PATH" in done.stderr
+        with line.started(), line.forward("webhook", target[:-8] + "gone", tmp_path / "b") as forward:
+            assert forward.wait(30) == 2
+            assert "got HTTP 404" in forward.stderr.read()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    expected = line.expected()
+    assert list(dict.fromkeys(body for _, body in server.got)) == [body for _, _, body in expected]
+    assert {key for key, _ in server.got} == {f"{epoch}-{seq}" for epoch, seq, _ in expected}
+    assert len(server.got) <= COUNT + 10

@@ -1,0 +1,153 @@
+"""Messages of every schema version: frozen ones are read as they were meant; today's are written as they were frozen.
+
+``tests/data/messages/VERSION/NAME.json`` are never changed: a reader of that version is somewhere. To
+freeze a new version: HISIR_FREEZE=1 pytest tests/unit/test_message.py -k frozen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import resources
+from pathlib import Path
+
+import cv2
+import jsonschema
+import numpy as np
+import pytest
+
+from hisir_edge.errors import InputError
+from hisir_edge.images import mask_png_bytes
+from hisir_edge.line.message import SCHEMA, Recipe, as_error, message_from_judgement
+from hisir_edge.mes import verdict_from_frames
+from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result, StageTimes, View
+
+MESSAGES = Path(__file__).parents[1] / "data" / "messages"
+VERSIONS = sorted(path.name for path in MESSAGES.iterdir())
+SCHEMAS = {"1": "verdict-1.1.schema.json", "2": "verdict.schema.json"}
+NOW_NS = 1_767_323_647_201_311_000
+RECIPE = Recipe(
+    "smt-3", "9f6c" * 8, "psu", "4d0c" * 16,
+    {"pixel": 0.69, "region_peak": 2.5, "min_area_px": 36, "false_calls_per_board": 0.05},
+    {"target": "onnxruntime", "precision": "int8", "backbone": "unet", "software_version": "0.1.0"},
+)  # fmt: skip
+TIMES = StageTimes(0.04, 0.02, 1.45, 0.08, 0.06, 1.66)
+
+
+def validator(version: str) -> jsonschema.Draft202012Validator:
+    text = (resources.files("hisir_edge.mes") / SCHEMAS[version.split(".", maxsplit=1)[0]]).read_text()
+    return jsonschema.Draft202012Validator(json.loads(text))
+
+
+def _region(x: int, y: int, w: int, h: int, peak: float, **more) -> Region:
+    return Region((x, y, w, h), w * h, peak, ((x, y), (x + w - 1, y), (x + w - 1, y + h - 1), (x, y + h - 1)), **more)
+
+
+def _mask(hw: tuple[int, int], regions: tuple[Region, ...], top: int = 0) -> np.ndarray:
+    mask = np.zeros(hw, bool)
+    for region in regions:
+        x, y, w, h = region.box_xywh
+        mask[top + y : top + y + h, x : x + w] = True
+    return mask
+
+
+def samples() -> dict[str, tuple]:
+    """(number, item, judgement) of a board of each kind."""
+    rgb = np.zeros((48, 64, 3), np.uint8)
+    frame = Frame(rgb, "camera", 41, "B-7", NOW_NS - 1_700_000_000)
+    regions = (
+        _region(17, 9, 6, 4, 14.21, confidence=99.9, component="R22", part_number="11123-8897",
+                box_mm=(0.85, 0.45, 0.3, 0.2)),
+        _region(40, 30, 3, 3, 3.3, confidence=96.1),
+    )  # fmt: skip
+    failed = Judgement(Result.FAIL, "2 region(s)", 14.21, regions, 2, _mask((48, 64), regions), TIMES, 0.31)
+    passed = Judgement(Result.PASS, "", 0.82, (), 0, np.zeros((48, 64), bool), TIMES, 0.29)
+    lost = GrabFault("camera", 44, "camera-00000044", "gap in frame ids: 1 lost", NOW_NS - 5_000_000)
+    error = Judgement(Result.ERROR, lost.reason, None, (), 0, None)
+    below = (_region(5, 6, 7, 8, 4.5, view="bottom", confidence=97.0),)
+    one = Judgement(Result.FAIL, "1 region(s)", 4.5, below, 1, _mask((32, 64), below), TIMES, None)
+    views = (View("camera", 45, (48, 64), "4d0c" * 16, passed), View("bottom", 7, (32, 64), "77aa" * 16, one))
+    both = Judgement(Result.FAIL, "bottom: 1 region(s)", 4.5, below, 1, _mask((80, 64), below, 48), TIMES, 0.29, views)
+    two = Frame(rgb, "camera", 45, "B-9", NOW_NS - 9, None, (Frame(rgb[:32], "bottom", 7, "B-9", NOW_NS),))
+    return {
+        "pass": (42, frame, passed), "fail": (41, frame, failed), "error": (44, lost, error), "views": (45, two, both)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", samples())
+def test_todays_messages_are_as_they_were_frozen(name):
+    seq, item, judgement = samples()[name]
+    message = message_from_judgement(RECIPE, seq, item, judgement, NOW_NS)
+    version = SCHEMA.rsplit("/", maxsplit=1)[1]
+    validator(version).validate(message.body)
+    path = MESSAGES / version / f"{name}.json"
+    if os.environ.get("HISIR_FREEZE"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"topic": message.topic, "body": message.body}, indent=1) + "\n")
+    frozen = json.loads(path.read_text())
+    assert {"topic": message.topic, "body": message.body} == frozen, "a change of keys or meaning is another version"
+    assert message_from_judgement(RECIPE, seq, item, judgement, NOW_NS).frames() == message.frames(), "to the byte"
+
+
+EXPECTED = {
+    "pass": ("PASS", "B-7", 42, "", 0, (64, 48)),
+    "fail": ("FAIL", "B-7", 41, "2 region(s)", 2, (64, 48)),
+    "error": ("ERROR", "camera-00000044", 44, "gap in frame ids: 1 lost", 0, None),
+    "views": ("FAIL", "B-9", 45, "bottom: 1 region(s)", 1, (64, 48)),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", EXPECTED)
+def test_every_version_that_was_ever_published_is_read(version, name):
+    frozen = json.loads((MESSAGES / version / f"{name}.json").read_text())
+    validator(version).validate(frozen["body"])
+    text = json.dumps(frozen["body"]).encode()
+    v = verdict_from_frames([frozen["topic"].encode(), text, b"mask"])
+    assert (v.result, v.unit, v.seq, v.reason, v.defects_total, v.frame_wh) == EXPECTED[name]
+    assert (v.line, v.epoch, v.product, v.bundle_sha256) == ("smt-3", "9f6c" * 8, "psu", "4d0c" * 16)
+    assert (v.topic, v.mask, v.missed, v.camera) == (f"verdict/smt-3/{v.result}", b"mask", 0, "camera")
+    assert v.time == "2026-01-02T03:14:07.201311+00:00"
+    if name == "fail":
+        first, second = v.defects
+        assert (first.x, first.y, first.w, first.h, first.area_px, first.peak) == (17, 9, 6, 4, 24, 14.21)
+        assert first.contour == ((17, 9), (22, 9), (22, 12), (17, 12))
+        assert (v.total_s, v.frame_id, v.score) == (1.66, 41, 14.21)
+        if version.startswith("2."):
+            assert (first.confidence, first.component) == (99.9, "R22")
+            assert first.box_mm == pytest.approx((0.85, 0.45, 0.3, 0.2))
+            assert (second.confidence, second.component, second.box_mm) == (96.1, "", None)
+    if name == "views":
+        assert [d.camera for d in v.defects] == ["bottom"]
+
+
+def test_a_later_minor_version_is_read_and_a_later_major_one_is_not():
+    frozen = json.loads((MESSAGES / "2.0" / "fail.json").read_text())["body"]
+    later = json.loads(json.dumps(frozen))
+    later["schema"] = "hisir-edge/verdict/2.7"
+    later["Weather"] = "fine"
+    later["InspectedUnits"][0]["Inspections"][0]["DefectsFound"][0]["Smell"] = 1
+    validator("2.0").validate(later)
+    assert verdict_from_frames([b"t", json.dumps(later).encode(), b""]).defects[0].component == "R22"
+    later["schema"] = "hisir-edge/verdict/3.0"
+    with pytest.raises(InputError, match="of schema 1 or 2"):
+        verdict_from_frames([b"t", json.dumps(later).encode(), b""])
+
+
+@pytest.mark.parametrize("name", samples())
+def test_what_could_not_be_journaled_is_an_error_of_the_same_board(name):
+    seq, item, judgement = samples()[name]
+    reason = "verdict could not be journaled: x"
+    message = as_error(message_from_judgement(RECIPE, seq, item, judgement, NOW_NS), reason)
+    validator("2.0").validate(message.body)
+    v = verdict_from_frames(message.frames())
+    assert (v.result, v.seq, v.unit, v.mask) == ("ERROR", seq, item.unit, b"")
+    assert (v.reason, v.defects, v.score) == (reason, (), None)
+    assert message.topic == "verdict/smt-3/ERROR"
+
+
+def test_a_mask_is_one_bit_a_pixel():
+    mask = np.random.default_rng(3).random((33, 65)) > 0.5
+    png = mask_png_bytes(mask)
+    assert png[24:26] == bytes([1, 0]), "one bit, grey"
+    assert np.array_equal(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) > 0, mask)
