@@ -97,12 +97,17 @@ $(DEV): requirements/dev.lock $(BASE)
 	$(PIP) install --require-hashes -r requirements/dev.lock
 	@touch $@
 
-# a GigE Vision camera to test with; without it those tests are skipped, with the reason
+# what tests run against: a GigE Vision camera, a database, a broker, ZeroMQ and JSON Schema in C and C++; where they
+# cannot be installed those tests are skipped, with the reason
+TEST_PACKAGES := gir1.2-aravis-0.8 python3-gi postgresql mosquitto libzmq3-dev libvalijson-dev nlohmann-json3-dev g++
+# no service is started: RUNLEVEL=1 is what invoke-rc.d goes by
+INSTALL := RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
+
 .PHONY: test-packages
 test-packages:
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s gir1.2-aravis-0.8 python3-gi >/dev/null 2>&1; then \
-	  (apt-get update -qq && apt-get install -qq -y gir1.2-aravis-0.8 python3-gi) >/dev/null 2>&1 || \
-	  echo "no gir1.2-aravis-0.8 here: the tests with a GigE Vision camera are skipped"; fi
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! dpkg -s $(TEST_PACKAGES) >/dev/null 2>&1; then \
+	  apt-get update -qq >/dev/null 2>&1; $(INSTALL) $(TEST_PACKAGES) >/dev/null 2>&1 || for package in $(TEST_PACKAGES); do \
+	  $(INSTALL) $$package >/dev/null 2>&1 || echo "no $$package here: the tests that need it are skipped"; done; fi
 
 # refresh the locks (needs uv); torch is left out, see requirements/no-torch.txt
 lock:

@@ -234,8 +234,6 @@ def test_a_killed_daemon_goes_on_in_its_epoch(mixed, small_bundle, tmp_path):
     assert numbers[0] == 1
     for before, verdict in zip(numbers, got[1:], strict=False):
         assert verdict.seq == before + 1 + verdict.missed
-    abandoned = [v for v in lives[1] if "daemon ended before" in v.reason]
-    assert lives[1][: len(abandoned)] == abandoned, "what was left comes first"
 
 
 def test_no_training_package_is_loaded_on_the_line():

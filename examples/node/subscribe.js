@@ -1,0 +1,54 @@
+// Every verdict of a line in Node.js: live ones as they come, those between from its journal, each checked by the schema.
+//   npm install && node subscribe.js tcp://127.0.0.1:5556 tcp://127.0.0.1:5557 verdict.schema.json COUNT [LINE.key MINE.key_secret]
+const fs = require("node:fs");
+const zmq = require("zeromq");
+const Ajv = require("ajv/dist/2020");
+const addFormats = require("ajv-formats");
+
+const [verdicts, control, schemaFile, count, serverKeyFile, keyFile] = process.argv.slice(2);
+const ajv = new Ajv({ strict: false });
+addFormats(ajv);
+const valid = ajv.compile(JSON.parse(fs.readFileSync(schemaFile)));
+
+const keyOf = (file, name) => fs.readFileSync(file, "utf8").match(new RegExp(`${name} = "(.{40})"`))[1];
+const keys = serverKeyFile && {
+  curveServerKey: keyOf(serverKeyFile, "public-key"),
+  curvePublicKey: keyOf(keyFile, "public-key"),
+  curveSecretKey: keyOf(keyFile, "secret-key"),
+};
+const sub = new zmq.Subscriber({ ...keys });
+const dealer = new zmq.Dealer({ ...keys });
+let epoch = "";
+let last = 0;
+let left = Number(count);
+
+function take([topic, text, mask]) {
+  const body = JSON.parse(text);
+  if (!valid(body)) throw new Error(`no verdict by the schema: ${ajv.errorsText(valid.errors)}`);
+  if (body.epoch !== epoch) [epoch, last] = [body.epoch, 0]; // the line has a new journal: from its first verdict on
+  if (body.seq !== last + 1) return body.seq; // seen before, or one that others come before
+  last = body.seq;
+  console.log(`${epoch} ${last} ${mask.length}`);
+  if (--left === 0) process.exit(0);
+  return last;
+}
+
+async function main() {
+  sub.connect(verdicts);
+  dealer.connect(control);
+  sub.subscribe("verdict/");
+  for await (const frames of sub) {
+    const seq = take(frames);
+    while (last < seq) {
+      await dealer.send(JSON.stringify({ do: "replay", epoch, after: last }));
+      const [answer, ...missed] = await dealer.receive();
+      if (!JSON.parse(answer).ok) throw new Error(answer.toString());
+      for (let n = 0; n < missed.length; n += 3) take(missed.slice(n, n + 3));
+    }
+  }
+}
+
+main().catch((error) => {
+  console.error(`${error.message}`);
+  process.exit(1);
+});
