@@ -10,13 +10,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo test lint test-slow soak gpu-check bench engines schema lock clean help
+.PHONY: demo test lint test-slow soak audit fuzz gpu-check bench engines schema lock clean help
 help:
 	@echo "make demo   inspect 12 rendered boards with the real daemon"
 	@echo "make test   linters, types, import rules and the default test suite"
 	@echo "make bench  speed and memory of the demo bundle on this machine"
 	@echo "make test-slow  tests that take minutes (training on real photos)"
 	@echo "make soak   the whole daemon on camera frames with faults at random (SOAK_MINUTES=10)"
+	@echo "make audit  20,000 verdicts to five subscribers while everything is killed and cut "
+	@echo "make fuzz   random input to everything that listens (FUZZ_INPUTS=1000000)"
 	@echo "make gpu-check  the CUDA kernels and TensorRT engines on this machine's GPU (needs nvcc)"
 	@echo "make engines  fp16 and int8 bundles of every backbone, for onnxruntime and tensorrt-rtx (trains them first)"
 
@@ -41,6 +43,16 @@ SOAK_MINUTES ?= 10
 soak: $(DEV)
 	@mkdir -p build
 	$(BIN)/python tests/soak/soak.py --minutes $(SOAK_MINUTES) --rate-hz 30 --work build/soak
+
+# 20,000 verdicts of three lines to five subscribers, 50 kills, a network that is cut
+audit: $(DEV) test-packages
+	HISIR_AUDIT=20000,50 $(BIN)/python -m pytest -s tests/system/test_audit.py
+
+# inputs to every parser of the sockets
+FUZZ_INPUTS ?= 1000000
+
+fuzz: $(DEV)
+	PYTHONPATH=tests $(BIN)/python tests/fuzz/run.py --inputs $(FUZZ_INPUTS)
 
 gpu-check: $(DEV)
 	$(PIP) install -e '.[gpu]'

@@ -102,7 +102,7 @@ class Asker:
             answer: dict[str, Any] = json.loads(head)
             if not answer.pop("ok"):
                 raise InputError(expected=answer["expected"], received=answer["received"], fix=answer["fix"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 expected=f"a line's control socket at {self.endpoint}",
                 received=f"another answer: {head[:80].decode(errors='replace')}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,8 +132,18 @@ def _load(file: str) -> tuple[bytes, bytes | None]:
 
 def _loaded(path: Path) -> tuple[bytes, bytes | None]:
     """(public, secret or None) in Z85; ValueError for keys that are none."""
-    public, secret = zmq.auth.load_certificate(path)
+    try:
+        public, secret = zmq.auth.load_certificate(path)
+    except IndexError as error:  # a line without its "="
+        raise ValueError("no key file") from error
     for key in (public, secret):
-        if key is not None and (len(key) != KEY_CHARACTERS or len(z85.decode(key)) != KEY_BYTES):
-            raise ValueError("a key of another length")
+        if key is not None and not _is_key(key):
+            raise ValueError("a key of another length, or no Z85")
     return public, secret
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        return len(key) == KEY_CHARACTERS and len(z85.decode(key)) == KEY_BYTES
+    except (KeyError, ValueError, struct.error):  # characters that Z85 has not, or a group beyond 32 bits
+        return False

@@ -1,0 +1,153 @@
+"""Everything that reads what others send, as functions of bytes: nothing but the errors that are meant may come out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
+
+from helpers import sample_message
+
+from hisir_edge.ask import Asker
+from hisir_edge.config import ControlTable, JournalTable, SecurityTable
+from hisir_edge.errors import InputError
+from hisir_edge.keys import clients_from_folder
+from hisir_edge.line.commands import commands
+from hisir_edge.line.control import ControlSocket
+from hisir_edge.line.hermes import Channel, Decoder, HermesError, Receiver
+from hisir_edge.line.journal import Journal
+from hisir_edge.line.outbox import Outbox
+from hisir_edge.line.publish import Publisher
+from hisir_edge.line.wire import Wire
+from hisir_edge.mes import verdict_from_frames
+from hisir_edge.mes.client import _Line
+from hisir_edge.mes.mask import runs_of_rle
+
+SPLIT = b"\x00|\x00"
+"""Between the frames of a message of many."""
+
+
+class Targets:
+    """Open from entry to exit: a journal with some verdicts, a control socket that is not bound."""
+
+    def __enter__(self) -> Targets:
+        self._stack = contextlib.ExitStack()
+        self.folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        journal = self._stack.enter_context(Journal(self.folder / "journal", JournalTable(synchronous="NORMAL")))
+        outbox = Outbox(journal, lambda frames, *_: None)
+        for seq in range(1, 6):
+            outbox.put(sample_message(seq, journal.epoch, seq == 3), seq, lambda m: None)
+        outbox.close()
+        core = SimpleNamespace(
+            status=dict, epoch=journal.epoch, pause=lambda: None, resume=lambda: None, select=lambda p: None,
+            announce=lambda i: 1, draining=Event(), pipeline=SimpleNamespace(waiting=0), product="p",
+            trigger=lambda i: SimpleNamespace(seq=1, unit="u"),
+            products=SimpleNamespace(settings=SimpleNamespace(line=SimpleNamespace(name="l"))),
+        )  # fmt: skip
+        wire = Wire(SecurityTable())
+        wire.guard = SimpleNamespace(connections=0)
+        known = commands(core, journal, wire, Event(), lambda topic, body: None)
+        self.control = ControlSocket(ControlTable(), wire, known)
+        self.epoch, self.wire = journal.epoch, wire
+        self.all: dict[str, Callable[[bytes], None]] = {
+            "request": self.request, "verdict": self.verdict, "heartbeat": self.heartbeat, "answer": self.answer,
+            "mask": self.mask, "key": self.key, "subscription": self.subscription, "hermes": self.hermes,
+        }  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def seeds(self) -> dict[str, list[bytes]]:
+        """What is meant, to be changed."""
+        message = sample_message(3, self.epoch, True)
+        told = {
+            "schema": "hisir-edge/heartbeat/1.0",
+            "line": "l",
+            "epoch": self.epoch,
+            "seq": 5,
+            "control": "tcp://*:5",
+        }
+        asked = [
+            {"do": "replay", "epoch": self.epoch, "after": 1, "most": 3, "masks": False}, {"do": "status"},
+            {"do": "snapshot", "camera": "cam", "unit": "unit-3", "after": 0}, {"do": "decisions", "after": 0},
+            {"do": "ack", "name": "mes-1", "epoch": self.epoch, "seq": 3}, {"do": "forget", "name": "mes-1"},
+            {"do": "verify", "epoch": self.epoch, "seq": 3, "defect": 1, "verification": "DefectRejected",
+             "operator": "o", "detail": "d"},
+            {"do": "trigger", "unit": "B", "product": "p"}, {"do": "announce"}, {"do": "select", "product": "p"},
+        ]  # fmt: skip
+        answers = [json.dumps({"ok": True, "epoch": self.epoch, "first": 3, "count": 1, "seq": 5}).encode()]
+        hermes = b'<Hermes Timestamp="2026-01-02T03:04:05"><BoardAvailable BoardId="b" FailedBoard="0"/></Hermes>'
+        return {
+            "request": [json.dumps(one).encode() for one in asked],
+            "verdict": [SPLIT.join(message.frames())],
+            "heartbeat": [SPLIT.join([b"heartbeat/l", json.dumps(told).encode()])],
+            "answer": [SPLIT.join([*answers, *message.frames()]), b'{"ok": false, "expected": "a", "received": "b"}'],
+            "mask": [message.rle()], "subscription": [b"\x01verdict/", b"\x00verdict/", b"\x01"],
+            "key": [b'metadata\n    roles = "read ack"\ncurve\n    public-key = "' + b"k" * 40 + b'"\n'],
+            "hermes": [hermes],
+        }  # fmt: skip
+
+    def request(self, data: bytes) -> None:
+        answer = self.control.answer(data)
+        assert answer["ok"] in (True, False)
+        assert answer.get("fix") != "report this", answer
+        answer.pop("frames", None)
+        assert len(json.dumps(answer)) < 100_000
+
+    def verdict(self, data: bytes) -> None:
+        with contextlib.suppress(InputError):
+            verdict_from_frames(data.split(SPLIT))
+
+    def heartbeat(self, data: bytes) -> None:
+        with contextlib.suppress(InputError):
+            _Line("tcp://127.0.0.1:5", "", "", "", True, None, lambda: False)._take_heartbeat(data.split(SPLIT))
+
+    def answer(self, data: bytes) -> None:
+        frames = data.split(SPLIT)
+        asker = Asker("tcp://127.0.0.1:1")
+        asker._socket = SimpleNamespace(
+            send=lambda *_: None, poll=lambda *_: True, recv_multipart=lambda: list(frames), close=lambda linger: None
+        )
+        try:
+            with contextlib.suppress(InputError):
+                _, rest = asker.ask({"do": "replay"})
+                for n in range(0, len(rest), 3):
+                    verdict_from_frames(rest[n : n + 3])
+        finally:
+            asker._socket = None
+            asker.close()
+
+    def mask(self, data: bytes) -> None:
+        with contextlib.suppress(InputError):
+            for count, _ in enumerate(runs_of_rle(data)):
+                if count > 10_000:
+                    break
+
+    def key(self, data: bytes) -> None:
+        path = self.folder / "keys" / "x.key"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+        clients_from_folder(path.parent)
+
+    def subscription(self, data: bytes) -> None:
+        events = [data]
+        publisher = Publisher.__new__(Publisher)
+        publisher._prefixes, publisher.wire = Counter({"verdict/": 1}), self.wire
+        publisher._socket = SimpleNamespace(poll=lambda *_: bool(events), recv_multipart=lambda: [events.pop()])
+        publisher._take_in(0)
+        publisher._asked_for(b"rle/l/PASS")
+
+    def hermes(self, data: bytes) -> None:
+        receiver = Receiver("m", 1, lambda board: None)
+        receiver.connected()
+        receiver.state = Channel.NOT_AVAILABLE_NOT_READY
+        with contextlib.suppress(HermesError):
+            for message in Decoder().feed(data):
+                receiver.on(message)
+                receiver.ready(True)

@@ -1,0 +1,155 @@
+"""Three lines, five subscribers, keys, a network between them that is cut, and both sides killed -9 at random.
+
+At the end every subscriber has every verdict of every line once, bit-equal to the line's journal. The short run is for
+the default suite; all of it: HISIR_AUDIT=20000,50 pytest tests/system/test_audit.py (make audit).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hisir_edge.keys import write_keys
+from hisir_edge.line.journal import read_journal
+
+TESTS = Path(__file__).parents[1]
+LINES, SUBSCRIBERS = 3, 5
+VERDICTS, KILLS = (int(n) for n in os.environ.get("HISIR_AUDIT", "900,8").split(","))
+CUTS = max(KILLS // 10, 1)
+CUT_S = 3.0
+ADDRESS = {"lines": "10.203.0.1", "mes": "10.203.0.2"}
+
+
+def ip(*arguments: str, check: bool = True) -> None:
+    subprocess.run(["ip", *arguments], check=check, capture_output=True, timeout=20)
+
+
+@pytest.fixture
+def network():
+    """Two hosts with a cable between them: network namespaces of this test's own."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("no network namespaces: needs root and iproute2")
+    names = {side: f"hisir-{side}-{os.getpid()}" for side in ADDRESS}
+    try:
+        try:
+            for name in names.values():
+                ip("netns", "add", name)
+            ip(
+                "link", "add", "cable", "netns", names["lines"], "type", "veth", "peer", "name", "cable", "netns",
+                names["mes"],
+            )  # fmt: skip
+        except subprocess.CalledProcessError as error:
+            pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
+        for side, name in names.items():
+            ip("-n", name, "addr", "add", f"{ADDRESS[side]}/24", "dev", "cable")
+            ip("-n", name, "link", "set", "cable", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+        yield names
+    finally:
+        for name in names.values():
+            ip("netns", "delete", name, check=False)
+
+
+class Fleet:
+    """Processes by name, each in its network, started again where it was killed."""
+
+    def __init__(self, folder: Path, network: dict[str, str]):
+        self.folder, self.network = folder, network
+        self.commands: dict[str, list[str]] = {}
+        self.running: dict[str, subprocess.Popen] = {}
+        self.log = (folder / "log").open("ab")
+
+    def start(self, name: str) -> None:
+        side = "lines" if name.startswith("line") else "mes"
+        command = ["ip", "netns", "exec", self.network[side], sys.executable, *self.commands[name]]
+        environment = {**os.environ, "PYTHONPATH": str(TESTS)}
+        self.running[name] = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environment)
+
+    def kill(self, name: str) -> None:
+        """``ip netns exec`` becomes the process itself, so that this is the one."""
+        self.running[name].kill()
+        self.running[name].wait()
+
+    def check(self) -> None:
+        for name, process in self.running.items():
+            assert process.poll() is None, f"{name} ended: {(self.folder / 'log').read_text()[-2000:]}"
+
+    def end(self) -> None:
+        for name in self.running:
+            self.kill(name)
+        self.log.close()
+
+
+def stored(path: Path) -> int:
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db,
+    ):
+        return int(db.execute("SELECT count(*) FROM verdict").fetchone()[0])
+    return 0
+
+
+@pytest.mark.timeout(3600)
+def test_every_subscriber_has_every_verdict_once_and_bit_equal(network, tmp_path):
+    rng, keys, each = random.Random(20_000), tmp_path / "keys", VERDICTS // LINES
+    names = [f"mes-{n}" for n in range(SUBSCRIBERS)]
+    write_keys(keys, ("line", *names))
+    (keys / "clients").mkdir()
+    for name in names:
+        shutil.copy(keys / f"{name}.key", keys / "clients")
+    fleet = Fleet(tmp_path, network)
+    ports = [(20_001 + 2 * n, 20_002 + 2 * n) for n in range(LINES)]
+    for n, (verdicts, control) in enumerate(ports):
+        where = [f"tcp://{ADDRESS['lines']}:{port}" for port in (verdicts, control)]
+        fleet.commands[f"line-{n}"] = [
+            str(TESTS / "line_process.py"), str(tmp_path / f"journal-{n}"), *where, "--line", f"l{n}", "--count",
+            str(each), "--rate-hz", str(each / (2.5 * (KILLS + 2))), "--mask-bytes", "2000", "--keys", str(keys),
+        ]  # fmt: skip
+    endpoints = [f"tcp://{ADDRESS['lines']}:{verdicts}" for verdicts, _ in ports]
+    for name in names:
+        fleet.commands[name] = [
+            str(TESTS / "subscriber_process.py"), str(tmp_path), name, str(keys), *endpoints,
+        ]  # fmt: skip
+    files = {(name, n): tmp_path / f"{name}-{n}.sqlite" for name in names for n in range(LINES)}
+    kills = ["line"] * (KILLS // 2) + ["mes"] * (KILLS - KILLS // 2)
+    rng.shuffle(kills)
+    began = time.monotonic()
+    try:
+        for name in fleet.commands:
+            fleet.start(name)
+        for number, kind in enumerate(kills):
+            time.sleep(rng.uniform(0.5, 2.0))
+            fleet.check()
+            victim = rng.choice([name for name in fleet.commands if name.startswith(kind)])
+            fleet.kill(victim)
+            if number % (KILLS // CUTS) == 1:
+                ip("-n", network["mes"], "link", "set", "cable", "down")
+                time.sleep(CUT_S)
+                ip("-n", network["mes"], "link", "set", "cable", "up")
+            fleet.start(victim)
+        end = time.monotonic() + 60 + VERDICTS / 50
+        while min(stored(path) for path in files.values()) < each:
+            fleet.check()
+            assert time.monotonic() < end, {path.name: stored(path) for path in files.values()}
+            time.sleep(0.2)
+        took_s = time.monotonic() - began
+    finally:
+        fleet.end()
+    for n in range(LINES):
+        epoch, entries, unanswered = read_journal(tmp_path / f"journal-{n}")
+        assert (len(entries), unanswered) == (each, [])
+        expected = [(epoch, e.seq, e.body, e.mask) for e in entries]
+        for name in names:
+            with contextlib.closing(sqlite3.connect(files[name, n])) as db:
+                rows = db.execute("SELECT epoch, seq, body, mask FROM verdict ORDER BY seq").fetchall()
+            assert [(e, s, b.encode(), m) for e, s, b, m in rows] == expected, f"{name} of line {n}"
+    print(f"{VERDICTS} verdicts to {SUBSCRIBERS} subscribers, {KILLS} kills, {CUTS} cuts: {took_s:.0f} s")
