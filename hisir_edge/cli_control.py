@@ -1,4 +1,4 @@
-"""``hisir-edge control``, ``status``, ``keys``: what asks a running line."""
+"""``hisir-edge control``, ``status``, ``install-service``: what asks a running line, and what makes it a service."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Do(str, Enum):
     resume = "resume"
     drain = "drain"
     reload = "reload"
+    forget = "forget"
 
 
 def control(
@@ -37,13 +38,14 @@ def control(
     config: Config = None,
     unit: Annotated[str, typer.Option(help="The board, with trigger and announce.")] = "",
     product: Annotated[str, typer.Option(help="The product, with trigger, announce and select.")] = "",
+    name: Annotated[str, typer.Option(help="With forget: who acknowledges no more.")] = "",
     server_key: ServerKey = "",
     key: Key = "",
     timeout: Timeout = 5.0,
 ) -> None:
-    """Ask a running line: trigger or announce a board, select a product, pause, resume, drain, reload. Prints JSON."""
+    """Ask a running line: trigger or announce a board, select a product, pause, resume, drain, reload, forget."""
     request: dict[str, Any] = {"do": do.value}
-    request |= {name: value for name, value in (("unit", unit), ("product", product)) if value}
+    request |= {name: value for name, value in (("unit", unit), ("product", product), ("name", name)) if value}
     print(json.dumps(_asked(request, endpoint, config, server_key, key, timeout)))
 
 

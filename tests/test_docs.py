@@ -24,6 +24,7 @@ from hisir_edge.config import (
     OutputTable,
     PublishTable,
     ReplaySource,
+    SecurityTable,
     Settings,
     settings_from_toml,
 )
@@ -34,6 +35,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted
 TABLES = {
     "line": [LineTable], "bundle": [BundleTable], "source": [ReplaySource, GenicamSource, AravisSource],
     "publish": [PublishTable], "infer": [InferTable], "output": [OutputTable], "control": [ControlTable],
+    "security": [SecurityTable],
     "identity": [IdentityTable], "metrics": [MetricsTable], "journal": [JournalTable], "hermes": [HermesTable],
 }  # fmt: skip
 
@@ -102,9 +104,37 @@ def test_the_example_message_has_the_fields_of_the_schema():
     schema = json.loads((ROOT / "hisir_edge" / "mes" / "verdict.schema.json").read_text())
     example = re.search(r"```json\n(.*?)```", (ROOT / "docs" / "protocol.md").read_text(), re.S)[1]
     body = json.loads(example.replace(", …", ""))
-    assert set(body) == set(schema["required"])
-    assert set(body["regions"][0]) == set(schema["$defs"]["region"]["required"])
-    assert set(body["times_s"]) == set(schema["properties"]["times_s"]["required"])
+    inspection = body["InspectedUnits"][0]["Inspections"][0]
+    defect = inspection["DefectsFound"][0]
+    kinds = schema["$defs"]
+    for found, meant in (
+        (body, schema), (body["vision"], schema["properties"]["vision"]), (body["InspectedUnits"][0], kinds["unit"]),
+        (inspection, kinds["inspection"]), (inspection["vision"], kinds["inspection"]["properties"]["vision"]),
+        (defect, kinds["defect"]), (defect["vision"], kinds["defect"]["properties"]["vision"]),
+        (defect["RegionOfInterest"], kinds["defect"]["properties"]["RegionOfInterest"]),
+    ):  # fmt: skip
+        assert set(found) == set(meant["properties"])
+
+
+def test_every_request_and_limit_is_documented():
+    from hisir_edge.keys import ROLES
+    from hisir_edge.line import commands, control, guard, publish
+
+    text = (ROOT / "docs" / "protocol.md").read_text()
+    source = (ROOT / "hisir_edge" / "line" / "commands.py").read_text()
+    asked = {name for name in re.findall(r'"([a-z]+)": [a-z_]+[,}\n]', source) if len(name) > 2} & {
+        "replay", "snapshot", "decisions", "ack", "forget", "verify", "status", "trigger", "announce", "select",
+        "pause", "resume", "drain", "reload",
+    }  # fmt: skip
+    for name in asked | {"status", "ack"}:
+        assert f'{{"do": "{name}"' in text, name
+    for role in ROLES:
+        assert f"`{role}`" in text
+    for limit in (
+        f"{control.RATE_A_SECOND:g} requests a second", f"{control.BURST:g} at once",
+        f"{publish.MOST_SUBSCRIPTIONS} of",         f"{publish.MOST_SUBSCRIPTION_BYTES} bytes", f"{commands.MOST_REPLAYED}", f"{guard.WINDOW_S:g} s",
+    ):  # fmt: skip
+        assert limit in text, limit
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: p.name)

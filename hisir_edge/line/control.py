@@ -27,6 +27,8 @@ MOST_TEXT = 200
 POLL_MS = 200
 RATE_A_SECOND, BURST = 200.0, 400.0
 """Requests of one connection; more are refused unread."""
+REFUSED_S = 0.002
+"""So long who asks too often is kept waiting, each time: it costs others no more than that, and the line nothing."""
 MOST_KNOWN_CONNECTIONS = 1024
 WAITING_ANSWERS = 1
 """For a connection that does not take them; what is beyond is lost, as if it had not asked."""
@@ -121,6 +123,7 @@ class ControlSocket:
         if left >= 1:
             return {}
         self.wire.refusals.add("rate", socket=CONTROL)
+        self._end.wait(REFUSED_S)
         return _no(f"at most {RATE_A_SECOND:g} requests a second", "more", "ask more slowly")
 
     def answer(self, request: bytes, user_id: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ message of many frames, nor subscriptions. What a client of a line says is small
 
 from __future__ import annotations
 
+import ipaddress
 import socket as sockets
 import struct
 import time
@@ -22,7 +23,8 @@ log = structlog.get_logger()
 
 POLL_MS = 50
 WINDOW_S = 10.0
-MOST_BYTES_A_WINDOW = 8_000_000
+BANNED_S = 10.0
+"""So long nobody comes in again from the address of one who was cut off for a flood; this machine's own excepted."""
 BYTES_RECEIVED_AT = 128
 """Offset of tcpi_bytes_received (Linux 4.1) in struct tcp_info."""
 FAILED: dict[int, str] = {
@@ -44,7 +46,7 @@ class _Connection:
 class _Watched:
     monitor: zmq.Socket[bytes]
     name: str
-    port: int
+    most_bytes: int
     connections: dict[int, _Connection]
 
 
@@ -58,6 +60,7 @@ class Guard:
     def __init__(self, max_connections: int, refused: Callable[..., None]) -> None:
         self._most, self._refused = max_connections, refused
         self._watched: dict[int, _Watched] = {}
+        self._banned: dict[str, float] = {}
         self._lock, self._end = Lock(), Event()
         self._thread = Thread(target=self._run, name="guard", daemon=True)
 
@@ -76,14 +79,14 @@ class Guard:
         with self._lock:
             return sum(len(watched.connections) for watched in self._watched.values())
 
-    def watch(self, socket: zmq.Socket[bytes], name: str) -> None:
-        """Look after a socket's connections from now on."""
+    def watch(self, socket: zmq.Socket[bytes], name: str, most_bytes: int) -> None:
+        """Look after a socket's connections from now on: ``most_bytes`` of each in any ``WINDOW_S``."""
         events = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
         for failed in FAILED:
             events |= failed
         monitor = socket.get_monitor_socket(events)
         with self._lock:
-            self._watched[id(socket)] = _Watched(monitor, name, 0, {})
+            self._watched[id(socket)] = _Watched(monitor, name, most_bytes, {})
 
     def forget(self, socket: zmq.Socket[bytes]) -> None:
         """No more."""
@@ -119,6 +122,9 @@ class Guard:
         if found is None:  # gone already, or no tcp
             return
         connection = _Connection(fd, found, time.monotonic())
+        if self._banned.get(_host(found), 0.0) > time.monotonic():
+            self._cut(connection, "banned for a flood", watched.name)
+            return
         if len(watched.connections) >= self._most:
             self._cut(connection, "too many connections", watched.name)
             return
@@ -130,11 +136,18 @@ class Guard:
             received = _bytes_received(connection.fd)
             if received is None or _peer(connection.fd) != connection.peer:
                 watched.connections.pop(connection.fd, None)  # it is gone, and its number may be another's
-            elif received - connection.bytes_before > MOST_BYTES_A_WINDOW:
+            elif received - connection.bytes_before > watched.most_bytes:
                 self._cut(connection, "flood", watched.name)
+                self._ban(connection.peer)
                 watched.connections.pop(connection.fd, None)
             elif now > connection.since + WINDOW_S:
                 connection.since, connection.bytes_before = now, received
+
+    def _ban(self, peer: str) -> None:
+        now, host = time.monotonic(), _host(peer)
+        self._banned = {one: until for one, until in self._banned.items() if until > now}
+        if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+            self._banned[host] = now + BANNED_S
 
     def _cut(self, connection: _Connection, reason: str, name: str) -> None:
         self._refused(reason, socket=name, peer=connection.peer)
@@ -164,6 +177,10 @@ def _borrowed(fd: int) -> sockets.socket | None:
 def _name(borrowed: sockets.socket) -> str:
     host, port, *_ = borrowed.getpeername()
     return f"{host}:{port}"
+
+
+def _host(peer: str) -> str:
+    return peer.rpartition(":")[0]
 
 
 def _peer(fd: int) -> str | None:

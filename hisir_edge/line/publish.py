@@ -20,6 +20,7 @@ from hisir_edge.line.wire import VERDICTS, Wire
 log = structlog.get_logger()
 
 MOST_SUBSCRIPTION_BYTES = 512
+MOST_EVENTS_AT_ONCE = 1024
 MOST_SUBSCRIPTIONS = 4096
 """Of all subscribers together; more are nobody's honest wish, and ZeroMQ keeps each of them."""
 LINGER_MS = 2000
@@ -96,7 +97,9 @@ class Publisher:
         return any(prefix and name.startswith(prefix) for prefix in self._prefixes)
 
     def _take_in(self, timeout_ms: int) -> None:
-        while self._socket.poll(timeout_ms, zmq.POLLIN):
+        for _ in range(MOST_EVENTS_AT_ONCE):
+            if not self._socket.poll(timeout_ms, zmq.POLLIN):
+                return
             event = self._socket.recv_multipart()[0]
             prefix = event[1:].decode("utf-8", "replace")
             if event[:1] == b"\x01":

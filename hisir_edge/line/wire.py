@@ -31,6 +31,8 @@ VERDICTS, CONTROL = "verdicts", "control"
 HANDSHAKE_MS = 5000
 HEARTBEAT_MS, DEAD_MS = 5000, 15000
 """ZMTP's own heartbeats: a peer that is gone without a word is noticed, and what waits for it is freed."""
+MOST_BYTES_IN = {VERDICTS: 250_000, CONTROL: 2_000_000}
+"""What one connection may send in 10 s: subscribers say next to nothing, requests are short."""
 
 
 class Refusals:
@@ -112,7 +114,7 @@ class Wire:
                 socket.curve_publickey, socket.curve_secretkey = self._keys
                 socket.curve_server = True
                 socket.zap_domain = domain.encode()
-            self.guard.watch(socket, domain)
+            self.guard.watch(socket, domain, MOST_BYTES_IN[domain])
             socket.bind(endpoint)
         except zmq.ZMQError as error:
             self.closed(socket, 0)

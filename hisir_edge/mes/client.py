@@ -252,7 +252,7 @@ class _Line:
             body = json.loads(frames[1])
             self.at = Cursor(str(body["epoch"]), int(body["seq"]))
             told = str(body.get("control", ""))
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise InputError(
                 expected="a heartbeat (topic, JSON)", received=f"{len(frames)} frame(s) that are none: {error}",
                 fix="check the address",

@@ -166,8 +166,8 @@ def verdict_from_frames(frames: list[bytes], missed: int = 0) -> Verdict:
         if family != "hisir-edge/verdict" or int(version.split(".")[0]) not in MAJORS:
             raise ValueError(f"schema {body['schema']}")
         found = Verdict(topic.decode(), text, mask, body, missed, overlay)
-        _ = (found.line, found.epoch, found.seq, found.unit, found.result, found.reason)
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        _ = (found.line, found.epoch, found.seq, found.unit, found.result, found.reason, found.score, found.product)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise InputError(
             expected="a verdict (topic, JSON, mask) of schema 1 or 2",
             received=f"{len(frames)} frame(s) that are none: {type(error).__name__} {error}"[:200],
