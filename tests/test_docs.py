@@ -130,10 +130,11 @@ def test_every_request_and_limit_is_documented():
         assert f'{{"do": "{name}"' in text, name
     for role in ROLES:
         assert f"`{role}`" in text
-    for limit in (
-        f"{control.RATE_A_SECOND:g} requests a second", f"{control.BURST:g} at once",
-        f"{publish.MOST_SUBSCRIPTIONS} of",         f"{publish.MOST_SUBSCRIPTION_BYTES} bytes", f"{commands.MOST_REPLAYED}", f"{guard.WINDOW_S:g} s",
-    ):  # fmt: skip
+    limits = (
+        f"{control.RATE_A_SECOND:g} requests a second", f"{control.BURST:g} at once", f"{guard.WINDOW_S:g} s",
+        f"{publish.MOST_SUBSCRIPTIONS} of", f"{publish.MOST_SUBSCRIPTION_BYTES} bytes", f"{commands.MOST_REPLAYED}",
+    )  # fmt: skip
+    for limit in limits:
         assert limit in text, limit
 
 

@@ -1,0 +1,265 @@
+"""What an MES asks of a line, and what the client makes of that: snapshot, cursors, decisions, asyncio, heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import zmq
+from helpers import free_port, here, sample_message
+
+from hisir_edge.ask import Asker, ask
+from hisir_edge.config import JournalTable, PublishTable, SecurityTable
+from hisir_edge.errors import InputError, NoAnswer
+from hisir_edge.line.journal import FILE, Decision, Entry, Journal, read_journal
+from hisir_edge.line.publish import Publisher
+from hisir_edge.line.wire import Wire
+from hisir_edge.mes import subscribe, subscribe_async, verdict_from_frames, verify
+
+ROOT = Path(__file__).parents[2]
+
+
+class Line:
+    """A line without camera, see tests/line_process.py."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder / "journal"
+        self.verdicts, self.control = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
+
+    @contextlib.contextmanager
+    def started(self, count: int, rate_hz: float = 0):
+        command = [
+            sys.executable, ROOT / "tests" / "line_process.py", self.folder, self.verdicts, self.control, "--count",
+            count, "--rate-hz", rate_hz,
+        ]  # fmt: skip
+        process = subprocess.Popen([str(c) for c in command], env={**os.environ, "PYTHONPATH": str(ROOT / "tests")})
+        try:
+            end = time.monotonic() + 30
+            while time.monotonic() < end:
+                with contextlib.suppress(NoAnswer):
+                    if ask(self.control, {"do": "replay", "most": 0}, 0.5)["seq"] >= (0 if rate_hz else count):
+                        break
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def line(tmp_path):
+    return Line(tmp_path)
+
+
+def test_a_snapshot_is_the_last_verdict_of_each_unit_and_what_was_decided(line):
+    epoch = ""
+    with Journal(line.folder, JournalTable()) as journal:
+        epoch = journal.epoch
+        for seq in range(1, 41):  # ten boards that come four times
+            message = sample_message(seq, epoch, seq % 3 == 0, unit=f"B{seq % 10}")
+            topic, body, mask = message.frames()
+            journal.record([Entry(seq, topic.decode(), body, mask, f"cam-{seq % 2}", message.unit)])
+    with line.started(0), Asker(line.control) as asker:
+
+        def snapshot(**more):
+            head, frames = asker.ask({"do": "snapshot", **more})
+            return head, [verdict_from_frames(frames[n : n + 3]) for n in range(0, len(frames), 3)]
+
+        head, verdicts = snapshot()
+        assert [v.seq for v in verdicts] == list(range(31, 41))
+        assert {v.unit for v in verdicts} == {f"B{n}" for n in range(10)}
+        assert (head["seq"], head["epoch"], head["decisions"]) == (40, epoch, [])
+        assert [v.seq for v in snapshot(unit="B7")[1]] == [37]
+        assert [v.seq for v in snapshot(camera="cam-1")[1]] == [31, 33, 35, 37, 39]
+        assert [v.seq for v in snapshot(after=35, most=2)[1]] == [36, 37]
+        assert snapshot(unit="none of these")[1] == []
+
+        one = verdicts[2]  # number 33, which fails
+        assert (one.seq, one.result) == (33, "FAIL")
+        assert verify(line.control, one, "DefectRejected", "J. Doe", defect=1, detail="glare") == 1
+        assert verify(line.control, one, "DefectConfirmed", "A. Smith") == 2
+        decided = snapshot(unit="B3")[0]["decisions"]
+        assert [(d["defect"], d["Verification"], d["operator"]) for d in decided] == [
+            (1, "DefectRejected", "J. Doe"), (0, "DefectConfirmed", "A. Smith")
+        ]  # fmt: skip
+        assert snapshot(unit="B4")[0]["decisions"] == []
+        assert [d["id"] for d in asker.ask({"do": "decisions", "after": 1})[0]["decisions"]] == [2]
+        for wrong, said in (
+            ({"seq": 99}, "a verdict that is in the journal"), ({"epoch": "0" * 32}, f"the epoch {epoch}"),
+            ({"verification": "Maybe"}, "verification out of DefectConfirmed"), ({"operator": ""}, "operator as text"),
+            ({"defect": -1}, "defect as a whole number"), ({"why": 1}, "only epoch, seq"),
+            ({"seq": True}, "seq as a whole number"), ({"detail": "x" * 201}, "detail as text"),
+        ):  # fmt: skip
+            good = {"do": "verify", "epoch": epoch, "seq": 33, "verification": "DefectRejected", "operator": "o"}
+            with pytest.raises(InputError, match=said):
+                asker.ask({**good, **wrong})
+        done = here("verify", line.control, "NotVerifiedYet", "--epoch", epoch, "--seq", 33, "--operator", "x")
+        assert (done.returncode, done.stdout) == (0, "3\n")
+    with line.started(0):  # decisions are on the disk
+        assert [d["id"] for d in ask(line.control, {"do": "decisions"})["decisions"]] == [1, 2, 3]
+
+
+def test_a_decision_and_heartbeats_are_told_live(line):
+    context = zmq.Context()
+    sub = context.socket(zmq.SUB)
+    sub.linger, sub.rcvtimeo = 0, 10_000
+    sub.subscribe(b"heartbeat/")
+    sub.subscribe(b"verification/")
+    sub.connect(line.verdicts)
+    try:
+        with line.started(5):
+            beats, times = [], []
+            while len(beats) < 3:
+                topic, text = sub.recv_multipart()
+                assert topic == b"heartbeat/l"
+                beats.append(json.loads(text))
+                times.append(time.monotonic())
+            assert all(0.5 < b - a < 2.0 for a, b in itertools.pairwise(times)), "each second"
+            assert (beats[-1]["seq"], beats[-1]["schema"]) == (5, "hisir-edge/heartbeat/1.0")
+            assert beats[-1]["control"] == "tcp://*:" + line.control.rsplit(":", maxsplit=1)[1]
+            epoch = beats[-1]["epoch"]
+            request = {"do": "verify", "epoch": epoch, "seq": 5, "verification": "DefectAccepted", "operator": "o"}
+            ask(line.control, request)
+            while (message := sub.recv_multipart())[0] != b"verification/l":
+                pass
+            told = json.loads(message[1])
+            assert (told["id"], told["seq"], told["Verification"]) == (1, 5, "DefectAccepted")
+    finally:
+        sub.close()
+        context.term()
+
+
+def test_what_is_acknowledged_is_known_at_the_line_and_never_goes_back(line, tmp_path):
+    with line.started(100):
+        got = [v.seq for v in subscribe(line.verdicts, "mes-1", tmp_path, since="beginning", timeout_s=2.5)]
+        assert got == list(range(1, 101))
+        with Asker(line.control) as asker:
+            status = asker.ask({"do": "status"})[0]
+            assert status["acknowledged"] == {"mes-1": 100}
+            epoch = asker.ask({"do": "replay", "most": 0})[0]["epoch"]
+
+            def ack(name, seq, epoch=epoch):
+                return asker.ask({"do": "ack", "name": name, "epoch": epoch, "seq": seq})[0]["seq"]
+
+            assert [ack("mes-1", 40), ack("mes-2", 7), ack("mes-2", 9)] == [100, 7, 9]
+            for name, seq, of, said in (
+                ("mes-3", 101, epoch, "a number up to 100"), ("a/b", 1, epoch, "letters, digits"),
+                ("mes-3", 1, "f" * 32, "the epoch"), ("", 1, epoch, "name as text"),
+            ):  # fmt: skip
+                with pytest.raises(InputError, match=said):
+                    ack(name, seq, of)
+            for n in range(62):
+                ack(f"n{n}", 1)
+            with pytest.raises(InputError, match="at most 64 names"):
+                ack("one-more", 1)
+            assert asker.ask({"do": "forget", "name": "mes-2"})[0]["known"]
+            assert not asker.ask({"do": "forget", "name": "mes-2"})[0]["known"]
+    with contextlib.closing(sqlite3.connect(line.folder / FILE)) as db:
+        assert db.execute("SELECT seq FROM cursor WHERE name = 'mes-1'").fetchone() == (100,)
+
+
+def test_for_asyncio_each_once_over_cancellation_and_restarts(line, tmp_path):
+    got: list[int] = []
+
+    async def read(until: int) -> None:
+        stream = subscribe_async(line.verdicts, "mes-1", tmp_path, since="beginning", timeout_s=30)
+        async with contextlib.aclosing(stream):
+            async for verdict in stream:
+                await asyncio.sleep(0)
+                if verdict.seq not in got[-1:]:  # what it was busy with when it was cancelled comes again
+                    got.append(verdict.seq)
+                if verdict.seq >= until:
+                    return
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(read(10**9))
+        while len(got) < 60:
+            await asyncio.sleep(0.005)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with line.started(400, rate_hz=200):
+        asyncio.run(read(20))
+        asyncio.run(cancelled())
+        asyncio.run(read(150))
+    with line.started(400, rate_hz=200):
+        asyncio.run(read(400))
+    assert got == list(range(1, 401))
+
+
+def test_json_alone_and_what_a_filter_leaves(line, tmp_path):
+    with line.started(60):
+        stream = subscribe(line.verdicts, "brief", tmp_path, masks=False, since="beginning", timeout_s=2.5)
+        got = list(stream)
+    assert [v.seq for v in got] == list(range(1, 61))
+    assert {v.mask for v in got} == {b""}
+    _, entries, _ = read_journal(line.folder)
+    assert [v.text for v in got] == [e.body for e in entries]
+
+
+def test_a_line_without_a_control_socket_says_so(tmp_path):
+    """Verdicts that are missed there could not be asked for: better a word at the start than a gap later."""
+    table = PublishTable(endpoint=f"tcp://127.0.0.1:{free_port()}")
+    with Wire(SecurityTable()) as wire, Publisher(table, wire) as publisher:
+        stream = subscribe(table.endpoint, "mes-1", tmp_path, timeout_s=20)
+        end = threading.Event()
+
+        def beat():
+            while not end.wait(0.05):
+                publisher.beat("l", "0" * 32, 1, control="")
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            with pytest.raises(InputError, match=r"add \[control\]"):
+                next(stream)
+        finally:
+            end.set()
+            thread.join()
+
+
+def test_a_journal_of_the_layout_before_is_taken_over(tmp_path):
+    frozen = json.loads((ROOT / "tests/data/messages/1.1/fail.json").read_text())
+    with Journal(tmp_path, JournalTable()) as journal:
+        epoch = journal.epoch
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as db:  # as the version before left it
+        for table in ("last_of_unit", "decision"):
+            db.execute(f"DROP TABLE {table}")
+        for seq, unit in ((1, "B-7"), (2, "B-8"), (3, "B-7")):
+            text = json.dumps({**frozen["body"], "seq": seq, "unit": unit, "epoch": epoch})
+            db.execute("INSERT INTO verdict VALUES (?, 1, ?, ?, ?)", (seq, frozen["topic"], text.encode(), b""))
+        db.execute("UPDATE meta SET value = '1' WHERE name = 'layout'")
+        db.commit()
+    for _ in range(2):
+        with Journal(tmp_path, JournalTable()) as journal:
+            assert (journal.epoch, journal.last_seq, journal.last_recorded) == (epoch, 3, 3)
+            found = [verdict_from_frames(e.frames()) for e in journal.snapshot("camera", "", 0)]
+            assert [(v.unit, v.seq, v.result) for v in found] == [("B-8", 2, "FAIL"), ("B-7", 3, "FAIL")]
+
+
+def test_what_is_deleted_takes_its_decisions_along(tmp_path):
+    with Journal(tmp_path, JournalTable(keep_days=1e-9)) as journal:
+        for seq in range(1, 6):
+            topic, body, mask = sample_message(seq).frames()
+            journal.record([Entry(seq, topic.decode(), body, mask, "cam", f"u{seq}")])
+            journal.decide(Decision(seq, 0, "DefectRejected", "", "o", "", 1))
+        journal.acknowledge("mes-1", 3)
+        while journal.prune():
+            pass
+        assert [e.seq for e in journal.entries(0)] == [4, 5], "the rest is not acknowledged"
+        assert [d.seq for d in journal.decisions()] == [4, 5]
+        assert [e.seq for e in journal.snapshot("", "", 0)] == [4, 5]
+        journal.forget_name("mes-1")
+        while journal.prune():
+            pass
+        assert [e.seq for e in journal.entries(0)] == [5]
