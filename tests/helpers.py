@@ -66,3 +66,24 @@ def sample_message(seq: int, epoch: str = "0" * 32, fails: bool = False, unit: s
     judgement = Judgement(Result.FAIL if fails else Result.PASS, reason, score, found, len(found), mask)
     frame = Frame(np.zeros((6, 8, 3), np.uint8), "cam", seq, unit or f"unit-{seq}", time.time_ns())
     return message_from_judgement(Recipe(line, epoch, "p", "a" * 64), seq, frame, judgement)
+
+
+def greet(raw: socket.socket) -> None:
+    """ZMTP 3.1 (https://rfc.zeromq.org/spec/37) with the NULL mechanism, as a DEALER."""
+    raw.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + b"\0" + bytes(31))
+    assert len(received(raw, 64)) == 64
+    ready = b"\x05READY\x0bSocket-Type" + (6).to_bytes(4, "big") + b"DEALER"
+    raw.sendall(b"\x04" + bytes([len(ready)]) + ready)
+    flags, size = received(raw, 2)
+    assert flags == 4
+    received(raw, size)
+
+
+def received(raw: socket.socket, count: int) -> bytes:
+    """Exactly so many bytes."""
+    got = b""
+    while len(got) < count:
+        part = raw.recv(count - len(got))
+        assert part
+        got += part
+    return got

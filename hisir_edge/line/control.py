@@ -26,9 +26,9 @@ MOST_REQUEST_FRAMES = 8
 MOST_TEXT = 200
 POLL_MS = 200
 RATE_A_SECOND, BURST = 200.0, 400.0
-"""Requests of one connection; more are refused unread."""
-REFUSED_S = 0.002
-"""So long who asks too often is kept waiting, each time: it costs others no more than that, and the line nothing."""
+"""Requests of one connection; more are refused unread, and what is far too much is not even that."""
+REFUSAL_COSTS = 0.2
+"""Of a request: so many more refusals than requests a second are answered."""
 MOST_KNOWN_CONNECTIONS = 1024
 WAITING_ANSWERS = 1
 """For a connection that does not take them; what is beyond is lost, as if it had not asked."""
@@ -88,7 +88,10 @@ class ControlSocket:
         if not envelope:
             self.wire.refusals.add("malformed", socket=CONTROL)
             return
-        found = self._refused_unread(envelope[0]) or self.answer(request, user_id)
+        left = self._tokens(envelope[0])
+        if left < -BURST:
+            return
+        found = self.answer(request, user_id) if left >= 1 else TOO_OFTEN.copy()
         frames = found.pop(FRAMES, [])
         answer = json.dumps(found, separators=(",", ":")).encode()
         try:
@@ -112,19 +115,17 @@ class ControlSocket:
             return [], b"", ""
         return frames[:-1], frames[-1], user_id
 
-    def _refused_unread(self, connection: bytes) -> dict[str, Any]:
-        """An answer for one who asks too often, else none: a bucket of tokens for each connection."""
+    def _tokens(self, connection: bytes) -> float:
+        """What a connection has left of its requests, before this one; below 1 it has none."""
         now = time.monotonic()
         left, at = self._rates.pop(connection, (BURST, now))
         left = min(left + (now - at) * RATE_A_SECOND, BURST)
-        self._rates[connection] = (max(left - 1, 0.0), now)
+        self._rates[connection] = (left - (1.0 if left >= 1 else REFUSAL_COSTS if left >= -BURST else 0.0), now)
         if len(self._rates) > MOST_KNOWN_CONNECTIONS:
             self._rates.popitem(last=False)
-        if left >= 1:
-            return {}
-        self.wire.refusals.add("rate", socket=CONTROL)
-        self._end.wait(REFUSED_S)
-        return _no(f"at most {RATE_A_SECOND:g} requests a second", "more", "ask more slowly")
+        if left < 1:
+            self.wire.refusals.add("rate", socket=CONTROL)
+        return left
 
     def answer(self, request: bytes, user_id: str = "") -> dict[str, Any]:
         """The answer to a request: ``{"ok": true, ...}``, or ``{"ok": false, "expected", "received", "fix"}``."""
@@ -172,6 +173,9 @@ def _user_id(frame: zmq.Frame) -> str:
 
 def _no(expected: str, received: str, fix: str) -> dict[str, Any]:
     return {"ok": False, "expected": expected, "received": received, "fix": fix}
+
+
+TOO_OFTEN = _no(f"at most {RATE_A_SECOND:g} requests a second", "more", "ask more slowly")
 
 
 def text_of(request: dict[str, Any], key: str, required: bool = False) -> str:

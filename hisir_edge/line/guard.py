@@ -1,7 +1,7 @@
 """Watches the connections of the line's sockets: how many, and how much they send. Who sends too much is cut off.
 
-ZeroMQ bounds a message's frames and the number of whole messages that wait, but neither connections nor the length of a
-message of many frames, nor subscriptions. What a client of a line says is small, so that a flood is told by its bytes.
+ZeroMQ bounds a message's frames, but neither connections nor the length of a message of many frames, nor subscriptions.
+What a client of a line says is small, so that a flood is told by its bytes.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from zmq.utils.monitor import recv_monitor_message
 
 log = structlog.get_logger()
 
-POLL_MS = 50
+POLL_MS = 10
+"""So long a flood goes on before it is seen."""
 WINDOW_S = 10.0
-BANNED_S = 10.0
-"""So long nobody comes in again from the address of one who was cut off for a flood; this machine's own excepted."""
+BANNED_S, BANNED_HERE_S = 10.0, 1.0
+"""So long nobody comes in again from the address of one who was cut off for a flood; from this machine itself."""
 BYTES_RECEIVED_AT = 128
 """Offset of tcpi_bytes_received (Linux 4.1) in struct tcp_info."""
 FAILED: dict[int, str] = {
@@ -134,8 +135,8 @@ class Guard:
         now = time.monotonic()
         for connection in list(watched.connections.values()):
             received = _bytes_received(connection.fd)
-            if received is None or _peer(connection.fd) != connection.peer:
-                watched.connections.pop(connection.fd, None)  # it is gone, and its number may be another's
+            if received is None:
+                watched.connections.pop(connection.fd, None)  # it is gone
             elif received - connection.bytes_before > watched.most_bytes:
                 self._cut(connection, "flood", watched.name)
                 self._ban(connection.peer)
@@ -146,8 +147,8 @@ class Guard:
     def _ban(self, peer: str) -> None:
         now, host = time.monotonic(), _host(peer)
         self._banned = {one: until for one, until in self._banned.items() if until > now}
-        if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
-            self._banned[host] = now + BANNED_S
+        here = ipaddress.ip_address(host.partition("%")[0]).is_loopback
+        self._banned[host] = now + (BANNED_HERE_S if here else BANNED_S)
 
     def _cut(self, connection: _Connection, reason: str, name: str) -> None:
         self._refused(reason, socket=name, peer=connection.peer)

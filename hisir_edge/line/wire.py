@@ -19,6 +19,7 @@ import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
 from hisir_edge.addresses import ipc_in_use
+from hisir_edge.ask import keep_alive
 from hisir_edge.config import SecurityTable
 from hisir_edge.errors import ConfigError, InputError, PublishError
 from hisir_edge.keys import ANYBODY, ROLES, Client, clients_from_folder, key_pair
@@ -29,9 +30,7 @@ log = structlog.get_logger()
 VERDICTS, CONTROL = "verdicts", "control"
 """The domains of ZAP: which socket somebody wants to be let in to."""
 HANDSHAKE_MS = 5000
-HEARTBEAT_MS, DEAD_MS = 5000, 15000
-"""ZMTP's own heartbeats: a peer that is gone without a word is noticed, and what waits for it is freed."""
-MOST_BYTES_IN = {VERDICTS: 250_000, CONTROL: 2_000_000}
+MOST_BYTES_IN = {VERDICTS: 250_000, CONTROL: 500_000}
 """What one connection may send in 10 s: subscribers say next to nothing, requests are short."""
 
 
@@ -108,8 +107,10 @@ class Wire:
             for name, value in options.items():
                 socket.setsockopt(name, value)
             socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-            socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-            socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, DEAD_MS)
+            keep_alive(socket)
+            # No limit here, the guard's is the one: where a connection breaks while its messages wait for room, a PING
+            # among them ends the process (libzmq 4.3.5, "Assertion failed: !_io_error", see keep_alive).
+            socket.setsockopt(zmq.RCVHWM, 0)
             if self._keys is not None and self.asks_for_keys(endpoint):
                 socket.curve_publickey, socket.curve_secretkey = self._keys
                 socket.curve_server = True

@@ -16,7 +16,7 @@ from typing import Any
 import zmq
 
 from hisir_edge.addresses import beside, port_of
-from hisir_edge.ask import Asker, ask, connected, secured
+from hisir_edge.ask import Asker, ask, connected, keep_alive, secured
 from hisir_edge.errors import InputError, NoAnswer
 from hisir_edge.mes.cursor import Cursor, CursorFile, CursorStore
 from hisir_edge.mes.verdict import Verdict, verdict_from_frames
@@ -28,7 +28,6 @@ ANSWER_S = 2.0
 ACK_EACH_S = 1.0
 WAITING = 1000
 """Live verdicts that wait for the caller; what is beyond comes from the journal."""
-HEARTBEAT_MS, DEAD_MS = 2000, 6000
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MOST_FRAMES = 4
 
@@ -111,11 +110,11 @@ def _sub(
     socket = context.socket(zmq.SUB)
     try:
         options = {
-            zmq.LINGER: 0, zmq.RCVHWM: WAITING, zmq.HEARTBEAT_IVL: HEARTBEAT_MS, zmq.HEARTBEAT_TIMEOUT: DEAD_MS,
-            zmq.RECONNECT_IVL: 100, zmq.RECONNECT_IVL_MAX: 1000,
+            zmq.LINGER: 0, zmq.RCVHWM: WAITING, zmq.RECONNECT_IVL: 100, zmq.RECONNECT_IVL_MAX: 1000,
         }  # fmt: skip
         for option, value in options.items():
             socket.setsockopt(option, value)
+        keep_alive(socket)
         for topic in topics:
             socket.setsockopt_string(zmq.SUBSCRIBE, topic)
         secured(socket, server_key, key)

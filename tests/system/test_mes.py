@@ -7,7 +7,9 @@ import contextlib
 import itertools
 import json
 import os
+import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from helpers import free_port, here, sample_message
+from helpers import free_port, greet, here, sample_message
 
 from hisir_edge.ask import Asker, ask
 from hisir_edge.config import JournalTable, PublishTable, SecurityTable
@@ -263,3 +265,27 @@ def test_what_is_deleted_takes_its_decisions_along(tmp_path):
         while journal.prune():
             pass
         assert [e.seq for e in journal.entries(0)] == [5]
+
+
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
+def test_floods_that_break_off_do_not_end_the_line(line, reset):
+    """Requests with PINGs among them on connections that then break: on a queue that was full libzmq ended the line."""
+    port = int(line.control.rsplit(":", maxsplit=1)[1])
+    request, ping = b"\x00\x10" + b'{"do": "status"}', b"\x04\x07\x04PING\x00\x00"
+    with line.started(5) as process:
+        for _ in range(8):
+            with socket.create_connection(("127.0.0.1", port)) as raw, contextlib.suppress(OSError, AssertionError):
+                greet(raw)
+                raw.settimeout(1.0)
+                if reset:
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                raw.sendall(request * 1350 + (ping + request) * 3000)
+        end, answers = time.monotonic() + 30, []
+        while len(answers) < 20:  # others are answered all the same
+            assert time.monotonic() < end
+            start = time.monotonic()
+            with contextlib.suppress(NoAnswer):
+                ask(line.control, {"do": "replay", "most": 0}, 2)
+                answers.append(time.monotonic() - start)
+        assert process.poll() is None
+        assert sorted(answers)[10] < 0.5
