@@ -210,10 +210,11 @@ class Journal:
         def noted(db: sqlite3.Connection) -> int:
             known = dict(db.execute("SELECT name, seq FROM cursor"))
             last = db.execute("SELECT ifnull(max(seq), 0) FROM verdict").fetchone()[0]
-            if seq > max(last, self.last_recorded):
+            if seq > max(last, self.last_seq):  # what was published, and the disk did not take, may be acknowledged
                 raise InputError(
-                    expected=f"a number up to {last}, the last verdict's", received=str(seq), fix="correct the request"
-                )
+                    expected=f"a number up to {last}, the last verdict's", received=str(seq),
+                    fix="if the line's journal was restored from a backup, move it away: a new epoch begins",
+                )  # fmt: skip
             if name not in known and len(known) >= MOST_CURSORS:
                 raise InputError(
                     expected=f"at most {MOST_CURSORS} names that acknowledge", received=name, fix="forget one of them"

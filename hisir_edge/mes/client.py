@@ -272,7 +272,8 @@ class _Place:
     def __init__(self, line: _Line, name: str, store: CursorStore) -> None:
         self._line, self._name, self._store = line, name, store
         self.cursor = store.load()
-        self._acked_at, self._acked = time.monotonic(), self.cursor
+        self._acked_at = time.monotonic()
+        self._acked: Cursor | None = None
 
     def move(self, cursor: Cursor) -> None:
         self._store.save(cursor)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as mqtt
 import stamina
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import Cursor, CursorFile
@@ -17,6 +20,7 @@ from hisir_edge.mes.verdict import Verdict
 
 ANSWER_S = 5.0
 LONGEST_WAIT_S = 5.0
+RACE_S = 0.1
 PORT, TLS_PORT = 1883, 8883
 
 
@@ -48,6 +52,9 @@ class MqttSink:
         if parts.scheme == "mqtts":
             self._client.tls_set()
         self._client.reconnect_delay_set(1, round(LONGEST_WAIT_S))
+        self._connected = Event()
+        self._client.on_connect = lambda client, data, flags, reason, properties: self._told(reason)
+        self._client.on_disconnect = lambda *_: self._connected.clear()
         self._cursor = CursorFile(Path(target.state_dir) / f"{target.name}.cursor")
         self._begun = False
 
@@ -56,17 +63,14 @@ class MqttSink:
         return self._cursor.load()
 
     def put(self, verdict: Verdict) -> None:
-        """See ``Sink``; whole again until the broker has acknowledged it."""
-        topic = f"{self._topic}/{verdict.line}/{verdict.result}"
-        for attempt in stamina.retry_context(
-            on=(OSError, RuntimeError, ValueError),
-            attempts=None,
-            timeout=None,
-            wait_initial=0.2,
-            wait_max=LONGEST_WAIT_S,
-        ):
-            with attempt:
-                self._published(topic, verdict.text)
+        """See ``Sink``; returns when the broker has acknowledged it, however often it has to be sent."""
+        if not self._begun:
+            self._connect()
+        while not self._connected.wait(ANSWER_S):
+            self._on_retry(f"no connection to {self._where[0]}:{self._where[1]}")
+        sent = self._client.publish(f"{self._topic}/{verdict.line}/{verdict.result}", verdict.text, qos=1)
+        while not _is_taken(sent):  # should the connection break, Paho sends it again by itself
+            self._on_retry(f"no acknowledgement from {self._where[0]}:{self._where[1]} within {ANSWER_S:g} s")
 
     def save(self, cursor: Cursor) -> None:
         """See ``CursorStore``."""
@@ -79,16 +83,33 @@ class MqttSink:
             self._client.loop_stop()
         self._cursor.close()
 
-    def _published(self, topic: str, text: bytes) -> None:
-        try:
-            if not self._begun:
-                self._client.connect(*self._where)
-                self._client.loop_start()
-                self._begun = True
-            sent = self._client.publish(topic, text, qos=1)
-            sent.wait_for_publish(ANSWER_S)
-            if not sent.is_published():
-                raise OSError(f"no acknowledgement from {self._where[0]}:{self._where[1]} within {ANSWER_S:g} s")
-        except (OSError, RuntimeError, ValueError) as error:
-            self._on_retry(str(error))
-            raise
+    def _told(self, reason: ReasonCode) -> None:
+        if reason.is_failure:
+            self._on_retry(f"{self._where[0]}:{self._where[1]} refuses: {reason}")
+        else:
+            self._connected.set()
+
+    def _connect(self) -> None:
+        """The first time; later Paho does so itself."""
+        for attempt in stamina.retry_context(
+            on=OSError, attempts=None, timeout=None, wait_initial=0.2, wait_max=LONGEST_WAIT_S
+        ):
+            with attempt:
+                try:
+                    self._client.connect(*self._where)
+                except OSError as error:
+                    self._on_retry(f"{self._where[0]}:{self._where[1]}: {error}")
+                    raise
+        self._client.loop_start()
+        self._begun = True
+
+
+def _is_taken(sent: mqtt.MQTTMessageInfo) -> bool:
+    """Whether it is acknowledged, within ``ANSWER_S``."""
+    try:
+        sent.wait_for_publish(ANSWER_S)
+        return sent.is_published()
+    except RuntimeError:  # the connection broke just before: it is queued all the same, and its number is kept
+        time.sleep(RACE_S)
+        sent.rc = mqtt.MQTT_ERR_SUCCESS
+        return False
