@@ -14,6 +14,7 @@ import structlog
 import zmq
 
 from hisir_edge.config import PublishTable
+from hisir_edge.errors import PublishError
 from hisir_edge.line.message import utc
 from hisir_edge.line.wire import VERDICTS, Wire
 
@@ -24,6 +25,7 @@ MOST_EVENTS_AT_ONCE = 1024
 MOST_SUBSCRIPTIONS = 4096
 """Of all subscribers together; more are nobody's honest wish, and ZeroMQ keeps each of them."""
 LINGER_MS = 2000
+REBIND_S = 2.0
 HEARTBEAT_SCHEMA = "hisir-edge/heartbeat/1.0"
 OTHER_TOPICS = ("heartbeat", "verification")
 Draw = Callable[[], bytes]
@@ -36,17 +38,20 @@ class Publisher:
         self.settings, self.wire = settings, wire
         self._prefixes: Counter[str] = Counter()
         self._lock = Lock()
+        self._open: zmq.Socket[bytes] | None = None
 
     def __enter__(self) -> Publisher:
         """Bind; PublishError when the address is taken or not an address."""
-        self._socket = self._bound()
+        self._open = self._bound()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close; what is queued is still sent for up to 2 s."""
-        self.wire.closed(self._socket, LINGER_MS)
+        if self._open is not None:
+            self.wire.closed(self._open, LINGER_MS)
+            self._open = None
 
     def _bound(self) -> zmq.Socket[bytes]:
         options = {
@@ -72,13 +77,13 @@ class Publisher:
         rest = topic.partition(b"/")[2]
         with self._lock:
             self._take_in(0)
-            self._socket.send_multipart(frames)
+            self._bound_socket.send_multipart(frames)
             if self._asked_for(b"brief/" + rest):
-                self._socket.send_multipart([b"brief/" + rest, text])
+                self._bound_socket.send_multipart([b"brief/" + rest, text])
             if self._asked_for(b"rle/" + rest):
-                self._socket.send_multipart([b"rle/" + rest, text, _drawn(rle) if mask else b""])
+                self._bound_socket.send_multipart([b"rle/" + rest, text, _drawn(rle) if mask else b""])
             if self._asked_for(b"overlay/" + rest):
-                self._socket.send_multipart([b"overlay/" + rest, text, mask, _drawn(overlay)])
+                self._bound_socket.send_multipart([b"overlay/" + rest, text, mask, _drawn(overlay)])
 
     def beat(self, line: str, epoch: str, seq: int, **more: Any) -> None:
         """Say that the line is there, and what its last verdict's number is."""
@@ -90,7 +95,7 @@ class Publisher:
         text = json.dumps(body, separators=(",", ":")).encode()
         with self._lock:
             self._take_in(0)
-            self._socket.send_multipart([topic.encode(), text])
+            self._bound_socket.send_multipart([topic.encode(), text])
 
     def _asked_for(self, topic: bytes) -> bool:
         name = topic.decode()
@@ -98,9 +103,9 @@ class Publisher:
 
     def _take_in(self, timeout_ms: int) -> None:
         for _ in range(MOST_EVENTS_AT_ONCE):
-            if not self._socket.poll(timeout_ms, zmq.POLLIN):
+            if not self._bound_socket.poll(timeout_ms, zmq.POLLIN):
                 return
-            event = self._socket.recv_multipart()[0]
+            event = self._bound_socket.recv_multipart()[0]
             prefix = event[1:].decode("utf-8", "replace")
             if event[:1] == b"\x01":
                 self._prefixes[prefix] += 1
@@ -114,17 +119,23 @@ class Publisher:
     def _begin_anew(self) -> None:
         """Lose all connections and what they have asked for; whoever is honest connects again and asks for the gap."""
         self.wire.refusals.add("too many subscriptions", most=MOST_SUBSCRIPTIONS)
-        self.wire.closed(self._socket, 0)
+        self.wire.closed(self._bound_socket, 0)
         self._prefixes.clear()
-        end = time.monotonic() + 5
-        while True:
+        self._open = None
+        end = time.monotonic() + REBIND_S
+        while self._open is None:
             try:
-                self._socket = self._bound()
-                return
-            except Exception:  # the port is given back by another thread, a moment later
+                self._open = self._bound()
+            except PublishError:  # the port is given back by another thread, a moment later; else by the next verdict
                 if time.monotonic() > end:
                     raise
                 time.sleep(0.01)
+
+    @property
+    def _bound_socket(self) -> zmq.Socket[bytes]:
+        if self._open is None:
+            self._open = self._bound()
+        return self._open
 
 
 def _drawn(draw: Draw | None) -> bytes:

@@ -139,7 +139,7 @@ class Targets:
         events = [data]
         publisher = Publisher.__new__(Publisher)
         publisher._prefixes, publisher.wire = Counter({"verdict/": 1}), self.wire
-        publisher._socket = SimpleNamespace(poll=lambda *_: bool(events), recv_multipart=lambda: [events.pop()])
+        publisher._open = SimpleNamespace(poll=lambda *_: bool(events), recv_multipart=lambda: [events.pop()])
         publisher._take_in(0)
         publisher._asked_for(b"rle/l/PASS")
 
