@@ -15,7 +15,7 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-from helpers import free_port
+from helpers import facts, free_port
 
 from hisir_edge.images import read_mask
 from hisir_edge.mes import Verdict, subscribe
@@ -153,7 +153,7 @@ def test_replay_keeps_its_rate(mixed, small_bundle, tmp_path):
     with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nrate_hz = 4.0') as daemon:
         verdicts = daemon.verdicts(10)
         daemon.process.wait(20)
-    first, last = (np.datetime64(verdicts[i].time.split("+")[0]) for i in (0, 9))
+    first, last = (np.datetime64(facts(verdicts[i].body)["grabbed_at"].split("+")[0]) for i in (0, 9))
     assert (last - first) / np.timedelta64(1, "s") >= 0.9 * 9 / 4
 
 

@@ -255,7 +255,11 @@ class Receiver(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        size = int(self.headers["Content-Length"])
+        body = self.rfile.read(size)
+        if len(body) < size:  # who sent it was killed
+            self.close_connection = True
+            return
         self.server.asked += 1
         if self.path == "/gone":
             self._say(404)
