@@ -44,6 +44,8 @@ def not_an_address(endpoint: str) -> str:
     """What is wrong with the address of a socket, empty where nothing is."""
     if not endpoint.startswith(("tcp://", "ipc://")):
         return "a tcp:// or ipc:// address"
+    if endpoint.startswith("ipc://@"):
+        return "an ipc:// address with a path: its file says who may use it, which ipc://@ has none of"
     if endpoint.startswith("tcp://") and not port_of(endpoint):
         return "a tcp:// address with a port from 1 to 65535, such as tcp://127.0.0.1:5556"
     return ""

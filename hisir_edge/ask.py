@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 import zmq
 
-from hisir_edge.errors import InputError, NoAnswer
+from hisir_edge.errors import InputError, NoAnswer, TryLater
 from hisir_edge.keys import key_pair, public_key
 
 POLL_MS = 100
@@ -19,8 +20,10 @@ DEAD_MS = 15_000
 
 def secured(socket: zmq.Socket[bytes], server_key: str, key: str) -> None:
     """Give a socket its keys, where a line asks for them; InputError for files that hold none."""
-    if not server_key:
+    if not server_key and not key:
         return
+    if not server_key:
+        raise InputError(expected="the line's public key beside yours", received="none", fix="name it: --server-key")
     if not key:
         raise InputError(
             expected="your secret key (*.key_secret)", received="none", fix="name it beside the line's key"
@@ -90,10 +93,13 @@ class Asker:
         if self._own:
             self._context.term()
 
-    def ask(self, request: dict[str, Any], timeout_s: float = 5.0) -> tuple[dict[str, Any], list[bytes]]:
+    def ask(
+        self, request: dict[str, Any], timeout_s: float = 5.0, stop: Callable[[], bool] = lambda: False
+    ) -> tuple[dict[str, Any], list[bytes]]:
         """The answer to ``{"do": ...}`` and the frames behind it (``replay``: topic, JSON, mask of each verdict).
 
-        NoAnswer where none comes; InputError where the line refuses, in its own words.
+        NoAnswer where none comes, or not before ``stop``; InputError where the line refuses, in its own words; TryLater
+        where it cannot just now.
         """
         if self._socket is None:
             self._connect()
@@ -103,7 +109,7 @@ class Asker:
         with suppress(zmq.Again):
             socket.send(json.dumps(request).encode(), zmq.NOBLOCK)
         while not socket.poll(POLL_MS, zmq.POLLIN):
-            if time.monotonic() > end:
+            if time.monotonic() > end or stop():
                 socket.close(linger=0)  # should its answer still come, it is not to be taken for the next one's
                 self._socket = None
                 raise NoAnswer(
@@ -115,7 +121,8 @@ class Asker:
         try:
             answer: dict[str, Any] = json.loads(head)
             if not answer.pop("ok"):
-                raise InputError(expected=answer["expected"], received=answer["received"], fix=answer["fix"])
+                kind = TryLater if answer.get("again") is True else InputError
+                raise kind(expected=answer["expected"], received=answer["received"], fix=answer["fix"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 expected=f"a line's control socket at {self.endpoint}",

@@ -30,6 +30,7 @@ class Do(str, Enum):
     drain = "drain"
     reload = "reload"
     forget = "forget"
+    decisions = "decisions"
 
 
 def control(
@@ -44,6 +45,8 @@ def control(
     timeout: Timeout = 5.0,
 ) -> None:
     """Ask a running line: trigger or announce a board, select a product, pause, resume, drain, reload, forget."""
+    if do is Do.forget and not name:
+        raise InputError(expected="--name with forget", received="none", fix="status lists the names (acknowledged)")
     request: dict[str, Any] = {"do": do.value}
     request |= {name: value for name, value in (("unit", unit), ("product", product), ("name", name)) if value}
     print(json.dumps(_asked(request, endpoint, config, server_key, key, timeout)))

@@ -61,7 +61,7 @@ def watch(
 ) -> None:
     """Print verdicts as they come; with --name every one, also those that came while nobody watched."""
     from hisir_edge.mes import subscribe
-    from hisir_edge.mes.watch import watch_verdicts
+    from hisir_edge.watch import watch_verdicts
 
     stopped: list[bool] = []
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,9 +69,10 @@ def watch(
     stream = subscribe(
         endpoint, name, (state or _state_folder()) if name else "", topic=topic, control=control, server_key=server_key,
         key=key, since="beginning" if from_beginning else "now", timeout_s=timeout_s, stop=lambda: bool(stopped),
+        waiting=_Retries(),
     )  # fmt: skip
-    seen = watch_verdicts(stream, topic in ("", "verdict/"), count, as_json, masks)
-    if timeout_s is not None and not stopped and (not count or seen < count):
+    seen = watch_verdicts(stream, topic in ("", "verdict/"), count, as_json, masks, lambda: stopped.append(True))
+    if timeout_s is not None and ((not stopped and not count) or seen < count):
         wanted = f"{seen} of {count} verdicts" if count else f"{seen} verdicts"
         print(f"hisir-edge: {wanted} came before {timeout_s:g} s of silence", file=sys.stderr)
         raise typer.Exit(1)
@@ -83,7 +84,9 @@ def forward(
     target: Annotated[
         str, typer.Option(help="A file; postgresql://USER@HOST/DATABASE; mqtt://HOST/TOPIC; https://HOST/PATH.")
     ],
-    name: Annotated[str, typer.Option(help="Under which the line knows how far this is.")] = "forward",
+    name: Annotated[
+        str, typer.Option(help="Under which the line knows how far this is; default: forward-TO, with keys KEY.TO.")
+    ] = "",
     state: State = None,
     from_beginning: Beginning = False,
     masks: Annotated[bool, typer.Option("--masks", help="Store masks, too (jsonl, sqlite, postgres).")] = False,
@@ -94,7 +97,7 @@ def forward(
     key: Key = "",
 ) -> None:
     """Forward every verdict, in order, over restarts of all sides: to a file, a database, a broker, a web server."""
-    from hisir_edge.mes import subscribe
+    from hisir_edge.mes import CursorFile, subscribe
     from hisir_edge.mes.sinks import Target, opened
 
     def end(*_: object) -> None:  # at any instant: what was put is stored, the rest comes again
@@ -102,20 +105,32 @@ def forward(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    sink = opened(Target(to.value, target, name, state or _state_folder(), masks), _Retries())
-    stream = subscribe(
-        endpoint, name, masks=masks, since="beginning" if from_beginning else "now", control=control,
-        server_key=server_key, key=key, cursor=sink, timeout_s=timeout_s,
-    )  # fmt: skip
+    state = state or _state_folder()
+    name = name or (f"{Path(key).stem}.{to.value}" if key else f"forward-{to.value}")
+    if to is To.jsonl and "://" in target:
+        raise InputError(expected="a file as --target", received=target, fix="correct --to or --target")
+    stopped: list[bool] = []
+    lock = CursorFile(state / f"{name}.{to.value}.lock")  # one of a name: the line knows how far a name is, not who
     seen = 0
     try:
-        for verdict in stream:
-            sink.put(verdict)
-            seen += 1
-            if count and seen >= count:
-                break
+        sink = opened(Target(to.value, target, name, state, masks), _Retries())
+        stream = subscribe(
+            endpoint, name, masks=masks, since="beginning" if from_beginning else "now", control=control,
+            server_key=server_key, key=key, cursor=sink, timeout_s=timeout_s, stop=lambda: bool(stopped),
+            waiting=_Retries(),
+        )  # fmt: skip
+        try:
+            for verdict in stream:
+                sink.put(verdict)
+                seen += 1
+                if count and seen >= count:
+                    stopped.append(True)
+                    next(stream, None)  # this one is done with
+                    break
+        finally:
+            stream.close()
     finally:
-        stream.close()
+        lock.close()
     print(f"{seen} verdict(s) forwarded")
     if timeout_s is not None and (not count or seen < count):
         raise typer.Exit(1)
@@ -124,9 +139,9 @@ def forward(
 def verify(
     endpoint: Annotated[str, typer.Argument(help="The line's control.endpoint, such as tcp://127.0.0.1:5557.")],
     verification: Annotated[Verification, typer.Argument(help="What was decided.")],
-    epoch: Annotated[str, typer.Option(help="The verdict's epoch.")],
-    seq: Annotated[int, typer.Option(min=1, help="The verdict's number.")],
+    seq: Annotated[int, typer.Option(min=1, help="The verdict's number, # in watch.")],
     operator: Annotated[str, typer.Option(help="Who decided.")],
+    epoch: Annotated[str, typer.Option(help="The verdict's epoch; default: the line's present one.")] = "",
     defect: Annotated[int, typer.Option(min=0, help="The Priority of one defect; 0: the board.")] = 0,
     detail: Annotated[str, typer.Option(help="Why.")] = "",
     server_key: ServerKey = "",
@@ -135,6 +150,8 @@ def verify(
     """Write back what an operator decided about a verdict: it is journaled at the line and told to subscribers."""
     from hisir_edge.ask import ask
 
+    if not epoch:
+        epoch = ask(endpoint, {"do": "replay", "most": 0}, server_key=server_key, key=key)["epoch"]
     request = {
         "do": "verify", "epoch": epoch, "seq": seq, "verification": verification.value, "operator": operator,
         "defect": defect, "detail": detail,
@@ -149,7 +166,7 @@ def keygen(
         str, typer.Option(help="What they may do: read, ack, verify, control; a line's own key needs none of them.")
     ] = "read,ack",
 ) -> None:
-    """Make keys for [security]: NAME.key is public and holds the roles, NAME.key_secret is its owner's alone."""
+    """Make keys for the security table: NAME.key is public, with the roles; NAME.key_secret is its owner's alone."""
     from hisir_edge.keys import write_keys
 
     for name in names:

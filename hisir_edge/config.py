@@ -167,6 +167,8 @@ class SecurityTable(_Table):
     def _whole(self) -> SecurityTable:
         if bool(self.server_key) != bool(self.clients):
             raise ValueError("both of server_key and clients, or neither")
+        if self.insecure and self.server_key:
+            raise ValueError("keys, or insecure = true, not both: with keys nobody is let in without one")
         return self
 
 
@@ -282,10 +284,10 @@ def _one_line(error: ValidationError, path: Path) -> ConfigError:
         )
     if first["type"] == "value_error" and not parts:  # what several keys are together
         said = first["msg"].removeprefix("Value error, ")
-        return ConfigError(expected=said, received=f"another combination in {path}", fix="correct one of these keys")
+        return ConfigError(expected=said, received=f"others in {path}", fix="correct one of these keys")
     received = repr(first["input"])
     return ConfigError(
-        expected=f"{where} in {path}: {first['msg']}",
+        expected=f"{where} in {path}: {first['msg'].removeprefix('Value error, ')}",
         received=received if len(received) < 120 else received[:117] + "...",
         fix="correct this value",
     )

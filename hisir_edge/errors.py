@@ -31,6 +31,10 @@ class NoAnswer(InputError):
     """A line did not answer in time: it is down, or will not talk to this caller; it may answer later."""
 
 
+class TryLater(InputError):
+    """A line cannot do what it is asked just now; it will, unchanged, later."""
+
+
 class ConfigError(HisirEdgeError):
     """The line's TOML file is wrong."""
 

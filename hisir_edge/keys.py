@@ -122,6 +122,8 @@ def _metadata(path: Path, name: str) -> str:
 
 
 def _load(file: str) -> tuple[bytes, bytes | None]:
+    if not Path(file).is_file():
+        raise InputError(expected="a key file", received=f"{file}, which is not there", fix="correct it")
     try:
         return _loaded(Path(file))
     except (OSError, ValueError) as error:

@@ -60,6 +60,7 @@ def serve(options: argparse.Namespace, told: Event) -> None:
         outbox = Outbox(
             journal, publisher.send,
             lambda seq: publisher.beat(options.line, journal.epoch, seq, control=heard_at(options.control)),
+            publisher.idle,
         )  # fmt: skip
         core = SimpleNamespace(
             status=dict, epoch=journal.epoch,

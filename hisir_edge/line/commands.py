@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from hisir_edge.errors import InputError
+from hisir_edge.errors import InputError, TryLater
 from hisir_edge.keys import Client
 from hisir_edge.line.control import FRAMES, Answer, Command, count_of, flag_of, only, text_of
 from hisir_edge.line.core import Core
@@ -16,6 +16,7 @@ from hisir_edge.line.journal import Decision, Entry, Journal
 from hisir_edge.line.message import NOT_VERIFIED, utc
 from hisir_edge.line.triggers import Identity
 from hisir_edge.line.wire import Wire
+from hisir_edge.mes.verdict import verdict_from_frames
 
 MOST_REPLAYED = 256
 VERIFICATIONS = ("DefectConfirmed", "DefectRejected", "DefectAccepted", NOT_VERIFIED)
@@ -103,7 +104,10 @@ def _of_the_journal(core: Core, journal: Journal, tell: Tell) -> dict[str, Answe
         else:
             frames = [frame for entry in found for frame in (entry.topic.encode(), entry.body, b"")]
         first = found[0].seq if found else 0
-        return {"epoch": journal.epoch, "first": first, "count": len(found), "seq": last, FRAMES: frames}
+        return {
+            "epoch": journal.epoch, "first": first, "count": len(found), "seq": last, "reached": journal.last_seq,
+            FRAMES: frames,
+        }  # fmt: skip
 
     def replay(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request, "epoch", "after", "most", "masks")
@@ -137,7 +141,7 @@ def _of_the_journal(core: Core, journal: Journal, tell: Tell) -> dict[str, Answe
         name = name_of(request, client)
         _check_epoch(request, journal)
         with _readable():
-            return {"name": name, "seq": journal.acknowledge(name, count_of(request, "seq", 0, 2**62))}
+            return {"name": name, "seq": journal.acknowledge(name, count_of(request, "seq", 0, 2**62), client.name)}
 
     def forget(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request, "name")
@@ -157,6 +161,7 @@ def _of_the_journal(core: Core, journal: Journal, tell: Tell) -> dict[str, Answe
             text_of(request, "operator", required=True), client.name, time.time_ns(),
         )  # fmt: skip
         with _readable():
+            _check_defect(journal, decision)
             number = journal.decide(decision)
         told = _as_json(decision, journal.epoch) | {"id": number}
         tell(f"verification/{core.products.settings.line.name}", {"schema": DECISION_SCHEMA, **told})
@@ -183,10 +188,28 @@ def name_of(request: dict[str, Any], client: Client) -> str:
     return name
 
 
+def _check_defect(journal: Journal, decision: Decision) -> None:
+    """InputError for a defect that its verdict does not list: a number that was mistaken is nobody's decision."""
+    found = journal.entries(decision.seq - 1, 1)
+    if not decision.defect or not found or found[0].seq != decision.seq:
+        return
+    listed = len(verdict_from_frames(found[0].frames()).defects)
+    if decision.defect > listed:
+        raise InputError(
+            expected=f"defect from 1 to {listed} of verdict {decision.seq}" if listed else "defect 0, the board",
+            received=str(decision.defect),
+            fix="look at the verdict's Priority and its number",
+        )
+
+
 def _check_epoch(request: dict[str, Any], journal: Journal) -> None:
     epoch = text_of(request, "epoch", required=True)
     if epoch != journal.epoch:
-        raise InputError(expected=f"the epoch {journal.epoch}", received=epoch, fix="replay from the line's journal")
+        raise InputError(
+            expected=f"the epoch {journal.epoch}",
+            received=epoch,
+            fix="take it from the verdict; another epoch's verdicts are not in this journal",
+        )
 
 
 def _as_json(decision: Decision, epoch: str) -> dict[str, Any]:
@@ -204,8 +227,8 @@ class _readable:
         """Nothing to do."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        """InputError instead of SQLite's."""
+        """TryLater instead of SQLite's."""
         if isinstance(error, sqlite3.Error):
-            raise InputError(
+            raise TryLater(
                 expected="a journal that can be read and written", received=str(error), fix="see the log"
             ) from error

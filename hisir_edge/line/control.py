@@ -15,7 +15,7 @@ import structlog
 import zmq
 
 from hisir_edge.config import ControlTable
-from hisir_edge.errors import HisirEdgeError, InputError
+from hisir_edge.errors import HisirEdgeError, InputError, PublishError, TryLater
 from hisir_edge.keys import Client
 from hisir_edge.line.wire import CONTROL, Wire
 
@@ -27,9 +27,11 @@ MOST_TEXT = 200
 POLL_MS = 200
 RATE_A_SECOND, BURST = 200.0, 400.0
 """Requests of one connection; more are refused unread, and what is far too much is not even that."""
-REFUSAL_COSTS = 0.2
-"""Of a request: so many more refusals than requests a second are answered."""
-MOST_KNOWN_CONNECTIONS = 1024
+PEER_RATE_A_SECOND, PEER_BURST = 1000.0, 2000.0
+"""Of all connections of one address or key together; more are not even refused."""
+MOST_DROPPED, MOST_UNREAD = 500, 20_000
+"""Requests that are not answered, until their connection is cut off; until all are."""
+MOST_KNOWN = 1024
 WAITING_ANSWERS = 1
 """For a connection that does not take them; what is beyond is lost, as if it had not asked."""
 LINGER_MS = 500
@@ -46,6 +48,24 @@ class Command:
     answer: Answer
 
 
+class Buckets:
+    """A bucket of tokens for each who asks (https://en.wikipedia.org/wiki/Token_bucket); of very many the last ones."""
+
+    def __init__(self, rate_a_second: float, most: float) -> None:
+        self._rate, self._most = rate_a_second, most
+        self._left: OrderedDict[object, tuple[float, float]] = OrderedDict()
+
+    def take(self, who: object) -> float:
+        """What was left, before one is taken; below 1 there was none."""
+        now = time.monotonic()
+        left, at = self._left.pop(who, (self._most, now))
+        left = min(left + (now - at) * self._rate, self._most)
+        self._left[who] = (left - 1 if left >= 1 else left, now)
+        if len(self._left) > MOST_KNOWN:
+            self._left.popitem(last=False)
+        return left
+
+
 class ControlSocket:
     """Bound on entry and answered by a thread of its own; nothing that is sent to it can end it."""
 
@@ -53,14 +73,15 @@ class ControlSocket:
         self.settings, self.wire, self.commands = settings, wire, commands
         self._end = Event()
         self._thread: Thread | None = None
-        self._rates: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        self._connections = Buckets(RATE_A_SECOND, BURST)
+        self._peers = Buckets(PEER_RATE_A_SECOND, PEER_BURST)
+        self._unread = 0
 
     def __enter__(self) -> ControlSocket:
         """PublishError when the address is taken; without an endpoint: nothing."""
         if not self.settings.endpoint:
             return self
-        options = {zmq.MAXMSGSIZE: MOST_REQUEST_BYTES, zmq.SNDHWM: WAITING_ANSWERS, zmq.ROUTER_MANDATORY: 1}
-        self.socket = self.wire.bound(zmq.ROUTER, "control.endpoint", self.settings.endpoint, CONTROL, options)
+        self.socket = self._bound()
         self._thread = Thread(target=self._run, name="control")
         self._thread.start()
         return self
@@ -74,6 +95,22 @@ class ControlSocket:
             self._thread.join()
             self.wire.closed(self.socket, LINGER_MS)
 
+    def _bound(self) -> zmq.Socket[bytes]:
+        options = {zmq.MAXMSGSIZE: MOST_REQUEST_BYTES, zmq.SNDHWM: WAITING_ANSWERS, zmq.ROUTER_MANDATORY: 1}
+        return self.wire.bound(zmq.ROUTER, "control.endpoint", self.settings.endpoint, CONTROL, options)
+
+    def _begin_anew(self) -> None:
+        """Lose all connections, and what waits of them unread; whoever is honest connects again and asks again."""
+        self.wire.refusals.add("too many requests", most=MOST_UNREAD)
+        self.wire.closed(self.socket, 0)
+        self._unread = 0
+        while not self._end.is_set():
+            try:
+                self.socket = self._bound()
+                return
+            except PublishError:  # the port is given back by another thread, a moment later
+                self._end.wait(0.01)
+
     def _run(self) -> None:
         while not self._end.is_set():
             if not self.socket.poll(POLL_MS, zmq.POLLIN):
@@ -84,13 +121,18 @@ class ControlSocket:
                 log.exception("control request failed", reason=str(error))
 
     def _one(self) -> None:
-        envelope, request, user_id = self._received()
-        if not envelope:
+        envelope, request, last = self._received()
+        if self._peers.take(_peer(last)) < 1:
+            self._drop(last)
+            return
+        left = self._connections.take(envelope[0])
+        if len(envelope) >= MOST_REQUEST_FRAMES:
             self.wire.refusals.add("malformed", socket=CONTROL)
             return
-        left = self._tokens(envelope[0])
-        if left < -BURST:
-            return
+        self._unread = max(self._unread - 1, 0)
+        user_id = _user_id(last)
+        if left < 1:
+            self.wire.refusals.add("rate", socket=CONTROL)
         found = self.answer(request, user_id) if left >= 1 else TOO_OFTEN.copy()
         frames = found.pop(FRAMES, [])
         answer = json.dumps(found, separators=(",", ":")).encode()
@@ -99,33 +141,24 @@ class ControlSocket:
         except zmq.ZMQError as error:  # whoever asked is gone, or does not take what it asked for before
             self.wire.refusals.add("answer not taken", socket=CONTROL, error=str(error))
 
-    def _received(self) -> tuple[list[bytes], bytes, str]:
-        """(envelope, request, who) of one message; an empty envelope for one of too many frames."""
+    def _received(self) -> tuple[list[bytes], bytes, zmq.Frame]:
+        """(envelope, request, its last frame) of one message; of one of too many frames a long envelope."""
         frames: list[bytes] = []
-        user_id, more = "", True
-        while more:
+        while True:
             frame = self.socket.recv(copy=False)
-            more = frame.more
-            if len(frames) < MOST_REQUEST_FRAMES:
+            if len(frames) <= MOST_REQUEST_FRAMES:
                 frames.append(frame.bytes)
-                user_id = _user_id(frame)
-            else:
-                frames = [b""] * MOST_REQUEST_FRAMES
-        if not 2 <= len(frames) < MOST_REQUEST_FRAMES:
-            return [], b"", ""
-        return frames[:-1], frames[-1], user_id
+            if not frame.more:
+                return frames[:-1], frames[-1], frame
 
-    def _tokens(self, connection: bytes) -> float:
-        """What a connection has left of its requests, before this one; below 1 it has none."""
-        now = time.monotonic()
-        left, at = self._rates.pop(connection, (BURST, now))
-        left = min(left + (now - at) * RATE_A_SECOND, BURST)
-        self._rates[connection] = (left - (1.0 if left >= 1 else REFUSAL_COSTS if left >= -BURST else 0.0), now)
-        if len(self._rates) > MOST_KNOWN_CONNECTIONS:
-            self._rates.popitem(last=False)
-        if left < 1:
-            self.wire.refusals.add("rate", socket=CONTROL)
-        return left
+    def _drop(self, frame: zmq.Frame) -> None:
+        """What comes far too often is not answered: who goes on is cut off, and what still waits of it thrown away."""
+        self._unread += 1
+        self.wire.refusals.add("rate", socket=CONTROL)
+        if self._unread % MOST_DROPPED == 0:
+            self.wire.guard.cut_off(frame, "flood")
+        if self._unread > MOST_UNREAD:
+            self._begin_anew()
 
     def answer(self, request: bytes, user_id: str = "") -> dict[str, Any]:
         """The answer to a request: ``{"ok": true, ...}``, or ``{"ok": false, "expected", "received", "fix"}``."""
@@ -142,7 +175,8 @@ class ControlSocket:
             command = self.commands[asked]
             return {"ok": True, **command.answer(found, self._allowed(command, asked, user_id))}
         except HisirEdgeError as error:
-            return _no(error.expected, error.received, error.fix)
+            again = {"again": True} if isinstance(error, TryLater) else {}
+            return _no(error.expected, error.received, error.fix) | again
         except (ValueError, RecursionError) as error:
             self.wire.refusals.add("malformed", socket=CONTROL)
             return _no("one JSON object", str(error)[:200], "correct the request")
@@ -156,12 +190,26 @@ class ControlSocket:
         if client is None or command.role not in client.roles:
             name = client.name if client else "a key that is not known any more"
             self.wire.refusals.add("role", socket=CONTROL, client=name, do=asked)
+            if client is None:
+                raise InputError(
+                    expected="a key of security.clients",
+                    received=name,
+                    fix="the line's owner puts its .key there",
+                )
             raise InputError(
                 expected=f"the role {command.role} for {asked}",
-                received=f"{name} with {', '.join(sorted(client.roles)) if client else 'none'}",
-                fix=f"the line's owner adds {command.role} to roles in security.clients/NAME.key",
+                received=f"{name} with {', '.join(sorted(client.roles)) or 'none'}",
+                fix=f"the line's owner adds {command.role} to roles in security.clients/{name}.key",
             )
         return client
+
+
+def _peer(frame: zmq.Frame) -> str:
+    """Who sends: the key, else the address; all of ipc are one."""
+    try:
+        return _user_id(frame) or str(frame.get("Peer-Address"))
+    except zmq.ZMQError:
+        return ""
 
 
 def _user_id(frame: zmq.Frame) -> str:
@@ -175,7 +223,7 @@ def _no(expected: str, received: str, fix: str) -> dict[str, Any]:
     return {"ok": False, "expected": expected, "received": received, "fix": fix}
 
 
-TOO_OFTEN = _no(f"at most {RATE_A_SECOND:g} requests a second", "more", "ask more slowly")
+TOO_OFTEN = _no(f"at most {RATE_A_SECOND:g} requests a second", "more", "ask more slowly") | {"again": True}
 
 
 def text_of(request: dict[str, Any], key: str, required: bool = False) -> str:

@@ -100,7 +100,7 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
                 state, control = machine.state.value, heard_at(settings.control.endpoint)
                 publisher.beat(settings.line.name, journal.epoch, seq, state=state, control=control)
 
-            outbox = Outbox(journal, publisher.send, say_alive)
+            outbox = Outbox(journal, publisher.send, say_alive, publisher.idle)
             results = _Results(outbox, metrics, Pictures(settings.output))
             core = Core(products, journal.epoch, machine, results.out, journal)
             core.unjournaled = lambda: results.outbox.unwritten

@@ -97,6 +97,20 @@ class Guard:
                 socket.disable_monitor()
                 watched.monitor.close(linger=0)
 
+    def cut_off(self, frame: zmq.Frame, reason: str) -> None:
+        """Shut down the connection that a message came over, if it is still there; nobody is let in from there."""
+        with self._lock:
+            try:
+                fd, host = int(frame.get("__fd")), str(frame.get("Peer-Address"))
+            except (zmq.ZMQError, ValueError):  # not over tcp
+                return
+            for watched in self._watched.values():
+                connection = watched.connections.get(fd)
+                if connection is not None and _host(connection.peer).strip("[]") == host.strip("[]"):
+                    self._cut(connection, reason, watched.name)
+                    self._ban(connection.peer)
+                    watched.connections.pop(fd, None)
+
     def _run(self) -> None:
         while not self._end.wait(POLL_MS / 1e3):
             with self._lock:

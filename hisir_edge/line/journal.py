@@ -24,7 +24,7 @@ from typing import TypeVar
 import structlog
 
 from hisir_edge.config import JournalTable
-from hisir_edge.errors import HisirEdgeError, InputError, JournalError
+from hisir_edge.errors import HisirEdgeError, InputError, JournalError, TryLater
 
 log = structlog.get_logger()
 
@@ -71,7 +71,7 @@ INSERT OR REPLACE INTO last_of_unit SELECT
 FROM verdict ORDER BY seq
 """
 DECIDED = "seq, defect, verification, detail, operator, client, at_ns, id"
-MOST_CURSORS = 64
+MOST_CURSORS, MOST_CURSORS_OF_ONE = 64, 8
 MOST_DECISIONS = 1000
 """On one verdict."""
 HELD_BACK_EACH_S = 3600.0
@@ -127,7 +127,7 @@ class Journal:
 
     def __init__(self, folder: Path, settings: JournalTable) -> None:
         self.folder, self.settings = folder, settings
-        self.epoch, self.last_seq, self.last_recorded = "", 0, 0
+        self.epoch, self.last_seq, self.last_recorded, self.last_published = "", 0, 0, 0
         self._held_back_at = -HELD_BACK_EACH_S
         self.set_aside: Path | None = None
         self.left: list[Accepted] = []
@@ -201,10 +201,10 @@ class Journal:
 
         self._write(self.settings.synchronous, both)
 
-    def acknowledge(self, name: str, seq: int) -> int:
+    def acknowledge(self, name: str, seq: int, of: str = "") -> int:
         """Note that a subscriber has all up to a number: these may go when there are too many. The number noted.
 
-        InputError where there are too many names, or for a number that no verdict has yet.
+        InputError where there are too many names, of one key (``of``) or at all, or for a number that no verdict has.
         """
 
         def noted(db: sqlite3.Connection) -> int:
@@ -215,9 +215,11 @@ class Journal:
                     expected=f"a number up to {last}, the last verdict's", received=str(seq),
                     fix="if the line's journal was restored from a backup, move it away: a new epoch begins",
                 )  # fmt: skip
-            if name not in known and len(known) >= MOST_CURSORS:
-                raise InputError(
-                    expected=f"at most {MOST_CURSORS} names that acknowledge", received=name, fix="forget one of them"
+            mine = [one for one in known if of and (one == of or one.startswith(f"{of}."))]
+            if name not in known and (len(known) >= MOST_CURSORS or len(mine) >= MOST_CURSORS_OF_ONE):
+                most = MOST_CURSORS if len(known) >= MOST_CURSORS else MOST_CURSORS_OF_ONE
+                raise TryLater(
+                    expected=f"at most {most} names that acknowledge", received=name, fix="forget one of them"
                 )
             at = max(seq, int(known.get(name, 0)))
             db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)", (name, at, time.time_ns()))
@@ -289,10 +291,10 @@ class Journal:
             too_many = used > self.settings.budget_mb * 1_000_000
             last = db.execute("SELECT max(seq) FROM verdict").fetchone()[0] or 0
             slowest = db.execute("SELECT min(seq) FROM cursor").fetchone()[0]
-            found = db.execute(
-                "SELECT seq FROM verdict WHERE (? OR written_at_ns < ?) AND seq < ? ORDER BY seq LIMIT ?",
-                (too_many, oldest_ns, last, PRUNE_ROWS),
+            oldest_rows = db.execute(
+                "SELECT seq, written_at_ns FROM verdict WHERE seq < ? ORDER BY seq LIMIT ?", (last, PRUNE_ROWS)
             ).fetchall()
+            found = [row for row in oldest_rows if too_many or row[1] < oldest_ns]
         if not found:
             return 0
         until = int(found[-1][0])
@@ -440,7 +442,8 @@ class Journal:
         self.last_seq = db.execute(
             "SELECT max(ifnull((SELECT max(seq) FROM verdict), 0), ifnull((SELECT max(seq) FROM accepted), 0))"
         ).fetchone()[0]
-        self.last_seq = max(self.last_seq, self._marked())
+        self.last_published = self._marked()
+        self.last_seq = max(self.last_seq, self.last_published)
         self.left = self._unanswered(db)
 
     def mark(self, seq: int) -> None:

@@ -156,8 +156,8 @@ def as_error(message: Message, reason: str) -> Message:
     unit = body["InspectedUnits"][0]
     unit["OverallResult"] = CFX_RESULT[Result.ERROR]
     for inspection in unit["Inspections"]:
-        inspection |= {"Result": CFX_RESULT[Result.ERROR], "Error": reason, "DefectsFound": []}
-        inspection["vision"]["score"] = None
+        inspection |= {"Result": CFX_RESULT[Result.ERROR], "Error": reason, "Comments": None, "DefectsFound": []}
+        inspection["vision"] |= {"score": None, "defects_total": 0}
     topic = message.topic.rsplit("/", maxsplit=1)[0]
     return Message(f"{topic}/{Result.ERROR.value}", body, b"")
 

@@ -49,15 +49,21 @@ class Outbox:
     """``put`` from any thread; ``close`` hands over what is waiting. ``send`` publishes the frames of one verdict.
 
     ``beat`` is called each second with the last number that was handed over, by the thread that hands over: where that
-    hangs, nobody says that all is well.
+    hangs, nobody says that all is well. ``idle`` is called by it every ``IDLE_S`` in which there is nothing to do.
 
     What cannot be journaled is published as an ERROR with that reason, and written later under its number: no verdict
     that the journal does not have is ever a PASS.
     """
 
-    def __init__(self, journal: Journal, send: Send, beat: Callable[[int], None] = lambda seq: None) -> None:
-        self._journal, self._send, self._beat = journal, send, beat
-        self._last_seq, self._beat_at = journal.last_recorded, 0.0
+    def __init__(
+        self,
+        journal: Journal,
+        send: Send,
+        beat: Callable[[int], None] = lambda seq: None,
+        idle: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._journal, self._send, self._beat, self._idle = journal, send, beat, idle
+        self._last_seq, self._beat_at = max(journal.last_recorded, journal.last_published), 0.0
         self._queue: Queue[_Job | None] = Queue(MOST_WAITING)
         self._unwritten: list[Entry] = []
         self._since: float | None = None
@@ -123,6 +129,8 @@ class Outbox:
                 self._write_later()
             self._prune()
             self._beat_if_due()
+            if not batch:
+                self._rest()
         finally:
             self._since = None
             for _ in range(len(batch) + over):
@@ -130,10 +138,10 @@ class Outbox:
         return over
 
     def _write_later(self) -> None:
-        with suppress(sqlite3.Error):
-            self._journal.record(self._unwritten)
-            log.info("verdicts journaled at last", count=len(self._unwritten))
-            self._unwritten.clear()
+        count = len(self._unwritten)
+        self._record([])
+        if not self._unwritten:
+            log.info("verdicts journaled at last", count=count)
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
         """What is waiting; nothing when there was nothing for a while."""
@@ -151,17 +159,15 @@ class Outbox:
     def _hand_over(self, batch: list[_Job]) -> None:
         jobs = [_Job(stamped(job.message), job.seq, job.then) for job in batch]
         entries = [_entry(job.message, job.seq) for job in jobs]
-        try:
-            self._record(entries)
-        except sqlite3.Error as error:
-            log.error("verdicts not journaled", seqs=[job.seq for job in jobs], reason=str(error))
-            jobs = [
-                _Job(as_error(job.message, f"verdict could not be journaled: {error}"), job.seq, job.then)
-                for job in jobs
-            ]
+        recorded, reason = self._record(entries)
+        if recorded < len(entries):
+            there, left = jobs[:recorded], jobs[recorded:]
+            log.error("verdicts not journaled", seqs=[job.seq for job in left], reason=reason)
+            wrong = f"verdict could not be journaled: {reason}"
+            jobs = there + [_Job(as_error(job.message, wrong), job.seq, job.then) for job in left]
             entries = [_entry(job.message, job.seq) for job in jobs]
             self._journal.mark(jobs[-1].seq)
-            self._unwritten += entries
+            self._unwritten += entries[recorded:]
             if given_up := self._unwritten[:-MOST_UNWRITTEN]:
                 del self._unwritten[:-MOST_UNWRITTEN]
                 log.error("verdicts never journaled", first_seq=given_up[0].seq, last_seq=given_up[-1].seq)
@@ -176,16 +182,30 @@ class Outbox:
             except Exception as error:
                 log.exception("verdict not followed up", seq=job.seq, reason=str(error))
 
-    def _record(self, entries: list[Entry]) -> None:
+    def _record(self, entries: list[Entry]) -> tuple[int, str]:
+        """Journal what was left, then these: how many of these are there, and why not the others."""
+        left = [*self._unwritten, *entries]
         try:
-            self._journal.record([*self._unwritten, *entries])
+            self._journal.record(left)
         except sqlite3.IntegrityError:  # a number that is there already: one by one, so that it holds up no other
-            for entry in [*self._unwritten, *entries]:
-                try:
-                    self._journal.record([entry])
-                except sqlite3.IntegrityError as error:
-                    log.error("verdict is journaled already", seq=entry.seq, reason=str(error))
-        self._unwritten.clear()
+            done, reason = self._one_by_one(left)
+        except sqlite3.Error as error:
+            done, reason = 0, str(error)
+        else:
+            done, reason = len(left), ""
+        before = len(self._unwritten)
+        self._unwritten = self._unwritten[done:]
+        return max(done - before, 0), reason
+
+    def _one_by_one(self, entries: list[Entry]) -> tuple[int, str]:
+        for done, entry in enumerate(entries):
+            try:
+                self._journal.record([entry])
+            except sqlite3.IntegrityError as error:
+                log.error("verdict is journaled already", seq=entry.seq, reason=str(error))
+            except sqlite3.Error as error:
+                return done, str(error)
+        return len(entries), ""
 
     def _beat_if_due(self) -> None:
         if time.monotonic() < self._beat_at + BEAT_EACH_S:
@@ -195,6 +215,12 @@ class Outbox:
             self._beat(self._last_seq)
         except Exception as error:
             log.exception("no heartbeat", reason=str(error))
+
+    def _rest(self) -> None:
+        try:
+            self._idle()
+        except Exception as error:
+            log.exception("subscriptions not taken in", reason=str(error))
 
     def _prune(self) -> None:
         if time.monotonic() < self._pruned_at + PRUNE_EACH_S:

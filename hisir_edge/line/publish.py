@@ -15,6 +15,7 @@ import zmq
 
 from hisir_edge.config import PublishTable
 from hisir_edge.errors import PublishError
+from hisir_edge.line.guard import WINDOW_S
 from hisir_edge.line.message import utc
 from hisir_edge.line.wire import VERDICTS, Wire
 
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 
 MOST_SUBSCRIPTION_BYTES = 512
 MOST_EVENTS_AT_ONCE = 1024
+MOST_EVENTS_OF_ONE = 1000
+"""Subscriptions and their ends, of one connection in ``WINDOW_S``."""
 MOST_SUBSCRIPTIONS = 4096
 """Of all subscribers together; more are nobody's honest wish, and ZeroMQ keeps each of them."""
 LINGER_MS = 2000
@@ -38,6 +41,8 @@ class Publisher:
         self.settings, self.wire = settings, wire
         self._prefixes: Counter[str] = Counter()
         self._lock = Lock()
+        self._events: Counter[str] = Counter()
+        self._counted_since = 0.0
         self._open: zmq.Socket[bytes] | None = None
 
     def __enter__(self) -> Publisher:
@@ -66,6 +71,11 @@ class Publisher:
         with self._lock:
             self._take_in(timeout_ms)
             return sum(n for prefix, n in self._prefixes.items() if not prefix.startswith(OTHER_TOPICS))
+
+    def idle(self) -> None:
+        """To be called now and then, where nothing else is: subscriptions are taken in."""
+        with self._lock:
+            self._take_in(0)
 
     def send(self, frames: list[bytes], overlay: Draw | None = None, rle: Draw | None = None) -> None:
         """Publish one verdict; never blocks (a subscriber beyond its high-water mark misses it).
@@ -105,16 +115,31 @@ class Publisher:
         for _ in range(MOST_EVENTS_AT_ONCE):
             if not self._bound_socket.poll(timeout_ms, zmq.POLLIN):
                 return
-            event = self._bound_socket.recv_multipart()[0]
-            prefix = event[1:].decode("utf-8", "replace")
-            if event[:1] == b"\x01":
+            frame = self._bound_socket.recv(copy=False)
+            event, prefix = frame.bytes[:1], frame.bytes[1:].decode("utf-8", "replace")
+            if event == b"\x01":
                 self._prefixes[prefix] += 1
-            elif event[:1] == b"\x00" and prefix in self._prefixes:
+            elif event == b"\x00" and prefix in self._prefixes:
                 self._prefixes[prefix] -= 1
                 self._prefixes += Counter()  # without those at 0
             timeout_ms = 0
+            self._count(frame)
             if self._prefixes.total() > MOST_SUBSCRIPTIONS:
                 self._begin_anew()
+
+    def _count(self, frame: zmq.Frame) -> None:
+        """Cut off who subscribes and unsubscribes without end: as a whole it may come to nothing."""
+        try:
+            fd = str(frame.get("__fd"))
+        except zmq.ZMQError:  # over ipc, or of a connection that is gone
+            return
+        if time.monotonic() > self._counted_since + WINDOW_S:
+            self._counted_since = time.monotonic()
+            self._events.clear()
+        self._events[fd] += 1
+        if self._events[fd] > MOST_EVENTS_OF_ONE:
+            del self._events[fd]
+            self.wire.guard.cut_off(frame, "flood")
 
     def _begin_anew(self) -> None:
         """Lose all connections and what they have asked for; whoever is honest connects again and asks for the gap."""

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from types import TracebackType
 
 import structlog
@@ -30,7 +30,8 @@ log = structlog.get_logger()
 VERDICTS, CONTROL = "verdicts", "control"
 """The domains of ZAP: which socket somebody wants to be let in to."""
 HANDSHAKE_MS = 5000
-MOST_BYTES_IN = {VERDICTS: 250_000, CONTROL: 500_000}
+TERM_S = 5.0
+MOST_BYTES_IN = {VERDICTS: 64_000, CONTROL: 2_000_000}
 """What one connection may send in 10 s: subscribers say next to nothing, requests are short."""
 
 
@@ -90,7 +91,12 @@ class Wire:
         self.guard.stop()
         if self._authenticator is not None:
             self._authenticator.stop()
-        self.context.term()
+        # libzmq may wait for ever for connections that were thrown away by the thousand: the end is not to wait with it
+        ending = Thread(target=self.context.term, name="sockets", daemon=True)
+        ending.start()
+        ending.join(TERM_S)
+        if ending.is_alive():
+            log.warning("sockets left to the end of the process", waited_s=TERM_S)
 
     def bound(
         self, kind: int, key: str, endpoint: str, domain: str, options: Mapping[zmq.SocketOption, int]

@@ -17,14 +17,15 @@ import zmq
 
 from hisir_edge.addresses import beside, port_of
 from hisir_edge.ask import Asker, ask, connected, keep_alive, secured
-from hisir_edge.errors import InputError, NoAnswer
+from hisir_edge.errors import InputError, NoAnswer, TryLater
 from hisir_edge.mes.cursor import Cursor, CursorFile, CursorStore
 from hisir_edge.mes.verdict import Verdict, verdict_from_frames
 
 POLL_MS = 100
 QUIET_S = 2.0
 """A line says each second that it is there. When nothing has come for so long the journal is asked."""
-ANSWER_S = 2.0
+ANSWER_S, MOST_PATIENCE_S = 2.0, 60.0
+MOST_ASKED = 256
 ACK_EACH_S = 1.0
 WAITING = 1000
 """Live verdicts that wait for the caller; what is beyond comes from the journal."""
@@ -32,6 +33,9 @@ NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 MOST_FRAMES = 4
 
 Stop = Callable[[], bool]
+Tell = Callable[[str], None]
+SILENT_S = 5.0
+KINDS = ("verdict/", "brief/", "rle/", "overlay/")
 
 
 def subscribe(
@@ -48,6 +52,7 @@ def subscribe(
     cursor: CursorStore | None = None,
     timeout_s: float | None = None,
     stop: Stop = lambda: False,
+    waiting: Tell = lambda reason: None,
 ) -> Generator[Verdict, None, None]:
     """Yield a line's verdicts until ``stop``, or until none has come for ``timeout_s``.
 
@@ -61,6 +66,7 @@ def subscribe(
     such as ``verdict/smt-3/FAIL``, ``brief/``, ``rle/`` or ``overlay/``.
 
     ``control``: the line's control.endpoint; default: what its heartbeats tell. ``masks=False``: JSON alone.
+    ``waiting`` is told every 5 s why nothing comes while the line does not answer.
     ``server_key``, ``key``: files, where the line asks for keys. InputError for an address, a key, a name or a cursor
     that is none, and where the line refuses. Closing the generator closes what is open.
     """
@@ -72,10 +78,18 @@ def subscribe(
         )
     kind = "verdict/" if masks else "brief/"
     if not name and cursor is None:
-        return _live(endpoint, topic or kind, server_key, key, timeout_s, stop)
+        if topic and not any(kind.startswith(topic) or topic.startswith(kind) for kind in KINDS):
+            raise InputError(
+                expected=f"a topic that begins with {', '.join(KINDS)}",
+                received=topic,
+                fix="such as verdict/smt-3/FAIL",
+            )
+        return _live(endpoint, topic or kind, server_key, key, timeout_s, stop, waiting)
     if topic:
         raise InputError(
-            expected="all verdicts where none is to be missed", received=f"topic {topic}", fix="filter them"
+            expected="all verdicts where none is to be missed",
+            received=f"topic {topic}",
+            fix="leave it out, and look at each one's result",
         )
     if name and not NAME.fullmatch(name):
         raise InputError(
@@ -85,7 +99,7 @@ def subscribe(
         raise InputError(expected='since="now" or "beginning"', received=since, fix="correct it")
     if cursor is None and not state_dir:
         raise InputError(expected="state_dir with a name", received="none", fix="name a folder for its cursor")
-    line = _Line(endpoint, control, server_key, key, masks, timeout_s, stop)
+    line = _Line(endpoint, control, server_key, key, masks, timeout_s, stop, waiting)
     return _whole(line, name, cursor, Path(state_dir) / f"{name}.cursor", since)
 
 
@@ -126,21 +140,23 @@ def _sub(
 
 
 def _live(
-    endpoint: str, topic: str, server_key: str, key: str, timeout_s: float | None, stop: Stop
+    endpoint: str, topic: str, server_key: str, key: str, timeout_s: float | None, stop: Stop, waiting: Tell
 ) -> Generator[Verdict, None, None]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = None
     try:
-        socket = _sub(context, endpoint, (topic,), server_key, key)
+        socket = _sub(context, endpoint, (topic, "heartbeat/"), server_key, key)
         last: dict[tuple[str, str], int] = {}
+        silence = _Silence(endpoint, waiting)
         heard = time.monotonic()
         while not stop():
-            if not socket.poll(POLL_MS):
-                if timeout_s is not None and time.monotonic() - heard > timeout_s:
-                    return
-                continue
-            heard = time.monotonic()
-            yield numbered(verdict_from_frames(socket.recv_multipart()), last)
+            frames = socket.recv_multipart() if socket.poll(POLL_MS) else []
+            silence.look(bool(frames))
+            if frames and not frames[0].startswith(b"heartbeat/"):
+                heard = time.monotonic()
+                yield numbered(verdict_from_frames(frames), last)
+            elif timeout_s is not None and time.monotonic() - heard > timeout_s:
+                return
     finally:
         if socket is not None:
             socket.close(linger=0)
@@ -162,16 +178,41 @@ def _after(verdict: Verdict, before: int) -> Verdict:
     return Verdict(verdict.topic, verdict.text, verdict.mask, verdict.body, missed, verdict.overlay)
 
 
+class _Silence:
+    """Says every ``SILENT_S`` that a line is not heard: it says each second that it is there."""
+
+    def __init__(self, endpoint: str, waiting: Tell) -> None:
+        self._endpoint, self._waiting = endpoint, waiting
+        self._at = time.monotonic()
+
+    def look(self, heard: bool) -> None:
+        """Whether something came just now."""
+        now = time.monotonic()
+        if heard:
+            self._at = now
+        elif now > self._at + SILENT_S:
+            self._at = now
+            self._waiting(
+                f"nothing is heard from {self._endpoint}: is the line up, and are the keys those it asks for?"
+            )
+
+
 class _Line:
     """A line as one subscriber sees it: its live verdicts, its heartbeats, its journal."""
 
     def __init__(
-        self, endpoint: str, control: str, server_key: str, key: str, masks: bool, timeout_s: float | None, stop: Stop
-    ) -> None:
+        self, endpoint: str, control: str, server_key: str, key: str, masks: bool, timeout_s: float | None, stop: Stop,
+        waiting: Tell,
+    ) -> None:  # fmt: skip
         self.endpoint, self.control, self.keys, self.masks = endpoint, control, (server_key, key), masks
-        self.timeout_s, self.stop = timeout_s, stop
+        self.timeout_s, self.stop, self._waiting = timeout_s, stop, waiting
+        self._silence = _Silence(endpoint, waiting)
+        self._asked_at = time.monotonic()
+        self._most, self._patience_s = MOST_ASKED, ANSWER_S
+        self._name = ""
         self.at: Cursor | None = None
         """What its last heartbeat told."""
+        self.beats = 0
         self._asker: Asker | None = None
 
     def __enter__(self) -> _Line:
@@ -200,13 +241,17 @@ class _Line:
     def next(self) -> Verdict | None:
         """What comes next; None for a heartbeat, for nothing, and for what is no verdict."""
         if not self.socket.poll(POLL_MS):
+            self._silence.look(heard=False)
             return None
         frames = self.socket.recv_multipart()
+        self._silence.look(heard=True)
         self.heard = time.monotonic()
         if frames[0].startswith(b"heartbeat/"):
             self._take_heartbeat(frames)
             return None
-        return verdict_from_frames(frames)
+        verdict = verdict_from_frames(frames)
+        self._only(verdict.line)
+        return verdict
 
     @property
     def quiet(self) -> bool:
@@ -216,23 +261,37 @@ class _Line:
         self.heard = time.monotonic()
         return True
 
-    def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]] | None:
-        """An answer; None where there is none, or nobody is known to ask yet."""
+    def ask(self, request: dict[str, Any], answer_s: float = ANSWER_S) -> tuple[dict[str, Any], list[bytes]] | None:
+        """An answer; None where there is none just now, or nobody is known to ask yet."""
         if not self.control:
             return None
         if self._asker is None:
             self._asker = Asker(self.control, *self.keys, self.context)
         try:
-            return self._asker.ask(request, ANSWER_S)
-        except NoAnswer:
+            return self._asker.ask(request, answer_s, self.stop)
+        except (NoAnswer, TryLater) as error:
+            if time.monotonic() > self._asked_at + SILENT_S:
+                self._asked_at = time.monotonic()
+                self._waiting(f"{self.control}: {error}")
             return None
 
     def after(self, cursor: Cursor) -> list[Verdict] | None:
         """What the journal has behind a cursor, some of it; None where it does not answer."""
-        request = {"do": "replay", "epoch": cursor.epoch, "after": cursor.seq, "masks": self.masks}
-        answered = self.ask(request)
-        if answered is None:
+        request = {
+            "do": "replay", "epoch": cursor.epoch, "after": cursor.seq, "masks": self.masks, "most": self._most
+        }  # fmt: skip
+        answered = self.ask(request, self._patience_s)
+        if answered is None:  # it may be on its way still: less of it, and more time
+            self._most, self._patience_s = max(self._most // 4, 1), min(self._patience_s * 2, MOST_PATIENCE_S)
             return None
+        self._most = min(self._most * 2, MOST_ASKED)
+        head = answered[0]
+        if head["epoch"] == cursor.epoch and head.get("reached", cursor.seq) < cursor.seq:
+            raise InputError(
+                expected=f"the line to be at #{cursor.seq} or beyond, which it has given already",
+                received=f"#{head['reached']} in the same epoch",
+                fix="its journal was put back from a backup, or lost its end: move it away, so that a new epoch begins",
+            )
         frames, out = answered[1], []
         for n in range(0, len(frames), 3):
             verdict = verdict_from_frames(frames[n : n + 3])
@@ -246,16 +305,27 @@ class _Line:
         answered = self.ask({"do": "replay", "after": 0, "most": 0})
         return Cursor(answered[0]["epoch"], answered[0]["seq"]) if answered else None
 
+    def _only(self, name: str) -> None:
+        """InputError for a second line at this address: each has numbers, and a journal, of its own."""
+        self._name = self._name or name
+        if name != self._name:
+            raise InputError(
+                expected=f"one line at {self.endpoint}", received=f"{self._name} and {name}",
+                fix="subscribe to each line's own address, under a name of its own",
+            )  # fmt: skip
+
     def _take_heartbeat(self, frames: list[bytes]) -> None:
         try:
             body = json.loads(frames[1])
             self.at = Cursor(str(body["epoch"]), int(body["seq"]))
-            told = str(body.get("control", ""))
+            told, name = str(body.get("control", "")), str(body["line"])
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise InputError(
                 expected="a heartbeat (topic, JSON)", received=f"{len(frames)} frame(s) that are none: {error}",
                 fix="check the address",
             ) from error  # fmt: skip
+        self.beats += 1
+        self._only(name)
         if not self.control:
             if not told:
                 raise InputError(
@@ -272,12 +342,19 @@ class _Place:
     def __init__(self, line: _Line, name: str, store: CursorStore) -> None:
         self._line, self._name, self._store = line, name, store
         self.cursor = store.load()
-        self._acked_at = time.monotonic()
+        self._acked_at = -ACK_EACH_S
         self._acked: Cursor | None = None
 
     def move(self, cursor: Cursor) -> None:
         self._store.save(cursor)
         self.cursor = cursor
+        self.acknowledge()
+
+    def rest(self) -> None:
+        """While there is nothing to do: on the disk, and known at the line."""
+        sync = getattr(self._store, "sync", None)
+        if sync is not None:
+            sync()
         self.acknowledge()
 
     def acknowledge(self, at_once: bool = False) -> None:
@@ -301,38 +378,51 @@ def _whole(line: _Line, name: str, store: CursorStore | None, path: Path, since:
     try:
         with line:
             place = _Place(line, name, store)
-            behind = True
-            while not line.over:
-                if place.cursor is None:
-                    first = Cursor("", 0) if since == "beginning" else line.now()
-                    if first is None:
-                        line.next()
-                        continue
-                    place.move(first)
-                cursor = place.cursor or Cursor("", 0)
-                if behind:
-                    missed = line.after(cursor)
-                    for verdict in missed or ():
-                        if line.stop():
-                            break
-                        yield from _one(line, place, verdict)
-                    behind = missed is None or bool(missed)
-                    if missed is None:
-                        line.next()
-                    continue
-                verdict_or_none = line.next()
-                if verdict_or_none is not None:
-                    if Cursor(verdict_or_none.epoch, verdict_or_none.seq - 1) == cursor:
-                        yield from _one(line, place, verdict_or_none)
-                    else:
-                        behind = verdict_or_none.epoch != cursor.epoch or verdict_or_none.seq > cursor.seq
-                    continue
-                at = line.at
-                behind = line.quiet or (at is not None and (at.epoch != cursor.epoch or at.seq > cursor.seq))
-                place.acknowledge()
+            yield from _stream(line, place, since)
             place.acknowledge(at_once=True)
     finally:
         store.close()
+
+
+def _stream(line: _Line, place: _Place, since: str) -> Generator[Verdict, None, None]:
+    behind, beats = True, 0
+    while not line.over:
+        if place.cursor is None:
+            _begin(line, place, since)
+            continue
+        cursor = place.cursor
+        if behind:
+            missed = line.after(cursor)
+            for verdict in missed or ():
+                if line.stop():
+                    break
+                yield from _one(line, place, verdict)
+            behind = missed is None or bool(missed)
+            if missed is None:
+                line.next()
+            continue
+        live = line.next()
+        if live is not None and Cursor(live.epoch, live.seq - 1) == cursor:
+            yield from _one(line, place, live)
+        elif live is not None:
+            behind = live.epoch != cursor.epoch or live.seq > cursor.seq
+        else:
+            at, behind = line.at, line.quiet
+            if at is not None and line.beats != beats:  # each heartbeat is asked about once
+                beats = line.beats
+                behind = behind or at.epoch != cursor.epoch or at.seq != cursor.seq
+            place.rest()
+
+
+def _begin(line: _Line, place: _Place, since: str) -> None:
+    """The first time: from the beginning of the journal, from the next verdict, or from the first that is heard."""
+    if since == "beginning":
+        place.move(Cursor("", 0))
+        return
+    live = line.next()
+    first = Cursor(live.epoch, live.seq - 1) if live is not None else line.now()
+    if first is not None:
+        place.move(first)
 
 
 def _one(line: _Line, place: _Place, verdict: Verdict) -> Generator[Verdict, None, None]:

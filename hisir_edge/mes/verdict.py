@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from hisir_edge.errors import InputError
@@ -11,6 +13,7 @@ from hisir_edge.errors import InputError
 RESULTS = {"Passed": "PASS", "Failed": "FAIL", "Error": "ERROR", "Aborted": "ERROR", "Skipped": "ERROR"}
 """CFX's OverallResult to ours: what was not judged is an ERROR, whatever it is called."""
 MAJORS = (1, 2)
+EPOCH, NAME = re.compile("[0-9a-f]{1,32}"), re.compile("[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,8 @@ class Defect:
     """One region: box in pixels of ``camera``'s frame, area, peak (1.0 = pixel threshold), contour.
 
     ``confidence``: 1 to 100, None before schema 2; ``component``: reference designator, empty where none is known;
-    ``box_mm``: x, y, w, h on the board, None where the bundle knows no scale.
+    ``box_mm``: x, y, w, h on the board, None where the bundle knows no scale. ``priority``: 1, 2, ... by its peak, by
+    which ``verify`` names it.
     """
 
     x: int
@@ -32,6 +36,7 @@ class Defect:
     component: str = ""
     camera: str = ""
     box_mm: tuple[float, float, float, float] | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,7 @@ class Verdict:
     def defects(self) -> tuple[Defect, ...]:
         """The regions, the strongest first."""
         if not self._unit:
-            return tuple(_defect_of_1(region, self.camera) for region in self.body["regions"])
+            return tuple(_defect_of_1(n, region, self.camera) for n, region in enumerate(self.body["regions"], 1))
         inspections = self._unit["Inspections"]
         found = [(d, one["InspectionName"]) for one in inspections for d in one["DefectsFound"]]
         return tuple(_defect(d, camera) for d, camera in sorted(found, key=lambda one: int(one[0]["Priority"])))
@@ -166,7 +171,7 @@ def verdict_from_frames(frames: list[bytes], missed: int = 0) -> Verdict:
         if family != "hisir-edge/verdict" or int(version.split(".")[0]) not in MAJORS:
             raise ValueError(f"schema {body['schema']}")
         found = Verdict(topic.decode(), text, mask, body, missed, overlay)
-        _ = (found.line, found.epoch, found.seq, found.unit, found.result, found.reason, found.score, found.product)
+        _check(found)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise InputError(
             expected="a verdict (topic, JSON, mask) of schema 1 or 2",
@@ -176,11 +181,21 @@ def verdict_from_frames(frames: list[bytes], missed: int = 0) -> Verdict:
     return found
 
 
-def _defect_of_1(region: dict[str, Any], camera: str) -> Defect:
+def _check(found: Verdict) -> None:
+    """ValueError, or what its parts raise, where it does not hold what every verdict does."""
+    if not EPOCH.fullmatch(found.epoch) or not 0 < found.seq < 2**63 or not NAME.fullmatch(found.line):
+        raise ValueError("epoch, seq or line")
+    texts = (found.unit, found.reason, found.product, found.bundle_sha256, found.camera, found.time, found.result)
+    "".join(texts).encode()
+    datetime.fromisoformat(found.time.replace("Z", "+00:00"))
+    _ = (found.score, found.defects_total, found.defects, found.frame_id, found.frame_wh, found.total_s)
+
+
+def _defect_of_1(number: int, region: dict[str, Any], camera: str) -> Defect:
     points = tuple((int(x), int(y)) for x, y in region["contour"])
     return Defect(
         region["x"], region["y"], region["w"], region["h"], region["area_px"], region["peak"], points,
-        camera=region.get("view", camera),
+        camera=region.get("view", camera), priority=number,
     )  # fmt: skip
 
 
@@ -196,5 +211,5 @@ def _defect(defect: dict[str, Any], camera: str) -> Defect:
     points = tuple((int(x), int(y)) for x, y in px["contour"])
     return Defect(
         px["x"], px["y"], px["w"], px["h"], vision["area_px"], vision["peak"], points, defect["ConfidenceLevel"],
-        part.get("ReferenceDesignator", ""), camera, box_mm,
+        part.get("ReferenceDesignator", ""), camera, box_mm, int(defect["Priority"]),
     )  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 
+import zmq
 from helpers import sample_message
 
 from hisir_edge.ask import Asker
@@ -106,7 +107,9 @@ class Targets:
 
     def heartbeat(self, data: bytes) -> None:
         with contextlib.suppress(InputError):
-            _Line("tcp://127.0.0.1:5", "", "", "", True, None, lambda: False)._take_heartbeat(data.split(SPLIT))
+            _Line("tcp://127.0.0.1:5", "", "", "", True, None, lambda: False, lambda reason: None)._take_heartbeat(
+                data.split(SPLIT)
+            )
 
     def answer(self, data: bytes) -> None:
         frames = data.split(SPLIT)
@@ -138,8 +141,9 @@ class Targets:
     def subscription(self, data: bytes) -> None:
         events = [data]
         publisher = Publisher.__new__(Publisher)
+        publisher._events, publisher._counted_since = Counter(), 0.0
         publisher._prefixes, publisher.wire = Counter({"verdict/": 1}), self.wire
-        publisher._open = SimpleNamespace(poll=lambda *_: bool(events), recv_multipart=lambda: [events.pop()])
+        publisher._open = SimpleNamespace(poll=lambda *_: bool(events), recv=lambda copy: zmq.Frame(events.pop()))
         publisher._take_in(0)
         publisher._asked_for(b"rle/l/PASS")
 

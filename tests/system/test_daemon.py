@@ -239,7 +239,7 @@ def test_a_killed_daemon_goes_on_in_its_epoch(mixed, small_bundle, tmp_path):
 def test_no_training_package_is_loaded_on_the_line():
     code = (
         "import sys, hisir_edge.cli, hisir_edge.line.daemon, hisir_edge.line.genicam, hisir_edge.line.replay,"
-        " hisir_edge.line.offline, hisir_edge.mes.watch, hisir_edge.demo\n"
+        " hisir_edge.line.offline, hisir_edge.watch, hisir_edge.demo\n"
         "print([m for m in ('torch', 'onnx', 'sklearn', 'scipy', 'harvesters') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

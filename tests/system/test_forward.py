@@ -113,7 +113,12 @@ def test_to_jsonl_each_once_with_masks(line, tmp_path):
     target.write_text("something else\n")
     done = here("forward", line.verdicts, "--to", "jsonl", "--target", target, "--state", tmp_path)
     assert done.returncode == 2
-    assert "whose last line is no verdict" in done.stderr
+    assert "a last line that is no verdict" in done.stderr
+    assert target.read_text() == "something else\n", "it is left as it was"
+    target.write_text('{"settings": 1}')
+    done = here("forward", line.verdicts, "--to", "jsonl", "--target", target, "--state", tmp_path)
+    assert "a last line of something else" in done.stderr
+    assert target.read_text() == '{"settings": 1}'
 
 
 def test_to_sqlite_each_once(line, tmp_path):

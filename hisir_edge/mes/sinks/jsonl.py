@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from hisir_edge.errors import InputError
@@ -14,6 +15,7 @@ from hisir_edge.mes.sinks import Target
 from hisir_edge.mes.verdict import Verdict
 
 BLOCK = 65536
+BEGINNING = b'{"schema":"hisir-edge/verdict/'
 
 
 class JsonlSink:
@@ -25,7 +27,7 @@ class JsonlSink:
 
     def __init__(self, target: Target) -> None:
         """InputError for a file that cannot be written, that another program writes, or that holds something else."""
-        self.path = Path(target.target)
+        self.path, self._unsynced = Path(target.target), False
         self._masks = self.path.with_name(f"{self.path.name}.masks") if target.masks else None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,12 +47,17 @@ class JsonlSink:
                 ) from error  # fmt: skip
             # for the time before its first line: where to begin
             self._beginning = CursorFile(self.path.with_name(f"{self.path.name}.cursor"))
-            last = self._last_line()
-            self._cursor = _cursor_of(last, self.path) if last else self._beginning.load()
+            self._cursor = self._last() or self._beginning.load()
         except BaseException:
             self.close()
             raise
-        self._synced_at = time.monotonic()
+        self._synced_at, self._unsynced = time.monotonic(), False
+
+    def sync(self) -> None:
+        """Have it on the disk."""
+        if self._unsynced:
+            os.fdatasync(self._fd)
+            self._synced_at, self._unsynced = time.monotonic(), False
 
     def load(self) -> Cursor | None:
         """See ``CursorStore``."""
@@ -66,9 +73,9 @@ class JsonlSink:
             line = verdict.text + b"\n"
             while line:
                 line = line[os.write(self._fd, line) :]
+            self._unsynced = True
             if time.monotonic() > self._synced_at + SYNC_EACH_S:
-                os.fdatasync(self._fd)
-                self._synced_at = time.monotonic()
+                self.sync()
         except OSError as error:
             raise self._unwritable(error) from error
         self._cursor = Cursor(verdict.epoch, verdict.seq)
@@ -85,24 +92,49 @@ class JsonlSink:
         if self._beginning is not None:
             self._beginning.close()
         if self._fd >= 0:
+            with suppress(OSError):
+                self.sync()
             os.close(self._fd)
             self._fd = -1
 
-    def _last_line(self) -> bytes:
-        """The last whole line; what follows it is cut off."""
+    def _last(self) -> Cursor | None:
+        """The cursor of the last whole line; what a kill left half written behind it is cut off.
+
+        InputError, with nothing changed, for a file that holds anything else.
+        """
         end = os.fstat(self._fd).st_size
-        tail, start = b"", end
-        while start and tail.count(b"\n") < 2:
+        parts: list[bytes] = []
+        start, found = end, 0
+        while start and found < 2:
             step = min(BLOCK, start)
             start -= step
-            tail = os.pread(self._fd, step, start) + tail
-        whole = tail[: tail.rfind(b"\n") + 1]
-        os.ftruncate(self._fd, end - len(tail) + len(whole))
-        return whole.rstrip(b"\n").rsplit(b"\n", maxsplit=1)[-1]
+            parts.append(os.pread(self._fd, step, start))
+            found += parts[-1].count(b"\n")
+        tail = b"".join(reversed(parts))
+        whole, rest = tail[: tail.rfind(b"\n") + 1], tail[tail.rfind(b"\n") + 1 :]
+        line = whole.rstrip(b"\n").rsplit(b"\n", maxsplit=1)[-1]
+        if rest and not (rest.startswith(BEGINNING) or BEGINNING.startswith(rest)):
+            raise self._foreign("a last line of something else")
+        last = _cursor_of(line) if whole else None
+        if whole and last is None:
+            raise self._foreign("a last line that is no verdict")
+        if rest:
+            os.ftruncate(self._fd, end - len(rest))
+        return last
+
+    def _foreign(self, received: str) -> InputError:
+        return InputError(
+            expected="a file that hisir-edge forward wrote, or a new one",
+            received=f"{self.path} with {received}",
+            fix="choose another file",
+        )
 
     def _write_mask(self, path: Path, mask: bytes) -> None:
         new = path.with_suffix(".new")
-        new.write_bytes(mask)
+        with new.open("wb") as file:
+            file.write(mask)
+            file.flush()
+            os.fsync(file.fileno())
         new.replace(path)
 
     def _unwritable(self, error: OSError) -> InputError:
@@ -113,13 +145,8 @@ class JsonlSink:
         )
 
 
-def _cursor_of(line: bytes, path: Path) -> Cursor:
+def _cursor_of(line: bytes) -> Cursor | None:
     try:
-        body = json.loads(line)
-        return Cursor(str(body["epoch"]), int(body["seq"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            expected="a file that hisir-edge forward wrote, or a new one",
-            received=f"{path}, whose last line is no verdict ({error})",
-            fix="choose another file",
-        ) from error
+        return Cursor(str(json.loads(line)["epoch"]), int(json.loads(line)["seq"]))
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -42,6 +42,8 @@ class MqttSink:
             raise InputError(
                 expected="--target mqtt://HOST:PORT/TOPIC", received=str(error), fix="correct it"
             ) from error
+        if set("+#\0") & set(unquote(parts.path)) or parts.query or parts.fragment:
+            raise InputError(expected="a topic without + and #", received=target.target, fix="correct --target")
         self._where, self._topic = (parts.hostname, port), parts.path.strip("/") or "hisir-edge"
         self._on_retry = on_retry
         self._client = mqtt.Client(

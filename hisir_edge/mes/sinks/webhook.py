@@ -41,7 +41,7 @@ class WebhookSink:
     def put(self, verdict: Verdict) -> None:
         """See ``Sink``; InputError where the server refuses it for good: it is not passed over."""
         for attempt in stamina.retry_context(
-            on=(httpx.TransportError, httpx.HTTPStatusError),
+            on=httpx.HTTPError,
             attempts=None,
             timeout=None,
             wait_initial=0.2,
@@ -62,7 +62,8 @@ class WebhookSink:
     def _posted(self, verdict: Verdict) -> None:
         headers = {"Content-Type": "application/json", "Idempotency-Key": f"{verdict.epoch}-{verdict.seq}"}
         try:
-            answer = self._client.post(self._url, content=verdict.text, headers=headers)
+            with self._client.stream("POST", self._url, content=verdict.text, headers=headers) as answer:
+                pass  # its status is what counts, whatever it says besides
             if 300 <= answer.status_code < 500 and answer.status_code not in AGAIN:
                 raise InputError(
                     expected=f"{self._url} to take verdict #{verdict.seq}",

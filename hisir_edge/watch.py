@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 from hisir_edge.images import write_atomic
+from hisir_edge.mes.mask import MAGIC
 from hisir_edge.mes.verdict import Verdict
 
 
@@ -25,11 +26,17 @@ def line_of(verdict: Verdict) -> str:
 
 
 def watch_verdicts(
-    stream: Generator[Verdict, None, None], gaps: bool, count: int, as_json: bool, masks: Path | None
+    stream: Generator[Verdict, None, None],
+    gaps: bool,
+    count: int,
+    as_json: bool,
+    masks: Path | None,
+    stop: Callable[[], None],
 ) -> int:
     """Print until ``count`` (0: no limit) or the stream's end; returns how many came.
 
-    ``gaps``: tell of missed verdicts, where all are watched; a filtered topic skips numbers by design.
+    ``gaps``: tell of missed verdicts, where all are watched; a filtered topic skips numbers by design. ``stop`` has the
+    stream end at the next verdict.
     """
     if masks is not None:
         masks.mkdir(parents=True, exist_ok=True)
@@ -40,9 +47,12 @@ def watch_verdicts(
                 print(f"hisir-edge: {verdict.missed} verdict(s) missed before #{verdict.seq}", file=sys.stderr)
             print(verdict.text.decode() if as_json else line_of(verdict), flush=True)
             if masks is not None and verdict.mask:
-                write_atomic(masks / f"{verdict.epoch[:8]}_{verdict.seq:06d}_mask.png", verdict.mask)
+                kind = "rle" if verdict.mask.startswith(MAGIC) else "png"
+                write_atomic(masks / f"{verdict.epoch[:8]}_{verdict.seq:06d}_mask.{kind}", verdict.mask)
             seen += 1
             if count and seen >= count:
+                stop()
+                next(stream, None)  # this one is done with
                 break
     finally:
         stream.close()
