@@ -1,11 +1,16 @@
 // Every verdict of a line in Node.js: live ones as they come, those between from its journal, each checked by the schema.
-//   npm install && node subscribe.js tcp://127.0.0.1:5556 tcp://127.0.0.1:5557 verdict.schema.json COUNT [LINE.key MINE.key_secret]
+//   npm install && node subscribe.js VERDICTS CONTROL SCHEMA COUNT [LINE.key MINE.key_secret]
+//   such as tcp://127.0.0.1:5556 tcp://127.0.0.1:5557 ../../hisir_edge/mes/verdict.schema.json 100
 const fs = require("node:fs");
 const zmq = require("zeromq");
 const Ajv = require("ajv/dist/2020");
 const addFormats = require("ajv-formats");
 
 const [verdicts, control, schemaFile, count, serverKeyFile, keyFile] = process.argv.slice(2);
+if (!count) {
+  console.error("node subscribe.js VERDICTS CONTROL SCHEMA COUNT [LINE.key MINE.key_secret]");
+  process.exit(2);
+}
 const ajv = new Ajv({ strict: false });
 addFormats(ajv);
 const valid = ajv.compile(JSON.parse(fs.readFileSync(schemaFile)));
@@ -17,7 +22,7 @@ const keys = serverKeyFile && {
   curveSecretKey: keyOf(keyFile, "secret-key"),
 };
 const sub = new zmq.Subscriber({ ...keys });
-const dealer = new zmq.Dealer({ ...keys });
+let dealer = null;
 let epoch = "";
 let last = 0;
 let left = Number(count);
@@ -33,17 +38,32 @@ function take([topic, text, mask]) {
   return last;
 }
 
+// What the journal has behind the last; nothing while the line does not answer.
+async function replay() {
+  if (!dealer) {
+    dealer = new zmq.Dealer({ ...keys, receiveTimeout: 2000, linger: 0 });
+    dealer.connect(control);
+  }
+  try {
+    await dealer.send(JSON.stringify({ do: "replay", epoch, after: last }));
+    const [answer, ...missed] = await dealer.receive();
+    if (!JSON.parse(answer).ok) throw new Error(answer.toString());
+    return Array.from({ length: missed.length / 3 }, (_, n) => missed.slice(3 * n, 3 * n + 3));
+  } catch (error) {
+    if (error.code !== "EAGAIN") throw error;
+    dealer.close(); // should its answer still come, it is not to be taken for the next one's
+    dealer = null;
+    return [];
+  }
+}
+
 async function main() {
   sub.connect(verdicts);
-  dealer.connect(control);
   sub.subscribe("verdict/");
   for await (const frames of sub) {
     const seq = take(frames);
     while (last < seq) {
-      await dealer.send(JSON.stringify({ do: "replay", epoch, after: last }));
-      const [answer, ...missed] = await dealer.receive();
-      if (!JSON.parse(answer).ok) throw new Error(answer.toString());
-      for (let n = 0; n < missed.length; n += 3) take(missed.slice(n, n + 3));
+      for (const verdict of await replay()) take(verdict);
     }
   }
 }

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import struct
@@ -22,7 +23,7 @@ from helpers import free_port, greet, here, sample_message
 
 from hisir_edge.ask import Asker, ask
 from hisir_edge.config import JournalTable, PublishTable, SecurityTable
-from hisir_edge.errors import InputError, NoAnswer
+from hisir_edge.errors import InputError, NoAnswer, TryLater
 from hisir_edge.line.journal import FILE, Decision, Entry, Journal, read_journal
 from hisir_edge.line.publish import Publisher
 from hisir_edge.line.wire import Wire
@@ -98,7 +99,8 @@ def test_a_snapshot_is_the_last_verdict_of_each_unit_and_what_was_decided(line):
         for wrong, said in (
             ({"seq": 99}, "a verdict that is in the journal"), ({"epoch": "0" * 32}, f"the epoch {epoch}"),
             ({"verification": "Maybe"}, "verification out of DefectConfirmed"), ({"operator": ""}, "operator as text"),
-            ({"defect": -1}, "defect as a whole number"), ({"why": 1}, "only epoch, seq"),
+            ({"defect": -1}, "defect as a whole number"), ({"defect": 2}, "defect from 1 to 1 of verdict 33"),
+            ({"seq": 34, "defect": 1}, "defect 0, the board"), ({"why": 1}, "only epoch, seq"),
             ({"seq": True}, "seq as a whole number"), ({"detail": "x" * 201}, "detail as text"),
         ):  # fmt: skip
             good = {"do": "verify", "epoch": epoch, "seq": 33, "verification": "DefectRejected", "operator": "o"}
@@ -289,3 +291,116 @@ def test_floods_that_break_off_do_not_end_the_line(line, reset):
                 answers.append(time.monotonic() - start)
         assert process.poll() is None
         assert sorted(answers)[10] < 0.5
+
+
+def test_a_journal_that_was_put_back_is_said_not_passed_over(line, tmp_path):
+    """Numbers that are given anew would be taken for known: verdicts of other boards, lost without a word."""
+    with line.started(20):
+        pass
+    shutil.copytree(line.folder, tmp_path / "backup")
+    with line.started(60):
+        assert [v.seq for v in subscribe(line.verdicts, "mes-1", tmp_path, since="beginning", timeout_s=2.5)][-1] == 60
+    shutil.rmtree(line.folder)
+    shutil.copytree(tmp_path / "backup", line.folder)
+    with line.started(20):
+        stream = subscribe(line.verdicts, "mes-1", tmp_path, timeout_s=20)
+        with pytest.raises(InputError, match=r"60 or beyond.*got #20 in the same epoch|a number up to 20"):
+            next(stream)
+
+
+def test_a_slow_link_gets_less_at_a_time(line, tmp_path):
+    """2 MB an answer do not arrive within its time at 100 kB a second: smaller ones do."""
+    with Journal(line.folder, JournalTable()) as journal:
+        for seq in range(1, 26):
+            topic, body, _ = sample_message(seq, journal.epoch).frames()
+            journal.record([Entry(seq, topic.decode(), body, bytes(40_000))])
+    port, target = free_port(), int(line.control.rsplit(":", maxsplit=1)[1])
+    end = threading.Event()
+    thread = threading.Thread(target=slowly, args=(port, target, 300_000, end))
+    thread.start()
+    try:
+        with line.started(25):
+            stream = subscribe(
+                line.verdicts, "mes-1", tmp_path, since="beginning", control=f"tcp://127.0.0.1:{port}", timeout_s=60
+            )
+            assert [next(stream).seq for _ in range(25)] == list(range(1, 26))
+            stream.close()
+    finally:
+        end.set()
+        thread.join()
+
+
+def slowly(port: int, target: int, bytes_a_second: int, end: threading.Event) -> None:
+    """A cable that takes so much: what the line sends is passed on piece by piece."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+        server.settimeout(0.1)
+        pairs: list[tuple[socket.socket, socket.socket]] = []
+        while not end.is_set():
+            with contextlib.suppress(TimeoutError):
+                server.settimeout(0.001)
+                one = server.accept()[0]
+                other = socket.create_connection(("127.0.0.1", target))
+                for each in (one, other):
+                    each.setblocking(False)
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+                pairs.append((one, other))
+            for one, other in pairs:
+                for source, sink, most in ((one, other, 65536), (other, one, bytes_a_second // 50)):
+                    with contextlib.suppress(OSError):
+                        if piece := source.recv(most):
+                            sink.setblocking(True)
+                            sink.sendall(piece)
+                            sink.setblocking(False)
+            end.wait(0.02)
+        for pair in pairs:
+            for one in pair:
+                one.close()
+
+
+def test_while_the_line_cannot_write_its_subscribers_wait(line, tmp_path, monkeypatch):
+    """A disk that is full at the line ends no subscriber: it is asked again."""
+    told = []
+    with line.started(5):
+        real, refused = Asker.ask, []
+
+        def full(self, request, *more):
+            if request["do"] == "ack" and len(refused) < 2:
+                refused.append(request)
+                raise TryLater(expected="a journal that can be written", received="disk full", fix="see the log")
+            return real(self, request, *more)
+
+        monkeypatch.setattr(Asker, "ask", full)
+        stream = subscribe(
+            line.verdicts, "mes-1", tmp_path, since="beginning", timeout_s=4, waiting=told.append, control=line.control
+        )
+        assert [v.seq for v in stream] == [1, 2, 3, 4, 5]
+        assert len(refused) == 2
+        assert ask(line.control, {"do": "status"})["acknowledged"] == {"mes-1": 5}
+
+
+def test_two_lines_at_one_address_are_said(tmp_path):
+    table = PublishTable(endpoint=f"tcp://127.0.0.1:{free_port()}")
+    with Wire(SecurityTable()) as wire, Publisher(table, wire) as publisher:
+        end = threading.Event()
+
+        def beat():
+            while not end.wait(0.05):
+                for name in ("a", "b"):
+                    publisher.beat(name, "0" * 32, 1, control="tcp://*:1")
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            with pytest.raises(InputError, match="one line at"):
+                next(subscribe(table.endpoint, "mes-1", tmp_path, timeout_s=20))
+        finally:
+            end.set()
+            thread.join()
+
+
+def test_nothing_heard_is_said(tmp_path):
+    told = []
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
+    assert list(subscribe(endpoint, "mes-1", tmp_path, timeout_s=5.5, waiting=told.append)) == []
+    assert len(told) == 1
+    assert "are the keys those" in told[0]
