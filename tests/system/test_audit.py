@@ -23,7 +23,7 @@ from hisir_edge.line.journal import read_journal
 
 TESTS = Path(__file__).parents[1]
 LINES, SUBSCRIBERS = 3, 5
-VERDICTS, KILLS = (int(n) for n in os.environ.get("HISIR_AUDIT", "900,8").split(","))
+VERDICTS, KILLS = (int(n) for n in os.environ.get("HISIR_AUDIT", "450,4").split(","))
 CUTS = max(KILLS // 10, 1)
 CUT_S = 3.0
 ADDRESS = {"lines": "10.203.0.1", "mes": "10.203.0.2"}

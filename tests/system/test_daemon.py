@@ -153,8 +153,9 @@ def test_replay_keeps_its_rate(mixed, small_bundle, tmp_path):
     with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nrate_hz = 4.0') as daemon:
         verdicts = daemon.verdicts(10)
         daemon.process.wait(20)
-    first, last = (np.datetime64(facts(verdicts[i].body)["grabbed_at"].split("+")[0]) for i in (0, 9))
-    assert (last - first) / np.timedelta64(1, "s") >= 0.9 * 9 / 4
+    first, last = (np.datetime64(facts(verdicts[i].body)["grabbed_at"].split("+")[0]) for i in (5, 9))
+    # the first ones may follow each other: what waited while the daemon started is caught up with, a second of it
+    assert (last - first) / np.timedelta64(1, "s") >= 0.9 * 4 / 4
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from helpers import free_port, here
 from hisir_edge.line.journal import read_journal
 
 TESTS = Path(__file__).parents[1]
-COUNT = 400
+COUNT = 240
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.line.journal import read_journal
 from hisir_edge.mes import subscribe
 
-KILLS = int(os.environ.get("HISIR_KILLS", "30"))
+KILLS = int(os.environ.get("HISIR_KILLS", "12"))
 
 
 def test_kill_at_any_instant_and_every_trigger_has_one_verdict(small_bundle, small_boards, tmp_path):
