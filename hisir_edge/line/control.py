@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import time
 from collections import OrderedDict
@@ -26,10 +27,12 @@ MOST_REQUEST_FRAMES = 8
 MOST_TEXT = 200
 POLL_MS = 200
 RATE_A_SECOND, BURST = 200.0, 400.0
-"""Requests of one connection; more are refused unread, and what is far too much is not even that."""
+"""Requests of one connection; more are refused unread."""
+REFUSALS_A_SECOND, REFUSALS = 50.0, 300.0
+"""What is more than these is not even refused."""
 PEER_RATE_A_SECOND, PEER_BURST = 1000.0, 2000.0
-"""Of all connections of one address or key together; more are not even refused."""
-MOST_DROPPED, MOST_UNREAD = 500, 20_000
+"""Of all connections of one key, or of one other machine's address, together; more are not even refused."""
+MOST_DROPPED, MOST_UNREAD = 500, 40_000
 """Requests that are not answered, until their connection is cut off; until all are."""
 MOST_KNOWN = 1024
 WAITING_ANSWERS = 1
@@ -74,6 +77,7 @@ class ControlSocket:
         self._end = Event()
         self._thread: Thread | None = None
         self._connections = Buckets(RATE_A_SECOND, BURST)
+        self._refusals = Buckets(REFUSALS_A_SECOND, REFUSALS)
         self._peers = Buckets(PEER_RATE_A_SECOND, PEER_BURST)
         self._unread = 0
 
@@ -122,10 +126,11 @@ class ControlSocket:
 
     def _one(self) -> None:
         envelope, request, last = self._received()
-        if self._peers.take(_peer(last)) < 1:
+        peer = _peer(last)
+        left = self._connections.take(envelope[0])
+        if (peer and self._peers.take(peer) < 1) or (left < 1 and self._refusals.take(envelope[0]) < 1):
             self._drop(last)
             return
-        left = self._connections.take(envelope[0])
         if len(envelope) >= MOST_REQUEST_FRAMES:
             self.wire.refusals.add("malformed", socket=CONTROL)
             return
@@ -205,10 +210,11 @@ class ControlSocket:
 
 
 def _peer(frame: zmq.Frame) -> str:
-    """Who sends: the key, else the address; all of ipc are one."""
+    """Who sends: the key, else another machine's address; nobody in particular of this machine's own."""
     try:
-        return _user_id(frame) or str(frame.get("Peer-Address"))
-    except zmq.ZMQError:
+        key, address = _user_id(frame), str(frame.get("Peer-Address"))
+        return key or ("" if ipaddress.ip_address(address.partition("%")[0]).is_loopback else address)
+    except (zmq.ZMQError, ValueError):
         return ""
 
 

@@ -24,7 +24,7 @@ log = structlog.get_logger()
 POLL_MS = 10
 """So long a flood goes on before it is seen."""
 WINDOW_S = 10.0
-BANNED_S, BANNED_HERE_S = 10.0, 1.0
+BANNED_S, BANNED_HERE_S = 10.0, 3.0
 """So long nobody comes in again from the address of one who was cut off for a flood; from this machine itself."""
 BYTES_RECEIVED_AT = 128
 """Offset of tcpi_bytes_received (Linux 4.1) in struct tcp_info."""

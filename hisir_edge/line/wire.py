@@ -31,7 +31,7 @@ VERDICTS, CONTROL = "verdicts", "control"
 """The domains of ZAP: which socket somebody wants to be let in to."""
 HANDSHAKE_MS = 5000
 TERM_S = 5.0
-MOST_BYTES_IN = {VERDICTS: 64_000, CONTROL: 2_000_000}
+MOST_BYTES_IN = {VERDICTS: 64_000, CONTROL: 1_000_000}
 """What one connection may send in 10 s: subscribers say next to nothing, requests are short."""
 
 
