@@ -31,8 +31,10 @@ RATE_A_SECOND, BURST = 200.0, 400.0
 REFUSALS_A_SECOND, REFUSALS = 50.0, 300.0
 """What is more than these is not even refused."""
 PEER_RATE_A_SECOND, PEER_BURST = 1000.0, 2000.0
-"""Of all connections of one key, or of one other machine's address, together; more are not even refused."""
-MOST_DROPPED, MOST_UNREAD = 500, 40_000
+"""Of all connections of one key, or of one other machine's address, together, and of all new ones of this machine; more
+are not even refused."""
+NEW_S = 10.0
+MOST_DROPPED, MOST_UNREAD = 500, 400_000
 """Requests that are not answered, until their connection is cut off; until all are."""
 MOST_KNOWN = 1024
 WAITING_ANSWERS = 1
@@ -56,17 +58,21 @@ class Buckets:
 
     def __init__(self, rate_a_second: float, most: float) -> None:
         self._rate, self._most = rate_a_second, most
-        self._left: OrderedDict[object, tuple[float, float]] = OrderedDict()
+        self._left: OrderedDict[object, tuple[float, float, float]] = OrderedDict()
 
     def take(self, who: object) -> float:
         """What was left, before one is taken; below 1 there was none."""
         now = time.monotonic()
-        left, at = self._left.pop(who, (self._most, now))
+        left, at, since = self._left.pop(who, (self._most, now, now))
         left = min(left + (now - at) * self._rate, self._most)
-        self._left[who] = (left - 1 if left >= 1 else left, now)
+        self._left[who] = (left - 1 if left >= 1 else left, now, since)
         if len(self._left) > MOST_KNOWN:
             self._left.popitem(last=False)
         return left
+
+    def known_s(self, who: object) -> float:
+        """For how long somebody has been asking."""
+        return time.monotonic() - self._left[who][2] if who in self._left else 0.0
 
 
 class ControlSocket:
@@ -126,9 +132,10 @@ class ControlSocket:
 
     def _one(self) -> None:
         envelope, request, last = self._received()
-        peer = _peer(last)
-        left = self._connections.take(envelope[0])
-        if (peer and self._peers.take(peer) < 1) or (left < 1 and self._refusals.take(envelope[0]) < 1):
+        peer, connection = _peer(last), envelope[0]
+        left = self._connections.take(connection)
+        shared = bool(peer) or self._connections.known_s(connection) < NEW_S
+        if (shared and self._peers.take(peer) < 1) or (left < 1 and self._refusals.take(connection) < 1):
             self._drop(last)
             return
         if len(envelope) >= MOST_REQUEST_FRAMES:

@@ -23,7 +23,9 @@ log = structlog.get_logger()
 
 POLL_MS = 10
 """So long a flood goes on before it is seen."""
-WINDOW_S = 10.0
+WINDOW_S = 1.0
+TOGETHER, PART = 4, 8
+"""So many times of what one may send all may send together; who sent that part of it or more is cut off then."""
 BANNED_S, BANNED_HERE_S = 10.0, 3.0
 """So long nobody comes in again from the address of one who was cut off for a flood; from this machine itself."""
 BYTES_RECEIVED_AT = 128
@@ -81,7 +83,7 @@ class Guard:
             return sum(len(watched.connections) for watched in self._watched.values())
 
     def watch(self, socket: zmq.Socket[bytes], name: str, most_bytes: int) -> None:
-        """Look after a socket's connections from now on: ``most_bytes`` of each in any ``WINDOW_S``."""
+        """Look after a socket's connections from now on: ``most_bytes`` of each in ``WINDOW_S``."""
         events = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED
         for failed in FAILED:
             events |= failed
@@ -146,17 +148,22 @@ class Guard:
         watched.connections[fd] = connection
 
     def _floods(self, watched: _Watched) -> None:
-        now = time.monotonic()
+        """Who sends too much in this second; where all send too much together, whoever has a part in that."""
+        now, sent = time.monotonic(), dict[int, int]()
         for connection in list(watched.connections.values()):
             received = _bytes_received(connection.fd)
             if received is None:
                 watched.connections.pop(connection.fd, None)  # it is gone
-            elif received - connection.bytes_before > watched.most_bytes:
+                continue
+            sent[connection.fd] = received - connection.bytes_before
+            if now > connection.since + WINDOW_S:
+                connection.since, connection.bytes_before = now, received
+        together = sum(sent.values()) > TOGETHER * watched.most_bytes
+        for fd, count in sent.items():
+            if count > watched.most_bytes or (together and count > watched.most_bytes / PART):
+                connection = watched.connections.pop(fd)
                 self._cut(connection, "flood", watched.name)
                 self._ban(connection.peer)
-                watched.connections.pop(connection.fd, None)
-            elif now > connection.since + WINDOW_S:
-                connection.since, connection.bytes_before = now, received
 
     def _ban(self, peer: str) -> None:
         now, host = time.monotonic(), _host(peer)

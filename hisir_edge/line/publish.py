@@ -15,7 +15,6 @@ import zmq
 
 from hisir_edge.config import PublishTable
 from hisir_edge.errors import PublishError
-from hisir_edge.line.guard import WINDOW_S
 from hisir_edge.line.message import utc
 from hisir_edge.line.wire import VERDICTS, Wire
 
@@ -23,7 +22,7 @@ log = structlog.get_logger()
 
 MOST_SUBSCRIPTION_BYTES = 512
 MOST_EVENTS_AT_ONCE = 1024
-MOST_EVENTS_OF_ONE = 1000
+MOST_EVENTS_OF_ONE, WINDOW_S = 1000, 10.0
 """Subscriptions and their ends, of one connection in ``WINDOW_S``."""
 MOST_SUBSCRIPTIONS = 4096
 """Of all subscribers together; more are nobody's honest wish, and ZeroMQ keeps each of them."""

@@ -31,8 +31,8 @@ VERDICTS, CONTROL = "verdicts", "control"
 """The domains of ZAP: which socket somebody wants to be let in to."""
 HANDSHAKE_MS = 5000
 TERM_S = 5.0
-MOST_BYTES_IN = {VERDICTS: 64_000, CONTROL: 1_000_000}
-"""What one connection may send in 10 s: subscribers say next to nothing, requests are short."""
+MOST_BYTES_IN = {VERDICTS: 64_000, CONTROL: 100_000}
+"""What one connection may send in a second: subscribers say next to nothing, requests are short."""
 
 
 class Refusals:
