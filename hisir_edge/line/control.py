@@ -31,9 +31,9 @@ RATE_A_SECOND, BURST = 200.0, 400.0
 REFUSALS_A_SECOND, REFUSALS = 50.0, 300.0
 """What is more than these is not even refused."""
 PEER_RATE_A_SECOND, PEER_BURST = 1000.0, 2000.0
-"""Of all connections of one key, or of one other machine's address, together, and of all new ones of this machine; more
-are not even refused."""
-NEW_S = 10.0
+"""Of all connections of one key, or of one other machine's address, together, and of all of this machine's own but
+those that have asked for a while and modestly; more are not even refused."""
+NEW_S = 1.0
 MOST_DROPPED, MOST_UNREAD = 500, 400_000
 """Requests that are not answered, until their connection is cut off; until all are."""
 MOST_KNOWN = 1024
@@ -134,7 +134,8 @@ class ControlSocket:
         envelope, request, last = self._received()
         peer, connection = _peer(last), envelope[0]
         left = self._connections.take(connection)
-        shared = bool(peer) or self._connections.known_s(connection) < NEW_S
+        modest = left >= BURST / 2 and self._connections.known_s(connection) >= NEW_S
+        shared = bool(peer) or not modest
         if (shared and self._peers.take(peer) < 1) or (left < 1 and self._refusals.take(connection) < 1):
             self._drop(last)
             return
