@@ -17,7 +17,7 @@ help:
 	@echo "make bench  speed and memory of the demo bundle on this machine"
 	@echo "make test-slow  tests that take minutes (training on real photos)"
 	@echo "make soak   the whole daemon on camera frames with faults at random (SOAK_MINUTES=10)"
-	@echo "make audit  20,000 verdicts to five subscribers while everything is killed and cut "
+	@echo "make audit  20,000 verdicts to five subscribers while everything is killed and cut"
 	@echo "make fuzz   random input to everything that listens (FUZZ_INPUTS=1000000)"
 	@echo "make gpu-check  the CUDA kernels and TensorRT engines on this machine's GPU (needs nvcc)"
 	@echo "make engines  fp16 and int8 bundles of every backbone, for onnxruntime and tensorrt-rtx (trains them first)"
