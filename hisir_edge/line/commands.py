@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import structlog
+
 from hisir_edge.errors import InputError, TryLater
 from hisir_edge.keys import Client
 from hisir_edge.line.control import FRAMES, Answer, Command, count_of, flag_of, only, text_of
@@ -17,6 +19,8 @@ from hisir_edge.line.message import NOT_VERIFIED, utc
 from hisir_edge.line.triggers import Identity
 from hisir_edge.line.wire import Wire
 from hisir_edge.mes.verdict import verdict_from_frames
+
+log = structlog.get_logger()
 
 MOST_REPLAYED = 256
 VERIFICATIONS = ("DefectConfirmed", "DefectRejected", "DefectAccepted", NOT_VERIFIED)
@@ -164,7 +168,10 @@ def _of_the_journal(core: Core, journal: Journal, tell: Tell) -> dict[str, Answe
             _check_defect(journal, decision)
             number = journal.decide(decision)
         told = _as_json(decision, journal.epoch) | {"id": number}
-        tell(f"verification/{core.products.settings.line.name}", {"schema": DECISION_SCHEMA, **told})
+        try:
+            tell(f"verification/{core.products.settings.line.name}", {"schema": DECISION_SCHEMA, **told})
+        except Exception as error:  # it is in the journal, where it can be asked for
+            log.exception("decision not published", id=number, reason=str(error))
         return {"id": number}
 
     return {

@@ -100,9 +100,16 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
                 state, control = machine.state.value, heard_at(settings.control.endpoint)
                 publisher.beat(settings.line.name, journal.epoch, seq, state=state, control=control)
 
+            def hand_over(verdict: Verdict) -> None:
+                results.out(verdict)
+
+            pictures = Pictures(settings.output)
+            core = Core(products, journal.epoch, machine, hand_over, journal)
+            metrics.watch(core)
+            wire.refusals.heard = metrics.refuse
+            # its thread is at work from here on: whatever may be refused was looked at before
             outbox = Outbox(journal, publisher.send, say_alive, publisher.idle)
-            results = _Results(outbox, metrics, Pictures(settings.output))
-            core = Core(products, journal.epoch, machine, results.out, journal)
+            results = _Results(outbox, metrics, pictures)
             core.unjournaled = lambda: results.outbox.unwritten
             results.published = core.published
 
@@ -110,8 +117,6 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
                 if results.outbox.waits_for_s() < DISK_LIMIT_S and not results.outbox.failed:
                     systemd.beat()
 
-            metrics.watch(core)
-            wire.refusals.heard = metrics.refuse
             with (
                 results,
                 ControlSocket(settings.control, wire, commands(core, journal, wire, told.reload, publisher.tell)),

@@ -43,6 +43,7 @@ class Publisher:
         self._events: Counter[str] = Counter()
         self._counted_since = 0.0
         self._open: zmq.Socket[bytes] | None = None
+        self._ended = False
 
     def __enter__(self) -> Publisher:
         """Bind; PublishError when the address is taken or not an address."""
@@ -53,9 +54,10 @@ class Publisher:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close; what is queued is still sent for up to 2 s."""
-        if self._open is not None:
-            self.wire.closed(self._open, LINGER_MS)
-            self._open = None
+        with self._lock:
+            if self._open is not None:
+                self.wire.closed(self._open, LINGER_MS)
+            self._open, self._ended = None, True
 
     def _bound(self) -> zmq.Socket[bytes]:
         options = {
@@ -158,6 +160,10 @@ class Publisher:
     @property
     def _bound_socket(self) -> zmq.Socket[bytes]:
         if self._open is None:
+            if self._ended:
+                raise PublishError(
+                    expected="a publisher that is open", received="one that has ended", fix="report this"
+                )
             self._open = self._bound()
         return self._open
 

@@ -81,8 +81,12 @@ class Verdict:
 
     @property
     def result(self) -> str:
-        """PASS, FAIL or ERROR."""
-        return RESULTS.get(self._unit["OverallResult"], "ERROR") if self._unit else str(self.body["result"])
+        """PASS, FAIL or ERROR: of several units the worst, and ERROR for what this reader does not know."""
+        units = self.body.get("InspectedUnits")
+        of_units = [RESULTS.get(unit["OverallResult"], "ERROR") for unit in units] if units else [self.body["result"]]
+        if all(result == "PASS" for result in of_units):
+            return "PASS"
+        return "FAIL" if set(of_units) <= {"PASS", "FAIL"} else "ERROR"
 
     @property
     def reason(self) -> str:

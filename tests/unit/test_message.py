@@ -151,3 +151,20 @@ def test_a_mask_is_one_bit_a_pixel():
     png = mask_png_bytes(mask)
     assert png[24:26] == bytes([1, 0]), "one bit, grey"
     assert np.array_equal(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) > 0, mask)
+
+
+@pytest.mark.parametrize(
+    ("units", "result"),
+    [
+        (["Passed"], "PASS"), (["Passed", "Failed"], "FAIL"), (["Failed", "Error"], "ERROR"), (["Passed", "New"], "ERROR"),
+        (["Skipped"], "ERROR"), (["Aborted", "Passed"], "ERROR"), (["passed"], "ERROR"),
+    ],
+)  # fmt: skip
+def test_a_reader_takes_nothing_for_a_pass_that_is_not(units, result):
+    """Of a later version that tells of several boards in one message, or has results that are not known yet."""
+    body = json.loads((MESSAGES / "2.0" / "pass.json").read_text())["body"]
+    one = body["InspectedUnits"][0]
+    body["InspectedUnits"] = [{**one, "OverallResult": said} for said in units]
+    assert verdict_from_frames([b"t", json.dumps(body).encode(), b""]).result == result
+    old = json.loads((MESSAGES / "1.1" / "pass.json").read_text())["body"] | {"result": "GOOD"}
+    assert verdict_from_frames([b"t", json.dumps(old).encode(), b""]).result == "ERROR"

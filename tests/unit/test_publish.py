@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hisir_edge.config import PublishTable, SecurityTable
-from hisir_edge.errors import InputError
+from hisir_edge.errors import InputError, PublishError
 from hisir_edge.line.judge import Thresholds, regions_from_map
 from hisir_edge.line.message import Recipe, message_from_judgement
 from hisir_edge.line.publish import MOST_SUBSCRIPTIONS, Publisher
@@ -172,6 +172,15 @@ def test_each_kind_of_topic_has_its_frames_and_all_the_same_json(publisher, read
     for kind, frames in got.items():
         assert verdict_from_frames(frames).result == "FAIL", kind
     assert not any(socket.poll(100) for socket in sockets.values()), "each once"
+
+
+def test_one_that_has_ended_opens_nothing_again():
+    with Wire(SecurityTable()) as wire:
+        with Publisher(PublishTable(endpoint=_free_endpoint()), wire) as publisher:
+            publisher.send(sample_message(1).frames())
+        for what in (publisher.idle, lambda: publisher.send(sample_message(2).frames())):
+            with pytest.raises(PublishError, match="has ended"):
+                what()
 
 
 def test_what_nobody_asks_for_by_name_is_not_made(publisher, reader):
