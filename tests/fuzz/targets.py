@@ -26,7 +26,7 @@ from hisir_edge.line.outbox import Outbox
 from hisir_edge.line.publish import Publisher
 from hisir_edge.line.wire import Wire
 from hisir_edge.mes import verdict_from_frames
-from hisir_edge.mes.client import _Line
+from hisir_edge.mes.follow import Line
 from hisir_edge.mes.mask import runs_of_rle
 
 SPLIT = b"\x00|\x00"
@@ -107,7 +107,7 @@ class Targets:
 
     def heartbeat(self, data: bytes) -> None:
         with contextlib.suppress(InputError):
-            _Line("tcp://127.0.0.1:5", "", "", "", True, None, lambda: False, lambda reason: None)._take_heartbeat(
+            Line("tcp://127.0.0.1:5", "", "", "", True, None, lambda: False, lambda reason: None)._take_heartbeat(
                 data.split(SPLIT)
             )
 

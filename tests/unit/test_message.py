@@ -156,8 +156,8 @@ def test_a_mask_is_one_bit_a_pixel():
 @pytest.mark.parametrize(
     ("units", "result"),
     [
-        (["Passed"], "PASS"), (["Passed", "Failed"], "FAIL"), (["Failed", "Error"], "ERROR"), (["Passed", "New"], "ERROR"),
-        (["Skipped"], "ERROR"), (["Aborted", "Passed"], "ERROR"), (["passed"], "ERROR"),
+        (["Passed"], "PASS"), (["Passed", "Failed"], "FAIL"), (["Failed", "Error"], "ERROR"),
+        (["Passed", "New"], "ERROR"), (["Skipped"], "ERROR"), (["Aborted", "Passed"], "ERROR"), (["passed"], "ERROR"),
     ],
 )  # fmt: skip
 def test_a_reader_takes_nothing_for_a_pass_that_is_not(units, result):
