@@ -19,7 +19,8 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, U8, u8
-from hisir_edge.cuda.line import CudaInspector
+from hisir_edge.bench_limits import CpuLimits, GpuLimits
+from hisir_edge.cuda.line import GPU_THREAD, CudaInspector
 from hisir_edge.engine.bundle import Bundle
 from hisir_edge.engine.load import available_threads, inspector_from_bundle
 from hisir_edge.errors import InputError
@@ -29,17 +30,17 @@ from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.message import Recipe, message_from_judgement
 from hisir_edge.line.pipeline import Pipeline
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.selftest import picture_of
 from hisir_edge.line.tile import padded_size, scaled_hw, tiles_from_frame
 from hisir_edge.line.workers import OnSpan
 from hisir_edge.records import Frame, Judgement, Result
 
 LEAST_SIDE_PX, MOST_SIDE_PX = 64, 16384
-MATRIX = 2048
-COPY_BYTES = 1 << 27
 KEPT_TILES = 128
 """So many different tiles are kept for the engine alone; larger frames see them again."""
-FRAMES_IN_A_ROW = 4
+LEAST_IN_A_ROW, MOST_IN_A_ROW, ROW_S = 4, 400, 1.0
+"""Frames in a row: as many as take a second or so."""
 Span = tuple[str, str, float, float]
 """(thread, what, start, end), seconds of ``time.perf_counter``."""
 
@@ -67,8 +68,12 @@ def measured(
     slots: int,
     rounds: int,
     on_round: Callable[[], None],
+    torch_run: Path | None = None,
 ) -> tuple[dict[str, Any], list[Span]]:
-    """Figures of a bundle on frames of a size, None: its own, and what every thread did in the last round."""
+    """Figures of a bundle on frames of a size, None: its own, and what every thread did with some frames at the end.
+
+    ``torch_run``: a training run whose network torch runs on the GPU, in place of the bundle's engine.
+    """
     frame_hw = frame_hw or bundle.recipe.frame_hw
     if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in frame_hw):
         raise InputError(
@@ -80,7 +85,7 @@ def measured(
     frame = u8(cv2.resize(picture_of(bundle), frame_hw[::-1], interpolation=cv2.INTER_AREA))
     manifest, sized = bundle.manifest, bundle_of_size(bundle, frame_hw)
     del bundle  # where the caller has not kept it, only the one of this size takes memory from here on
-    inspector = inspector_from_bundle(sized, threads)
+    inspector = inspector_from_bundle(sized, threads) if torch_run is None else _by_torch(sized, torch_run)
     spans: list[Span] = []
     recipe = Recipe("bench", "0" * 32, manifest.product, sized.manifest_sha256)
     work = _Work(recipe, frame)
@@ -96,13 +101,13 @@ def measured(
                 received=first.reason,
                 fix="choose another --size",
             )
-        _in_a_row(pipeline)
+        one_s = _in_a_row(pipeline, LEAST_IN_A_ROW)
+        frames = int(np.clip(ROW_S / one_s, LEAST_IN_A_ROW, MOST_IN_A_ROW))
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
         engine_alone = _engine_alone(inspector, frame)
-        a, b = np.random.default_rng(0).random((2, MATRIX, MATRIX), np.float32)
-        source, target = np.ones((2, COPY_BYTES), np.uint8)
+        limits = GpuLimits(inspector) if isinstance(inspector, CudaInspector) else CpuLimits()
         for _ in range(rounds):
-            row = {"matmul_gflops": _matmul_gflops(a, b), "copy_gb_per_s": _copy_gb_per_s(source, target)}
+            row = limits.measured()
             row["engine_s"] = engine_alone()
             start = time.perf_counter()
             judgement, encode_s = work.judged(inspector)
@@ -112,15 +117,46 @@ def measured(
                 "register_s": times.register_s, "tile_s": times.tile_s, "infer_s": times.infer_s,
                 "merge_s": times.merge_s, "judge_s": times.judge_s, "encode_s": encode_s,
             }  # fmt: skip
-            spans.clear()
-            inspector.trace(_into(spans))
-            row["frame_s"] = _in_a_row(pipeline)
-            inspector.trace(None)
-            row["busy_threads"] = sum(s[3] - s[2] for s in spans) / (row["frame_s"] * FRAMES_IN_A_ROW)
+            row["frame_s"] = _in_a_row(pipeline, frames)
             rows.append(row)
             on_round()
+        inspector.trace(_into(spans))
+        traced_s = _in_a_row(pipeline, LEAST_IN_A_ROW) * LEAST_IN_A_ROW
+        inspector.trace(None)
+    figures = _figures(sized, inspector, rows, first.result, peak_mb, threads, slots)
+    figures |= _of_spans(spans, traced_s) | limits.memory()
+    limits.close()
     inspector.close()
-    return _figures(sized, inspector, rows, first.result, peak_mb, threads, slots), spans
+    return figures, spans
+
+
+def _by_torch(bundle: Bundle, run: Path) -> CudaInspector:
+    """The bundle's line with a training run's network, in half precision by torch."""
+    from hisir_edge.cuda.device import first_device
+    from hisir_edge.cuda.torch_engine import TorchEngine
+    from hisir_edge.engine.export import folded_net
+    from hisir_edge.learn.train import trained_net
+    from hisir_edge.net.hisir_net import PlanesNet
+
+    record, net = trained_net(run)
+    if record.settings.tile_px != bundle.recipe.tile_px:
+        raise InputError(
+            expected=f"a run with tiles of {bundle.recipe.tile_px} px, as the bundle's",
+            received=str(record.settings.tile_px),
+            fix="give --torch the run that the bundle was built from",
+        )
+    net = folded_net(net)
+    return CudaInspector(bundle, first_device(), lambda: TorchEngine(PlanesNet(net), record.settings.tile_px))
+
+
+def _of_spans(spans: list[Span], wall_s: float) -> dict[str, float]:
+    """How many threads (or streams of a GPU) were at work at a time, and a GPU's seconds a frame by step."""
+    on_gpu = [span for span in spans if span[0].startswith(GPU_THREAD)]
+    at_work = on_gpu or spans
+    found = {"busy_streams" if on_gpu else "busy_threads": sum(s[3] - s[2] for s in at_work) / wall_s}
+    for step in dict.fromkeys(span[1] for span in on_gpu):
+        found[f"gpu_{step.replace(' ', '_')}_s"] = median(s[3] - s[2] for s in on_gpu if s[1] == step)
+    return found
 
 
 def _into(spans: list[Span]) -> OnSpan:
@@ -139,7 +175,7 @@ class _Work:
     def judged(self, inspector: BoardInspector) -> tuple[Judgement, float]:
         judgement = inspector.inspect(self.frame)
         start = time.perf_counter()
-        message_from_judgement(self.recipe, 1, Frame(self.frame, "bench", 1, "board", 0), judgement).frames()
+        message_from_judgement(self.recipe, 1, Frame(Pixels(self.frame), "bench", 1, "board", 0), judgement).frames()
         end = time.perf_counter()
         inspector.span("encode", start, end)
         return judgement, end - start
@@ -148,13 +184,13 @@ class _Work:
         return self.judged(inspector)[0]
 
 
-def _in_a_row(pipeline: Pipeline[BoardInspector, int, Judgement]) -> float:
+def _in_a_row(pipeline: Pipeline[BoardInspector, int, Judgement], frames: int) -> float:
     """Seconds a frame with all slots in use."""
     start = time.perf_counter()
-    for number in range(FRAMES_IN_A_ROW):
+    for number in range(frames):
         pipeline.put(number)
     pipeline.flush()
-    return (time.perf_counter() - start) / FRAMES_IN_A_ROW
+    return (time.perf_counter() - start) / frames
 
 
 def _engine_alone(inspector: BoardInspector, frame: U8) -> Callable[[], float]:
@@ -171,7 +207,7 @@ class _EngineAlone:
 
     def __init__(self, inspector: Inspector, frame: U8) -> None:
         self.workers, plan = inspector.workers, inspector.plan
-        _, tables = inspector.prepare(frame)
+        _, tables = inspector.prepare(Pixels(frame))
         self.count, t = len(inspector.numbers), plan.tile_px
         numbers = inspector.numbers[: max(KEPT_TILES, inspector.engine.batch)]
         self.tiles = np.empty((len(numbers), 3, t, t), np.uint8)
@@ -192,19 +228,6 @@ class _EngineAlone:
         first, n = call
         here = slice(first, first + n)
         self.workers.engine.infer(self.tiles[here], self.cues[here], scores[:n], misfit[:n])
-
-
-def _matmul_gflops(a: F32, b: F32) -> float:
-    start = time.perf_counter()
-    a @ b
-    return 2 * MATRIX**3 / (time.perf_counter() - start) / 1e9
-
-
-def _copy_gb_per_s(source: U8, target: U8) -> float:
-    """Bytes read and written a second by one thread."""
-    start = time.perf_counter()
-    np.copyto(target, source)
-    return 2 * COPY_BYTES / (time.perf_counter() - start) / 1e9
 
 
 def _figures(
@@ -233,7 +256,9 @@ def _figures(
         **found,
         "gflop_per_frame": gflop * tiles if gflop else None,
         "network_gflops": gflop * tiles / engine_s if gflop else None,
-        "network_of_float32_peak": gflop * tiles / engine_s / found["matmul_gflops"] if gflop else None,
+        "network_of_matmul_peak": gflop * tiles / engine_s / found["matmul_gflops"]
+        if gflop and found["matmul_gflops"]
+        else None,
         "moved_gb_per_frame": moved, "moved_gb_per_s": moved / frame_s,
     }  # fmt: skip
 
@@ -242,6 +267,10 @@ def _bytes_moved(inspector: BoardInspector) -> float:
     """Bytes that the line itself reads and writes a frame, the network's own left out."""
     t, n = inspector.plan.tile_px, len(inspector.numbers)
     h, w = inspector.plan.padded_hw
+    if isinstance(inspector, CudaInspector):
+        taken = 14 if inspector.rig.engine.half_planes else 3
+        across = h * w * 3 * 2 + h * w / 8 * 2  # over the bus, both ends: the frame in RGB, the mask
+        return float(across + h * w * 3 + n * t * t * (taken + 4) + h * w * 4 * 2)
     cut = n * t * t * 2 * 7  # three planes of the frame and four of the memory, read and written
     merged = n * t * t * 2 * 4
     registered = h * w * 3 * 3  # read in grey, read and written by the warp

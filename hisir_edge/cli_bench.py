@@ -23,6 +23,9 @@ def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
     versus: Annotated[Path | None, typer.Option("--vs", help="An earlier --json to compare with.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Write what each thread did, for ui.perfetto.dev.")] = None,
+    torch_run: Annotated[
+        Path | None, typer.Option("--torch", help="On the GPU, with this training run's network by torch.")
+    ] = None,
 ) -> None:
     """Measure a bundle: frames a second, latency, stages, memory, and the share of this machine's own limits."""
     from hisir_edge.bench import figures_from_file, measured, ratios, trace_json
@@ -44,7 +47,7 @@ def bench(
             done += 1
             advance(done, rounds)
 
-        figures, spans = measured(load_bundle(bundle), frame_hw, threads, slots, rounds, on_round)
+        figures, spans = measured(load_bundle(bundle), frame_hw, threads, slots, rounds, on_round, torch_run)
     Console(width=100).print(_table(figures, ratios(figures, before) if before else {}))
     for file, text in ((json_file, json.dumps(figures, indent=1)), (trace, trace_json(spans))):
         if file is not None:

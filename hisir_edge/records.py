@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from hisir_edge.arrays import U8, Bool
+from hisir_edge.line.pixels import Pixels
 
 
 class Result(str, Enum):
@@ -18,9 +19,9 @@ class Result(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One image of one board as the camera gave it, RGB uint8 (h, w, 3)."""
+    """One image of one board as the camera gave it; ``rgb``: uint8 (h, w, 3), made of it when it is asked for."""
 
-    rgb: U8 = field(repr=False)
+    image: Pixels = field(repr=False)
     source: str
     frame_id: int
     unit: str
@@ -28,6 +29,11 @@ class Frame:
     device_timestamp_ns: int | None = None
     more: tuple[Frame, ...] = field(default=(), repr=False)
     """What further cameras saw of the same board."""
+
+    @property
+    def rgb(self) -> U8:
+        """See above."""
+        return self.image.rgb
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from hisir_edge.cli import main
 from hisir_edge.line.message import Message, Recipe, message_from_judgement
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.mes import Verdict
 from hisir_edge.records import Frame, Judgement, Region, Result
 
@@ -64,7 +65,7 @@ def sample_message(seq: int, epoch: str = "0" * 32, fails: bool = False, unit: s
     reason = "1 region(s)" if fails else ""
     score = 2.0 if fails else 0.5
     judgement = Judgement(Result.FAIL if fails else Result.PASS, reason, score, found, len(found), mask)
-    frame = Frame(np.zeros((6, 8, 3), np.uint8), "cam", seq, unit or f"unit-{seq}", time.time_ns())
+    frame = Frame(Pixels(np.zeros((6, 8, 3), np.uint8)), "cam", seq, unit or f"unit-{seq}", time.time_ns())
     return message_from_judgement(Recipe(line, epoch, "p", "a" * 64), seq, frame, judgement)
 
 

@@ -54,6 +54,22 @@ class Graph(Protocol):
         ...
 
 
+class Event(Protocol):
+    """A place in a stream's work."""
+
+    def record(self, stream: Stream) -> None:
+        """Put it where the stream's work ends now."""
+        ...
+
+    def wait(self) -> None:
+        """Until everything before it is done, other threads run meanwhile; InspectionError where something failed."""
+        ...
+
+    def seconds_since(self, other: Event) -> float:
+        """From another event to this one, both over, both ``timed``."""
+        ...
+
+
 class Stream(Protocol):
     """Work in order, beside that of other streams."""
 
@@ -67,16 +83,16 @@ class Stream(Protocol):
         """Copy into pinned host memory, contiguous."""
         ...
 
+    def copy_within(self, to: Buffer, source: Buffer) -> None:
+        """Copy within the GPU's memory, buffers of one size."""
+        ...
+
     def launch(self, kernel: str, threads_xyz: tuple[int, int, int], *arguments: Argument) -> None:
         """Run a kernel of ``kernels.cu`` over at least so many threads."""
         ...
 
     def recorded(self, work: Callable[[], None]) -> Graph:
         """What ``work`` puts into this stream, as one graph; it is not run now."""
-        ...
-
-    def wait(self) -> None:
-        """Until everything is done; InspectionError where something failed."""
         ...
 
 
@@ -101,6 +117,14 @@ class Device(Protocol):
 
     def stream(self) -> Stream:
         """A new one; never the default stream."""
+        ...
+
+    def event(self, timed: bool = False) -> Event:
+        """A new one."""
+        ...
+
+    def used_bytes(self) -> int:
+        """Memory of the GPU in use, by whomever."""
         ...
 
     def free(self, *memory: Buffer | Host) -> None:
@@ -165,6 +189,16 @@ class PycudaDevice:
         """See ``Device``."""
         return PycudaStream(self)
 
+    def event(self, timed: bool = False) -> Event:
+        """See ``Device``; whoever waits for it sleeps."""
+        flags = self.cuda.event_flags
+        return PycudaEvent(self, flags.BLOCKING_SYNC if timed else flags.BLOCKING_SYNC | flags.DISABLE_TIMING)
+
+    def used_bytes(self) -> int:
+        """See ``Device``."""
+        free, total = self.cuda.mem_get_info()
+        return int(total - free)
+
     def free(self, *memory: Buffer | Host) -> None:
         """See ``Device``."""
         for one in memory:
@@ -195,6 +229,10 @@ class PycudaStream:
         """See ``Stream``."""
         self.cuda.memcpy_dtoh_async(host, source.ptr + offset_bytes, self.stream)
 
+    def copy_within(self, to: Buffer, source: Buffer) -> None:
+        """See ``Stream``."""
+        self.cuda.memcpy_dtod_async(to.ptr, source.ptr, source.nbytes, self.stream)
+
     def launch(self, kernel: str, threads_xyz: tuple[int, int, int], *arguments: Argument) -> None:
         """See ``Stream``."""
         given = [
@@ -220,14 +258,33 @@ class PycudaStream:
             driver.cuGraphDestroy(graph)
         return DriverGraph(driver, made, stream)
 
+
+class PycudaEvent:
+    """A CUDA event; see ``Event``."""
+
+    def __init__(self, device: PycudaDevice, flags: int) -> None:
+        self.cuda, self.event = device.cuda, device.cuda.Event(flags)
+
+    def record(self, stream: Stream) -> None:
+        """See ``Event``."""
+        if not isinstance(stream, PycudaStream):
+            raise TypeError(type(stream).__name__)
+        self.event.record(stream.stream)
+
     def wait(self) -> None:
-        """See ``Stream``; other threads run meanwhile."""
+        """See ``Event``."""
         try:
-            self.stream.synchronize()
+            self.event.synchronize()
         except self.cuda.Error as error:
             raise InspectionError(
                 expected="the GPU to finish a frame", received=str(error), fix="see the driver's log (dmesg)"
             ) from error
+
+    def seconds_since(self, other: Event) -> float:
+        """See ``Event``."""
+        if not isinstance(other, PycudaEvent):
+            raise TypeError(type(other).__name__)
+        return float(self.event.time_since(other.event)) / 1e3
 
 
 class DriverGraph:

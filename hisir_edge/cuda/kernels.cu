@@ -7,6 +7,7 @@
 enum Layout { MONO, RGB, BGR, RGBA, BAYER_RG, BAYER_GR, BAYER_GB, BAYER_BG };
 
 #define REGION 16
+#define KEPT_FROM 0.25f
 #define MOST_CANDIDATES 16
 
 struct Pixel {
@@ -123,11 +124,11 @@ EXPORT_LAUNCH(
 
 // Per region of each tile its level (mean of one row, summed in a fixed order) and its highest score.
 // scores (n, t, t); misfit, level, peak (n, t / 16, t / 16). A thread a region: x, y in the tile, z the tile. Where a score
-// or the misfit is no finite number, peak is NaN: the host looks at all of them before it believes a frame, since `choose`
-// cannot tell.
+// or the misfit is no finite number, peak is NaN and `no_number` (one, set to 0 before) becomes 1: the host looks at it
+// before it believes a frame, since `choose` cannot tell.
 extern "C" __global__ void region_figures(
     const float *__restrict__ scores, const float *__restrict__ misfit, int tile_px, float *__restrict__ level,
-    float *__restrict__ peak) {
+    float *__restrict__ peak, int32_t *__restrict__ no_number) {
     const int side = tile_px / REGION;
     const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, n = blockIdx.z;
     if (x >= side || y >= side) return;
@@ -146,10 +147,12 @@ extern "C" __global__ void region_figures(
         }
     level[at] = total / 16.0f;
     peak[at] = most + nothing;
+    if (nothing != 0.0f) *no_number = 1;  // whoever writes it, writes the same
 }
 EXPORT_LAUNCH(
-    region_figures, (const float *scores, const float *misfit, int tile_px, float *level, float *peak),
-    (scores, misfit, tile_px, level, peak))
+    region_figures,
+    (const float *scores, const float *misfit, int tile_px, float *level, float *peak, int32_t *no_number),
+    (scores, misfit, tile_px, level, peak, no_number))
 
 // Who is heard at each region (rops.py): candidate, cell (k, gh, gw), border (k, gh, gw); level, misfit of all regions
 // of all tiles. `before` (gh, gw): who was heard after the last pass, null in the first one; never the same array as
@@ -224,24 +227,35 @@ EXPORT_LAUNCH(
     (const float *scores, int tile_px, const int32_t *tile, const int32_t *cell, int height, int width, float *out),
     (scores, tile_px, tile, cell, height, width, out))
 
-// Per region of the golden image the highest calibrated score: the small map that goes to the host. A thread a region.
+// The small map that goes to the host: per region of the golden image the highest calibrated score, or, where that is
+// below KEPT_FROM in any case, what it cannot exceed. map (.., row_px) and gain (height, width) of the golden image; peak
+// (n, cells_a_tile) of the tiles' regions; tile, cell: who is heard; most_gain: the highest gain in each region. A thread
+// a region.
 extern "C" __global__ void region_scores(
     const float *__restrict__ map, const float *__restrict__ gain, int height, int width, int row_px,
-    float *__restrict__ out) {
+    const float *__restrict__ peak, int cells_a_tile, const int32_t *__restrict__ tile,
+    const int32_t *__restrict__ cell, const float *__restrict__ most_gain, float *__restrict__ out) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
     const int columns = (width + REGION - 1) / REGION, rows = (height + REGION - 1) / REGION;
     if (x >= columns || y >= rows) return;
-    float most = 0.0f;
-    for (int r = y * REGION; r < height && r < (y + 1) * REGION; ++r)
-        for (int c = x * REGION; c < width && c < (x + 1) * REGION; ++c) {
-            const float value = map[(int64_t)r * row_px + c] * gain[(int64_t)r * width + c];
-            if (value > most || value != value) most = value;
-        }
-    out[y * columns + x] = most;
+    const int here = y * columns + x;
+    const float bound = tile[here] < 0 ? 0.0f : peak[(int64_t)tile[here] * cells_a_tile + cell[here]] * most_gain[here];
+    float most = bound;
+    if (!(bound < KEPT_FROM)) {
+        most = 0.0f;
+        for (int r = y * REGION; r < height && r < (y + 1) * REGION; ++r)
+            for (int c = x * REGION; c < width && c < (x + 1) * REGION; ++c) {
+                const float value = map[(int64_t)r * row_px + c] * gain[(int64_t)r * width + c];
+                if (value > most || value != value) most = value;
+            }
+    }
+    out[here] = most;
 }
 EXPORT_LAUNCH(
-    region_scores, (const float *map, const float *gain, int height, int width, int row_px, float *out),
-    (map, gain, height, width, row_px, out))
+    region_scores,
+    (const float *map, const float *gain, int height, int width, int row_px, const float *peak, int cells_a_tile,
+     const int32_t *tile, const int32_t *cell, const float *most_gain, float *out),
+    (map, gain, height, width, row_px, peak, cells_a_tile, tile, cell, most_gain, out))
 
 __device__ __forceinline__ float calibrated(
     const float *map, const float *gain, int height, int width, int row_px, int x, int y) {
@@ -250,34 +264,57 @@ __device__ __forceinline__ float calibrated(
     return map[(int64_t)y * row_px + x] * gain[(int64_t)y * width + x];
 }
 
+// Whether a region of the small map may reach 1 among those that golden pixels x0..x1, y0..y1 lie in.
+__device__ __forceinline__ bool may_reach_one(
+    const float *small, int height, int width, int x0, int x1, int y0, int y1) {
+    const int columns = (width + REGION - 1) / REGION;
+    const int left = clamped(x0, 0, width - 1) / REGION, right = clamped(x1, 0, width - 1) / REGION;
+    const int top = clamped(y0, 0, height - 1) / REGION, bottom = clamped(y1, 0, height - 1) / REGION;
+    for (int r = top; r <= bottom; ++r)
+        for (int c = left; c <= right; ++c)
+            if (!(small[r * columns + c] < 1.0f)) return true;
+    return false;
+}
+
 // The frame's mask, one bit a pixel, most significant first, rows padded to whole bytes: calibrated score >= 1, warped
-// back to the camera's pixels. map (.., row_px) and gain (height, width) of the golden image; matrix: 2 x 3 in 1/2^32,
-// frame pixels -> golden pixels. A thread eight pixels.
+// back to the camera's pixels; and in `values` (frame_h, frame_w) that score, written where a bit is set alone. map
+// (.., row_px) and gain (height, width) of the golden image; small: what `region_scores` gave; matrix: 2 x 3 in 1/2^32,
+// frame pixels -> golden pixels. A mean of numbers below 1 is below 1, so only what lies near a region that reaches 1 is
+// looked at: next to nothing of a good board. A thread eight pixels.
 extern "C" __global__ void mask_bits(
     const float *__restrict__ map, const float *__restrict__ gain, int height, int width, int row_px,
-    const int64_t *__restrict__ matrix, int frame_h, int frame_w, uint8_t *__restrict__ out) {
+    const float *__restrict__ small, const int64_t *__restrict__ matrix, int frame_h, int frame_w,
+    uint8_t *__restrict__ out, float *__restrict__ values) {
     const int byte = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
     const int bytes = (frame_w + 7) / 8;
     if (byte >= bytes || y >= frame_h) return;
+    const int64_t half = (int64_t)1 << 23;
+    const int first = byte * 8, last = first + 7 < frame_w ? first + 7 : frame_w - 1;
+    const int64_t row_x = matrix[1] * y + matrix[2] + half, row_y = matrix[4] * y + matrix[5] + half;
+    const int ax = (int)((matrix[0] * first + row_x) >> 32), bx = (int)((matrix[0] * last + row_x) >> 32);
+    const int ay = (int)((matrix[3] * first + row_y) >> 32), by = (int)((matrix[3] * last + row_y) >> 32);
     int bits = 0;
-    for (int i = 0; i < 8 && byte * 8 + i < frame_w; ++i) {
-        const int x = byte * 8 + i;
-        const int64_t half = (int64_t)1 << 23;
-        const int64_t gx = matrix[0] * x + matrix[1] * y + matrix[2] + half;
-        const int64_t gy = matrix[3] * x + matrix[4] * y + matrix[5] + half;
-        const int px = (int)(gx >> 32), py = (int)(gy >> 32);
-        const float fx = (float)((int)(gx >> 24) & 255) / 256.0f, fy = (float)((int)(gy >> 24) & 255) / 256.0f;
-        const float a = calibrated(map, gain, height, width, row_px, px, py);
-        const float b = calibrated(map, gain, height, width, row_px, px + 1, py);
-        const float c = calibrated(map, gain, height, width, row_px, px, py + 1);
-        const float d = calibrated(map, gain, height, width, row_px, px + 1, py + 1);
-        const float above = a * (1.0f - fx) + b * fx, below = c * (1.0f - fx) + d * fx;
-        bits |= (above * (1.0f - fy) + below * fy >= 1.0f) << (7 - i);
-    }
+    if (may_reach_one(
+            small, height, width, ax < bx ? ax : bx, (ax < bx ? bx : ax) + 1, ay < by ? ay : by, (ay < by ? by : ay) + 1))
+        for (int x = first; x <= last; ++x) {
+            const int64_t gx = matrix[0] * x + row_x, gy = matrix[3] * x + row_y;
+            const int px = (int)(gx >> 32), py = (int)(gy >> 32);
+            const float fx = (float)((int)(gx >> 24) & 255) / 256.0f, fy = (float)((int)(gy >> 24) & 255) / 256.0f;
+            const float a = calibrated(map, gain, height, width, row_px, px, py);
+            const float b = calibrated(map, gain, height, width, row_px, px + 1, py);
+            const float c = calibrated(map, gain, height, width, row_px, px, py + 1);
+            const float d = calibrated(map, gain, height, width, row_px, px + 1, py + 1);
+            const float above = a * (1.0f - fx) + b * fx, below = c * (1.0f - fx) + d * fx;
+            const float value = above * (1.0f - fy) + below * fy;
+            if (value >= 1.0f) {
+                bits |= 128 >> (x - first);
+                values[(int64_t)y * frame_w + x] = value;
+            }
+        }
     out[(int64_t)y * bytes + byte] = (uint8_t)bits;
 }
 EXPORT_LAUNCH(
     mask_bits,
-    (const float *map, const float *gain, int height, int width, int row_px, const int64_t *matrix, int frame_h,
-     int frame_w, uint8_t *out),
-    (map, gain, height, width, row_px, matrix, frame_h, frame_w, out))
+    (const float *map, const float *gain, int height, int width, int row_px, const float *small, const int64_t *matrix,
+     int frame_h, int frame_w, uint8_t *out, float *values),
+    (map, gain, height, width, row_px, small, matrix, frame_h, frame_w, out, values))

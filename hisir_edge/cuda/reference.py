@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from hisir_edge.arrays import F32, F64, I32, I64, U8, Bool
+from hisir_edge.arrays import F32, F64, I32, I64, U8
 from hisir_edge.line.pixels import rgb_from_pixels
+from hisir_edge.line.rops import KEPT_FROM
 
 LAYOUTS = ("Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8")
 """Pixel formats by the kernels' numbers."""
@@ -69,16 +70,21 @@ def tiles_f16(tiles: U8, memory: U8, origins_yx: I32) -> npt.NDArray[np.float16]
     return np.asarray(centred, np.float16)
 
 
-def region_scores(scores: F32, gain: F32) -> F32:
-    """Highest calibrated score of each region of 16 x 16 px of a map and a gain (h, w)."""
+def region_scores(scores: F32, gain: F32, peak: F32, most_gain: F32) -> F32:
+    """Highest calibrated score of each region of 16 x 16 px of a map and a gain (h, w).
+
+    Where ``peak * most_gain`` (gh, gw), the region's highest score and gain, is below ``KEPT_FROM`` it is that product.
+    """
     h, w = gain.shape
     padded = np.zeros((-(-h // 16) * 16, -(-w // 16) * 16), np.float32)
     padded[:h, :w] = scores * gain
-    return np.asarray(padded.reshape(padded.shape[0] // 16, 16, -1, 16).max((1, 3)), np.float32)
+    most = padded.reshape(padded.shape[0] // 16, 16, -1, 16).max((1, 3))
+    bound = peak * most_gain
+    return np.asarray(np.where(bound < KEPT_FROM, bound, most), np.float32)
 
 
-def mask_of(scores: F32, gain: F32, matrix: I64, frame_hw: tuple[int, int]) -> Bool:
-    """Where the calibrated map (h, w), warped to the camera's pixels, reaches 1; ``matrix``: frame -> golden pixels."""
+def warped_scores(scores: F32, gain: F32, matrix: I64, frame_hw: tuple[int, int]) -> F32:
+    """The calibrated map (h, w) warped to the camera's pixels; ``matrix``: frame -> golden pixels. The mask is >= 1."""
     h, w = gain.shape
     calibrated = scores * gain
     y, x = np.mgrid[: frame_hw[0], : frame_hw[1]].astype(np.int64)
@@ -89,4 +95,4 @@ def mask_of(scores: F32, gain: F32, matrix: I64, frame_hw: tuple[int, int]) -> B
     one = np.float32(1)
     above = calibrated[top, left] * (one - u) + calibrated[top, right] * u
     below = calibrated[bottom, left] * (one - u) + calibrated[bottom, right] * u
-    return np.asarray(above * (one - v) + below * v >= one)
+    return np.asarray(above * (one - v) + below * v, np.float32)

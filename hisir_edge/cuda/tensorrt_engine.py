@@ -17,7 +17,8 @@ class DeviceContext(Protocol):
     def enqueue(self, count: int, tile: int, cue: int, score: int, misfit: int, stream: Stream) -> None:
         """Put ``count`` tiles into the stream; InspectionError where the engine refuses.
 
-        Addresses of uint8 (n, 3, t, t) and (n, 4, t, t), and float32 (n, t, t) and (n, t / 16, t / 16).
+        Addresses of uint8 (n, 3, t, t) and (n, 4, t, t), and float32 (n, t, t) and (n, t / 16, t / 16). An engine with
+        ``half_planes`` has half floats (n, 7, t, t) as tile, and no cue.
         """
         ...
 
@@ -28,6 +29,8 @@ class DeviceEngine(Protocol):
     batch: int
     captures: bool
     """Whether it makes CUDA graphs itself; then its calls must not be recorded into another."""
+    half_planes: bool
+    """Whether it takes tile and cue as half floats about 0 in seven planes, else both as bytes in two inputs."""
 
     def context(self) -> DeviceContext:
         """Another frame's; within ``Device.active``."""
@@ -36,6 +39,8 @@ class DeviceEngine(Protocol):
 
 class TensorRtEngine:
     """An engine of a bundle; made and used within ``Device.active``."""
+
+    half_planes = False
 
     def __init__(self, trt: Any, plan: bytes, tile_px: int, version_compatible: bool = False) -> None:
         """``trt``: the module of the bundle's target. BundleError where the engine does not load or is another one.

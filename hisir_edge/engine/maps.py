@@ -15,6 +15,7 @@ from hisir_edge.learn.corrupt import corrupt_tile
 from hisir_edge.learn.run import RunRecord
 from hisir_edge.learn.spots import part_boxes
 from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.pixels import Pixels
 
 NOISE_BOARDS = 24
 PLANTED = 48
@@ -53,7 +54,7 @@ def maps_from_inspector(
     for number, path in enumerate(boards):
         try:
             frame = read_rgb(Path(path))
-            _, tables = inspector.prepare(frame)
+            _, tables = inspector.prepare(Pixels(frame))
         except InspectionError as error:
             raise InputError(
                 expected=f"the good board {path} to be inspected",

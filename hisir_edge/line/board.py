@@ -9,30 +9,28 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, U8, Bool
+from hisir_edge.arrays import F64, U8, Bool
 from hisir_edge.engine.bundle import Bundle
 from hisir_edge.errors import HisirEdgeError, InspectionError
 from hisir_edge.line.gain import Gain
-from hisir_edge.line.judge import Found, found_from_regions, regions_in_window
+from hisir_edge.line.judge import found_from_regions
 from hisir_edge.line.light import golden_light
 from hisir_edge.line.locate import located
 from hisir_edge.line.merge import merge_plan_from_tiles
+from hisir_edge.line.pixels import CONVERSIONS, Pixels
 from hisir_edge.line.register import Registration, anchors_from_golden
 from hisir_edge.line.tile import REGION_PX, TilePlan, plan_from_size, scaled_hw
-from hisir_edge.line.windows import calibrated_windows, highest_calibrated
 from hisir_edge.line.workers import OnSpan
 from hisir_edge.records import Judgement, Region, Result, StageTimes
 
 
 @dataclass(frozen=True, slots=True)
-class RawMap:
-    """Raw anomaly scores over the scaled golden image, valid until the next call, and how they came about.
+class Seen:
+    """What was found on a frame: its highest calibrated score, regions in the frame's pixels, and their mask (h, w)."""
 
-    ``cell_max`` (gh, gw): the highest score in each region of 16 x 16 px of the padded map.
-    """
-
-    scores: F32 = field(repr=False)
-    cell_max: F32 = field(repr=False)
+    score: float
+    regions: list[Region] = field(repr=False)
+    mask: Bool = field(repr=False)
     registration: Registration | None
     times: StageTimes
 
@@ -56,6 +54,11 @@ class BoardInspector(ABC):
         self.anchors = anchors_from_golden(golden) if recipe.registered else None
         self.light = golden_light(golden) if recipe.registered else None
 
+    @property
+    def lost(self) -> bool:
+        """Whether what it runs on is lost to this process: from here on everything is an ERROR, until a new one."""
+        return False
+
     @abstractmethod
     def sibling(self) -> BoardInspector:
         """Another one for the same bundle, with frame buffers of its own."""
@@ -73,52 +76,37 @@ class BoardInspector(ABC):
         """Whom ``span`` tells, for all siblings; None: nobody."""
 
     @abstractmethod
-    def _merged_map(self, frame_rgb: U8) -> RawMap:
-        """The frame's map; InspectionError for a wrong frame or a void result."""
+    def _seen(self, image: Pixels) -> Seen:
+        """What is over the pixel threshold on a frame; InspectionError for a wrong frame or a void result."""
 
-    def inspect(self, frame_rgb: U8) -> Judgement:
-        """Judge one RGB frame (h, w, 3); what cannot be judged comes back as ERROR, never raised."""
+    def inspect(self, frame: U8 | Pixels) -> Judgement:
+        """Judge one frame, RGB (h, w, 3) or as its camera gave it; what cannot be judged is an ERROR, never raised."""
         try:
-            return self._judge(frame_rgb)[0]
+            return self._judge(frame)
         except HisirEdgeError as error:
             return error_judgement(str(error))
         except cv2.error as error:
             return error_judgement(f"image processing failed: {error}")
 
-    def _judge(self, frame_rgb: U8) -> tuple[Judgement, RawMap]:
+    def _judge(self, frame: U8 | Pixels) -> Judgement:
         start = time.perf_counter()
-        golden = self._merged_map(frame_rgb)
-        judging = time.perf_counter()
-        score = highest_calibrated(golden.scores, golden.cell_max, self.gain)
-        if not np.isfinite(score):
+        seen = self._seen(frame if isinstance(frame, Pixels) else Pixels(frame))
+        if not np.isfinite(seen.score):
             raise InspectionError(
-                expected="finite calibrated scores", received=f"{score}", fix="verify or rebuild the bundle"
+                expected="finite calibrated scores", received=f"{seen.score}", fix="verify or rebuild the bundle"
             )
-        found = self._found(golden)
-        end = time.perf_counter()
-        self.span("judge", judging, end)
-        times = golden.times
-        judgement = Judgement(
+        found = found_from_regions(seen.regions, seen.mask)
+        regions = located(found.regions, self.bundle.manifest, self._to_golden(seen.registration))
+        return Judgement(
             result=Result.FAIL if found.total else Result.PASS,
             reason=f"{found.total} region(s)" if found.total else "",
-            score=score,
-            regions=found.regions,
+            score=seen.score,
+            regions=regions,
             regions_total=found.total,
             mask=found.mask,
-            times=StageTimes(times.register_s, times.tile_s, times.infer_s, times.merge_s, end - judging, end - start),
-            registration_residual_px=golden.registration.residual_px if golden.registration else None,
+            times=replace(seen.times, total_s=time.perf_counter() - start),
+            registration_residual_px=seen.registration.residual_px if seen.registration else None,
         )
-        return judgement, golden
-
-    def _found(self, golden: RawMap) -> Found:
-        """What is called a defect, looked for only where a score can reach the pixel threshold."""
-        frame_hw, matrix = self.bundle.recipe.frame_hw, self._to_golden(golden.registration)
-        mask: Bool = np.zeros(frame_hw, np.bool_)
-        regions: list[Region] = []
-        for y, x, window in calibrated_windows(golden.scores, golden.cell_max, self.gain, matrix, frame_hw):
-            regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
-        found = found_from_regions(regions, mask)
-        return replace(found, regions=located(found.regions, self.bundle.manifest, matrix))
 
     def _to_golden(self, registration: Registration | None) -> F64 | None:
         """Matrix (2, 3) from the camera's pixels to golden, scaled ones; None where they are the same."""
@@ -143,18 +131,19 @@ def _judged(plan: TilePlan, gain: Gain) -> Bool:
     return np.array([gain.most[y : y + side, x : x + side].any() for y, x in cells])
 
 
-def check_frame(frame_rgb: U8, frame_hw: tuple[int, int]) -> None:
-    """InspectionError unless it is an RGB frame (h, w, 3) of uint8 in this size."""
-    if frame_rgb.dtype != np.uint8 or frame_rgb.ndim != 3 or frame_rgb.shape[2] != 3:
+def check_frame(image: Pixels, frame_hw: tuple[int, int]) -> None:
+    """InspectionError unless it is a frame of uint8 in this size, with the channels of its format."""
+    data, channels = image.data, CONVERSIONS[image.pixel_format][0]
+    if data.dtype != np.uint8 or data.ndim < 2 or data.shape[2:] != (() if channels == 1 else (channels,)):
         raise InspectionError(
-            expected="8-bit RGB frames",
-            received=f"{frame_rgb.dtype} of shape {frame_rgb.shape}",
+            expected="8-bit RGB frames" if image.pixel_format == "RGB8" else f"{image.pixel_format} frames",
+            received=f"{data.dtype} of shape {data.shape}",
             fix="set the camera's pixel format",
         )
-    if frame_rgb.shape[:2] != frame_hw:
+    if image.hw != frame_hw:
         raise InspectionError(
             expected=f"a frame of {frame_hw[1]}x{frame_hw[0]}, for which the bundle was built",
-            received=f"{frame_rgb.shape[1]}x{frame_rgb.shape[0]}",
+            received=f"{image.hw[1]}x{image.hw[0]}",
             fix="set the camera to that size, or build a bundle from frames of this size",
         )
 

@@ -460,7 +460,7 @@ def judge(inspector: BoardInspector, item: Frame | GrabFault) -> Judgement:
     if isinstance(item, GrabFault):
         return error_judgement(item.reason)
     try:
-        return inspector.inspect(item.rgb)
+        return inspector.inspect(item.image)
     except Exception as error:
         log.exception("inspection failed", frame_id=item.frame_id, unit=item.unit)
         return error_judgement(f"inspection failed: {type(error).__name__}: {error}")

@@ -170,6 +170,12 @@ def _serve(core: Core, source: Source, told: _Told, reloader: Reloader, beat: Ca
                 received=f"all {slots} slots hanging",
                 fix="the service manager starts the daemon again; see the log for what hung",
             )
+        if core.products.lost:
+            raise HungError(
+                expected="a GPU that takes another frame after one that failed",
+                received="none: it is lost to this process",
+                fix="the service manager starts the daemon again; see the driver's log (dmesg) for what happened",
+            )
         if core.draining.is_set() and not core.pipeline.waiting and not core.unsettled:
             return
         core.arm(source)

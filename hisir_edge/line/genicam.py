@@ -20,7 +20,7 @@ import structlog
 
 from hisir_edge.config import AravisSource, GenicamSource
 from hisir_edge.errors import CameraError, InspectionError
-from hisir_edge.line.pixels import rgb_from_pixels
+from hisir_edge.line.pixels import pixels_from_buffer
 from hisir_edge.line.ring import FrameRing
 from hisir_edge.records import Frame, GrabFault
 
@@ -154,12 +154,16 @@ class GenicamCamera:
         try:
             if ring is None:
                 raise InspectionError(expected="an open ring", received="none", fix="restart the daemon")
-            rgb = rgb_from_pixels(opened["pixel_format"], ring.slot(message["slot"]), opened["width"], opened["height"])
+            image = pixels_from_buffer(
+                opened["pixel_format"], ring.slot(message["slot"]), opened["width"], opened["height"]
+            )
         except InspectionError as error:
             return self._fault(frame_id, str(error), message["time_ns"])
         finally:
             self._send({"kind": "free", "slot": message["slot"]})
-        return Frame(rgb, self.settings.name, frame_id, self._unit(frame_id), message["time_ns"], message["device_ns"])
+        return Frame(
+            image, self.settings.name, frame_id, self._unit(frame_id), message["time_ns"], message["device_ns"]
+        )
 
     def _losses(self, message: dict[str, Any]) -> list[GrabFault]:
         """One fault per lost frame; beyond ``MAX_SINGLE_FAULTS`` one fault that gives their number."""

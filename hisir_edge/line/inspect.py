@@ -5,23 +5,38 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
-import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, U8
+from hisir_edge.arrays import F32, U8, Bool
 from hisir_edge.engine.bundle import Bundle
-from hisir_edge.errors import HisirEdgeError
-from hisir_edge.line.board import BoardInspector, RawMap, check_frame, error_judgement
+from hisir_edge.line.board import BoardInspector, Seen, check_frame
 from hisir_edge.line.infer import Engine
+from hisir_edge.line.judge import regions_in_window
 from hisir_edge.line.light import light_of_frame, tables_from_light
 from hisir_edge.line.merge import MergePlan
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.register import Registration, register_frame, warp_by_matrix
 from hisir_edge.line.rops import Rops
 from hisir_edge.line.tile import padded_frame, scaled_frame
-from hisir_edge.line.windows import warped_window
+from hisir_edge.line.windows import calibrated_windows, highest_calibrated, warped_window
 from hisir_edge.line.workers import Merger, OnSpan, TileWorkers
-from hisir_edge.records import Judgement, StageTimes
+from hisir_edge.records import Judgement, Region, Result, StageTimes
+
+
+@dataclass(frozen=True, slots=True)
+class RawMap:
+    """Raw anomaly scores over the scaled golden image, valid until the next call, and how they came about.
+
+    ``cell_max`` (gh, gw): the highest score in each region of 16 x 16 px of the padded map.
+    """
+
+    scores: F32 = field(repr=False)
+    cell_max: F32 = field(repr=False)
+    registration: Registration | None
+    times: StageTimes
+
 
 MakeMerger = Callable[[MergePlan], Merger]
 """ROPS with the whole map, or others for comparison."""
@@ -68,24 +83,36 @@ class Inspector(BoardInspector):
     def inspect_with_map(self, frame_rgb: U8) -> tuple[Judgement, F32 | None]:
         """As ``inspect``, with the calibrated anomaly map (h, w), None for ERROR."""
         self._needs_whole_map()
-        try:
-            judgement, golden = self._judge(frame_rgb)
-            whole = golden.scores * self.gain.window(0, self.plan.frame_hw[0], 0, self.plan.frame_hw[1])
-            matrix, (h, w) = self._to_golden(golden.registration), self.bundle.recipe.frame_hw
-            return judgement, whole if matrix is None else warped_window(whole, (0, 0), (0, h, 0, w), matrix)
-        except HisirEdgeError as error:
-            return error_judgement(str(error)), None
-        except cv2.error as error:
-            return error_judgement(f"image processing failed: {error}"), None
+        judgement = self.inspect(frame_rgb)
+        if judgement.result is Result.ERROR:
+            return judgement, None
+        golden = self._last
+        whole = golden.scores * self.gain.window(0, self.plan.frame_hw[0], 0, self.plan.frame_hw[1])
+        matrix, (h, w) = self._to_golden(golden.registration), self.bundle.recipe.frame_hw
+        return judgement, whole if matrix is None else warped_window(whole, (0, 0), (0, h, 0, w), matrix)
 
     def golden_map(self, frame_rgb: U8) -> RawMap:
         """Raw scores over the scaled golden image; InspectionError for a wrong frame or a void result."""
         self._needs_whole_map()
-        return self._merged_map(frame_rgb)
+        return self._merged_map(Pixels(frame_rgb))
 
-    def _merged_map(self, frame_rgb: U8) -> RawMap:
+    def _seen(self, image: Pixels) -> Seen:
+        """See ``BoardInspector``: looked for only where a score can reach the pixel threshold."""
+        golden = self._last = self._merged_map(image)
+        start = time.perf_counter()
+        score = highest_calibrated(golden.scores, golden.cell_max, self.gain)
+        frame_hw, matrix = self.bundle.recipe.frame_hw, self._to_golden(golden.registration)
+        mask: Bool = np.zeros(frame_hw, np.bool_)
+        regions: list[Region] = []
+        for y, x, window in calibrated_windows(golden.scores, golden.cell_max, self.gain, matrix, frame_hw):
+            regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
+        end = time.perf_counter()
+        self.span("judge", start, end)
+        return Seen(score, regions, mask, golden.registration, replace(golden.times, judge_s=end - start))
+
+    def _merged_map(self, image: Pixels) -> RawMap:
         t0 = time.perf_counter()
-        registration, tables = self.prepare(frame_rgb)
+        registration, tables = self.prepare(image)
         t1 = time.perf_counter()
         self.merger.undo()
         spent = self.workers.run(self.padded, tables, self.numbers, self.merger)
@@ -99,13 +126,13 @@ class Inspector(BoardInspector):
         times = StageTimes(t1 - t0, spent.tile_s, t2 - t1 - spent.tile_s - spent.put_s, merge_s)
         return RawMap(merged, self.merger.cell_max, registration, times)
 
-    def prepare(self, frame_rgb: U8) -> tuple[Registration | None, U8 | None]:
+    def prepare(self, image: Pixels) -> tuple[Registration | None, U8 | None]:
         """Put a frame into ``self.padded`` as the network is to see it: (registration, light table per tile).
 
         InspectionError for a wrong frame, or one that cannot be registered.
         """
-        check_frame(frame_rgb, self.bundle.recipe.frame_hw)
-        registration = self._register(scaled_frame(frame_rgb, self.bundle.recipe.scale))
+        check_frame(image, self.bundle.recipe.frame_hw)
+        registration = self._register(scaled_frame(image.rgb, self.bundle.recipe.scale))
         return registration, self._light_tables()
 
     def map_with_tiles(self, numbers: Iterable[int], tables: U8 | None) -> F32:

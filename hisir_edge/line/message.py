@@ -179,7 +179,7 @@ class _Identity:
 
 
 def _only_view(recipe: Recipe, item: Frame | GrabFault, judgement: Judgement) -> View:
-    hw = (item.rgb.shape[0], item.rgb.shape[1]) if isinstance(item, Frame) else (0, 0)
+    hw = item.image.hw if isinstance(item, Frame) else (0, 0)
     return View(item.source, item.frame_id, hw, recipe.bundle_sha256, judgement)
 
 

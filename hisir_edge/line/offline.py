@@ -15,6 +15,7 @@ from hisir_edge.images import check_apart, image_paths, read_rgb, write_atomic
 from hisir_edge.line.board import error_judgement
 from hisir_edge.line.message import message_from_judgement, recipe_from_manifest
 from hisir_edge.line.overlay import overlay_jpeg
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.selftest import self_test
 from hisir_edge.records import Frame, GrabFault, Judgement
 
@@ -50,7 +51,7 @@ def inspect_files(
         ) from error
     for seq, (file, name) in enumerate(zip(files, _names(files), strict=True), 1):
         item = _read(file, seq)
-        judgement = error_judgement(item.reason) if isinstance(item, GrabFault) else inspector.inspect(item.rgb)
+        judgement = error_judgement(item.reason) if isinstance(item, GrabFault) else inspector.inspect(item.image)
         message = message_from_judgement(recipe, seq, item, judgement)
         write_atomic(out / f"{name}.json", json.dumps(message.body, indent=1).encode())
         if message.mask_png:
@@ -62,6 +63,6 @@ def inspect_files(
 
 def _read(file: Path, number: int) -> Frame | GrabFault:
     try:
-        return Frame(read_rgb(file), "file", number, file.stem, time.time_ns())
+        return Frame(Pixels(read_rgb(file)), "file", number, file.stem, time.time_ns())
     except InputError as error:
         return GrabFault("file", number, file.stem, str(error), time.time_ns())

@@ -43,6 +43,11 @@ class Products:
     by_name: dict[str, Product] = field(repr=False)
     first: str
 
+    @property
+    def lost(self) -> bool:
+        """Whether a GPU that one of them runs on is lost to this process; see ``BoardInspector.lost``."""
+        return any(one.inspectors[0].lost for product in self.by_name.values() for one in (product, *product.more))
+
     def close(self, wait: bool = True) -> None:
         """End the engines' threads; without ``wait`` those that hang are left to the end of the process."""
         for product in self.by_name.values():

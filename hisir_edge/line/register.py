@@ -16,6 +16,7 @@ import numpy as np
 
 from hisir_edge.arrays import F64, I64, U8, u8
 from hisir_edge.errors import InspectionError
+from hisir_edge.line.pixels import Pixels
 
 GRID_XY = (7, 5)
 SEARCH_TURN_DEG = 1.2
@@ -71,15 +72,15 @@ def _shrink(grey: U8, factor: int) -> U8:
     return cv2.resize(grey, (w // factor, h // factor), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
-def _grey_shrunk(rgb: U8, factor: int) -> U8:
-    """``_shrink`` of a frame (h, w, 3) in grey; a band at a time where that is the same, for no grey frame is made."""
-    h, w = rgb.shape[0] // factor, rgb.shape[1] // factor
-    if factor == 1 or (h * factor, w * factor) != rgb.shape[:2]:
-        return _shrink(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False), factor)
+def _grey_shrunk(image: Pixels, factor: int) -> U8:
+    """``_shrink`` of a frame in grey; a band at a time where that is the same, for no grey frame is made."""
+    h, w = (side // factor for side in image.hw)
+    if factor == 1 or image.is_mosaic or (h * factor, w * factor) != image.hw:
+        return _shrink(image.grey(), factor)
     out = np.empty((h, w), np.uint8)
     for y in range(0, h, BAND_ROWS):
-        band = cv2.cvtColor(rgb[y * factor : (y + BAND_ROWS) * factor], cv2.COLOR_RGB2GRAY)
-        out[y : y + BAND_ROWS] = _shrink(band.astype(np.uint8, copy=False), factor)
+        band = Pixels(image.data[y * factor : (y + BAND_ROWS) * factor], image.pixel_format)
+        out[y : y + BAND_ROWS] = _shrink(band.grey(), factor)
     return out
 
 
@@ -175,17 +176,21 @@ def _to_factor(matrix: F64, old: int, new: int) -> F64:
     return scaled
 
 
-def register_frame(anchors: Anchors, frame_rgb: U8) -> Registration:
-    """Find the board in a frame of the golden image's size; InspectionError when it is not there."""
-    if frame_rgb.shape[:2] != anchors.frame_hw:
-        raise _fail(f"a frame of {frame_rgb.shape[:2]}, golden {anchors.frame_hw}")
+def register_frame(anchors: Anchors, frame: U8 | Pixels) -> Registration:
+    """Find the board in a frame of the golden image's size, RGB or as its camera gave it.
+
+    InspectionError when it is not there.
+    """
+    image = frame if isinstance(frame, Pixels) else Pixels(frame)
+    if image.hw != anchors.frame_hw:
+        raise _fail(f"a frame of {image.hw}, golden {anchors.frame_hw}")
     guess = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     share, residual, factor = 0.0, 0.0, anchors.levels[0].factor
     shrunk: dict[int, U8] = {}
     for level in sorted(anchors.levels, key=lambda one: one.factor):
         finer = max(shrunk, default=None)
         shrunk[level.factor] = (
-            _grey_shrunk(frame_rgb, level.factor) if finer is None else _shrink(shrunk[finer], level.factor // finer)
+            _grey_shrunk(image, level.factor) if finer is None else _shrink(shrunk[finer], level.factor // finer)
         )
     for level in anchors.levels:
         guess = _to_factor(guess, factor, level.factor)

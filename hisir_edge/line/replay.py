@@ -14,6 +14,7 @@ from hisir_edge.config import ReplaySource
 from hisir_edge.errors import CameraError, InputError
 from hisir_edge.images import image_paths, read_rgb
 from hisir_edge.line.grab import EndOfFrames
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.records import Frame, GrabFault
 
 
@@ -106,4 +107,4 @@ class ReplayCamera:
         except Exception as error:  # whatever a file does to a decoder, it is this frame's fault alone
             reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             return GrabFault(self.settings.name, frame_id, path.stem, reason, time.time_ns())
-        return Frame(rgb, self.settings.name, frame_id, path.stem, time.time_ns())
+        return Frame(Pixels(rgb), self.settings.name, frame_id, path.stem, time.time_ns())

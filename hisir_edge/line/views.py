@@ -165,7 +165,7 @@ def judged(judges: Sequence[Callable[[Frame], Judgement]], bundles: Sequence[str
     frames = (frame, *frame.more)
     parts = [judge(one) for judge, one in zip(judges, frames, strict=True)]
     views = tuple(
-        View(one.source, one.frame_id, (one.rgb.shape[0], one.rgb.shape[1]), bundle, part)
+        View(one.source, one.frame_id, one.image.hw, bundle, part)
         for one, bundle, part in zip(frames, bundles, parts, strict=True)
     )
     result = next(r for r in (Result.ERROR, Result.FAIL, Result.PASS) if any(part.result is r for part in parts))

@@ -59,17 +59,17 @@ def calibrated_windows(
     if len(golden) > MOST_WINDOWS:
         tops, bottoms, lefts, rights = zip(*golden, strict=True)
         golden = [(min(tops), max(bottoms), min(lefts), max(rights))]
-    for (y0, y1, x0, x1), frame in _apart(golden, gain.hw, to_golden, frame_hw):
+    for (y0, y1, x0, x1), frame in apart(golden, gain.hw, to_golden, frame_hw):
         window = raw[y0:y1, x0:x1] * gain.window(y0, y1, x0, x1)
         if to_golden is not None:
             window = warped_window(window, (y0, x0), frame, to_golden)
         yield frame[0], frame[2], window
 
 
-def _apart(
+def apart(
     golden: list[Box], golden_hw: tuple[int, int], to_golden: F64 | None, frame_hw: tuple[int, int]
 ) -> list[tuple[Box, Box]]:
-    """Boxes of the golden image with those of the frame, joined until no two of the frame's touch."""
+    """Boxes of the golden image, each with that of the frame, joined until no two of the frame's touch."""
     out: list[tuple[Box, Box]] = []
     for one in golden:
         box = one

@@ -64,7 +64,10 @@ class HisirNet(nn.Module):
 
     def forward(self, tile: Tensor, cue: Tensor) -> HisirOutput:
         """tile (N, 3, H, W), cue (N, 4, H, W) -> HisirOutput."""
-        tile, cue = centred(tile), centred(cue)
+        return self.of_centred(centred(tile), centred(cue))
+
+    def of_centred(self, tile: Tensor, cue: Tensor) -> HisirOutput:
+        """As ``forward``, of colours that are centred already."""
         if not self.with_cue:
             cue = torch.zeros_like(cue)
         from_mean = tile - cue[:, :3]
@@ -92,9 +95,26 @@ class DeployedNet(nn.Module):
 
     def forward(self, tile: Tensor, cue: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and misfit of a batch of tiles."""
-        out = self.net(tile.to(torch.float32), cue.to(torch.float32))
-        trust = torch.sigmoid(-functional.avg_pool2d(out.logits, 4))
-        error = functional.avg_pool2d(out.departure.abs().mean(1, keepdim=True), 4)
-        pooled = functional.avg_pool2d(torch.cat((trust * error, trust), 1), REGION_PX // 4)
-        misfit = pooled[:, 0] / (pooled[:, 1] + 1e-3)
-        return functional.softplus(out.logits[:, 0]), misfit
+        return score_and_misfit(self.net(tile.to(torch.float32), cue.to(torch.float32)))
+
+
+class PlanesNet(nn.Module):
+    """``DeployedNet`` for tile and cue as seven planes of colours about 0, (N, 7, H, W), in the network's own type."""
+
+    def __init__(self, net: HisirNet) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, planes: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores and misfit of a batch of tiles, float32."""
+        out = self.net.of_centred(planes[:, :3], planes[:, 3:])
+        return score_and_misfit(HisirOutput(*(part.float() for part in out)))
+
+
+def score_and_misfit(out: HisirOutput) -> tuple[Tensor, Tensor]:
+    """What the line asks of a network's output; see ``DeployedNet``."""
+    trust = torch.sigmoid(-functional.avg_pool2d(out.logits, 4))
+    error = functional.avg_pool2d(out.departure.abs().mean(1, keepdim=True), 4)
+    pooled = functional.avg_pool2d(torch.cat((trust * error, trust), 1), REGION_PX // 4)
+    misfit = pooled[:, 0] / (pooled[:, 1] + 1e-3)
+    return functional.softplus(out.logits[:, 0]), misfit

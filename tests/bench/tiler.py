@@ -28,6 +28,7 @@ from hisir_edge.line.board import BoardInspector, in_flight
 from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.pipeline import Pipeline
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.publish import Recipe, message_from_judgement
 from hisir_edge.line.selftest import picture_of
 from hisir_edge.records import Frame
@@ -51,7 +52,9 @@ def main() -> None:
     recipe = Recipe("bench", "0" * 32, "bench", "0" * 64)
 
     def judged(one: Inspector, number: int) -> None:
-        message_from_judgement(recipe, number, Frame(frame, "bench", 1, "board", 0), one.inspect(frame)).frames()
+        message_from_judgement(
+            recipe, number, Frame(Pixels(frame), "bench", 1, "board", 0), one.inspect(frame)
+        ).frames()
 
     t, stride = bundle.recipe.tile_px, bundle.recipe.tile_px - bundle.recipe.overlap_px
     tiler = Tiler(tile_size=t, stride=stride)

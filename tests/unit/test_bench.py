@@ -19,7 +19,7 @@ from hisir_edge.records import Result
 POSITIVE = (
     "latency_p50_s", "latency_p95_s", "latency_p99_s", "latency_max_s", "frames_per_s", "engine_only_frames_per_s",
     "pipeline_efficiency", "peak_memory_mb", "register_s", "tile_s", "infer_s", "merge_s", "judge_s", "encode_s",
-    "gflop_per_frame", "network_gflops", "network_of_float32_peak", "moved_gb_per_s", "copy_gb_per_s", "busy_threads",
+    "gflop_per_frame", "network_gflops", "network_of_matmul_peak", "moved_gb_per_s", "copy_gb_per_s", "busy_threads",
 )  # fmt: skip
 
 

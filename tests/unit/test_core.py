@@ -12,6 +12,7 @@ from hisir_edge.config import BundleTable, LineTable, ReplaySource, Settings
 from hisir_edge.errors import CameraError, InputError
 from hisir_edge.images import read_rgb
 from hisir_edge.line.core import Core
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.products import products_from_settings
 from hisir_edge.line.states import State, StateMachine
 from hisir_edge.line.triggers import Identity
@@ -65,7 +66,7 @@ def frames(small_boards):
     good = sorted((small_boards / "test" / "good").iterdir())[0]
     rgb = {"good": read_rgb(good), "bad": read_rgb(missing)}
     ids = iter(range(1, 1000))
-    return lambda kind: Frame(rgb[kind], "cam", next(ids), f"cam-{kind}", time.time_ns())
+    return lambda kind: Frame(Pixels(rgb[kind]), "cam", next(ids), f"cam-{kind}", time.time_ns())
 
 
 class Line:

@@ -13,6 +13,7 @@ from hisir_edge.engine.cpu_graph import CHANNEL_BLOCK, MOST_LOGIT, for_cpu_kerne
 from hisir_edge.engine.export import onnx_from_net
 from hisir_edge.engine.precision import int8_model, prepared_model, quantisable
 from hisir_edge.engine.ranges import activations_from_tiles, range_by_method
+from hisir_edge.line.infer_onnxruntime import session_options
 from hisir_edge.net.hisir_net import HisirNet
 
 TILE = 64
@@ -24,9 +25,7 @@ FEED = {
 
 
 def outputs(model: onnx.ModelProto, feed: dict = FEED) -> list[np.ndarray]:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    return ort.InferenceSession(model.SerializeToString(), options).run(None, feed)
+    return ort.InferenceSession(model.SerializeToString(), session_options(0)).run(None, feed)
 
 
 WHOLE = [("unet", ()), ("nafnet", ()), ("rep", ())]

@@ -6,177 +6,29 @@ for ``make gpu-check``, on a machine with a GPU.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import threading
+import itertools
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
+from host_device import HostDevice, HostEngine
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from hisir_edge.cuda.device import BLOCK, Buffer
-from hisir_edge.cuda.line import CudaInspector, _with_rows_beside
+from hisir_edge.cuda.line import CudaInspector, windows_of_bits
+from hisir_edge.cuda.reference import LAYOUTS
+from hisir_edge.cuda.slot import STEPS
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import engine_from_bundle
-from hisir_edge.errors import InspectionError
 from hisir_edge.images import read_rgb
 from hisir_edge.line.board import in_flight
 from hisir_edge.line.gain import Zone
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.pipeline import Pipeline
+from hisir_edge.line.pixels import RED_YX, Pixels
 from hisir_edge.line.selftest import self_test
 from hisir_edge.records import Result
-
-
-class HostDevice:
-    """A ``Device`` whose memory is the host's; it insists on what a GPU would insist on."""
-
-    def __init__(self, library: ctypes.CDLL) -> None:
-        self.library, self.local, self.streams = library, threading.local(), 0
-        self.pinned_arrays: list[np.ndarray] = []
-        self.launched: list[str] = []
-        self.held: dict[int, object] = {}
-
-    @contextlib.contextmanager
-    def active(self):
-        self.local.active = getattr(self.local, "active", 0) + 1
-        try:
-            yield
-        finally:
-            self.local.active -= 1
-
-    def check(self) -> None:
-        assert getattr(self.local, "active", 0), "used outside of active()"
-
-    def alloc(self, nbytes):
-        self.check()
-        owner = np.full(max(nbytes, 1), 0xA5, np.uint8)
-        self.held[owner.ctypes.data] = owner
-        return Buffer(owner.ctypes.data, nbytes, owner)
-
-    def upload(self, host):
-        there = self.alloc(host.nbytes)
-        there.owner[: host.nbytes] = np.ascontiguousarray(host).view(np.uint8).ravel()
-        return there
-
-    def pinned(self, shape, dtype):
-        self.check()
-        host = np.zeros(shape, dtype)
-        self.pinned_arrays.append(host)
-        return host
-
-    def free(self, *memory):
-        self.check()
-        for one in memory:
-            if isinstance(one, Buffer):
-                del self.held[one.ptr]  # once, and only what was given
-            else:
-                self.pinned_arrays = [host for host in self.pinned_arrays if host is not one]
-
-    def stream(self):
-        self.check()
-        self.streams += 1
-        return HostStream(self, self.streams)
-
-
-class HostStream:
-    """Work is done at once, or kept while it is recorded."""
-
-    def __init__(self, device, handle):
-        self.device, self.handle = device, handle
-        self.recording: list | None = None
-        self.launches = 0
-
-    def do(self, work):
-        self.device.check()
-        if self.recording is None:
-            work()
-        else:
-            self.recording.append(work)
-
-    def _is_pinned(self, host):
-        ours = self.device.pinned_arrays
-        assert host.flags.c_contiguous and any(np.shares_memory(host, one) for one in ours), "not page-locked"
-
-    def copy_in(self, to, host):
-        self._is_pinned(host)
-        assert host.nbytes == to.nbytes
-        self.do(lambda: ctypes.memmove(to.ptr, host.ctypes.data, host.nbytes))
-
-    def copy_out(self, host, source, offset_bytes=0):
-        self._is_pinned(host)
-        assert offset_bytes + host.nbytes <= source.nbytes
-        self.do(lambda: ctypes.memmove(host.ctypes.data, source.ptr + offset_bytes, host.nbytes))
-
-    def launch(self, kernel, threads_xyz, *arguments):
-        given = [ctypes.c_int(a) if isinstance(a, int) else ctypes.c_void_p(a.ptr if a else None) for a in arguments]
-        grid = (ctypes.c_uint * 3)(*(-(-n // b) for n, b in zip(threads_xyz, BLOCK, strict=True)))
-        self.device.launched.append(kernel)
-        self.do(lambda: getattr(self.device.library, f"{kernel}_launch")(grid, (ctypes.c_uint * 3)(*BLOCK), *given))
-
-    def recorded(self, work):
-        self.recording = kept = []
-        work()
-        self.recording = None
-
-        return HostGraph(self, kept)
-
-    def wait(self):
-        self.device.check()
-
-
-class HostGraph:
-    def __init__(self, stream, kept):
-        self.stream, self.kept = stream, kept
-
-    def __call__(self):
-        self.stream.launches += 1
-        for one in self.kept:
-            one()
-
-    def free(self):
-        self.kept = None
-
-
-class HostEngine:
-    """ONNX Runtime on addresses; ``spoil`` makes it fail or forget numbers."""
-
-    captures = False
-
-    def __init__(self, bundle, batch):
-        self.batch, self.spoil, self.contexts = batch, "", 0
-        self.real, self.t = engine_from_bundle(bundle, 1), bundle.recipe.tile_px
-        self.shapes: set[int] = set()
-
-    def context(self):
-        self.contexts += 1
-        return self
-
-    def enqueue(self, count, tile, cue, score, misfit, stream):
-        t, r = self.t, self.t // 16
-        self.shapes.add(count)
-        if self.spoil == "no graph" and stream.recording is not None:
-            stream.recording = None
-            raise InspectionError(expected="to be recorded", received="a refusal", fix="none")
-
-        def at(address, shape, kind):
-            length = int(np.prod(shape)) * np.dtype(kind).itemsize
-            return np.frombuffer((ctypes.c_uint8 * length).from_address(address), kind).reshape(shape)
-
-        def work():
-            if self.spoil == "failure":
-                raise InspectionError(expected="the engine to run", received="no", fix="none")
-            tiles, cues = at(tile, (count, 3, t, t), np.uint8), at(cue, (count, 4, t, t), np.uint8)
-            scores, fit = at(score, (count, t, t), np.float32), at(misfit, (count, r, r), np.float32)
-            for n in range(0, count, self.real.batch):
-                here = slice(n, min(n + self.real.batch, count))
-                self.real.infer(tiles[here], cues[here], scores[here], fit[here])
-            if self.spoil in ("nan", "inf"):
-                scores[-1, 3, 5] = float(self.spoil)
-            if self.spoil == "misfit":
-                fit[0, 1, 1] = np.nan
-
-        stream.do(work)
 
 
 @pytest.fixture
@@ -210,9 +62,9 @@ def test_both_backends_judge_alike(gpu, cpu, frames):
     for frame in frames:  # the third and later ones run as a graph
         _alike(gpu.inspect(frame), cpu.inspect(frame))
     assert gpu._slot.stream.launches == len(frames) - 1
-    assert set(gpu.device.launched) == {"tiles_u8", "region_figures", "choose", "gather"}
+    assert set(gpu.device.launched) == {"tiles_u8", "region_figures", "choose", "gather", "region_scores", "mask_bits"}
     assert gpu.device.streams == 1
-    assert len(gpu.engine.shapes) == 1, "a graph holds for one shape"
+    assert len(gpu.rig.engine.shapes) == 1, "a graph holds for one shape"
     self_test(gpu)
     gpu.close()
     assert not gpu.device.held and not gpu.device.pinned_arrays, "all memory is given back"
@@ -232,7 +84,7 @@ def test_frames_in_flight_do_not_see_each_other(gpu, frames):
     with Pipeline(in_flight(gpu, 3), CudaInspector.inspect, done.append) as pipeline:
         for item in items:
             pipeline.put(item)
-    assert gpu.engine.contexts == gpu.device.streams == 3
+    assert gpu.rig.engine.contexts == gpu.device.streams == 3
     for one, other in zip(alone, done, strict=True):
         assert (one.result, one.score, one.regions) == (other.result, other.score, other.regions)
 
@@ -240,32 +92,120 @@ def test_frames_in_flight_do_not_see_each_other(gpu, frames):
 @pytest.mark.parametrize("spoil", ["failure", "nan", "inf", "misfit"])
 def test_what_fails_is_an_error_and_the_slot_is_built_anew(gpu, frames, spoil):
     before = gpu.inspect(frames[0])
-    gpu.engine.spoil = spoil
+    gpu.rig.engine.spoil = spoil
     for _ in range(2):
         judgement = gpu.inspect(frames[0])
         assert (judgement.result, judgement.mask) == (Result.ERROR, None)
-    gpu.engine.spoil = ""
+    gpu.rig.engine.spoil = ""
     after = gpu.inspect(frames[0])
     assert (after.result, after.score, after.regions) == (before.result, before.score, before.regions)
-    assert gpu.device.streams == gpu.engine.contexts == 3
+    assert gpu.device.streams == gpu.rig.engine.contexts == 3
     gpu.close()
     assert not gpu.device.held and not gpu.device.pinned_arrays, "what failed has given its memory back, too"
 
 
 def test_what_cannot_be_recorded_is_done_step_by_step(gpu, frames):
-    gpu.engine.spoil = "no graph"
+    gpu.rig.engine.spoil = "no graph"
     first, second, third = (gpu.inspect(frames[0]) for _ in range(3))
     assert first.result is second.result is third.result is not Result.ERROR
-    assert gpu._slot.graph is None
+    assert all(one.graph is None for one in gpu._slot.inputs.values())
     assert gpu.device.streams == 1
 
 
-def test_bands_beside_hot_ones_are_fetched():
-    rows = np.zeros(7, bool)
-    rows[3] = True
-    assert _with_rows_beside(rows).tolist() == [False, False, True, True, True, False, False]
-    rows[:] = [True, False, False, False, False, False, True]
-    assert _with_rows_beside(rows).tolist() == [True, True, False, False, False, True, True]
+@given(st.integers(0, 2**32 - 1), st.tuples(st.integers(1, 90), st.integers(1, 120)), st.integers(0, 40))
+@settings(max_examples=80, deadline=None)
+def test_windows_hold_all_that_is_set_and_cut_nothing(seed, hw, dots):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros(hw, np.uint8)
+    mask[rng.integers(0, hw[0], dots), rng.integers(0, hw[1], dots)] = 1
+    _, labels = cv2.connectedComponents(mask, connectivity=8)
+    left = mask.copy()
+    for y0, y1, x0, x1 in windows_of_bits(np.packbits(mask, axis=1), hw):
+        inside = set(np.unique(labels[y0:y1, x0:x1])) - {0}
+        outside = labels.copy()
+        outside[y0:y1, x0:x1] = 0
+        assert not inside & set(np.unique(outside)), "a region is cut"
+        assert left[y0:y1, x0:x1].any(), "empty, or there twice"
+        left[y0:y1, x0:x1] = 0
+    assert not left.any()
+
+
+def test_of_a_frame_the_host_waits_once_and_nothing_is_allocated(gpu, frames):
+    device, results = gpu.device, set()
+    gpu.inspect(frames[0])  # memory for its layout
+    made = device.made
+    for frame in frames * 2:
+        waits = device.waits
+        judgement = gpu.inspect(frame)
+        results.add(judgement.result)
+        fetched = judgement.score >= 1.0  # the scores of those rows
+        assert device.waits - waits == 1 + fetched
+        assert device.made == made
+    assert results == {Result.PASS, Result.FAIL}
+
+
+@pytest.mark.parametrize("pixel_format", [name for name in LAYOUTS if name != "Mono8"])
+def test_a_frame_crosses_as_its_camera_gave_it(small_bundle, kernels, frames, pixel_format):
+    """The frame as such a camera would have given it, judged raw, and as the RGB that the host makes of it."""
+    bundle = load_bundle(small_bundle)
+    gpu = CudaInspector(bundle, HostDevice(kernels), lambda: HostEngine(bundle, 16))
+    for frame in frames:
+        raw = _as_from_camera(frame, pixel_format)
+        _alike(gpu.inspect(raw), gpu.inspect(raw.rgb))
+    sizes = {len(one.owner) for one in (slot.there for slot in gpu._slot.inputs.values())}
+    assert raw.data.nbytes in sizes
+    gpu.close()
+    assert not gpu.device.held
+
+
+def _as_from_camera(rgb, pixel_format):
+    if pixel_format == "RGB8":
+        return Pixels(rgb)
+    if pixel_format == "BGR8":
+        return Pixels(np.ascontiguousarray(rgb[..., ::-1]), pixel_format)
+    if pixel_format == "RGBa8":
+        return Pixels(np.dstack([rgb, np.full(rgb.shape[:2], 9, np.uint8)]), pixel_format)
+    (red_y, red_x), mosaic = RED_YX[pixel_format], rgb[..., 1].copy()
+    mosaic[red_y::2, red_x::2] = rgb[red_y::2, red_x::2, 0]
+    mosaic[1 - red_y :: 2, 1 - red_x :: 2] = rgb[1 - red_y :: 2, 1 - red_x :: 2, 2]
+    return Pixels(mosaic, pixel_format)
+
+
+def test_a_grey_board_is_the_same_from_a_grey_camera(gpu, frames):
+    grey = np.ascontiguousarray(frames[0][..., 1])
+    one, other = gpu.inspect(Pixels(grey, "Mono8")), gpu.inspect(np.repeat(grey[..., None], 3, 2))
+    assert (one.result, one.score, one.regions) == (other.result, other.score, other.regions)
+
+
+def test_a_trace_has_each_step_of_each_frame(gpu, frames):
+    plain = gpu.inspect(frames[0])
+    spans = []
+    gpu.trace(lambda *span: spans.append(span))
+    traced = gpu.inspect(frames[0])
+    gpu.trace(None)
+    assert (plain.result, plain.score, plain.regions) == (traced.result, traced.score, traced.regions)
+    steps = [span for span in spans if span[0].startswith("gpu stream")]
+    assert [span[1] for span in steps] == list(STEPS)
+    assert all(start <= end for _, _, start, end in steps)
+    assert all(one[3] == other[2] for one, other in itertools.pairwise(steps))
+    gpu.inspect(frames[0])
+    assert len([span for span in spans if span[0].startswith("gpu stream")]) == len(STEPS)
+
+
+def test_a_gpu_that_is_lost_says_so_and_one_that_comes_back_does_not(gpu, frames):
+    before = gpu.inspect(frames[0])
+    gpu.rig.engine.spoil = "failure"
+    assert gpu.inspect(frames[0]).result is Result.ERROR
+    assert not gpu.lost
+    gpu.device.broken, gpu.rig.engine.spoil = True, ""
+    for lost in (False, True, True):
+        assert gpu.inspect(frames[0]).result is Result.ERROR
+        assert gpu.lost is lost
+    gpu.device.broken = False
+    assert gpu.inspect(frames[0]).score == before.score
+    assert not gpu.lost
+    gpu.close()
+    assert not gpu.device.held and not gpu.device.pinned_arrays
 
 
 def test_tiles_of_ignored_zones_are_not_run(small_bundle, kernels, cpu, frames):
@@ -287,3 +227,21 @@ def test_a_wrong_frame_is_an_error_and_costs_no_slot(gpu, frames):
     assert gpu.inspect(frames[0][:-16]).result is Result.ERROR
     assert gpu.inspect(np.zeros_like(frames[0])).result is Result.ERROR  # no board there: not registered
     assert gpu.device.streams == 1
+
+
+def test_a_network_run_by_torch_is_the_bundles_own(small_run, small_bundle, kernels, cpu, frames):
+    """The torch engine of training machines, on addresses of the host: half-float planes in, made by `tiles_f16`."""
+    from hisir_edge.cuda.torch_engine import TorchEngine
+    from hisir_edge.learn.train import trained_net
+    from hisir_edge.net.hisir_net import PlanesNet
+
+    record, net = trained_net(small_run)
+    gpu = CudaInspector(
+        load_bundle(small_bundle), HostDevice(kernels),
+        lambda: TorchEngine(PlanesNet(net), record.settings.tile_px, "cpu", batch=5),
+    )  # fmt: skip
+    for frame in frames:
+        _alike(gpu.inspect(frame), cpu.inspect(frame))
+    assert "tiles_f16" in gpu.device.launched and "tiles_u8" not in gpu.device.launched
+    gpu.close()
+    assert not gpu.device.held

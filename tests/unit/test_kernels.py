@@ -119,7 +119,9 @@ def _merged(library, merge, scores, misfit):
     n, t, _ = scores.shape
     side = t // 16
     level, peak = np.zeros((2, n, side, side), np.float32)
-    launch(library, "region_figures", (side, side, n), scores, misfit, t, level, peak)
+    no_number = np.zeros(1, np.int32)
+    launch(library, "region_figures", (side, side, n), scores, misfit, t, level, peak, no_number)
+    assert no_number[0] == np.isnan(peak).any()
     depth, rows, columns = merge.candidate.shape
     before, cell = None, np.zeros((rows, columns), np.int32)
     for _ in range(3):
@@ -166,22 +168,58 @@ def test_what_is_no_number_is_kept_for_the_host_to_see(kernels, spoil):
     assert np.argwhere(np.isnan(peak[0])).tolist() == [[1, 3], [2, 0]]
 
 
-@given(seeds, st.tuples(st.integers(17, 120), st.integers(17, 150)), st.floats(-1.5, 1.5), st.floats(-14, 14))
-@settings(max_examples=60, deadline=None)
-def test_mask_and_small_map(kernels, seed, hw, degrees, shift):
+@given(
+    seeds, st.tuples(st.integers(17, 120), st.integers(17, 150)), st.floats(-1.5, 1.5), st.floats(-14, 14),
+    st.sampled_from([1.0, 0.5, 2.0]), st.sampled_from([0.0, 0.1, 0.6, 2.0]),
+)  # fmt: skip
+@settings(max_examples=120, deadline=None)
+def test_mask_values_and_small_map(kernels, seed, hw, degrees, shift, scale, level):
+    """Boards with nothing, little and much to see; frames of the golden image's size, twice and half of it."""
     rng = np.random.default_rng(seed)
     padded = padded_size(hw)
-    scores = rng.random(padded, np.float32) * 2
+    grid = (padded[0] // 16, padded[1] // 16)
+    lively = np.kron(rng.random(grid, np.float32) * level, np.ones((16, 16), np.float32))
+    scores = np.asarray(rng.random(padded, np.float32) * lively, np.float32)
     gain = rng.random(hw, np.float32) * 2
-    frame_hw, matrix = (hw[0] + 3, hw[1] - 1), _turn(degrees, shift, -shift)
-    bits = np.zeros((frame_hw[0], -(-frame_hw[1] // 8)), np.uint8)
-    launch(kernels, "mask_bits", (bits.shape[1], frame_hw[0], 1), scores, gain, *hw, padded[1], matrix, *frame_hw, bits)
-    mask = np.unpackbits(bits, axis=1)[:, : frame_hw[1]].astype(bool)
+    frame_hw = (int(hw[0] / scale) + 3, int(hw[1] / scale) - 1)
+    matrix = np.ascontiguousarray(_turn(degrees, shift, -shift) * np.array([scale, scale, 1.0]), np.int64)
     golden = np.ascontiguousarray(scores[: hw[0], : hw[1]])
-    assert np.array_equal(mask, reference.mask_of(golden, gain, matrix, frame_hw))
-    small = np.zeros((padded[0] // 16, padded[1] // 16), np.float32)
-    launch(kernels, "region_scores", (small.shape[1], small.shape[0], 1), scores, gain, *hw, padded[1], small)
-    assert np.array_equal(small, reference.region_scores(golden, gain))
+
+    tile, cell = rng.permutation(grid[0] * grid[1]).reshape(grid).astype(np.int32), np.zeros(grid, np.int32)
+    cells = scores.reshape(grid[0], 16, grid[1], 16).max((1, 3))
+    peak = np.zeros((tile.size, 1), np.float32)
+    peak[tile.ravel(), 0] = cells.ravel()
+    wide = np.zeros(padded, np.float32)
+    wide[: hw[0], : hw[1]] = gain
+    most_gain = np.ascontiguousarray(wide.reshape(grid[0], 16, grid[1], 16).max((1, 3)))
+    small = np.full(grid, -1, np.float32)
+    launch(
+        kernels, "region_scores", (grid[1], grid[0], 1), scores, gain, *hw, padded[1], peak, 1, tile, cell, most_gain,
+        small,
+    )  # fmt: skip
+    assert np.array_equal(small, reference.region_scores(golden, gain, cells, most_gain))
+
+    bits = np.full((frame_hw[0], -(-frame_hw[1] // 8)), 0xA5, np.uint8)
+    values = np.full(frame_hw, -7, np.float32)
+    launch(
+        kernels, "mask_bits", (bits.shape[1], frame_hw[0], 1), scores, gain, *hw, padded[1], small, matrix, *frame_hw,
+        bits, values,
+    )  # fmt: skip
+    expected = reference.warped_scores(golden, gain, matrix, frame_hw)
+    mask = np.unpackbits(bits, axis=1)
+    assert np.array_equal(mask[:, : frame_hw[1]].astype(bool), expected >= 1)
+    assert not mask[:, frame_hw[1] :].any()
+    assert np.array_equal(values, np.where(expected >= 1, expected, np.float32(-7)))
+
+
+def test_the_mean_of_numbers_below_one_is_below_one(kernels):
+    """Of that `mask_bits` makes use; at each of the 65,536 places between four pixels, for the highest such number."""
+    below = np.nextafter(np.float32(1), np.float32(0))
+    for fx in range(256):
+        u, v = np.float32(fx) / np.float32(256), np.arange(256, dtype=np.float32) / np.float32(256)
+        row = below * (np.float32(1) - u) + below * u
+        assert row < 1
+        assert (row * (np.float32(1) - v) + row * v < 1).all()
 
 
 @pytest.mark.parametrize("arch", ["sm_86", "sm_87"])

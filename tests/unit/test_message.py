@@ -19,6 +19,7 @@ import pytest
 from hisir_edge.errors import InputError
 from hisir_edge.images import mask_png_bytes
 from hisir_edge.line.message import SCHEMA, Recipe, as_error, message_from_judgement
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.mes import verdict_from_frames
 from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result, StageTimes, View
 
@@ -54,7 +55,7 @@ def _mask(hw: tuple[int, int], regions: tuple[Region, ...], top: int = 0) -> np.
 def samples() -> dict[str, tuple]:
     """(number, item, judgement) of a board of each kind."""
     rgb = np.zeros((48, 64, 3), np.uint8)
-    frame = Frame(rgb, "camera", 41, "B-7", NOW_NS - 1_700_000_000)
+    frame = Frame(Pixels(rgb), "camera", 41, "B-7", NOW_NS - 1_700_000_000)
     regions = (
         _region(17, 9, 6, 4, 14.21, confidence=99.9, component="R22", part_number="11123-8897",
                 box_mm=(0.85, 0.45, 0.3, 0.2)),
@@ -68,7 +69,9 @@ def samples() -> dict[str, tuple]:
     one = Judgement(Result.FAIL, "1 region(s)", 4.5, below, 1, _mask((32, 64), below), TIMES, None)
     views = (View("camera", 45, (48, 64), "4d0c" * 16, passed), View("bottom", 7, (32, 64), "77aa" * 16, one))
     both = Judgement(Result.FAIL, "bottom: 1 region(s)", 4.5, below, 1, _mask((80, 64), below, 48), TIMES, 0.29, views)
-    two = Frame(rgb, "camera", 45, "B-9", NOW_NS - 9, None, (Frame(rgb[:32], "bottom", 7, "B-9", NOW_NS),))
+    two = Frame(
+        Pixels(rgb), "camera", 45, "B-9", NOW_NS - 9, None, (Frame(Pixels(rgb[:32]), "bottom", 7, "B-9", NOW_NS),)
+    )
     return {
         "pass": (42, frame, passed), "fail": (41, frame, failed), "error": (44, lost, error), "views": (45, two, both)
     }  # fmt: skip

@@ -11,13 +11,14 @@ from hisir_edge.config import OutputTable
 from hisir_edge.errors import InputError
 from hisir_edge.line.board import error_judgement
 from hisir_edge.line.pictures import OURS, Pictures
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.records import Frame, GrabFault, Judgement, Result
 
 RNG = np.random.default_rng(0)
 
 
 def frame(unit="board", hw=(600, 800)):
-    return Frame(RNG.integers(0, 256, (*hw, 3), np.uint8), "cam", 1, unit, time.time_ns())
+    return Frame(Pixels(RNG.integers(0, 256, (*hw, 3), np.uint8)), "cam", 1, unit, time.time_ns())
 
 
 def passed():

@@ -21,6 +21,7 @@ from hisir_edge.config import PublishTable, SecurityTable
 from hisir_edge.errors import InputError, PublishError
 from hisir_edge.line.judge import Thresholds, regions_from_map
 from hisir_edge.line.message import Recipe, message_from_judgement
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.publish import MOST_SUBSCRIPTIONS, Publisher
 from hisir_edge.line.wire import Wire
 from hisir_edge.mes import verdict_from_frames
@@ -41,7 +42,9 @@ def _judged(seed: int, level: float) -> tuple[Frame, Judgement]:
     times = StageTimes(0.01, 0.01, 0.2, 0.02, 0.01, 0.25)
     reason = f"{found.total} region(s)" if found.total else ""
     score = float(anomaly_map.max())
-    frame = Frame(np.zeros((40, 50, 3), np.uint8), "cam", seed, f"board {seed} ä", 1_700_000_000_000_000_000 + seed)
+    frame = Frame(
+        Pixels(np.zeros((40, 50, 3), np.uint8)), "cam", seed, f"board {seed} ä", 1_700_000_000_000_000_000 + seed
+    )
     return frame, Judgement(result, reason, score, found.regions, found.total, found.mask, times, 0.2)
 
 

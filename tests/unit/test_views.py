@@ -14,6 +14,7 @@ from hisir_edge.images import read_rgb
 from hisir_edge.line.core import judge_product
 from hisir_edge.line.grab import EndOfFrames
 from hisir_edge.line.message import message_from_judgement
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.products import products_from_settings
 from hisir_edge.line.views import Views
 from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result
@@ -47,7 +48,7 @@ class Camera:
 
     def give(self, board: int, at_s: float = 0.0):
         pixels = np.full((4, 4, 3), board, np.uint8)
-        self.items.append((time.monotonic() + at_s, Frame(pixels, self.name, board, f"{self.name}-{board}", 0)))
+        self.items.append((time.monotonic() + at_s, Frame(Pixels(pixels), self.name, board, f"{self.name}-{board}", 0)))
 
     def fail(self, reason: str, boards: int | None = 1, at_s: float = 0.0):
         self.items.append((time.monotonic() + at_s, GrabFault(self.name, 0, "", reason, 0, boards)))
@@ -168,7 +169,7 @@ def test_one_verdict_of_two_views(small_bundle, small_boards):
         good, bad = (read_rgb(sorted((small_boards / "test" / kind).iterdir())[0]) for kind in ("good", "missing"))
 
         def board(top, bottom):
-            return Frame(top, "top", 5, "B", 1, None, (Frame(bottom, "bottom", 6, "x", 1),))
+            return Frame(Pixels(top), "top", 5, "B", 1, None, (Frame(Pixels(bottom), "bottom", 6, "x", 1),))
 
         for frame, result, of_views in (
             (board(good, good), Result.PASS, ["PASS", "PASS"]),
@@ -189,7 +190,7 @@ def test_one_verdict_of_two_views(small_bundle, small_boards):
         x, y, rw, rh = region.box_xywh
         assert found.mask[h + y : h + y + rh, x : x + rw].any()
         assert "bottom: " in found.reason
-        alone = judge_product(product, 0, Frame(good, "top", 1, "B", 1))
+        alone = judge_product(product, 0, Frame(Pixels(good), "top", 1, "B", 1))
         assert (alone.result, alone.reason) == (Result.ERROR, "expected frames of 2 cameras; got 1")
     finally:
         products.close()
@@ -204,7 +205,9 @@ def test_views_of_different_sizes_lie_one_below_the_other():
         return Judgement(Result.FAIL, "1 region(s)", 2.0, (Region((0, 0, 1, 1), 9, 2.0, ((0, 0),)),), 1, mask)
 
     wide, high = np.zeros((4, 10, 3), np.uint8), np.zeros((7, 3, 3), np.uint8)
-    found = judged([judge, judge], ["a", "b"], Frame(wide, "t", 1, "u", 1, None, (Frame(high, "b", 1, "u", 1),)))
+    found = judged(
+        [judge, judge], ["a", "b"], Frame(Pixels(wide), "t", 1, "u", 1, None, (Frame(Pixels(high), "b", 1, "u", 1),))
+    )
     assert found.mask.shape == (11, 10)
     assert np.argwhere(found.mask).tolist() == [[3, 9], [10, 2]]
     assert (found.reason, found.regions_total) == ("t: 1 region(s); b: 1 region(s)", 2)
