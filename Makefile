@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo test lint test-slow soak audit fuzz gpu-check bench engines schema lock clean help
+.PHONY: demo test lint test-slow soak audit fuzz gpu-check gpu-emulated bench engines schema lock clean help
 help:
 	@echo "make demo   inspect 12 rendered boards with the real daemon"
 	@echo "make test   linters, types, import rules and the default test suite"
@@ -19,7 +19,8 @@ help:
 	@echo "make soak   the whole daemon on camera frames with faults at random (SOAK_MINUTES=10)"
 	@echo "make audit  20,000 verdicts to five subscribers while everything is killed and cut"
 	@echo "make fuzz   random input to everything that listens (FUZZ_INPUTS=1000000)"
-	@echo "make gpu-check  the CUDA kernels and TensorRT engines on this machine's GPU (needs nvcc)"
+	@echo "make gpu-check  kernels, streams and engines on this machine's GPU, into one JSON (needs nvcc)"
+	@echo "make gpu-emulated  pycuda and the line on a driver that runs on the processor (needs nvcc)"
 	@echo "make engines  fp16 and int8 bundles of every backbone, for onnxruntime and tensorrt-rtx (trains them first)"
 
 demo: $(BASE)
@@ -54,10 +55,13 @@ FUZZ_INPUTS ?= 1000000
 fuzz: $(DEV)
 	PYTHONPATH=tests $(BIN)/python tests/fuzz/run.py --inputs $(FUZZ_INPUTS)
 
+# pycuda is built where it is missing; all figures go into build/gpu-check.json
 gpu-check: $(DEV)
-	$(PIP) install -e '.[gpu]'
-	$(BIN)/python -m pytest -m gpu -rs
-	$(BIN)/python tests/bench/gpu_kernels.py
+	PYTHONPATH=tests $(BIN)/python tests/gpu/check.py
+
+# the same tests where there is no GPU: real pycuda on a driver that runs on the processor (needs nvcc and cuda.h)
+gpu-emulated: $(DEV)
+	PYTHONPATH=tests:tests/gpu $(BIN)/python tests/gpu/emulate.py $(BIN)/python -m pytest -m gpu -rs tests/gpu
 
 bench: $(DEV)
 	@mkdir -p build

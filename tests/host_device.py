@@ -175,27 +175,28 @@ class HostEngine:
         return self
 
     def enqueue(self, count, tile, cue, score, misfit, stream):
-        t, r = self.t, self.t // 16
         self.shapes.add(count)
         if self.spoil == "no graph" and stream.recording is not None:
             stream.recording = None
             raise InspectionError(expected="to be recorded", received="a refusal", fix="none")
 
+        stream.do(lambda: self.run_at(count, tile, cue, score, misfit))
+
+    def run_at(self, count, tile, cue, score, misfit):
+        t, r = self.t, self.t // 16
+
         def at(address, shape, kind):
             length = int(np.prod(shape)) * np.dtype(kind).itemsize
             return np.frombuffer((ctypes.c_uint8 * length).from_address(address), kind).reshape(shape)
 
-        def work():
-            if self.spoil == "failure":
-                raise InspectionError(expected="the engine to run", received="no", fix="none")
-            tiles, cues = at(tile, (count, 3, t, t), np.uint8), at(cue, (count, 4, t, t), np.uint8)
-            scores, fit = at(score, (count, t, t), np.float32), at(misfit, (count, r, r), np.float32)
-            for n in range(0, count, self.real.batch):
-                here = slice(n, min(n + self.real.batch, count))
-                self.real.infer(tiles[here], cues[here], scores[here], fit[here])
-            if self.spoil in ("nan", "inf"):
-                scores[-1, 3, 5] = float(self.spoil)
-            if self.spoil == "misfit":
-                fit[0, 1, 1] = np.nan
-
-        stream.do(work)
+        if self.spoil == "failure":
+            raise InspectionError(expected="the engine to run", received="no", fix="none")
+        tiles, cues = at(tile, (count, 3, t, t), np.uint8), at(cue, (count, 4, t, t), np.uint8)
+        scores, fit = at(score, (count, t, t), np.float32), at(misfit, (count, r, r), np.float32)
+        for n in range(0, count, self.real.batch):
+            here = slice(n, min(n + self.real.batch, count))
+            self.real.infer(tiles[here], cues[here], scores[here], fit[here])
+        if self.spoil in ("nan", "inf"):
+            scores[-1, 3, 5] = float(self.spoil)
+        if self.spoil == "misfit":
+            fit[0, 1, 1] = np.nan

@@ -6,6 +6,7 @@ kernels on the CPU's memory, so that all but this file's calls of the driver is 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -158,6 +159,13 @@ class PycudaDevice:
         image = kernels_for(f"sm{major}{minor}")
         with self.active():
             self.module = self.cuda.module_from_buffer(image)
+        self._kernels: dict[str, Any] = {}
+        atexit.register(self._end)
+
+    def _end(self) -> None:
+        """Left to itself, pycuda takes the primary context for one of its own when the process ends, and complains."""
+        with contextlib.suppress(self.cuda.Error):
+            self.context.detach()
 
     @contextlib.contextmanager
     def active(self) -> Iterator[None]:
@@ -167,6 +175,14 @@ class PycudaDevice:
             yield
         finally:
             self.cuda.Context.pop()
+
+    def kernel(self, name: str, arguments: tuple[Argument, ...]) -> Any:
+        """A kernel, made ready for arguments of these kinds: those that it declares."""
+        found = self._kernels.get(name)
+        if found is None:
+            found = self._kernels[name] = self.module.get_function(name)
+            found.prepare("".join("i" if isinstance(a, int) else "P" for a in arguments))
+        return found
 
     def alloc(self, nbytes: int) -> Buffer:
         """See ``Device``."""
@@ -235,11 +251,9 @@ class PycudaStream:
 
     def launch(self, kernel: str, threads_xyz: tuple[int, int, int], *arguments: Argument) -> None:
         """See ``Stream``."""
-        given = [
-            np.int32(a) if isinstance(a, int) else np.uintp(0 if a is None else a.ptr) for a in arguments
-        ]  # pointers and numbers as the kernels declare them
         grid = tuple(-(-n // b) for n, b in zip(threads_xyz, BLOCK, strict=True))
-        self.device.module.get_function(kernel)(*given, grid=grid, block=BLOCK, stream=self.stream)
+        given = [a if isinstance(a, int) else 0 if a is None else a.ptr for a in arguments]
+        self.device.kernel(kernel, arguments).prepared_async_call(grid, BLOCK, self.stream, *given)
 
     def recorded(self, work: Callable[[], None]) -> Graph:
         """See ``Stream``. pycuda has no graphs: calls of the driver's own library."""

@@ -23,7 +23,7 @@ from hisir_edge.cuda.reference import fixed_point
 from hisir_edge.cuda.slot import STEPS, Rig, Shared, Slot
 from hisir_edge.cuda.tensorrt_engine import DeviceEngine
 from hisir_edge.engine.bundle import Bundle
-from hisir_edge.errors import BundleError, InspectionError
+from hisir_edge.errors import BundleError, HisirEdgeError, InspectionError
 from hisir_edge.line.board import BoardInspector, Seen, check_frame
 from hisir_edge.line.judge import regions_in_window
 from hisir_edge.line.light import (
@@ -165,9 +165,14 @@ class CudaInspector(BoardInspector):
                         expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle"
                     )
                 regions = self._regions(slot, mask)
-        except Exception:
+        except Exception as error:
             self._drop_slot()  # whatever it was: the next frame gets a stream, context and memory of its own
-            raise
+            if isinstance(error, HisirEdgeError):
+                raise
+            raise InspectionError(
+                expected="the GPU to do a frame's work", received=f"{type(error).__name__}: {error}",
+                fix="see the driver's log (dmesg)",
+            ) from error  # fmt: skip
         t4 = time.perf_counter()
         for what, start, end in (("register", t0, t1), ("fill", t1, t2), ("gpu", t2, t3), ("judge", t3, t4)):
             self.span(what, start, end)

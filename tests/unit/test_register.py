@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hisir_edge.errors import InspectionError
+from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.register import _grey_shrunk, anchors_from_golden, register_frame
 from hisir_edge.sim.camera import Shot, frame_from_board
 from hisir_edge.sim.render import board_from_seed, draw_board
@@ -20,7 +21,7 @@ def test_bands_are_shrunk_as_the_whole_is(hw, factor):
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if factor > 1:
         grey = cv2.resize(grey, (hw[1] // factor, hw[0] // factor), interpolation=cv2.INTER_AREA)
-    assert np.array_equal(_grey_shrunk(rgb, factor), grey)
+    assert np.array_equal(_grey_shrunk(Pixels(rgb), factor), grey)
 
 
 def _shot(dx: float, dy: float, turn: float, noise: float = 1.5) -> Shot:
