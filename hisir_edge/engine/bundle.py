@@ -220,7 +220,7 @@ def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str)
     expected_hw = (round(r.frame_height * r.scale), round(r.frame_width * r.scale))
     memory = _memory_from_pictures(folder, expected_hw)
     thresholds = Thresholds(t.pixel, t.region_peak, t.min_area_px)
-    zones = tuple(Zone(z.name, z.polygon, z.sensitivity) for z in manifest.zones)
+    zones = tuple(Zone(z.name, z.polygon, z.sensitivity, z.outside) for z in manifest.zones)
     noise = _noise_from_picture(folder, expected_hw)
     return Bundle(
         folder, manifest, manifest_sha256, recipe, thresholds, zones, memory, noise, (folder / MODEL).read_bytes()

@@ -48,11 +48,15 @@ Coordinate = Annotated[float, Field(ge=-32768, le=32768)]
 
 
 class ZoneModel(_Record):
-    """A named polygon in golden-image pixels of the camera's frame; sensitivity 0 ignores it, 2 alarms at half."""
+    """A named polygon in golden-image pixels of the camera's frame; sensitivity 0 ignores it, 2 alarms at half.
+
+    ``outside``: the zone is all that the polygon leaves out, such as what lies off the board.
+    """
 
     name: str = Field(min_length=1, max_length=64)
     polygon: tuple[tuple[Coordinate, Coordinate], ...] = Field(min_length=3, max_length=256)
     sensitivity: float = Field(ge=0, le=100)
+    outside: bool = False
 
 
 class ComponentModel(_Record):

@@ -24,12 +24,13 @@ class Zone:
     """A named polygon in golden-image pixels (of the camera's frame size) and its sensitivity.
 
     ``sensitivity`` multiplies scores: 0 ignores the zone, 1 is the board's own, 2 alarms at half the score.
-    Where zones overlap, the later one counts.
+    Where zones overlap, the later one counts. ``outside``: the zone is all that the polygon leaves out.
     """
 
     name: str
     polygon_xy: tuple[tuple[float, float], ...]
     sensitivity: float
+    outside: bool = False
 
 
 def noise_shape(hw: tuple[int, int]) -> tuple[int, int]:
@@ -116,5 +117,11 @@ def _labels(hw: tuple[int, int], scale: float, zones: tuple[Zone, ...]) -> U16:
     out = np.zeros(hw, np.uint16)
     for number, zone in enumerate(zones, 1):
         corners = (np.array(zone.polygon_xy, np.float64) + 0.5) * scale - 0.5
-        cv2.fillPoly(out, [np.round(corners).astype(np.int32)], number)
+        points = [np.round(corners).astype(np.int32)]
+        if zone.outside:
+            kept = np.zeros(hw, np.uint8)
+            cv2.fillPoly(kept, points, 1)
+            out[kept == 0] = number
+        else:
+            cv2.fillPoly(out, points, number)
     return out

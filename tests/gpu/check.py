@@ -2,10 +2,12 @@
 
     python tests/gpu/check.py [--json build/gpu-check.json] [--size 4096x3000] [--only STEP ...]
 
-Steps: pycuda (built where missing), tests (pytest -m gpu), kernels (against the copy ceiling), run (a short training, for
-a network of the real size), torch (the line with that network by torch's CUDA graphs, 1, 2 and 4 frames in flight), and
-for each TensorRT that is installed and takes this GPU a bundle and its bench. Where something is not there, the JSON says
-why: nothing that was not measured has a number. Exit code 1 where a step failed that could run.
+Steps: pycuda (built where missing), tests (pytest -m gpu), kernels (against the copy ceiling), run (a short training,
+so that there is a network of the real size), torch (the line with that network by torch's CUDA graphs, 1, 2 and 4
+frames in flight), and for each TensorRT that is installed and takes this GPU a bundle and its bench.
+
+Where something is not there, the JSON says why: nothing that was not measured has a number. Exit code 1 where a step
+failed that could run.
 """
 
 from __future__ import annotations

@@ -120,8 +120,8 @@ def kernels_of(device: PycudaDevice, stream, hw: tuple[int, int]) -> Kernels:
     for what, scored in maps.items():
         all_of_it = what == "all seen"
         found[f"region_scores, {what}"] = (all_of_it * h * w * 8 + 5 * grid * 4, partial(
-            stream.launch, "region_scores", (columns, rows, 1), scored, gain, h, w, pw, peaks[what], SIDE**2, tile, cell,
-            most_gain, out))  # fmt: skip
+            stream.launch, "region_scores", (columns, rows, 1), scored, gain, h, w, pw, peaks[what], SIDE**2, tile,
+            cell, most_gain, out))  # fmt: skip
         found[f"mask_bits, {what}"] = (all_of_it * h * w * 12 + grid * 4 + mask, partial(
             stream.launch, "mask_bits", (-(-w // 8), h, 1), scored, gain, h, w, pw, small[what], matrix, h, w, bits,
             values))  # fmt: skip
