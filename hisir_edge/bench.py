@@ -32,7 +32,7 @@ from hisir_edge.line.message import Recipe, message_from_judgement
 from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.selftest import picture_of
-from hisir_edge.line.tile import padded_size, scaled_hw, tiles_from_frame
+from hisir_edge.line.tile import padded_size, scaled_hw, tiles_from_frame, tiles_from_planes
 from hisir_edge.line.workers import OnSpan
 from hisir_edge.records import Frame, Judgement, Result
 
@@ -207,13 +207,13 @@ class _EngineAlone:
 
     def __init__(self, inspector: Inspector, frame: U8) -> None:
         self.workers, plan = inspector.workers, inspector.plan
-        _, tables = inspector.prepare(Pixels(frame))
+        _, gains = inspector.prepare(Pixels(frame))
         self.count, t = len(inspector.numbers), plan.tile_px
         numbers = inspector.numbers[: max(KEPT_TILES, inspector.engine.batch)]
         self.tiles = np.empty((len(numbers), 3, t, t), np.uint8)
         self.cues = np.empty((len(numbers), 4, t, t), np.uint8)
-        tiles_from_frame(plan, inspector.padded, numbers, self.tiles, tables)
-        self.workers.cues.cut(numbers, self.cues)
+        tiles_from_frame(plan, inspector.padded, numbers, self.tiles, gains)
+        tiles_from_planes(plan, self.workers.cues.memory, numbers, self.cues)
 
     def seconds(self) -> float:
         """Seconds for as many tiles as the frame has."""

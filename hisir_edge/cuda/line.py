@@ -29,14 +29,15 @@ from hisir_edge.line.judge import regions_in_window
 from hisir_edge.line.light import (
     SAMPLE_EACH_PX,
     SAMPLE_FIRST_PX,
+    gains_from_light,
     is_sampled,
     light_of_frame,
     light_of_samples,
-    tables_from_light,
+    tables_of_gains,
 )
 from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.register import Registration, register_frame, warp_by_matrix
-from hisir_edge.line.tile import REGION_PX, PlaneCutter, scaled_frame
+from hisir_edge.line.tile import REGION_PX, scaled_frame, tiles_from_planes
 from hisir_edge.line.windows import Box, apart
 from hisir_edge.line.workers import OnSpan
 from hisir_edge.records import Region, StageTimes
@@ -89,7 +90,7 @@ class CudaInspector(BoardInspector):
         cues = self.bundle.memory
         if not half_planes:
             cues = np.zeros((max(tiles, 1), 4, t, t), np.uint8)
-            PlaneCutter(self.plan, self.bundle.memory).cut(self.numbers, cues)
+            tiles_from_planes(self.plan, self.bundle.memory, self.numbers, cues)
         position = np.full(len(self.plan.origins_yx), -1, np.int32)
         position[self.numbers] = np.arange(n)
         merge = self.merge_plan
@@ -214,7 +215,7 @@ class CudaInspector(BoardInspector):
             planes = light_of_samples(self.light, _samples(work, registration.matrix))
         else:
             planes = light_of_frame(self.light, warp_by_matrix(work.rgb, registration.matrix))
-        return tables_from_light(self.plan, planes)
+        return tables_of_gains(gains_from_light(self.plan, planes))
 
     def _regions(self, slot: Slot, mask: Bool) -> list[Region]:
         """Regions of the frame, added to its mask, from the mask and the scores that the GPU made."""

@@ -54,14 +54,14 @@ def maps_from_inspector(
     for number, path in enumerate(boards):
         try:
             frame = read_rgb(Path(path))
-            _, tables = inspector.prepare(Pixels(frame))
+            _, gains = inspector.prepare(Pixels(frame))
         except InspectionError as error:
             raise InputError(
                 expected=f"the good board {path} to be inspected",
                 received=str(error),
                 fix="remove the picture and train again",
             ) from error
-        good.append(_saved(folder / f"good{number}.npy", inspector.map_with_tiles(inspector.numbers, tables)))
+        good.append(_saved(folder / f"good{number}.npy", inspector.map_with_tiles(inspector.numbers, gains)))
         clean, before = inspector.padded.copy(), set[int]()
         for turn in range(rounds if number < len(record.held_out) else 0):
             if windows >= PLANTED:
@@ -71,7 +71,7 @@ def maps_from_inspector(
             truth, places = plant(inspector.padded, inspector.plan.tile_px, boxes, record.settings.seed, which)
             windows += len(places)
             touched = set(_touched(inspector, places))
-            seen = inspector.map_with_tiles(sorted(touched | before), tables)
+            seen = inspector.map_with_tiles(sorted(touched | before), gains)
             before = touched
             planted.append(_saved(folder / f"planted{which}.npy", seen))
             h, w = inspector.plan.frame_hw

@@ -24,7 +24,7 @@ from hisir_edge.learn.appearance import add_sensor_noise, vary_appearance
 from hisir_edge.learn.corrupt import corrupt_tile, region_weights
 from hisir_edge.learn.memory import GoodBoards
 from hisir_edge.learn.spots import part_boxes
-from hisir_edge.line.light import tables_at
+from hisir_edge.line.light import gains_at, tables_of_gains
 from hisir_edge.processes import die_with_parent
 
 JITTER_PX = 0.45
@@ -86,7 +86,7 @@ class CorruptedTiles:
         y, x = self._place(rng, frames[number])
         crop = self._crop(rng, frames[number], self.matrices[number], y, x)
         centre = np.array([[y + t / 2, x + t / 2]])
-        even = u8(cv2.LUT(crop, tables_at(self.lights[number], frames.shape[1:3], centre)[0]))
+        even = u8(cv2.LUT(crop, tables_of_gains(gains_at(self.lights[number], frames.shape[1:3], centre))[0]))
         clean = vary_appearance(rng, even, self.drift)
         other = frames[int(rng.integers(len(frames)))]
         donor_y, donor_x = self._place(rng, other)

@@ -14,14 +14,14 @@ from hisir_edge.engine.bundle import Bundle
 from hisir_edge.line.board import BoardInspector, Seen, check_frame
 from hisir_edge.line.infer import Engine
 from hisir_edge.line.judge import regions_in_window
-from hisir_edge.line.light import light_of_frame, tables_from_light
+from hisir_edge.line.light import gains_from_light, light_of_frame
 from hisir_edge.line.merge import MergePlan
 from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.register import Registration, register_frame, warp_by_matrix
 from hisir_edge.line.rops import Rops
 from hisir_edge.line.tile import padded_frame, scaled_frame
 from hisir_edge.line.windows import calibrated_windows, highest_calibrated, warped_window
-from hisir_edge.line.workers import Merger, OnSpan, TileWorkers
+from hisir_edge.line.workers import Cues, Merger, OnSpan, TileWorkers
 from hisir_edge.records import Judgement, Region, Result, StageTimes
 
 
@@ -52,7 +52,7 @@ class Inspector(BoardInspector):
     def __init__(self, bundle: Bundle, engine: Engine, merger: MakeMerger | None = None) -> None:
         super().__init__(bundle)
         self.engine, self.batch, self.callers = engine, engine.batch, engine.callers
-        self.workers = TileWorkers(engine, self.plan, bundle.memory)
+        self.workers = TileWorkers(engine, self.plan, Cues(self.plan, bundle.memory, self.numbers))
         self._make_merger = merger
         self._make_buffers()
 
@@ -112,10 +112,10 @@ class Inspector(BoardInspector):
 
     def _merged_map(self, image: Pixels) -> RawMap:
         t0 = time.perf_counter()
-        registration, tables = self.prepare(image)
+        registration, gains = self.prepare(image)
         t1 = time.perf_counter()
         self.merger.undo()
-        spent = self.workers.run(self.padded, tables, self.numbers, self.merger)
+        spent = self.workers.run(self.padded, gains, self.numbers, self.merger)
         t2 = time.perf_counter()
         merged = self.merger.merged()
         t3 = time.perf_counter()
@@ -126,20 +126,20 @@ class Inspector(BoardInspector):
         times = StageTimes(t1 - t0, spent.tile_s, t2 - t1 - spent.tile_s - spent.put_s, merge_s)
         return RawMap(merged, self.merger.cell_max, registration, times)
 
-    def prepare(self, image: Pixels) -> tuple[Registration | None, U8 | None]:
+    def prepare(self, image: Pixels) -> tuple[Registration | None, F32 | None]:
         """Put a frame into ``self.padded`` as the network is to see it: (registration, light table per tile).
 
         InspectionError for a wrong frame, or one that cannot be registered.
         """
         check_frame(image, self.bundle.recipe.frame_hw)
         registration = self._register(scaled_frame(image.rgb, self.bundle.recipe.scale))
-        return registration, self._light_tables()
+        return registration, self._light_gains()
 
-    def map_with_tiles(self, numbers: Iterable[int], tables: U8 | None) -> F32:
+    def map_with_tiles(self, numbers: Iterable[int], gains: F32 | None) -> F32:
         """The map of ``golden_map`` after ``self.padded`` was changed where these tiles lie: they alone run again."""
         self._needs_whole_map()
         self.merger.undo()
-        self.workers.run(self.padded, tables, np.intersect1d(list(numbers), self.numbers), self.merger)
+        self.workers.run(self.padded, gains, np.intersect1d(list(numbers), self.numbers), self.merger)
         return self.merger.merged()
 
     def _needs_whole_map(self) -> None:
@@ -160,9 +160,9 @@ class Inspector(BoardInspector):
             padded_frame(self.plan, warp_by_matrix(work, registration.matrix), self.padded)
         return registration
 
-    def _light_tables(self) -> U8 | None:
+    def _light_gains(self) -> F32 | None:
         """Per tile the table that gives it the golden image's light; None for frames that are not registered."""
         if self.light is None:
             return None
         h, w = self.plan.frame_hw
-        return tables_from_light(self.plan, light_of_frame(self.light, self.padded[:h, :w]))
+        return gains_from_light(self.plan, light_of_frame(self.light, self.padded[:h, :w]))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F64, U8
+from hisir_edge.arrays import F32, F64, U8
 from hisir_edge.errors import InspectionError
 from hisir_edge.line.tile import TilePlan
 
@@ -100,19 +100,27 @@ def _light_of_cells(golden: GoldenLight, cells: F64) -> F64:
     return planes
 
 
-def tables_from_light(plan: TilePlan, planes: F64) -> U8:
-    """Per tile a look-up table (n, 1, 256, 3) that takes the light at the tile's middle out."""
+def gains_from_light(plan: TilePlan, planes: F64) -> F32:
+    """Per tile and colour what levels are multiplied by, (n, 3), to take the light at the tile's middle out."""
     centres = np.array(plan.origins_yx, np.float64) + plan.tile_px / 2
-    return tables_at(planes, plan.frame_hw, centres)
+    return gains_at(planes, plan.frame_hw, centres)
 
 
-def tables_at(planes: F64, frame_hw: tuple[int, int], centres_yx: F64) -> U8:
-    """Look-up tables (n, 1, 256, 3) that take the light at these places (n, 2) of a registered frame out."""
+def gains_at(planes: F64, frame_hw: tuple[int, int], centres_yx: F64) -> F32:
+    """What takes the light at these places (n, 2) of a registered frame out, by multiplication: (n, 3)."""
     h, w = frame_hw
     x, y = centres_yx[:, 1] / w * 2 - 1, centres_yx[:, 0] / h * 2 - 1
     log_gain = planes @ np.stack([np.ones(len(x)), x, y])
-    levels = np.arange(256.0)[None, :, None] * np.exp(-log_gain.T)[:, None, :]
-    return np.ascontiguousarray(np.clip(np.round(levels), 0, 255).astype(np.uint8)[:, None])
+    return np.asarray(np.exp(-log_gain.T), np.float32)
+
+
+def tables_of_gains(gains: F32) -> U8:
+    """Look-up tables (n, 1, 256, 3) of gains (n, 3): each level times its gain in float32, rounded to the even one.
+
+    OpenCV's ``convertScaleAbs`` by the same gain gives the same.
+    """
+    levels = np.arange(256, dtype=np.float32)[None, :, None] * gains[:, None, :]
+    return np.ascontiguousarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)[:, None])
 
 
 def without_light(rgb: U8, planes: F64) -> U8:

@@ -9,6 +9,7 @@ choices come in coherent patches (HiSIR-Net, arXiv 2512.17296; the form is ours,
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, I32, I64, Bool
@@ -77,7 +78,8 @@ class Rops:
         self._misfit[numbers] = misfit
         # one row of each region stands for its level: enough to see which candidate is the odd one out
         self._level[numbers] = bands[:, :, REGION_PX // 2].mean(-1)
-        self._peak[numbers] = bands.max(2).max(-1)
+        rows = scores.reshape(k, side, REGION_PX, side * REGION_PX).max(2).reshape(-1, REGION_PX)
+        self._peak[numbers] = np.ascontiguousarray(rows.T).max(0).reshape(k, side, side)
         if self._floor is not None:
             self._keep_seen(numbers, bands.swapaxes(2, 3), self._floor)
             return
@@ -89,8 +91,11 @@ class Rops:
 
     def _keep_seen(self, numbers: I64, regions: F32, floor: F32) -> None:
         """Keep what reaches the floor and what lies around it; ``regions`` (k, side, side, 16, 16)."""
-        keep = _with_neighbours(self._peak[numbers] >= floor[numbers])
-        away, place = self._away[numbers], self._place[numbers]
+        seen = self._peak[numbers] >= floor[numbers]
+        if not seen.any() and not self._kept.any():  # most tiles of most boards
+            self._kept_away[numbers] = False
+            return
+        keep, away, place = _with_neighbours(seen), self._away[numbers], self._place[numbers]
         kept, columns = self._kept.ravel(), self._cells.shape[1]
         gone = place[~keep & ~away]
         gone = gone[kept[gone]]
@@ -140,7 +145,8 @@ def map_from_tiles(plan: MergePlan, scores: F32, misfit: F32) -> F32:
 def check_finite(scores: F32, misfit: F32) -> None:
     """InspectionError unless all are numbers."""
     for what, values in (("misfits", misfit), ("scores", scores)):
-        if not np.isfinite(values.sum()):  # one NaN or infinity anywhere makes the sum one
+        # one NaN or infinity anywhere makes the sum one; OpenCV adds up in less than half of NumPy's time
+        if values.size and not np.isfinite(cv2.sumElems(values.reshape(-1, values.shape[-1]))[0]):
             raise InspectionError(
                 expected=f"finite {what}", received="NaN or infinity", fix="verify or rebuild the bundle"
             )
@@ -168,45 +174,64 @@ class _Contest:
     """The regions for which more than one tile speaks, and who is to be heard."""
 
     def __init__(self, plan: MergePlan) -> None:
-        grid = plan.contested.shape
         self.only = np.where((plan.candidate >= 0).any(0), plan.candidate.max(0), -1)
         self.only_cell = plan.cell.max(0)  # 0 where nobody speaks: of one candidate it is that one's
-        self.where = np.nonzero(plan.contested)
-        self.candidate = plan.candidate[:, plan.contested]
-        self.cell = plan.cell[:, plan.contested]
-        self.present = self.candidate >= 0
-        self.border = BORDER_WEIGHT * plan.border[:, plan.contested]
-        self.source = np.maximum(self.candidate, 0).astype(np.int64) * (plan.plan.tile_px // REGION_PX) ** 2 + self.cell
-        gy, gx = self.where
-        self.around = [
-            (np.clip(gy + dy, 0, grid[0] - 1), np.clip(gx + dx, 0, grid[1] - 1))
-            for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1))
-        ]
-        count = self.present.sum(0)
-        self.middle = ((count - 1) // 2, count // 2)
+        count = (plan.candidate >= 0).sum(0)
+        # by the number of candidates: along most seams there are two, and four or more where seams cross
+        groups = (_Group(plan, (count > least) & (count <= most)) for least, most in ((1, 2), (2, len(plan.candidate))))
+        self.groups = [group for group in groups if len(group.where[0])]
 
     def choose(self, level: F32, misfit: F32) -> tuple[I32, I32]:
         """Per region of the grid the tile, -1 where there is none, and the region's flat number in it."""
         tile, cell = self.only.copy(), self.only_cell.copy()
-        m = np.arange(len(self.where[0]))
-        if not len(m):
-            return tile, cell
-        cost = self._cost(level.ravel()[self.source], misfit.ravel()[self.source])
-        best = cost.argmin(0)
+        costs = [group.cost(level, misfit) for group in self.groups]
+        best = [cost.argmin(0) for cost in costs]
         for _ in range(SWEEPS):
-            tile[self.where] = self.candidate[best, m]
-            strangers = sum((self.candidate != tile[place]).astype(np.float32) for place in self.around)
-            best = (cost + np.float32(COHERENCE_WEIGHT / 4) * strangers).argmin(0)
-        tile[self.where], cell[self.where] = self.candidate[best, m], self.cell[best, m]
+            for group, chosen in zip(self.groups, best, strict=True):
+                tile[group.where] = group.candidate[chosen, group.number]
+            best = [
+                (cost + np.float32(COHERENCE_WEIGHT / 4) * group.strangers(tile)).argmin(0)
+                for group, cost in zip(self.groups, costs, strict=True)
+            ]
+        for group, chosen in zip(self.groups, best, strict=True):
+            tile[group.where] = group.candidate[chosen, group.number]
+            cell[group.where] = group.cell[chosen, group.number]
         return tile, cell
 
-    def _cost(self, level: F32, fit: F32) -> F32:
+
+class _Group:
+    """Some contested regions: ``candidate`` (k, m) and so on, of which the first ones of each column are there."""
+
+    def __init__(self, plan: MergePlan, inside: Bool) -> None:
+        grid = inside.shape
+        self.where = np.nonzero(inside)
+        self.number = np.arange(len(self.where[0]))
+        count = (plan.candidate[:, inside] >= 0).sum(0)
+        depth = int(count.max(initial=0))
+        self.candidate = np.ascontiguousarray(plan.candidate[:depth, inside])
+        self.cell = np.ascontiguousarray(plan.cell[:depth, inside])
+        self.present = self.candidate >= 0
+        self.border = BORDER_WEIGHT * plan.border[:depth, inside]
+        self.source = np.maximum(self.candidate, 0).astype(np.int64) * (plan.plan.tile_px // REGION_PX) ** 2 + self.cell
+        gy, gx = self.where
+        self.around = [
+            np.clip(gy + dy, 0, grid[0] - 1) * grid[1] + np.clip(gx + dx, 0, grid[1] - 1)
+            for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1))
+        ]
+        self.middle = ((count - 1) // 2, count // 2)
+
+    def strangers(self, tile: I32) -> F32:
+        """(k, m): how many of its four neighbours hear another tile than each candidate; ``tile`` (gh, gw)."""
+        flat = tile.ravel()
+        return np.asarray(sum((self.candidate != flat[place]).astype(np.float32) for place in self.around), np.float32)
+
+    def cost(self, level: F32, misfit: F32) -> F32:
         """(k, m): what it costs to hear each candidate, before its neighbours are asked."""
-        m = np.arange(level.shape[1])
+        level, fit = level.ravel()[self.source], misfit.ravel()[self.source]
         best_fit = np.where(self.present, fit, np.float32(np.inf)).min(0)
         worse = np.minimum((fit - best_fit) / (best_fit + np.float32(0.01)), np.float32(2))
         ordered = np.sort(np.where(self.present, level, np.float32(np.inf)), axis=0)
-        median = (ordered[self.middle[0], m] + ordered[self.middle[1], m]) / np.float32(2)
+        median = (ordered[self.middle[0], self.number] + ordered[self.middle[1], self.number]) / np.float32(2)
         odd = np.abs(level - median)
         cost = self.border + np.float32(MISFIT_WEIGHT) * worse + np.float32(AGREEMENT_WEIGHT) * odd / (odd + 1)
         return np.asarray(np.where(self.present, cost, FORBIDDEN), np.float32)

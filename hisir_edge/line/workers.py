@@ -14,7 +14,7 @@ import numpy as np
 
 from hisir_edge.arrays import F32, I64, U8
 from hisir_edge.line.infer import Engine
-from hisir_edge.line.tile import REGION_PX, PlaneCutter, TilePlan, tiles_from_frame
+from hisir_edge.line.tile import REGION_PX, TilePlan, tiles_from_frame, tiles_from_planes
 
 Call = TypeVar("Call")
 Done = TypeVar("Done")
@@ -53,6 +53,32 @@ class TileTimes:
     put_s: float
 
 
+KEPT_CUES_BYTES = 80_000_000
+"""Cues of all tiles are kept up to here: a 4096x3000 frame's take 70 MB, and cutting them 2 % of a quick frame."""
+
+
+class Cues:
+    """What the board looks like at each tile's place: laid out once for all frames, or cut when asked for."""
+
+    def __init__(self, plan: TilePlan, memory: U8, numbers: I64) -> None:
+        """``memory``: the board memory as planes (4, h, w) of the padded frame; ``numbers``: the tiles that are run."""
+        self.plan, self.memory = plan, memory
+        self._kept = np.empty((0, 4, plan.tile_px, plan.tile_px), np.uint8)
+        self._row = np.full(len(plan.origins_yx), -1, np.int64)
+        if len(numbers) * 4 * plan.tile_px**2 <= KEPT_CUES_BYTES:
+            self._kept = np.empty((len(numbers), *self._kept.shape[1:]), np.uint8)
+            tiles_from_planes(plan, memory, numbers, self._kept)
+            self._row[numbers] = np.arange(len(numbers))
+
+    def of(self, numbers: I64, room: U8) -> U8:
+        """Cues (n, 4, t, t) of these tiles, contiguous, not to be changed; in ``room`` where they are not kept so."""
+        n, first = len(numbers), int(self._row[numbers[0]])
+        if first >= 0 and np.array_equal(self._row[numbers], np.arange(first, first + n)):
+            return np.asarray(self._kept[first : first + n])
+        tiles_from_planes(self.plan, self.memory, numbers, room)
+        return np.asarray(room[:n])
+
+
 @dataclass(frozen=True, slots=True)
 class _Buffers:
     tiles: U8 = field(repr=False)
@@ -64,10 +90,8 @@ class _Buffers:
 class TileWorkers:
     """One engine's threads, each with its own buffers; frames may share them, the one that came first goes first."""
 
-    def __init__(self, engine: Engine, plan: TilePlan, memory: U8) -> None:
-        """``memory``: the board memory as planes (4, h, w) of the padded frame."""
-        self.engine, self.plan = engine, plan
-        self.cues = PlaneCutter(plan, memory)
+    def __init__(self, engine: Engine, plan: TilePlan, cues: Cues) -> None:
+        self.engine, self.plan, self.cues = engine, plan, cues
         self.on_span: OnSpan | None = None
         self._spare: SimpleQueue[_Buffers] = SimpleQueue()
         k, t, side = engine.batch, plan.tile_px, plan.tile_px // REGION_PX
@@ -85,7 +109,7 @@ class TileWorkers:
         if self._pool is not None:
             self._pool.shutdown(wait)
 
-    def run(self, padded: U8, tables: U8 | None, numbers: Iterable[int], merger: Merger) -> TileTimes:
+    def run(self, padded: U8, gains: F32 | None, numbers: Iterable[int], merger: Merger) -> TileTimes:
         """These tiles of a padded frame (h, w, 3), in its light, into the merger; what fails is raised at the end."""
         wanted = np.fromiter(numbers, np.int64)
         k = self.engine.batch
@@ -94,11 +118,11 @@ class TileWorkers:
         def one(numbers: I64, buffers: _Buffers) -> tuple[float, float, float]:
             n = len(numbers)
             t0 = time.perf_counter()
-            tiles_from_frame(self.plan, padded, numbers, buffers.tiles, tables)
-            self.cues.cut(numbers, buffers.cues)
+            tiles_from_frame(self.plan, padded, numbers, buffers.tiles, gains)
+            cues = self.cues.of(numbers, buffers.cues)
             t1 = time.perf_counter()
             scores, misfit = buffers.scores[:n], buffers.misfit[:n]
-            self.engine.infer(buffers.tiles[:n], buffers.cues[:n], scores, misfit)
+            self.engine.infer(buffers.tiles[:n], cues, scores, misfit)
             t2 = time.perf_counter()
             merger.put(numbers, scores, misfit)
             t3 = time.perf_counter()

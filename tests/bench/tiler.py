@@ -27,9 +27,9 @@ from hisir_edge.engine.load import available_threads, engine_from_bundle
 from hisir_edge.line.board import BoardInspector, in_flight
 from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
 from hisir_edge.line.inspect import Inspector
+from hisir_edge.line.message import Recipe, message_from_judgement
 from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.line.pixels import Pixels
-from hisir_edge.line.publish import Recipe, message_from_judgement
 from hisir_edge.line.selftest import picture_of
 from hisir_edge.records import Frame
 

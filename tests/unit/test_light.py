@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hisir_edge.errors import InspectionError
-from hisir_edge.line.light import golden_light, light_of_frame, tables_from_light, without_light
+from hisir_edge.line.light import gains_from_light, golden_light, light_of_frame, tables_of_gains, without_light
 from hisir_edge.line.tile import plan_from_size, tiles_from_frame
 from hisir_edge.sim.render import board_from_seed, draw_board
 
@@ -50,16 +51,25 @@ def test_a_board_in_the_dark_is_an_error(board):
 def test_tiles_get_the_light_of_their_middle(board):
     planes = np.array([[0.05, 0.04, -0.03], [0.0, 0.04, -0.03], [-0.05, 0.04, -0.03]])
     plan = plan_from_size((480, 640), 128, 32)
-    tables = tables_from_light(plan, planes)
+    gains = gains_from_light(plan, planes)
     n = len(plan.origins_yx)
-    assert tables.shape == (n, 1, 256, 3)
+    assert gains.shape == (n, 3)
     plain, even = np.empty((2, n, 3, 128, 128), np.uint8)
     lit = _lit(board, planes)
     tiles_from_frame(plan, board, np.arange(n), plain)
-    tiles_from_frame(plan, lit, np.arange(n), even, tables)
+    tiles_from_frame(plan, lit, np.arange(n), even, gains)
     middle = (slice(None), slice(None), slice(32, 96), slice(32, 96))
     bright = plain[middle] < 200
     assert np.abs(even[middle].astype(int) - plain[middle])[bright].max() <= 4
+
+
+@given(st.lists(st.floats(0.5, 2, width=32), min_size=3, max_size=3))
+def test_a_table_is_what_the_product_is(gains):
+    """The GPU looks up what the CPU multiplies: the same to the bit, in OpenCV's vectors and beside them."""
+    levels = np.tile(np.arange(256, dtype=np.uint8), (3, 1))[:, 5:]
+    table = tables_of_gains(np.array([gains], np.float32))[0, 0]
+    for colour, gain in enumerate(gains):
+        assert np.array_equal(cv2.convertScaleAbs(levels, None, gain, 0), table[levels, colour])
 
 
 def test_a_uniform_frame_has_no_light_to_find():

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from hisir_edge.errors import InputError
 from hisir_edge.line.merge import merge_plan_from_tiles
 from hisir_edge.line.rops import map_from_tiles
-from hisir_edge.line.tile import REGION_PX, PlaneCutter, padded_frame, plan_from_size, scaled_frame, tiles_from_frame
+from hisir_edge.line.tile import (
+    REGION_PX,
+    padded_frame,
+    plan_from_size,
+    scaled_frame,
+    tiles_from_frame,
+    tiles_from_planes,
+)
 
 AWKWARD = [(64, 64), (65, 64), (64, 127), (97, 131), (128, 128), (255, 257), (300, 97), (191, 640)]
 
@@ -64,7 +71,7 @@ def test_tiles_hold_the_frame_pixel_by_pixel(frame_hw):
     out, planes = np.zeros((2, len(plan.origins_yx) + 3, 3, 64, 64), np.uint8)
     numbers = np.arange(len(plan.origins_yx))
     tiles_from_frame(plan, padded, numbers, out)
-    PlaneCutter(plan, np.ascontiguousarray(padded.transpose(2, 0, 1))).cut(numbers, planes)
+    tiles_from_planes(plan, np.ascontiguousarray(padded.transpose(2, 0, 1)), numbers, planes)
     assert np.array_equal(out, planes)
     for tile, (y, x) in zip(out, plan.origins_yx, strict=False):
         assert np.array_equal(tile.transpose(1, 2, 0), padded[y : y + 64, x : x + 64])
@@ -97,3 +104,21 @@ def test_scaling_averages_areas():
     frame[::2, ::2] = 200
     assert np.array_equal(scaled_frame(frame, 0.5), np.full((4, 4, 3), 50, np.uint8))
     assert scaled_frame(frame, 1.0) is frame
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_cues_are_the_same_kept_or_cut(monkeypatch, kept):
+    from hisir_edge.line import workers
+
+    if not kept:
+        monkeypatch.setattr(workers, "KEPT_CUES_BYTES", 0)
+    plan = plan_from_size((250, 330), 64, 16)
+    planes = np.random.default_rng(2).integers(0, 256, (4, *plan.padded_hw), np.uint8)
+    run = np.delete(np.arange(len(plan.origins_yx)), [3, 4, 11])
+    cues, room = workers.Cues(plan, planes, run), np.empty((9, 4, 64, 64), np.uint8)
+    for numbers in (run[:5], run[6:14], run[-1:], run[[2, 0, 7]], np.array([3, 5])):
+        found = cues.of(numbers, room)
+        assert found.flags.c_contiguous and len(found) == len(numbers)
+        for one, number in zip(found, numbers, strict=True):
+            y, x = plan.origins_yx[number]
+            assert np.array_equal(one, planes[:, y : y + 64, x : x + 64])
