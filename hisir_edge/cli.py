@@ -151,7 +151,9 @@ def train(
         int,
         typer.Option(min=0, help="End after this many epochs of 200 steps without a better held-out loss; 0: never."),
     ] = 30,
-    precision: Annotated[Training, typer.Option(help="Number format of the training arithmetic.")] = Training.bf16,
+    precision: Annotated[
+        Training, typer.Option(help="Number format of the training arithmetic; bf16 is fp32 on processors without it.")
+    ] = Training.bf16,
     without: Annotated[
         list[str] | None, typer.Option(help="Leave a part out, for comparison: cue or gate; may be repeated.")
     ] = None,

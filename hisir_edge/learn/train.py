@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hisir_edge.cpu import has_bfloat16
 from hisir_edge.engine.lock import sole_writer
 from hisir_edge.errors import InputError
 from hisir_edge.learn.corrupt import WEIGHT_GAIN
@@ -209,7 +210,8 @@ def _is_stale(trainer: _Trainer, settings: RunSettings) -> bool:
 def _losses(net: nn.Module, batch: TileBatch, precision: str, device: torch.device) -> Losses:
     tile, cue, clean, mask, weight = (torch.from_numpy(a).to(device, non_blocking=True).float() for a in batch)
     tile = tile.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    halved = precision == "bf16" and (device.type != "cpu" or has_bfloat16())
+    with torch.autocast(device.type, torch.bfloat16, enabled=halved):
         out = net(tile, cue)
     return losses_from_output(out, centred(tile), centred(clean), mask, weight / WEIGHT_GAIN)
 

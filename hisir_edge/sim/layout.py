@@ -7,7 +7,9 @@ same size in pixels, and a defect of 6 px is a defect of 6 px at every frame siz
 from __future__ import annotations
 
 import functools
+import json
 from dataclasses import dataclass
+from importlib import resources
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from hisir_edge.errors import InputError
 
 PX_PER_MM = 25
 MIN_SIDE_PX, MAX_SIDE_PX = 256, 8192
+DEMONSTRATION = (7, (4096, 3000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,16 +207,20 @@ def pad_centre(part: Part, pad: Pad) -> tuple[float, float]:
 
 
 def _route(
-    rng: np.random.Generator, parts: list[Part], outline: tuple[int, int, int, int]
+    rng: np.random.Generator, parts: list[Part], outline: tuple[int, int, int, int], ties: dict[int, list[int]]
 ) -> tuple[list[tuple[tuple[int, int], ...]], list[tuple[int, int]]]:
-    """Traces with 45-degree corners from pads to pads near by, vias where they end in the open."""
+    """Traces with 45-degree corners from pads to pads near by, vias where they end in the open.
+
+    Of parts equally near the one with the lower number comes first, on every processor; ``ties``: exceptions.
+    """
     traces: list[tuple[tuple[int, int], ...]] = []
     vias: list[tuple[int, int]] = []
     if not parts:
         return traces, vias
     centres = np.array([[p.x, p.y] for p in parts])
     for part in parts:
-        near = np.argsort(np.abs(centres - centres[part.index]).sum(1))[1:7]
+        distances = np.abs(centres - centres[part.index]).sum(1)
+        near = np.array(ties.get(part.index, np.argsort(distances, kind="stable")[1:7]))
         for pad in part.pads[:: max(1, len(part.pads) // 12)]:
             ax, ay = (round(v) for v in pad_centre(part, pad))
             if len(near) and rng.random() < 0.75:
@@ -228,6 +235,15 @@ def _route(
             mx, my = ax + d * (1 if dx > 0 else -1), ay + d * (1 if dy > 0 else -1)
             traces.append(((ax, ay), (mx, my), (bx, by)))
     return traces, vias
+
+
+def _ties() -> dict[int, list[int]]:
+    """Of the product that ``engines/demo`` knows: in what order neighbours at one distance came when it was trained.
+
+    An unstable sort had left that to the processor (those with AVX-512), and no other board is the one that it knows.
+    """
+    text = (resources.files("hisir_edge.sim") / "ties.json").read_text()
+    return {int(part): neighbours for part, neighbours in json.loads(text).items()}
 
 
 @functools.lru_cache(maxsize=2)
@@ -254,7 +270,7 @@ def layout_from_product(product: int, size_wh: tuple[int, int]) -> Layout:
             space.claim(hx - radius * 1.5, hy - radius * 1.5, hx + radius * 1.5, hy + radius * 1.5)
             holes.append((hx, hy, radius))
     parts = _place_parts(rng, outline, space)
-    traces, vias = _route(rng, parts, outline)
+    traces, vias = _route(rng, parts, outline, _ties() if (product, size_wh) == DEMONSTRATION else {})
     free_vias = [v for v in vias if _inside(v, outline) and space.claim(v[0] - 6, v[1] - 6, v[0] + 6, v[1] + 6)]
     colour = SOLDERMASK_RGB[int(rng.integers(len(SOLDERMASK_RGB)))]
     return Layout(product, size_wh, outline, colour, tuple(parts), tuple(traces), tuple(free_vias), tuple(holes))
