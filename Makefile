@@ -57,6 +57,9 @@ fuzz: $(DEV)
 
 # pycuda is built where it is missing; all figures go into build/gpu-check.json
 gpu-check: $(DEV)
+ifneq ($(TORCH_INDEX),)
+	$(PIP) install --force-reinstall --index-url $(TORCH_INDEX) torch==$(TORCH_VERSION)
+endif
 	PYTHONPATH=tests $(BIN)/python tests/gpu/check.py
 
 # the same tests where there is no GPU: real pycuda on a driver that runs on the processor (needs nvcc and cuda.h)

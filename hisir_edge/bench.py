@@ -94,13 +94,7 @@ def measured(
         in_flight(inspector, slots), lambda one, _: work.verdict(one), lambda _: None
     )
     with pipeline:
-        first = work.verdict(inspector)  # warms up
-        if first.result is Result.ERROR:
-            raise InputError(
-                expected="the bundle's own board to be inspected at this size",
-                received=first.reason,
-                fix="choose another --size",
-            )
+        first = work.verdict(inspector)  # warms up, and shows whether it can be done
         one_s = _in_a_row(pipeline, LEAST_IN_A_ROW)
         frames = int(np.clip(ROW_S / one_s, LEAST_IN_A_ROW, MOST_IN_A_ROW))
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
@@ -174,6 +168,11 @@ class _Work:
 
     def judged(self, inspector: BoardInspector) -> tuple[Judgement, float]:
         judgement = inspector.inspect(self.frame)
+        if judgement.result is Result.ERROR:
+            raise InputError(
+                expected="the bundle's own board to be inspected at this size", received=judgement.reason,
+                fix="choose another --size, or see why this engine fails",
+            )  # fmt: skip
         start = time.perf_counter()
         message_from_judgement(self.recipe, 1, Frame(Pixels(self.frame), "bench", 1, "board", 0), judgement).frames()
         end = time.perf_counter()
@@ -239,6 +238,7 @@ def _figures(
     tiles = len(inspector.numbers)
     engine_s, frame_s = found.pop("engine_s"), found.pop("frame_s")
     latency_s = found.pop("latency_s")
+    found.setdefault("matmul_gflops", None)
     gflop = gflop_per_tile(bundle)
     moved = _bytes_moved(inspector) / 1e9
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from typing import Any
 
@@ -53,7 +52,7 @@ class GpuLimits:
         self.torch = _torch_on_gpu()
 
     def measured(self) -> dict[str, float]:
-        """As ``CpuLimits.measured``; NaN for a product that cannot be measured."""
+        """As ``CpuLimits.measured``; without a product that cannot be measured."""
         start, end = self.events
         with self.device.active():
             start.record(self.stream)
@@ -61,12 +60,10 @@ class GpuLimits:
             end.record(self.stream)
             end.wait()
             copy_s = end.seconds_since(start)
-        return {"matmul_gflops": self._matmul_gflops(), "copy_gb_per_s": 2 * GPU_COPY_BYTES / copy_s / 1e9}
+        found = {"copy_gb_per_s": 2 * GPU_COPY_BYTES / copy_s / 1e9}
+        return found if self.torch is None else {"matmul_gflops": self._matmul_gflops(self.torch), **found}
 
-    def _matmul_gflops(self) -> float:
-        torch = self.torch
-        if torch is None:
-            return math.nan
+    def _matmul_gflops(self, torch: Any) -> float:
         with self.device.active():
             a = torch.ones(GPU_MATRIX, GPU_MATRIX, dtype=torch.float16, device="cuda")
             a @ a  # what is loaded at the first call
@@ -75,7 +72,10 @@ class GpuLimits:
             for _ in range(4):
                 a @ a
             torch.cuda.synchronize()
-            return 4 * 2 * GPU_MATRIX**3 / (time.perf_counter() - start) / 1e9
+            seconds = time.perf_counter() - start
+            del a
+            torch.cuda.empty_cache()
+            return 4 * 2 * GPU_MATRIX**3 / seconds / 1e9
 
     def memory(self) -> dict[str, float]:
         """``gpu_memory_mb``: in use on the GPU, by whomever, without what is held here."""

@@ -152,7 +152,7 @@ def train(
         typer.Option(min=0, help="End after this many epochs of 200 steps without a better held-out loss; 0: never."),
     ] = 30,
     precision: Annotated[
-        Training, typer.Option(help="Number format of the training arithmetic; bf16 is fp32 on processors without it.")
+        Training, typer.Option(help="Number format of the training arithmetic; bf16 where there is such.")
     ] = Training.bf16,
     without: Annotated[
         list[str] | None, typer.Option(help="Leave a part out, for comparison: cue or gate; may be repeated.")
@@ -213,7 +213,9 @@ def build_engine(
     false_calls_per_board: Annotated[float, typer.Option(help="Wanted mean of false regions on a good board.")] = 0.05,
     zones: Annotated[
         Path | None,
-        typer.Option(help="JSON list of zones: name, polygon [[x, y], ...] in frame pixels, sensitivity (0 ignores)."),
+        typer.Option(
+            help="JSON list of zones: name, polygon [[x, y], ...] in frame pixels, sensitivity, outside."
+        ),
     ] = None,
     mm_per_px: Annotated[
         float | None, typer.Option(min=1e-6, max=100, help="Millimetres on the board a pixel, for places in mm.")

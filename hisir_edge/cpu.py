@@ -9,7 +9,7 @@ INT8_FLAGS = ("avx512_vnni", "avx_vnni", "asimddp")
 
 
 BF16_FLAGS = ("avx512bw", "amx_bf16", "bf16")
-"""With one of these, oneDNN has kernels for bfloat16; elsewhere a training step takes 3.5 times as long as in float32."""
+"""With one of these, oneDNN has kernels for bfloat16; elsewhere a step takes 3.5 times as long as in float32."""
 
 
 def int8_instructions() -> str:

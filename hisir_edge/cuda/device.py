@@ -180,8 +180,9 @@ class PycudaDevice:
         """A kernel, made ready for arguments of these kinds: those that it declares."""
         found = self._kernels.get(name)
         if found is None:
-            found = self._kernels[name] = self.module.get_function(name)
+            found = self.module.get_function(name)
             found.prepare("".join("i" if isinstance(a, int) else "P" for a in arguments))
+            self._kernels[name] = found  # ready: another thread may take it
         return found
 
     def alloc(self, nbytes: int) -> Buffer:
@@ -191,9 +192,13 @@ class PycudaDevice:
 
     def upload(self, host: Host) -> Buffer:
         """See ``Device``."""
-        there = self.alloc(host.nbytes)
-        self.cuda.memcpy_htod(there.owner, np.ascontiguousarray(host))
-        self.cuda.Context.synchronize()  # the copy may still be on its way, and no stream would wait for it
+        there, stream, done = self.alloc(host.nbytes), self.stream(), self.event()
+        source = self.pinned(host.shape, host.dtype)
+        np.copyto(source, host)
+        stream.copy_in(there, source)  # in a stream: the whole context cannot be waited for while a graph is recorded
+        done.record(stream)
+        done.wait()
+        self.free(source)
         return there
 
     def pinned(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Host:
@@ -262,8 +267,12 @@ class PycudaStream:
         _call(driver, "cuStreamBeginCapture_v2", stream, ctypes.c_int(CAPTURE_THREAD_LOCAL))
         try:
             work()
-        finally:
-            ended = driver.cuStreamEndCapture(stream, ctypes.byref(graph))
+        except BaseException:
+            driver.cuStreamEndCapture(stream, ctypes.byref(graph))
+            if graph:
+                driver.cuGraphDestroy(graph)
+            raise
+        ended = driver.cuStreamEndCapture(stream, ctypes.byref(graph))
         if ended:
             raise _failed("cuStreamEndCapture", ended)
         try:

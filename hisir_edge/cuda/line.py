@@ -7,15 +7,18 @@ region's highest score and, where a bit is set, the scores of those rows.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from threading import current_thread
+from threading import Lock, current_thread
 from typing import Any
 
 import cv2
 import numpy as np
+import structlog
 
 from hisir_edge.arrays import F64, I64, U8, Bool, u8
 from hisir_edge.cuda.device import Device, Event
@@ -38,9 +41,11 @@ from hisir_edge.line.light import (
 from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.register import Registration, register_frame, warp_by_matrix
 from hisir_edge.line.tile import REGION_PX, scaled_frame, tiles_from_planes
-from hisir_edge.line.windows import Box, apart
+from hisir_edge.line.windows import MOST_WINDOWS, Box, apart
 from hisir_edge.line.workers import OnSpan
 from hisir_edge.records import Region, StageTimes
+
+log = structlog.get_logger()
 
 MOST_CANDIDATES = 16
 """As in ``kernels.cu``: tiles that may see one region."""
@@ -60,6 +65,8 @@ class _Family:
     origin: tuple[Event, float] | None = None
     """An event and when it was over (``time.perf_counter``): the GPU's clock on the host's."""
     unmade: int = 0
+    """Slots in a row that could not be made."""
+    lock: Lock = field(default_factory=Lock)
 
 
 class CudaInspector(BoardInspector):
@@ -108,9 +115,10 @@ class CudaInspector(BoardInspector):
     def sibling(self) -> CudaInspector:
         """See ``BoardInspector.sibling``: a stream, context and memory of its own."""
         other = copy.copy(self)
-        self._family.members.append(other)
+        other._slot = None
         with self.device.active():
             other._slot = Slot(self.rig) if len(self.numbers) else None
+        self._family.members.append(other)
         return other
 
     def close(self, wait: bool = True) -> None:
@@ -155,7 +163,7 @@ class CudaInspector(BoardInspector):
         if not len(self.numbers):  # all of the board is ignored
             return Seen(0.0, [], mask, registration, StageTimes(register_s=t1 - t0))
         try:
-            with self.device.active():
+            with self._current_device():
                 slot = self._ready_slot()
                 self._fill(slot, work, registration, tables)
                 t2 = time.perf_counter()
@@ -167,7 +175,7 @@ class CudaInspector(BoardInspector):
                     )
                 regions = self._regions(slot, mask)
         except Exception as error:
-            self._drop_slot()  # whatever it was: the next frame gets a stream, context and memory of its own
+            self._drop_slot(error)  # whatever it was: the next frame gets a stream, context and memory of its own
             if isinstance(error, HisirEdgeError):
                 raise
             raise InspectionError(
@@ -181,23 +189,53 @@ class CudaInspector(BoardInspector):
         times = StageTimes(register_s=t1 - t0, tile_s=t2 - t1, infer_s=t3 - t2, judge_s=t4 - t3)
         return Seen(float(slot.host.small.max()), regions, mask, registration, times)
 
+    @contextlib.contextmanager
+    def _current_device(self) -> Iterator[None]:
+        """``Device.active``; a GPU that cannot even be made current is one on which no slot can be made."""
+        active = self.device.active()
+        try:
+            active.__enter__()
+        except Exception:
+            with self._family.lock:
+                self._family.unmade += 1
+            raise
+        try:
+            yield
+        finally:
+            active.__exit__(None, None, None)
+
     def _as_it_crosses(self, image: Pixels) -> Pixels:
         """The frame as the GPU gets it: raw, or scaled for the network, which takes all three colours."""
         scale = self.bundle.recipe.scale
         return image if scale == 1.0 else Pixels(scaled_frame(image.rgb, scale))
 
     def _ready_slot(self) -> Slot:
+        """The slot, made anew after a failure; how often that failed in a row is counted."""
         if self._slot is None:
-            self._family.unmade += 1
-            self._slot = Slot(self.rig)
-            self._family.unmade = 0
+            try:
+                self._slot = Slot(self.rig)
+            except Exception:
+                with self._family.lock:
+                    self._family.unmade += 1
+                raise
+            with self._family.lock:
+                self._family.unmade = 0
         return self._slot
 
-    def _drop_slot(self) -> None:
+    def _drop_slot(self, error: BaseException) -> None:
+        """Free what the slot has; also what the failure's traceback would keep for later, when no GPU is active."""
         slot, self._slot = self._slot, None
-        if slot is not None:
+        if slot is None:
+            return
+        try:
             with self.device.active():
                 slot.free()
+                cause: BaseException | None = error
+                while cause is not None:
+                    traceback.clear_frames(cause.__traceback__)
+                    cause = cause.__cause__ or cause.__context__
+        except Exception as failure:
+            log.warning("a slot of the GPU could not be freed", error=f"{type(failure).__name__}: {failure}")
 
     def _fill(self, slot: Slot, work: Pixels, registration: Registration | None, tables: U8 | None) -> None:
         to_frame = IDENTITY if registration is None else cv2.invertAffineTransform(registration.matrix)
@@ -247,7 +285,7 @@ class CudaInspector(BoardInspector):
         """Seconds that the engine alone takes for the tiles of the last frame."""
         slot = self._slot
         if slot is None:
-            raise RuntimeError("inspect a frame first")
+            raise InspectionError(expected="a frame to be inspected first", received="none", fix="inspect one")
         with self.device.active():
             start = time.perf_counter()
             slot.enqueue_network()
@@ -270,6 +308,9 @@ def windows_of_bits(bits: U8, frame_hw: tuple[int, int]) -> list[Box]:
     for x, y, wide, high, _ in stats[1:count].tolist():
         bottom, right = min((y + high) * REGION_PX, h), min((x + wide) * REGION_PX, w)
         boxes.append((y * REGION_PX, bottom, x * REGION_PX, right))
+    if len(boxes) > MOST_WINDOWS:
+        tops, bottoms, lefts, rights = zip(*boxes, strict=True)
+        boxes = [(min(tops), max(bottoms), min(lefts), max(rights))]
     return [frame for _, frame in apart(boxes, frame_hw, None, frame_hw)]
 
 

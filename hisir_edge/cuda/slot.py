@@ -147,6 +147,9 @@ class Slot:
                 one.graph.free()
         self.rig.device.free(*self._memory)
         self._memory.clear()
+        # streams and events are given back by whoever drops them, which is to be here
+        for name in ("inputs", "marks", "context", "done", "stream"):
+            self.__dict__.pop(name, None)
 
     def fill(self, pixels: U8, layout: str, to_frame: I64, to_golden: I64, tables: U8 | None) -> None:
         """A frame's pixels, its matrices (kernels.cu) and its light into page-locked memory."""

@@ -8,7 +8,7 @@ it. On the device "cpu", whose addresses are the host's, the same code runs with
 from __future__ import annotations
 
 import ctypes
-from threading import Lock
+from threading import Lock, get_ident
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,9 @@ class TorchContext:
 
     def __init__(self, engine: TorchEngine) -> None:
         self.engine = engine
-        self.graphs: dict[tuple[int, ...], torch.cuda.CUDAGraph | None] = {}
+        self.graphs: dict[tuple[int, ...], torch.cuda.CUDAGraph] = {}
+        self.warm: set[tuple[int, tuple[int, ...]]] = set()
+        """Calls that a thread has run as they are: what libraries keep for a thread is not made while one records."""
         self.pool: Any = None
 
     def enqueue(self, count: int, tile: int, cue: int, score: int, misfit: int, stream: Stream) -> None:
@@ -55,11 +57,11 @@ class TorchContext:
             return
         ours: torch.cuda.Stream = torch.cuda.ExternalStream(stream.handle)  # type: ignore[no-untyped-call]
         with torch.cuda.stream(ours):
-            if key not in self.graphs:
-                self.graphs[key] = None
+            graph = self.graphs.get(key)
+            if graph is None and (get_ident(), key) not in self.warm:
+                self.warm.add((get_ident(), key))
                 self._run(*key)
                 return
-            graph = self.graphs[key]
             if graph is None:
                 graph = self.graphs[key] = self._captured(key, ours)
             graph.replay()

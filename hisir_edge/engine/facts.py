@@ -24,7 +24,9 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
         f"false calls  {t.false_calls_per_board:g} a board wanted; at most {t.false_calls_upper_bound_95:.2g} with 95 "
         f"% confidence from {t.held_out_boards} boards; {t.boards_to_prove} without a call would prove it",
     ]
-    lines += [f"zone         {z.name}: sensitivity {z.sensitivity:g}, {len(z.polygon)} corners" for z in manifest.zones]
+    for z in manifest.zones:
+        where = "outside of" if z.outside else "within"
+        lines.append(f"zone         {z.name}: sensitivity {z.sensitivity:g}, {where} {len(z.polygon)} corners")
     if manifest.mm_per_px:
         lines.append(f"scale        {manifest.mm_per_px:g} mm a pixel")
     if manifest.components:

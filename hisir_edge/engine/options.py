@@ -116,7 +116,7 @@ def check_zones(zones: tuple[ZoneModel, ...], record: RunRecord) -> None:
     """InputError for a zone that covers no pixel of this run's frames: it would protect nothing."""
     h, w = record.frame_hw
     for zone in zones:
-        if not inside_zone((h, w), 1.0, Zone(zone.name, zone.polygon, zone.sensitivity, zone.outside)).any():
+        if not inside_zone((h, w), 1.0, Zone(zone.name, zone.polygon, zone.sensitivity)).any():  # outside: nothing kept
             raise InputError(
                 expected=f"zones that cover pixels of a frame of {w}x{h}",
                 received=f"{zone.name}, which covers none",

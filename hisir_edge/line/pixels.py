@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import cv2
 import numpy as np
@@ -50,11 +49,16 @@ class Pixels:
         """Height and width, px."""
         return self.data.shape[0], self.data.shape[1]
 
-    @cached_property
+    @property
     def rgb(self) -> U8:
-        """RGB (h, w, 3); the data itself where it is that already. Not to be changed."""
+        """RGB (h, w, 3); the data itself where it is that already. Made once; not to be changed."""
         code = CONVERSIONS[self.pixel_format][1]
-        return self.data if code is None else u8(cv2.cvtColor(self.data, code))
+        if code is None:
+            return self.data
+        if "made" not in self.__dict__:  # no lock as in cached_property, which all frames would share until Python 3.12
+            self.__dict__["made"] = u8(cv2.cvtColor(self.data, code))
+        made: U8 = self.__dict__["made"]
+        return made
 
     def grey(self) -> U8:
         """In grey, (h, w); the data itself where it is that already. Not to be changed."""

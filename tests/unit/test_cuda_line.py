@@ -7,6 +7,7 @@ for ``make gpu-check``, on a machine with a GPU.
 from __future__ import annotations
 
 import itertools
+import threading
 from dataclasses import replace
 
 import cv2
@@ -21,6 +22,7 @@ from hisir_edge.cuda.reference import LAYOUTS
 from hisir_edge.cuda.slot import STEPS
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.errors import HisirEdgeError
 from hisir_edge.images import read_rgb
 from hisir_edge.line.board import in_flight
 from hisir_edge.line.gain import Zone
@@ -190,6 +192,45 @@ def test_a_trace_has_each_step_of_each_frame(gpu, frames):
     assert all(one[3] == other[2] for one, other in itertools.pairwise(steps))
     gpu.inspect(frames[0])
     assert len([span for span in spans if span[0].startswith("gpu stream")]) == len(STEPS)
+
+
+def test_two_slots_that_are_made_anew_at_once_are_no_lost_gpu(gpu, frames, monkeypatch):
+    other, both, seen = gpu.sibling(), threading.Barrier(2), []
+    gpu.rig.engine.spoil = "failure"
+    assert [one.inspect(frames[0]).result for one in (gpu, other)] == [Result.ERROR] * 2
+    gpu.rig.engine.spoil = ""
+    alloc = gpu.device.alloc
+
+    def slow(nbytes):
+        if not seen:
+            both.wait(5)
+            seen.append(gpu.lost)
+        return alloc(nbytes)
+
+    monkeypatch.setattr(gpu.device, "alloc", slow)
+    threads = [threading.Thread(target=one.inspect, args=(frames[0],)) for one in (gpu, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen and not any(seen) and not gpu.lost
+
+
+def test_a_sibling_for_which_there_is_no_room_leaves_the_others_as_they_are(gpu, frames):
+    before = [gpu.inspect(frame) for frame in frames[:3]]
+    gpu.device.broken = True
+    with pytest.raises(HisirEdgeError):
+        gpu.sibling()
+    gpu.device.broken = False
+    assert [gpu.inspect(frame).score for frame in frames[:3]] == [one.score for one in before]
+    gpu.close()
+    assert not gpu.device.held and not gpu.device.pinned_arrays
+
+
+def test_a_board_full_of_specks_is_looked_at_as_a_whole():
+    mask = np.zeros((640, 960), np.uint8)
+    mask[::32, ::32] = 1
+    assert windows_of_bits(np.packbits(mask, axis=1), mask.shape) == [(0, 624, 0, 944)]
 
 
 def test_a_gpu_that_is_lost_says_so_and_one_that_comes_back_does_not(gpu, frames):

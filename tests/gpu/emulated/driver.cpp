@@ -32,6 +32,7 @@ static std::map<uint64_t, size_t> device_memory, pinned_memory;
 static std::atomic<bool> lost{false};
 static std::atomic<long> launches{0};
 static thread_local int capturing = 0;
+static std::atomic<int> captures{0};
 static thread_local std::vector<CUcontext> contexts;
 static const size_t TOTAL = size_t(8) << 30;
 static char the_context;
@@ -180,7 +181,7 @@ CUresult cuCtxGetCurrent(CUcontext *context) {
 CUresult cuCtxGetDevice(CUdevice *device) { return *device = 0, CUDA_SUCCESS; }
 CUresult cuCtxGetApiVersion(CUcontext, unsigned *version) { return *version = 3020, CUDA_SUCCESS; }
 CUresult cuCtxSynchronize() {
-    NOT_WHILE_CAPTURING;
+    if (captures) return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;  // whichever thread records
     CURRENT;
     return CUDA_SUCCESS;
 }
@@ -238,12 +239,12 @@ CUresult cuLaunchHostFunc(CUstream stream, CUhostFn call, void *data) {
 CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode) {
     CURRENT;
     if (stream->graph || mode != CU_STREAM_CAPTURE_MODE_THREAD_LOCAL) return CUDA_ERROR_INVALID_VALUE;
-    ++capturing;
+    ++capturing, ++captures;
     return stream->graph.reset(new CUgraph_st), CUDA_SUCCESS;
 }
 CUresult cuStreamEndCapture(CUstream stream, CUgraph *graph) {
     if (!stream->graph) return CUDA_ERROR_INVALID_VALUE;
-    --capturing;
+    --capturing, --captures;
     return *graph = stream->graph.release(), checked();
 }
 CUresult cuGraphInstantiateWithFlags(CUgraphExec *made, CUgraph graph, unsigned long long) {
