@@ -63,7 +63,7 @@ struct CUstream_st {
         std::unique_lock<std::mutex> held(lock);
         for (;;) {
             more.wait(held, [this] { return ends || !work.empty(); });
-            if (work.empty()) return;
+            if (work.empty()) break;
             Work one = std::move(work.front());
             work.pop_front();
             busy = true;
@@ -73,6 +73,8 @@ struct CUstream_st {
             busy = false;
             if (work.empty()) idle.notify_all();
         }
+        held.unlock();
+        delete this;
     }
     void put(Work one) {
         if (graph) {
@@ -87,13 +89,12 @@ struct CUstream_st {
         std::unique_lock<std::mutex> held(lock);
         idle.wait(held, [this] { return work.empty() && !busy; });
     }
-    ~CUstream_st() {
-        {
-            std::lock_guard<std::mutex> held(lock);
-            ends = true;
-        }
+    // Its work goes on to its end, as on a GPU: the caller may hold what that waits for, such as Python's lock.
+    void destroy() {
+        std::lock_guard<std::mutex> held(lock);
+        thread.detach();
+        ends = true;
         more.notify_one();
-        thread.join();
     }
 };
 
@@ -225,7 +226,7 @@ CUresult cuStreamCreate(CUstream *stream, unsigned flags) {
     if (flags != CU_STREAM_NON_BLOCKING) return CUDA_ERROR_INVALID_VALUE;  // it would wait for the default stream
     return *stream = new CUstream_st, CUDA_SUCCESS;
 }
-CUresult cuStreamDestroy(CUstream stream) { return delete stream, checked(); }
+CUresult cuStreamDestroy(CUstream stream) { return stream->destroy(), checked(); }
 CUresult cuStreamSynchronize(CUstream stream) {
     NOT_WHILE_CAPTURING;
     CURRENT;
