@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import cv2
@@ -122,3 +123,18 @@ def test_every_product_has_parts_inside_the_board():
         x0, y0, x1, y1 = layout.outline_xyxy
         assert len({p.kind for p in layout.parts}) >= 8
         assert all(x0 < p.x < x1 and y0 < p.y < y1 for p in layout.parts)
+
+
+@pytest.mark.parametrize(
+    ("product", "size_wh", "digest"),
+    [
+        (7, (4096, 3000), "7c009f51ae801fb9"),  # the boards that engines/demo knows
+        (3, (512, 384), "61be68be877915e7"),
+        (11, (2048, 1536), "0abf4b998706f1f7"),
+    ],
+)
+def test_a_product_is_the_same_on_every_processor(product, size_wh, digest):
+    """A bundle that was trained on rendered boards elsewhere must meet the same boards here."""
+    layout = layout_from_product(product, size_wh)
+    facts = repr((layout.parts, layout.traces, layout.vias))
+    assert hashlib.sha256(facts.encode()).hexdigest()[:16] == digest
