@@ -58,7 +58,8 @@ fuzz: $(DEV)
 # pycuda is built where it is missing; all figures go into build/gpu-check.json
 gpu-check: $(DEV)
 ifneq ($(TORCH_INDEX),)
-	$(PIP) install --force-reinstall --index-url $(TORCH_INDEX) torch==$(TORCH_VERSION)
+	$(BIN)/python -c 'import sys, torch; sys.exit(torch.cuda.is_available() - 1)' || \
+	  $(PIP) install --force-reinstall --index-url $(TORCH_INDEX) torch==$(TORCH_VERSION)
 endif
 	PYTHONPATH=tests $(BIN)/python tests/gpu/check.py
 

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, U8, u8
-from hisir_edge.bench_limits import CpuLimits, GpuLimits
+from hisir_edge.bench_limits import CpuLimits, GpuLimits, device_name
 from hisir_edge.cuda.line import GPU_THREAD, CudaInspector
 from hisir_edge.engine.bundle import Bundle
 from hisir_edge.engine.load import available_threads, inspector_from_bundle
@@ -118,6 +118,7 @@ def measured(
         traced_s = _in_a_row(pipeline, LEAST_IN_A_ROW) * LEAST_IN_A_ROW
         inspector.trace(None)
     figures = _figures(sized, inspector, rows, first.result, peak_mb, threads, slots)
+    figures |= {"engine": "torch", "precision": "fp16"} if torch_run is not None else {}
     figures |= _of_spans(spans, traced_s) | limits.memory()
     limits.close()
     inspector.close()
@@ -126,12 +127,19 @@ def measured(
 
 def _by_torch(bundle: Bundle, run: Path) -> CudaInspector:
     """The bundle's line with a training run's network, in half precision by torch."""
+    import torch
+
     from hisir_edge.cuda.device import first_device
     from hisir_edge.cuda.torch_engine import TorchEngine
     from hisir_edge.engine.export import folded_net
     from hisir_edge.learn.train import trained_net
     from hisir_edge.net.hisir_net import PlanesNet
 
+    if not torch.cuda.is_available():
+        raise InputError(
+            expected="a torch with CUDA, and a GPU, for --torch", received=f"torch {torch.__version__}",
+            fix=f"pip install torch=={torch.__version__.split('+')[0]} --index-url https://download.pytorch.org/whl/cu130",
+        )  # fmt: skip
     record, net = trained_net(run)
     if record.settings.tile_px != bundle.recipe.tile_px:
         raise InputError(
@@ -243,7 +251,8 @@ def _figures(
     moved = _bytes_moved(inspector) / 1e9
     return {
         "product": bundle.manifest.product, "backbone": bundle.manifest.backbone,
-        "precision": bundle.manifest.precision, "frame": f"{w}x{h}", "result": result.value,
+        "precision": bundle.manifest.precision, "engine": bundle.manifest.target,
+        "device": device_name(inspector), "frame": f"{w}x{h}", "result": result.value,
         "rounds": len(rows), "tiles": tiles,
         "threads": threads or available_threads(), "callers": inspector.callers, "tiles_a_call": inspector.batch,
         "slots": slots,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hisir_edge.cuda.line import CudaInspector
+from hisir_edge.gpus import gpus
+from hisir_edge.line.board import BoardInspector
 
 MATRIX, GPU_MATRIX = 2048, 8192
 COPY_BYTES, GPU_COPY_BYTES = 1 << 27, 1 << 28
@@ -86,6 +89,17 @@ class GpuLimits:
         """Give the copy's memory back."""
         with self.device.active():
             self.device.free(self.source, self.target)
+
+
+def device_name(inspector: BoardInspector) -> str:
+    """The GPU, or the processor, as they name themselves."""
+    if isinstance(inspector, CudaInspector):
+        return next((gpu.name for gpu in gpus()), "a GPU")
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return "a CPU"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "a CPU")
 
 
 def _torch_on_gpu() -> Any:

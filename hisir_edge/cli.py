@@ -213,7 +213,7 @@ def build_engine(
     false_calls_per_board: Annotated[float, typer.Option(help="Wanted mean of false regions on a good board.")] = 0.05,
     zones: Annotated[
         Path | None,
-        typer.Option(help="JSON list of zones: name, polygon [[x, y], ...] in frame pixels, sensitivity, outside."),
+        typer.Option(help="JSON list of zones: name, polygon of x, y in frame pixels, sensitivity, outside."),
     ] = None,
     mm_per_px: Annotated[
         float | None, typer.Option(min=1e-6, max=100, help="Millimetres on the board a pixel, for places in mm.")

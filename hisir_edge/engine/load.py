@@ -98,7 +98,8 @@ def check_compiled_for(folder: Path, manifest: Manifest, version: str, gpu: Gpu 
         raise BundleError(
             expected=f"a GPU of {', '.join(engine.gpu_arch) or PORTABLE_WORDS} for the engine in {folder}",
             received=f"{gpu.name} ({gpu.arch})" if gpu else "no GPU",
-            fix=f"{command} (with --target onnxruntime for machines without a GPU)",
+            fix=f"{'' if gpu else 'look for it with nvidia-smi; '}{command} (with --target onnxruntime for machines "
+            "without a GPU)",
         )
 
 

@@ -15,7 +15,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.learn.run import RunRecord, check_pictures
 from hisir_edge.learn.thresholds import check_rate
 from hisir_edge.learn.train import trained_net
-from hisir_edge.line.gain import Zone, inside_zone
+from hisir_edge.line.gain import Zone, inside_zone, sensitivity_map
 from hisir_edge.net.hisir_net import HisirNet
 
 
@@ -113,7 +113,7 @@ def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
 
 
 def check_zones(zones: tuple[ZoneModel, ...], record: RunRecord) -> None:
-    """InputError for a zone that covers no pixel of this run's frames: it would protect nothing."""
+    """InputError for a polygon that covers no pixel of this run's frames, or for zones that ignore all of them."""
     h, w = record.frame_hw
     for zone in zones:
         if not inside_zone((h, w), 1.0, Zone(zone.name, zone.polygon, zone.sensitivity)).any():  # outside: nothing kept
@@ -122,6 +122,13 @@ def check_zones(zones: tuple[ZoneModel, ...], record: RunRecord) -> None:
                 received=f"{zone.name}, which covers none",
                 fix="draw the polygon on a photo of this camera",
             )
+    every = tuple(Zone(zone.name, zone.polygon, zone.sensitivity, zone.outside) for zone in zones)
+    if zones and not sensitivity_map((h, w), 1.0, every).any():
+        raise InputError(
+            expected="zones that leave something of the frame to be judged",
+            received="zones that ignore all of it: " + ", ".join(zone.name for zone in zones),
+            fix="give one outline with outside, not one for each board",
+        )
 
 
 def check_components(components: tuple[ComponentModel, ...], record: RunRecord) -> None:

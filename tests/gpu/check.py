@@ -209,7 +209,7 @@ def main() -> int:
             found[name], failed = {"failed": f"{type(error).__name__}: {error}"}, True
             print(f"  FAILED: {error}", flush=True)
         options.json.write_text(json.dumps(found, indent=1))
-    found["reached"] = verdicts(found)
+    found["reached"] = {"not_rated": "an emulated GPU"} if found["machine"]["emulated"] else verdicts(found)
     options.json.write_text(json.dumps(found, indent=1))
     for key, text in found["reached"].items():
         print(f"{key}: {text}")
