@@ -7,7 +7,6 @@ import importlib.util
 import os
 import platform
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from typing import Any
 
 from hisir_edge import __version__
 from hisir_edge.cpu import int8_instructions
+from hisir_edge.cuda.fatbin import kernels_path, nvcc_path
 from hisir_edge.engine.load import available_threads
 from hisir_edge.gpus import Gpu, gpus, jetson_release
 
@@ -86,8 +86,18 @@ def _used(cards: tuple[Gpu, ...], flavours: dict[str, dict[str, str]]) -> list[s
             )
             lines.append(f"not {target}: no NVIDIA GPU found; {can}")
         else:
-            lines.append(f"{target} {flavour['version']}: engines can be built here; GPU {cards[0].arch}")
+            missing = _missing_for_gpu(cards[0].arch)
+            can = f"built here, not run: {missing}" if missing else "built and run here"
+            lines.append(f"{target} {flavour['version']}: engines for GPU {cards[0].arch} can be {can}")
     return lines
+
+
+def _missing_for_gpu(arch: str) -> str:
+    """What bundles lack that are to run on a GPU; empty where nothing is missing."""
+    missing = [] if importlib.util.find_spec("pycuda") else ["pycuda is not installed"]
+    if nvcc_path() is None and not kernels_path(arch).is_file():
+        missing.append(f"neither nvcc nor {kernels_path(arch)}")
+    return "; ".join(missing)
 
 
 def _version(package: str) -> str:
@@ -110,7 +120,7 @@ def _tensorrt(module: str) -> dict[str, str]:
 
 
 def _cuda() -> str:
-    nvcc = shutil.which("nvcc")
+    nvcc = nvcc_path()
     if nvcc is None:
         return ""
     done = _asked([nvcc, "--version"])

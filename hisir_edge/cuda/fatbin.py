@@ -25,13 +25,23 @@ def cache_folder() -> Path:
     return Path(service) if service else Path(user) / "hisir_edge"
 
 
+def kernels_path(arch: str) -> Path:
+    """Where the compiled kernels of this source are kept for ``sm86`` or another."""
+    sources = SOURCE.read_bytes() + SOURCE.with_name("portable.h").read_bytes() + " ".join(OPTIONS).encode()
+    return cache_folder() / f"kernels-{hashlib.sha256(sources).hexdigest()[:16]}-{arch}.fatbin"
+
+
+def nvcc_path() -> str | None:
+    """The CUDA compiler, on the path or where the toolkit puts it."""
+    return shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+
+
 def kernels_for(arch: str) -> bytes:
     """The kernels' fatbin for ``sm86`` or another; compiled now where the cache has none of this source.
 
     InputError where there is neither one in the cache nor nvcc, or nvcc refuses.
     """
-    sources = SOURCE.read_bytes() + SOURCE.with_name("portable.h").read_bytes() + " ".join(OPTIONS).encode()
-    path = cache_folder() / f"kernels-{hashlib.sha256(sources).hexdigest()[:16]}-{arch}.fatbin"
+    path = kernels_path(arch)
     try:
         return path.read_bytes()
     except OSError:
@@ -45,7 +55,7 @@ def kernels_for(arch: str) -> bytes:
 
 
 def _compiled(arch: str, path: Path) -> bytes:
-    nvcc = shutil.which("nvcc") or shutil.which("nvcc", path="/usr/local/cuda/bin")
+    nvcc = nvcc_path()
     if nvcc is None:
         raise InputError(
             expected=f"compiled kernels for {arch} at {path}, or nvcc to make them",

@@ -76,3 +76,16 @@ def test_a_bundle_without_its_engine_is_refused():
     with pytest.raises(BundleError, match="a compiled engine in b"):
         check_compiled_for(Path("b"), made, "10.3.0.26", ORIN)
     json.loads(made.model_dump_json())
+
+
+def test_check_says_what_bundles_for_a_gpu_lack_here(monkeypatch, tmp_path):
+    from hisir_edge import doctor
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(doctor, "nvcc_path", lambda: None)
+    card, flavours = Gpu("an RTX", "sm86", "580", 8192), {"tensorrt-rtx": {"version": "1.7", "reason": ""}}
+    path = doctor.kernels_path("sm86")
+    assert str(path) in doctor._used((card,), flavours)[-1]
+    path.parent.mkdir()
+    path.write_bytes(b"compiled")
+    assert str(path) not in doctor._used((card,), flavours)[-1]
