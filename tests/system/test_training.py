@@ -334,10 +334,15 @@ def test_a_board_that_is_ignored_whole_is_no_bundle(small_run, tmp_path):
     from hisir_edge.engine.options import BuildOptions
 
     square = ((-1.0, -1.0), (600.0, -1.0), (600.0, 600.0), (-1.0, 600.0))
-    zone = ZoneModel(name="all", polygon=square, sensitivity=0)
-    with pytest.raises(InputError, match="none of 0 planted patches"):
-        build_bundle(small_run, tmp_path / "b", BuildOptions(precision="fp32", zones=(zone,)))
-    assert not (tmp_path / "b").exists()
+    left, right = ((0.0, 0.0), (200.0, 0.0), (200.0, 380.0)), ((300.0, 0.0), (500.0, 0.0), (500.0, 380.0))
+    outlines = tuple(
+        ZoneModel(name=name, polygon=polygon, sensitivity=0, outside=True)
+        for name, polygon in (("left", left), ("right", right))
+    )
+    for zones in ((ZoneModel(name="all", polygon=square, sensitivity=0),), outlines):
+        with pytest.raises(InputError, match="zones that ignore all of it"):
+            build_bundle(small_run, tmp_path / "b", BuildOptions(precision="fp32", zones=zones))
+        assert not (tmp_path / "b").exists()
 
 
 def test_a_zone_outside_the_picture_is_refused(small_run, tmp_path):
