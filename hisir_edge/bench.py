@@ -101,18 +101,8 @@ def measured(
         engine_alone = _engine_alone(inspector, frame)
         limits = GpuLimits(inspector) if isinstance(inspector, CudaInspector) else CpuLimits()
         for _ in range(rounds):
-            row = limits.measured()
-            row["engine_s"] = engine_alone()
-            start = time.perf_counter()
-            judgement, encode_s = work.judged(inspector)
-            row["latency_s"] = time.perf_counter() - start
-            times = judgement.times
-            row |= {
-                "register_s": times.register_s, "tile_s": times.tile_s, "infer_s": times.infer_s,
-                "merge_s": times.merge_s, "judge_s": times.judge_s, "encode_s": encode_s,
-            }  # fmt: skip
-            row["frame_s"] = _in_a_row(pipeline, frames)
-            rows.append(row)
+            row = limits.measured() | {"engine_s": engine_alone()} | work.alone(inspector)
+            rows.append(row | {"frame_s": _in_a_row(pipeline, frames)})
             on_round()
         inspector.trace(_into(spans))
         traced_s = _in_a_row(pipeline, LEAST_IN_A_ROW) * LEAST_IN_A_ROW
@@ -127,8 +117,12 @@ def measured(
 
 def _by_torch(bundle: Bundle, run: Path) -> CudaInspector:
     """The bundle's line with a training run's network, in half precision by torch."""
-    import torch
-
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            expected="torch with CUDA, for --torch", received=str(error), fix="pip install 'hisir-edge[train]'"
+        ) from error
     from hisir_edge.cuda.device import first_device
     from hisir_edge.cuda.torch_engine import TorchEngine
     from hisir_edge.engine.export import folded_net
@@ -186,6 +180,16 @@ class _Work:
         end = time.perf_counter()
         inspector.span("encode", start, end)
         return judgement, end - start
+
+    def alone(self, inspector: BoardInspector) -> dict[str, float]:
+        """Latency and stages of one frame that nothing runs beside."""
+        start = time.perf_counter()
+        judgement, encode_s = self.judged(inspector)
+        latency_s, times = time.perf_counter() - start, judgement.times
+        return {
+            "latency_s": latency_s, "register_s": times.register_s, "tile_s": times.tile_s, "infer_s": times.infer_s,
+            "merge_s": times.merge_s, "judge_s": times.judge_s, "encode_s": encode_s,
+        }  # fmt: skip
 
     def verdict(self, inspector: BoardInspector) -> Judgement:
         return self.judged(inspector)[0]
