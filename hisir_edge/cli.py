@@ -19,8 +19,9 @@ from hisir_edge.cli_bundle import bundle_app
 from hisir_edge.cli_camera import camera
 from hisir_edge.cli_control import control, install_service, status
 from hisir_edge.cli_mes import forward, keygen, verify, watch
-from hisir_edge.console import progress, size_from_text, tell_trained, training_progress
+from hisir_edge.console import progress, size_from_text, tell, tell_trained, training_progress
 from hisir_edge.errors import HisirEdgeError, HungError, InputError
+from hisir_edge.logs import configure_logging
 
 app = typer.Typer(
     name="hisir-edge",
@@ -66,11 +67,15 @@ class Registration(str, Enum):
     off = "off"
 
 
+Recursive = Annotated[bool, typer.Option("--recursive", help="Take pictures from folders below, too.")]
+
+
 @app.callback(invoke_without_command=True)
 def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         print(__version__)
         raise typer.Exit
+    configure_logging()
 
 
 def _needs_training_packages() -> None:
@@ -126,6 +131,7 @@ def synth(
 def train(
     data: Annotated[Path, typer.Option(help="Folder with train/good, or a plain folder of good boards.")],
     out: Annotated[Path, typer.Option(help="Training run to write; an unfinished one is continued.")],
+    recursive: Recursive = False,
     backbone: Annotated[str, typer.Option(help="unet (accurate), nafnet (middle) or rep (fastest).")] = "unet",
     width: Annotated[
         int | None, typer.Option(min=8, max=256, help="Channels of the network's first level; default by backbone.")
@@ -169,7 +175,7 @@ def train(
 
     settings = RunSettings(
         str(data.absolute()), backbone, width or default_width(backbone), tile, overlap, scale, register.value, batch,
-        steps, learning_rate, seed, patience, precision.value, tuple(sorted(without or ())),
+        steps, learning_rate, seed, patience, precision.value, tuple(sorted(without or ())), recursive,
     )  # fmt: skip
     leads = os.environ.get("RANK", "0") == "0"
     with training_progress(shown=leads) as (on_load, on_step):
@@ -209,6 +215,9 @@ def build_engine(
     fallback: Annotated[
         bool, typer.Option("--fallback", help="Step down to fp16, then fp32, where the gate refuses.")
     ] = False,
+    least_planted_recall: Annotated[
+        float, typer.Option(help="Least share of planted defects that must be found; below it no bundle is written.")
+    ] = 0.8,
     product: Annotated[str, typer.Option(help="Product name in the manifest; default the run's folder name.")] = "",
     false_calls_per_board: Annotated[float, typer.Option(help="Wanted mean of false regions on a good board.")] = 0.05,
     zones: Annotated[
@@ -240,7 +249,7 @@ def build_engine(
     options = BuildOptions(
         (target or Target.onnxruntime).value, (precision or Precision.int8).value, product, false_calls_per_board,
         zones_from_json(zones) if zones is not None else (), EngineRecipe(), calib, archs, max_drop, fallback,
-        mm_per_px, components_from_csv(components, mm_per_px) if components is not None else (),
+        mm_per_px, components_from_csv(components, mm_per_px) if components is not None else (), least_planted_recall,
     )  # fmt: skip
     if len(runs) == 1 and len(recipes) <= 1:
         if out == Path("engines"):
@@ -292,6 +301,7 @@ def evaluate(
         ),
     ] = None,
     merge: Annotated[str, typer.Option(help="rops; mean, max or centre for comparison.")] = "rops",
+    recursive: Recursive = False,
     threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: every core.")] = 0,
 ) -> None:
     """Measure a bundle on labelled pictures: AUROC, AUPRO, F1, false calls, recall by class."""
@@ -304,11 +314,11 @@ def evaluate(
             received="--report or another --shift with it",
             fix="leave one of them out",
         )
-    check_results_folders(data, json_file, report)
+    check_results_folders(data, json_file, report, recursive)
     if shift == ["standard"]:
-        measure_shifts_and_tell(bundle, data, threads, merge, json_file)
+        measure_shifts_and_tell(bundle, data, threads, merge, json_file, recursive)
     else:
-        measure_and_tell(bundle, data, threads, merge, json_file, report, tuple(shift or ()))
+        measure_and_tell(bundle, data, threads, merge, json_file, report, tuple(shift or ()), recursive)
 
 
 @app.command()
@@ -316,14 +326,17 @@ def inspect(
     images: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     bundle: Annotated[Path, typer.Option(help="Bundle to inspect with.")],
     out: Annotated[Path, typer.Option(help="Folder for JSON verdicts, masks and overlays.")],
+    recursive: Recursive = False,
     threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: every core.")] = 0,
 ) -> None:
     """Inspect pictures: JSON verdict, mask and overlay each. Exit code 0 all pass, 1 some fail, 2 some error."""
-    from hisir_edge.line.offline import inspect_files
+    from hisir_edge.line.offline import files_to_inspect, inspect_files
     from hisir_edge.records import Result
 
+    files, left_out = files_to_inspect(images, recursive)
+    tell(left_out)
     worst = 0
-    for name, judgement in inspect_files(bundle, images, out, threads):
+    for name, judgement in inspect_files(bundle, files, out, threads):
         print(f"{judgement.result.value:5s}  {name}  regions {judgement.regions_total}  {judgement.reason}".rstrip())
         worst = max(worst, {Result.PASS: 0, Result.FAIL: 1}.get(judgement.result, 2))
     raise typer.Exit(worst)
@@ -334,9 +347,7 @@ def run(config: Annotated[Path, typer.Option(help="The line's TOML file.")]) -> 
     """Run the daemon: grab, inspect, publish, until the source ends or SIGTERM."""
     from hisir_edge.config import settings_from_toml
     from hisir_edge.line.daemon import run as run_daemon
-    from hisir_edge.logs import configure_logging
 
-    configure_logging()
     summary = run_daemon(settings_from_toml(config), lambda: settings_from_toml(config))
     if summary.hung:
         _leave(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from hisir_edge.errors import InputError
 
 bundle_app = typer.Typer(help="Look at bundles: show, verify, diff.", no_args_is_help=True)
 
+VERIFY_ROUNDS = 3
 Folder = Annotated[Path, typer.Argument(help="A bundle.")]
 
 
@@ -51,16 +53,24 @@ def _node_names(model: Path) -> list[str]:
 def verify(
     bundle: Folder,
     threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: every core.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The draw of planted defects; default: another one each time.")
+    ] = None,
 ) -> None:
-    """Check every file against the manifest, load the engine here, and run the self-test."""
+    """Check every file against the manifest, load the engine here, run the self-test and a fresh draw of defects."""
     from hisir_edge.engine.bundle import load_bundle
     from hisir_edge.engine.load import inspector_from_bundle
-    from hisir_edge.line.selftest import self_test
+    from hisir_edge.line.selftest import check_draw, self_test
 
     loaded = load_bundle(bundle)
     print(f"{len(loaded.manifest.files)} files as the manifest says")
-    self_test(inspector_from_bundle(loaded, threads))
-    print(f"self-test: {loaded.manifest.self_test.image} passes, all planted defects are found")
+    inspector = inspector_from_bundle(loaded, threads)
+    self_test(inspector)
+    print(f"self-test: {loaded.manifest.self_test.image} passes, the manifest's planted defects are found")
+    chosen = secrets.randbelow(10**9) if seed is None else seed
+    draw = check_draw(inspector, chosen, VERIFY_ROUNDS)
+    print(f"fresh draw (--seed {chosen}): {sum(draw.found.values())} of {draw.total} planted defects found")
+    print(f"  by class: {draw.words()}")
 
 
 @bundle_app.command()

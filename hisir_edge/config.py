@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from hisir_edge.addresses import not_an_address, reachable_by_others
 from hisir_edge.errors import ConfigError
+from hisir_edge.images.header import MAX_SIDE_PX
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,6 +50,7 @@ class ReplaySource(_Table):
     name: str = Field(default="replay", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     folder: str
     rate_hz: float = Field(default=0.0, ge=0, le=1000, description="0: as fast as frames are taken")
+    recursive: bool = Field(default=False, description="pictures from folders below, too")
     loop: bool = False
     trigger: Literal["free-run", "software"] = "free-run"
 
@@ -60,8 +62,8 @@ class CameraTable(_Table):
     pixel_format: Literal["Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGB8", "BayerGR8", "BayerBG8"] | None = (
         None
     )
-    width: int | None = Field(default=None, gt=0, le=16384)
-    height: int | None = Field(default=None, gt=0, le=16384)
+    width: int | None = Field(default=None, gt=0, le=MAX_SIDE_PX)
+    height: int | None = Field(default=None, gt=0, le=MAX_SIDE_PX)
     frame_rate_hz: float | None = Field(default=None, gt=0, le=10000)
     ring_slots: int = Field(default=8, ge=2, le=256)
     restart_delay_s: float = Field(default=1.0, ge=0.05, le=60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hisir_edge.learn.run import RunRecord
     from hisir_edge.learn.train import Progress as Step
 
-FEW_BOARDS = 20
+FEW_BOARDS, FEW_HELD_OUT = 20, 4
 Advance = Callable[[int, int], None]
 
 
@@ -63,30 +63,47 @@ def training_progress(shown: bool) -> Iterator[tuple[Advance, Callable[[Step], N
 
         def on_step(step: Step) -> None:
             bar.start_task(training)
-            bar.update(training, completed=step.done, description=f"training: step {step.step}, loss {step.loss:.4f}")
+            words = f"training: step {step.step}, loss {step.loss:.4f}; steps or time used"
+            bar.update(training, completed=step.done, description=words)
 
         yield on_load, on_step
-        bar.update(training, completed=1.0)
 
 
 def tell_trained(record: RunRecord, data: Path, out: Path) -> None:
-    """What the run learnt from, and which pictures it left out."""
-    from hisir_edge.learn.datasets import good_images
-    from hisir_edge.learn.run import pictures_of
+    """How far the run has come, what it learnt from, and which pictures it left out."""
+    from hisir_edge.learn.datasets import good_pictures
+    from hisir_edge.learn.distinct import boards_among
+    from hisir_edge.learn.run import USUAL_STEPS, pictures_of, words_of_steps
+    from hisir_edge.learn.train import progress_of
 
-    how = "registered to the golden image" if record.registered else "not registered (boards do not lie alike)"
-    boards = f"{len(record.train)} boards, {len(record.held_out)} more held out"
+    unlike = "not registered (boards do not lie alike, or are below 128 px)"
+    how = "registered to the golden image" if record.registered else unlike
+    pictures = (*record.train, *record.held_out)
+    distinct = len(set(boards_among(pictures, record.same_board)))
+    boards = f"{len(record.train)} pictures, {len(record.held_out)} more held out, of {distinct} boards"
     print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
-    few = len(record.train) + len(record.held_out)
-    if few < FEW_BOARDS:
-        print(
-            f"hisir-edge: {few} good boards are few; take {FEW_BOARDS} or more for a line",
-            file=sys.stderr,
-        )
+    reached = progress_of(out)
+    print(
+        f"{words_of_steps(reached.step)}, in {reached.seconds / 60:.1f} minutes; "
+        f"loss on held-out boards {reached.first_loss:.4f} at first, {reached.best_loss:.4f} now"
+    )
+    if reached.step < USUAL_STEPS:
+        tell([f"{words_of_steps(reached.step)}; continue with the same command and more --max-minutes or --steps"])
+    if distinct < len(pictures):
+        tell([f"{len(pictures)} pictures show {distinct} board(s): pictures of one board count once"])
+    if distinct == 1:
+        tell(["with one board nothing is known of how good boards differ: others will be called"])
+    elif distinct < FEW_BOARDS:
+        tell([f"{distinct} good boards are few; take {FEW_BOARDS} or more for a line"])
+    turned = [f"{count} with orientation {tag}" for tag, count in record.orientations or ()]
+    if len(turned) > 1:
+        tell([f"EXIF orientations differ among the pictures ({', '.join(turned)}); each was turned upright by its own"])
     for path in (*record.dropped, *record.dropped_held_out):
         print(f"left out: {path} (does not lie or is not lit like the others)")
     with suppress(InputError, OSError):  # the folder may be gone by now; the run is whole without it
-        others = set(map(str, good_images(data.absolute()))) - set(pictures_of(record))
+        found = good_pictures(data.absolute(), record.settings.recursive)
+        tell([f"pictures found by the layout of {found.layout}", *found.left_out])
+        others = set(map(str, found.paths)) - set(pictures_of(record))
         if others:
             print(f"not in this run: {len(others)} of the good pictures of {data}; a run keeps what it was begun with")
 
@@ -116,6 +133,7 @@ def shift_table(rows: dict[str, Any]) -> str:
 
 def build_and_tell(run: Path, out: Path, options: BuildOptions) -> None:
     """Build a bundle with its stages and progress on standard error, and tell what came of it."""
+    from hisir_edge.corruption.plant import words_of_classes
     from hisir_edge.engine.build import build_bundle
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -140,6 +158,14 @@ def build_and_tell(run: Path, out: Path, options: BuildOptions) -> None:
         f"from {t.held_out_boards} held-out boards: at most {t.false_calls_upper_bound_95:.2g} false calls a board "
         f"with 95 % confidence; {t.boards_to_prove} good boards without a call would prove {t.false_calls_per_board:g}"
     )
+    if (m := manifest.metrics) is not None:
+        print(
+            f"planted defects on held-out boards: {m.recall:.0%} of {m.planted} found (at least "
+            f"{m.least_planted_recall:.0%}), AUPRO {m.aupro:.4f}, pixel AUROC {m.pixel_auroc:.4f}"
+        )
+        print(f"  by class: {words_of_classes(m.planted_by_class, m.recall_by_class)}")
+    if t.held_out_boards < FEW_HELD_OUT:
+        tell([f"{t.held_out_boards} held-out board(s) say next to nothing of how good boards differ; take more boards"])
     if manifest.precision != options.precision:
         print(f"stepped down from {options.precision} to {manifest.precision}: see what the gate says above")
 
@@ -156,14 +182,20 @@ def build_all_and_tell(recipes: dict[Path, EngineRecipe], out: Path, options: Bu
             build_and_tell(Path(recipe.run), bundle, asked)
 
 
-def check_results_folders(data: Path, json_file: Path | None, report: Path | None) -> None:
+def tell(lines: Iterable[str]) -> None:
+    """Lines for the user beside a command's results, on standard error."""
+    for line in lines:
+        print(f"hisir-edge: {line}", file=sys.stderr)
+
+
+def check_results_folders(data: Path, json_file: Path | None, report: Path | None, recursive: bool = False) -> None:
     """InputError where figures or a report could not be written after the work, or would be taken for boards."""
     from hisir_edge.images import check_apart
     from hisir_edge.learn.datasets import folders_read
 
     if report is not None:
         in_test = report.resolve().is_relative_to((data / "test").resolve())  # where each folder is a class of defects
-        check_apart("--report", report, {report} if in_test else folders_read(data))
+        check_apart("--report", report, {report} if in_test else folders_read(data, recursive))
         if report.exists() and not report.is_dir():
             raise InputError(expected="--report DIR to be a folder", received=f"{report}, a file", fix="choose another")
     if json_file is not None and not json_file.absolute().parent.is_dir():
@@ -182,15 +214,18 @@ def measure_and_tell(
     json_file: Path | None,
     report: Path | None,
     shifts: tuple[str, ...],
+    recursive: bool = False,
 ) -> None:
     """Measure a bundle, print its figures, and write them and a page where asked for."""
     from hisir_edge.images import write_atomic
+    from hisir_edge.learn.datasets import test_items, test_words
     from hisir_edge.learn.evaluate import evaluate, figures
     from hisir_edge.learn.shifts import shift_from_text
 
     changes = tuple(shift_from_text(text) for text in shifts)
+    tell(test_words(data, test_items(data, recursive), recursive))
     with progress("inspecting") as advance:
-        evaluation = evaluate(bundle, data, threads, advance, changes, merge)
+        evaluation = evaluate(bundle, data, threads, advance, changes, merge, recursive)
     result = figures(evaluation)
     print(json.dumps(result, indent=2))
     if json_file is not None:
@@ -204,7 +239,9 @@ def measure_and_tell(
     tell_unjudged(result, bool(changes))
 
 
-def measure_shifts_and_tell(bundle: Path, data: Path, threads: int, merge: str, json_file: Path | None) -> None:
+def measure_shifts_and_tell(
+    bundle: Path, data: Path, threads: int, merge: str, json_file: Path | None, recursive: bool = False
+) -> None:
     """Measure a bundle under each of the standard shifts and print a table."""
     from hisir_edge.images import write_atomic
     from hisir_edge.learn.evaluate import evaluate, figures
@@ -213,7 +250,7 @@ def measure_shifts_and_tell(bundle: Path, data: Path, threads: int, merge: str, 
     result: dict[str, Any] = {}
     for one in STANDARD:
         with progress(str(one)) as advance:
-            result[str(one)] = figures(evaluate(bundle, data, threads, advance, (one,), merge))
+            result[str(one)] = figures(evaluate(bundle, data, threads, advance, (one,), merge, recursive))
     print(shift_table(result))
     if json_file is not None:
         write_atomic(json_file, json.dumps(result, indent=2).encode())

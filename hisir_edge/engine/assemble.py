@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -44,10 +44,11 @@ from hisir_edge.engine.options import BuildOptions, archs_of
 from hisir_edge.engine.plants import self_test_from_pictures
 from hisir_edge.gpus import gpus
 from hisir_edge.images import jpeg_bytes, read_rgb
+from hisir_edge.learn.distinct import boards_among
 from hisir_edge.learn.run import RunRecord, load_memory
 from hisir_edge.line.gain import noise_shape
 from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.selftest import golden_picture
+from hisir_edge.line.selftest import check_draw, golden_picture
 from hisir_edge.net.hisir_net import HisirNet
 
 SELF_TEST_BOARDS = 3
@@ -90,7 +91,7 @@ def _manifest(record: RunRecord, options: BuildOptions, product: str) -> Manifes
             min_area_px=1,
             false_calls_per_board=options.false_calls_per_board,
             false_calls_upper_bound_95=0.0,
-            held_out_boards=len(record.held_out),
+            held_out_boards=len(set(boards_among(record.held_out, record.same_board))),
             boards_to_prove=1,
         ),
         zones=options.zones,
@@ -146,7 +147,10 @@ def with_self_test(manifest: Manifest, staged: Path, network: Path, record: RunR
     chosen, picture = self_test_from_pictures(Inspector(bundle, engine), pictures())
     if chosen.image == SELF_TEST:
         (staged / SELF_TEST).write_bytes(jpeg_bytes(picture, SELF_TEST_QUALITY))
-    return manifest.model_copy(update={"self_test": chosen})
+    manifest = manifest.model_copy(update={"self_test": chosen})
+    tested = replace(bundle, manifest=manifest)
+    check_draw(Inspector(tested, engine), 0)
+    return manifest
 
 
 def _as_stored(picture: U8) -> U8:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from hisir_edge.corruption.plant import words_of_classes
 from hisir_edge.engine.bundle import Bundle
 from hisir_edge.engine.calibration import Calibration, calibration_from_images, default_images
 from hisir_edge.engine.cpu_graph import for_cpu_kernels
@@ -24,7 +25,7 @@ from hisir_edge.engine.ranges import Activation, Range, activations_from_tiles, 
 from hisir_edge.engine.recipe import EngineRecipe, Precision, matching_nodes
 from hisir_edge.engine.sensitivity import layer_costs, logit_error, scores_of_model
 from hisir_edge.errors import InputError, InspectionError
-from hisir_edge.learn.run import RunRecord
+from hisir_edge.learn.run import RunRecord, words_of_steps
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.rops import Rops
 
@@ -42,7 +43,10 @@ OnProgress = Callable[[str, int, int], bool]
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a build works with: the run, the float bundle without thresholds, and how the user wants it."""
+    """What a build works with: the run, the float bundle without thresholds, and how the user wants it.
+
+    ``steps``: how many the run was trained for.
+    """
 
     record: RunRecord
     bundle: Bundle
@@ -52,6 +56,8 @@ class Task:
     calibration_images: tuple[str, ...]
     rate: float
     max_drop: float
+    least_planted_recall: float
+    steps: int
     threads: int
     on_stage: OnStage = field(repr=False)
     on_progress: OnProgress = field(repr=False)
@@ -91,17 +97,13 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> Accepted:
     task.on_stage("float32 on held-out boards")
     reference = _maps(task, task.bundle.model, "fp32")
     seen = reading_from_maps(task.bundle, reference, task.rate)
+    drift = drift_between(reference, seen, reference, seen, task.max_drop, task.least_planted_recall)
+    _check_trained(task, drift)
     chain: tuple[Precision, ...] = CHAINS[precision]
     said = ""
     for one in chain if fallback else chain[:1]:
         if one == "fp32":
-            return Accepted(
-                "fp32",
-                task.bundle.model,
-                task.bundle.model,
-                seen,
-                drift_between(reference, seen, reference, seen, task.max_drop),
-            )
+            return Accepted("fp32", task.bundle.model, task.bundle.model, seen, drift)
         result = _int8(task, reference, seen) if one == "int8" else _fp16(task, reference, seen)
         if isinstance(result, Accepted):
             return result
@@ -111,6 +113,19 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> Accepted:
         expected=f"an {precision} engine that inspects as float32 does",
         received=said.splitlines()[0],
         fix="allow more with --max-drop, step down with --fallback, or train longer",
+    )
+
+
+def _check_trained(task: Task, drift: Drift) -> None:
+    """InputError where the float32 network itself finds too few of the planted defects: nothing later mends that."""
+    if drift.recall >= task.least_planted_recall:
+        return
+    found = words_of_classes(drift.planted_by_class, drift.recall_by_class)
+    raise InputError(
+        expected=f"at least {task.least_planted_recall:.0%} of the planted defects to be found",
+        received=f"{drift.recall:.0%} of {drift.planted} ({found}) by a network of {words_of_steps(task.steps)}",
+        fix="repeat the train command with more --max-minutes or --steps, or take more good boards; "
+        "--least-planted-recall lowers the limit, and defects of these kinds will pass",
     )
 
 
@@ -253,7 +268,7 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
         return f"{precision}: {error.received} where float32 has {error.expected}"
     except InputError as error:  # float32 could inspect this board
         return f"{precision}: {error.received}"
-    drift = drift_between(reference, seen, maps, reading, task.max_drop)
+    drift = drift_between(reference, seen, maps, reading, task.max_drop, task.least_planted_recall)
     shutil.rmtree(task.scratch / f"maps-{name}")
     refusals = drift.refusals()
     if refusals:

@@ -20,6 +20,7 @@ from hisir_edge.engine.manifest import Manifest
 from hisir_edge.engine.options import BuildOptions, calibration_list, check_out, checked_run
 from hisir_edge.engine.precision import Style
 from hisir_edge.errors import InputError
+from hisir_edge.learn.train import progress_of
 
 
 def build_bundle(
@@ -50,7 +51,8 @@ def build_bundle(
             style: Style = "cpu" if options.target == "onnxruntime" else "gpu"
             task = Task(
                 record, bundle, scratch, options.recipe, style, images, options.false_calls_per_board,
-                options.max_drop, available_threads(), on_stage, on_progress,
+                options.max_drop, options.least_planted_recall, progress_of(run).step, available_threads(), on_stage,
+                on_progress,
             )  # fmt: skip
             found = accepted(task, options.precision, options.fallback)
             manifest = with_network(bundle.manifest, found, staged)

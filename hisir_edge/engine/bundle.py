@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 from pydantic import ValidationError
 
-from hisir_edge.arrays import U8, u8
+from hisir_edge.arrays import U8
 from hisir_edge.engine.manifest import DEFAULT_MAX_DROP, SCHEMA_VERSION, Manifest
 from hisir_edge.errors import BundleError, InputError
-from hisir_edge.images import decode_unchanged, jpeg_bytes, png_bytes
+from hisir_edge.images import jpeg_bytes, png_bytes, read_grey, read_rgb
 from hisir_edge.line.gain import Zone, noise_shape
 from hisir_edge.line.judge import Thresholds
 from hisir_edge.line.tile import padded_size, scaled_hw
@@ -240,12 +240,12 @@ def _check_plants(folder: Path, manifest: Manifest) -> None:
 
 
 def _noise_from_picture(folder: Path, hw: tuple[int, int]) -> U8:
-    noise = decode_unchanged(folder / NOISE)
-    if noise.shape != noise_shape(hw) or noise.dtype != np.uint8:
+    noise = read_grey(folder / NOISE)
+    if noise.shape != noise_shape(hw):
         raise BundleError(
             expected=f"a noise map of {noise_shape(hw)} cells", received=f"{noise.shape}", fix=rebuild_command(folder)
         )
-    return u8(noise)
+    return noise
 
 
 def write_noise(folder: Path, noise: U8) -> None:
@@ -255,16 +255,16 @@ def write_noise(folder: Path, noise: U8) -> None:
 
 def _memory_from_pictures(folder: Path, expected_hw: tuple[int, int]) -> U8:
     """Planes (4, h, w) padded to whole regions by repeating the last row and column."""
-    golden, deviation = decode_unchanged(folder / GOLDEN), decode_unchanged(folder / DEVIATION)
-    if golden.shape != (*expected_hw, 3) or deviation.ndim != 2 or golden.dtype != np.uint8:
+    golden, deviation = read_rgb(folder / GOLDEN), read_grey(folder / DEVIATION)
+    if golden.shape[:2] != expected_hw:
         raise BundleError(
             expected=f"a golden image of {expected_hw}", received=f"{golden.shape}", fix=rebuild_command(folder)
         )
     h, w = expected_hw
     planes = np.empty((4, *padded_size(expected_hw)), np.uint8)
-    for plane, channel in zip(planes, (2, 1, 0), strict=False):  # OpenCV decodes to blue, green, red
+    for plane, channel in zip(planes, range(3), strict=False):
         plane[:h, :w] = golden[..., channel]
-    planes[3, :h, :w] = cv2.resize(u8(deviation), (w, h), interpolation=cv2.INTER_LINEAR)
+    planes[3, :h, :w] = cv2.resize(deviation, (w, h), interpolation=cv2.INTER_LINEAR)
     planes[:, h:, :w] = planes[:, h - 1 : h, :w]
     planes[:, :, w:] = planes[:, :, w - 1 : w]
     return planes

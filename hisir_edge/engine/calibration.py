@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from hisir_edge.arrays import I32, U8
+from hisir_edge.corruption.corrupt import corrupt_tile
+from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.engine.bundle import sha256_of
 from hisir_edge.errors import HisirEdgeError, InputError
 from hisir_edge.learn.appearance import add_sensor_noise
-from hisir_edge.learn.corrupt import corrupt_tile
 from hisir_edge.learn.memory import load_scaled
 from hisir_edge.learn.run import RunRecord
-from hisir_edge.learn.spots import part_boxes
 from hisir_edge.line.light import golden_light, light_of_frame, without_light
 from hisir_edge.line.register import Anchors, anchors_from_golden, register_frame, warp_by_matrix
 from hisir_edge.line.tile import plan_from_size

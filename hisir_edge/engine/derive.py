@@ -31,7 +31,8 @@ class Reading:
 
     ``auroc``, ``aupro``: of pixels of the boards with planted defects. ``peaks``: of each planted defect of 6 px or
     more (longer side), the highest region peak that touches it, in units of the region threshold: 1 and more is found.
-    ``marks``: of the same ones the highest score in them in that unit, whether a region comes of it or not.
+    ``marks``: of the same ones the highest score in them in that unit, whether a region comes of it or not; ``kinds``:
+    the number of their class.
     ``false_regions``: regions called on the held-out good boards, each half at the other half's thresholds.
     """
 
@@ -42,11 +43,12 @@ class Reading:
     peaks: tuple[float, ...]
     marks: tuple[float, ...]
     false_regions: int
+    kinds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Peaks:
-    """Per held-out board, the peaks of each minimum area; again with sensitive zones where there are any."""
+    """Per held-out board (not picture) the peaks of each minimum area; again with sensitive zones if there are any."""
 
     board: list[list[F64]]
     zoned: list[list[F64]] | None
@@ -73,7 +75,17 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
         peaks.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX))
         if (sensitivity > 1).any():
             zoned.append(peaks_by_area(_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX))
-    return _Peaks(peaks, zoned or None, areas_px, noise)
+    boards = maps.boards or tuple(range(len(peaks)))
+    return _Peaks(_one_a_board(peaks, boards), _one_a_board(zoned, boards) or None, areas_px, noise)
+
+
+def _one_a_board(peaks: list[list[F64]], boards: tuple[int, ...]) -> list[list[F64]]:
+    """Of several pictures of one board, the one with the highest peak: a board photographed twice is one board."""
+    worst: dict[int, list[F64]] = {}
+    for board, here in zip(boards, peaks, strict=False):
+        if board not in worst or here[0][0] > worst[board][0][0]:
+            worst[board] = here
+    return list(worst.values())
 
 
 def _false_regions(seen: _Peaks, rate: float) -> int:
@@ -102,14 +114,16 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
     # the maps lie in the network's pixels
     here = replace(found, min_area_px=max(1, round(found.min_area_px * scale**2)))
     gain = gain_map(np.load(maps.good[0], mmap_mode="r").shape, scale, found, noise, bundle.zones)
-    tally, peaks, marks = PixelTally(), [], []
+    tally, peaks, marks, kinds = PixelTally(), [], [], []
     for path, where in zip(maps.planted, maps.truth, strict=True):
-        scores, truth = np.load(path), np.load(where)
+        scores, classes = np.load(path), np.load(where)
+        truth = (classes > 0) & (gain > 0)  # what a zone ignores is not to be found
         tally.add(scores, truth)
         calibrated = scores * gain
         labels, tops = open_regions(calibrated, here)
         for inside, size, _ in defects_in(truth):
             if size >= SIZEABLE_PX:
+                kinds.append(int(np.bincount(classes[inside]).argmax()))
                 peaks.append(float(tops[np.unique(labels[inside])].max(initial=0.0)) / here.region_peak)
                 marks.append(float(calibrated[inside].max()) / here.region_peak)
     return Reading(
@@ -120,6 +134,7 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
         tuple(peaks),
         tuple(marks),
         _false_regions(seen, false_calls_per_board),
+        tuple(kinds),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from hisir_edge.corruption.plant import words_of_classes
 from hisir_edge.engine.load import PORTABLE_WORDS
 from hisir_edge.engine.manifest import Manifest
 
@@ -43,6 +44,8 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
             f"({m.pixel_auroc_fp32:.4f}), recall of {m.planted} planted defects {m.recall:.3f} ({m.recall_fp32:.3f}), "
             f"false regions {m.false_regions} ({m.false_regions_fp32}) on {m.held_out_boards} boards"
         )
+        if m.planted_by_class:
+            lines.append(f"planted      {words_of_classes(m.planted_by_class, m.recall_by_class)}")
     if (j := manifest.judged_on) is not None:
         lines.append(f"judged on    ONNX Runtime {j.onnxruntime}, int8 instructions {j.int8_instructions or 'none'}")
     if (e := manifest.engine) is not None:

@@ -6,11 +6,12 @@ itself (decision 0012).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from hisir_edge.corruption.plant import NAMES
 from hisir_edge.engine.derive import Reading
 from hisir_edge.engine.maps import Maps
 
@@ -30,8 +31,10 @@ COMPARED_MAPS = 12
 class Drift:
     """An engine against float32. Map errors are of raw scores, ``p999`` on the worst board, good or planted.
 
-    ``standing``: how far planted defects stand out in the engine's maps in units of its own region threshold, against
-    float32: the geometric mean over those that float32 sees, 1 = alike; ``seen``: how many these are.
+    ``planted_by_class``, ``recall_by_class``: the planted defects of each class and the share that this engine finds;
+    ``least_planted_recall``: the share of all that a bundle must find. ``standing``: how far planted defects stand out
+    in the engine's maps in units of its own region threshold, against float32: the geometric mean over those that
+    float32 sees, 1 = alike; ``seen``: how many these are.
     """
 
     map_error_max: float
@@ -51,6 +54,9 @@ class Drift:
     false_regions_fp32: int
     false_regions: int
     max_drop: float
+    planted_by_class: dict[str, int] = field(default_factory=dict)
+    recall_by_class: dict[str, float] = field(default_factory=dict)
+    least_planted_recall: float = 0.0
 
     def refusals(self) -> list[str]:
         """What is over its limit; empty: the engine passes."""
@@ -71,6 +77,8 @@ class Drift:
             )
         if self.clear_missed:
             out.append(f"{self.clear_missed} of {self.clear} planted defects that float32 clearly finds are missed")
+        if self.recall < self.least_planted_recall:
+            out.append(f"{self.recall:.0%} of the planted defects found (at least {self.least_planted_recall:.0%})")
         lost = round((self.recall_fp32 - self.recall) * self.planted)
         if lost > self.most_lost:
             out.append(f"{lost} more planted defects missed than by float32 (at most {self.most_lost})")
@@ -90,7 +98,14 @@ class Drift:
         return asdict(self)
 
 
-def drift_between(reference: Maps, reference_reading: Reading, maps: Maps, reading: Reading, max_drop: float) -> Drift:
+def drift_between(
+    reference: Maps,
+    reference_reading: Reading,
+    maps: Maps,
+    reading: Reading,
+    max_drop: float,
+    least_recall: float = 0.0,
+) -> Drift:
     """Compare two engines' maps and readings of the same boards."""
     worst, p999 = 0.0, 0.0
     good, planted = zip(maps.good, reference.good, strict=True), zip(maps.planted, reference.planted, strict=True)
@@ -118,7 +133,18 @@ def drift_between(reference: Maps, reference_reading: Reading, maps: Maps, readi
         false_regions_fp32=reference_reading.false_regions,
         false_regions=reading.false_regions,
         max_drop=max_drop,
+        planted_by_class={name: len(peaks) for name, peaks in by_class(reading).items()},
+        recall_by_class={name: float(np.mean([p >= 1 for p in peaks])) for name, peaks in by_class(reading).items()},
+        least_planted_recall=least_recall,
     )
+
+
+def by_class(reading: Reading) -> dict[str, list[float]]:
+    """The peaks of the planted defects of each class that there are any of, classes in their usual order."""
+    found: dict[str, list[float]] = {}
+    for number, peak in sorted(zip(reading.kinds, reading.peaks, strict=False)):
+        found.setdefault(NAMES[number - 1], []).append(peak)
+    return found
 
 
 def _standing(pairs: list[tuple[float, float]]) -> float:
@@ -150,6 +176,7 @@ def table_of_drift(drift: Drift) -> str:
             f"{drift.recall:.3f}",
             f"-{drift.most_lost / max(drift.planted, 1):.3f}",
         ),
+        *_class_rows(drift),
         ("  of them clearly found", f"{drift.clear}", f"{drift.clear - drift.clear_missed}", "all"),
         (f"how far {drift.seen} of them stand out", "1", f"{drift.standing:.3f}", f"{LEAST_STANDING:g}"),
         _false_regions_row(drift),
@@ -157,6 +184,13 @@ def table_of_drift(drift: Drift) -> str:
         ("map error, p99.9", "", f"{drift.map_error_p999:.4g}", ""),
     ]
     return "\n".join(f"  {a:38s} {b:>9s} {c:>9s} {d:>8s}".rstrip() for a, b, c, d in rows)
+
+
+def _class_rows(drift: Drift) -> list[tuple[str, str, str, str]]:
+    return [
+        (f"  {name}, {count} planted", "", f"{drift.recall_by_class[name]:.3f}", "")
+        for name, count in drift.planted_by_class.items()
+    ]
 
 
 def _false_regions_row(drift: Drift) -> tuple[str, str, str, str]:

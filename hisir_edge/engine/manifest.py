@@ -9,11 +9,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hisir_edge.images.header import MAX_SIDE_PX
+
 SCHEMA_VERSION = 4
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
 UNSEALED = "0" * 64
 DEFAULT_MAX_DROP = 0.005
+DEFAULT_LEAST_PLANTED_RECALL = 0.8
 
 
 class _Record(BaseModel):
@@ -23,8 +26,8 @@ class _Record(BaseModel):
 class RecipeModel(_Record):
     """How frames are cut for this network; sizes in pixels."""
 
-    frame_width: int = Field(gt=0, le=16384)
-    frame_height: int = Field(gt=0, le=16384)
+    frame_width: int = Field(gt=0, le=MAX_SIDE_PX)
+    frame_height: int = Field(gt=0, le=MAX_SIDE_PX)
     scale: float = Field(gt=0, le=4)
     tile_px: int = Field(gt=0, le=4096)
     overlap_px: int = Field(ge=0)
@@ -134,6 +137,11 @@ class MetricsModel(_Record):
     false_regions_fp32: int
     false_regions: int
     max_drop: float
+    planted_by_class: dict[str, int] = Field(default={}, description="planted defects of each class")
+    recall_by_class: dict[str, float] = Field(default={}, description="the share of each class that this engine finds")
+    least_planted_recall: float = Field(
+        default=0.0, ge=0, le=1, description="the least share of all planted defects that was asked for"
+    )
 
 
 class PlantModel(_Record):

@@ -8,22 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from hisir_edge.arrays import F32, U8, Bool
+from hisir_edge.arrays import F32, U8
+from hisir_edge.corruption.plant import WINDOWS_PER_BOARD, plant
+from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images import read_rgb
-from hisir_edge.learn.corrupt import corrupt_tile
+from hisir_edge.learn.distinct import boards_among
 from hisir_edge.learn.run import RunRecord
-from hisir_edge.learn.spots import part_boxes
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.pixels import Pixels
 
 NOISE_BOARDS = 24
-PLANTED = 48
+PLANTED = 54
 """Windows with planted defects that are wanted on all held-out boards together."""
-WINDOWS_PER_BOARD = 6
 MOST_ROUNDS = 8
 """So often a board is planted anew where there are too few boards."""
-TRIES = 12
 SEED = 6006
 
 
@@ -31,15 +30,17 @@ SEED = 6006
 class Maps:
     """Files of raw scores over the scaled golden image, (h, w) float32 each.
 
-    ``good``: every board, held-out ones first; ``planted`` and ``truth``: the first held-out boards with planted
-    defects, and where these are, each board once or, where there are few, several times. The same run gives the same
-    boards and defects for every engine.
+    ``good``: every picture, held-out ones first. ``planted`` and ``truth``: the first held-out boards with planted
+    defects, and where these are (uint8, 0 or the number of the class, see ``corruption.plant``), each board once or,
+    where there are few, several times. The same run gives the same boards and defects for every engine. ``boards``:
+    which board each held-out picture shows; empty: each another.
     """
 
     good: tuple[Path, ...]
     held_out: int
     planted: tuple[Path, ...]
     truth: tuple[Path, ...]
+    boards: tuple[int, ...] = ()
 
 
 def maps_from_inspector(
@@ -68,7 +69,9 @@ def maps_from_inspector(
                 break
             inspector.padded[:] = clean
             which = number + turn * len(record.held_out)
-            truth, places = plant(inspector.padded, inspector.plan.tile_px, boxes, record.settings.seed, which)
+            truth, places = plant(
+                inspector.padded, inspector.plan.tile_px, boxes, (record.settings.seed, SEED, which), windows
+            )
             windows += len(places)
             touched = set(_touched(inspector, places))
             seen = inspector.map_with_tiles(sorted(touched | before), gains)
@@ -77,10 +80,11 @@ def maps_from_inspector(
             h, w = inspector.plan.frame_hw
             truths.append(_saved(folder / f"truth{which}.npy", truth[:h, :w]))
         on_board(number + 1, len(boards))
-    return Maps(tuple(good), len(record.held_out), tuple(planted), tuple(truths))
+    shown = boards_among(record.held_out, record.same_board)
+    return Maps(tuple(good), len(record.held_out), tuple(planted), tuple(truths), tuple(shown))
 
 
-def _saved(path: Path, values: F32 | Bool) -> Path:
+def _saved(path: Path, values: F32 | U8) -> Path:
     try:
         np.save(path, values)
     except OSError as error:  # NumPy's own says how many bytes were written, and not where
@@ -97,38 +101,6 @@ def _noise_boards(record: RunRecord) -> list[str]:
     rng = np.random.default_rng([record.settings.seed, 64])
     wanted = max(NOISE_BOARDS - len(record.held_out), 0)
     return [record.train[int(i)] for i in rng.permutation(len(record.train))[:wanted]]
-
-
-def plant(padded: U8, tile_px: int, boxes: object, seed: int, board: int) -> tuple[Bool, list[tuple[int, int]]]:
-    """Plant defects into a board (h, w, 3) in place; (truth (h, w), upper left corners of the changed windows).
-
-    They are made as those that the network was trained on, at other places, in up to ``WINDOWS_PER_BOARD`` windows
-    that do not overlap; seed and number of the board fix them.
-    """
-    rng = np.random.default_rng([seed, SEED, board])
-    known = np.asarray(boxes, np.int32).reshape(-1, 4)
-    h, w = padded.shape[:2]
-    t = tile_px
-    truth = np.zeros((h, w), np.bool_)
-    places: list[tuple[int, int]] = []
-    clean = padded.copy()
-    for _ in range(TRIES * WINDOWS_PER_BOARD):
-        y, x = int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))
-        if len(places) == WINDOWS_PER_BOARD or any(abs(y - a) < t and abs(x - b) < t for a, b in places):
-            continue
-        donor_y, donor_x = int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))
-        inside = (known[:, :2] >= (x, y)).all(1) & (known[:, :2] + known[:, 2:] <= (x + t, y + t)).all(1)
-        made = corrupt_tile(
-            rng,
-            clean[y : y + t, x : x + t],
-            clean[donor_y : donor_y + t, donor_x : donor_x + t],
-            known[inside] - np.array([x, y, 0, 0], np.int32),
-        )
-        if made.mask.any():
-            padded[y : y + t, x : x + t] = made.tile
-            truth[y : y + t, x : x + t] = made.mask > 0
-            places.append((y, x))
-    return truth, places
 
 
 def _touched(inspector: Inspector, places: list[tuple[int, int]]) -> list[int]:

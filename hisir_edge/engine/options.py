@@ -9,7 +9,7 @@ from pathlib import Path
 from hisir_edge.engine.bundle import MANIFEST, sha256_of
 from hisir_edge.engine.calibration import images_from_list
 from hisir_edge.engine.compile import check_target
-from hisir_edge.engine.manifest import DEFAULT_MAX_DROP, ComponentModel, ZoneModel
+from hisir_edge.engine.manifest import DEFAULT_LEAST_PLANTED_RECALL, DEFAULT_MAX_DROP, ComponentModel, ZoneModel
 from hisir_edge.engine.recipe import EngineRecipe, Precision, Target
 from hisir_edge.errors import InputError
 from hisir_edge.learn.run import RunRecord, check_pictures
@@ -35,6 +35,7 @@ class BuildOptions:
     fallback: bool = False
     mm_per_px: float | None = None
     components: tuple[ComponentModel, ...] = ()
+    least_planted_recall: float = DEFAULT_LEAST_PLANTED_RECALL
 
 
 def check_out(out: Path) -> None:
@@ -86,6 +87,12 @@ def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
     if not 0 <= options.max_drop < 1:
         raise InputError(
             expected="--max-drop from 0 to below 1", received=str(options.max_drop), fix="0.005 is the default"
+        )
+    if not 0 <= options.least_planted_recall <= 1:
+        raise InputError(
+            expected="--least-planted-recall from 0 to 1",
+            received=str(options.least_planted_recall),
+            fix="0.8 is the default",
         )
     if options.calib is not None and options.precision != "int8":
         raise InputError(

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from hisir_edge.arrays import U8
+from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.engine.manifest import PlantModel, SelfTestModel
 from hisir_edge.errors import InputError
-from hisir_edge.learn.spots import part_boxes
 from hisir_edge.line.board import BoardInspector
 from hisir_edge.line.selftest import highest_peak_at, with_plants
 from hisir_edge.records import Result

@@ -1,15 +1,8 @@
-"""Folders of boards in the layouts that people have: MVTec-AD, VisA, or plain folders.
-
-* MVTec-AD: ``train/good``, ``test/<class>``, ``ground_truth/<class>/<stem>_mask.png``
-  (Bergmann et al. 2021, IJCV 129).
-* VisA: ``Data/Images/...`` with the split in ``../split_csv/1cls.csv`` (Zou et al. 2022, arXiv 2207.14315).
-* plain, labelled: ``good``, ``defective`` and ``masks/<stem>.png``; every fifth good picture is for testing.
-* plain: a folder of good boards and nothing else; enough for training.
-"""
+"""The pictures of a data set: good boards to learn from, and labelled ones to test with (layouts: ``layouts.py``)."""
 
 from __future__ import annotations
 
-import csv
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,52 +10,75 @@ from pathlib import Path
 import numpy as np
 
 from hisir_edge.errors import InputError
-from hisir_edge.images import IMAGE_SUFFIXES, image_paths, read_rgb
+from hisir_edge.images import header_of_picture, image_paths, is_jpeg, is_picture, pictures_in
+from hisir_edge.learn.layouts import DEFECTIVE, GOOD, TRUTH, Layout, check_class_has_masks, layout_of, not_read
+from hisir_edge.learn.visa import visa_split
 
-GOOD = "good"
-DEFECTIVE = "defective"
-VISA_SPLIT = Path("split_csv") / "1cls.csv"
-VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 PLAIN_TEST_EVERY = 5
-LOSSY_SUFFIXES = (".jpg", ".jpeg")
-VISA_SPLITS, VISA_NORMAL = ("train", "test"), "normal"
+BAD_WORDS = ("bad", "ng", "nok", "defect", "fail", "anomal", "reject", "scrap", "mask", TRUTH)
+"""Beginnings of folder names that hold no good boards."""
 
 
 @dataclass(frozen=True, slots=True)
 class TestItem:
-    """One test picture: its class ('good' or a defect) and its mask file, None for good ones."""
+    """One test picture: its class ('good' or a defect) and its mask, a file or a folder of them; None for good ones."""
 
     image: Path
     kind: str
     mask: Path | None
 
 
-def good_images(data: Path) -> list[Path]:
-    """The good boards to learn from, whatever the layout."""
-    if not data.is_dir():
-        raise InputError(
-            expected="a folder with train/good, in VisA's layout, or with images",
-            received=str(data),
-            fix="check --data",
-        )
-    if (data / "train" / GOOD).is_dir():
-        return image_paths(data / "train" / GOOD)
-    if _is_visa(data):
-        return _visa(data)[0]
-    if _is_plain(data):
-        good = image_paths(data / GOOD)
-        return [path for i, path in enumerate(good) if i % PLAIN_TEST_EVERY != PLAIN_TEST_EVERY - 1]
-    return image_paths(data)
+@dataclass(frozen=True, slots=True)
+class GoodPictures:
+    """Good boards to learn from, the layout they were found by, and in plain words what was left out."""
+
+    paths: tuple[Path, ...]
+    layout: str
+    left_out: tuple[str, ...]
 
 
-def test_items(data: Path) -> list[TestItem]:
-    """The labelled test pictures, good ones first; each defective one must have its mask."""
-    if (data / "test").is_dir():
-        items = _mvtec_test(data)
-    elif _is_visa(data):
-        items = _visa(data)[1]
-    elif _is_plain(data):
-        items = _plain_test(data)
+def good_pictures(data: Path, recursive: bool = False) -> GoodPictures:
+    """The good boards to learn from, whatever the layout; with ``recursive`` from folders below, too."""
+    layout = layout_of(data)
+    left_out = [f"not read by the layout of {layout.name}: {', '.join(rest)}"] if (rest := not_read(layout)) else []
+    if layout.name == "VisA":
+        return GoodPictures(tuple(visa_split(data)[0]), layout.name, tuple(left_out))
+    found = pictures_in(layout.good, recursive)
+    if recursive:
+        _check_good_folders(layout.good, found.paths)
+    paths = found.paths
+    if layout.test == data:  # good, defective and masks: every fifth good picture is for testing
+        paths = tuple(path for i, path in enumerate(paths) if i % PLAIN_TEST_EVERY != PLAIN_TEST_EVERY - 1)
+    return GoodPictures(paths, layout.name, (*left_out, *([found.left_out] if found.left_out else [])))
+
+
+def good_images(data: Path, recursive: bool = False) -> list[Path]:
+    """The paths of ``good_pictures``."""
+    return list(good_pictures(data, recursive).paths)
+
+
+def _check_good_folders(root: Path, paths: tuple[Path, ...]) -> None:
+    """InputError for a folder below ``root`` whose name says that its boards are not good."""
+    for path in paths:
+        for part in path.relative_to(root).parts[:-1]:
+            if part.lower().startswith(BAD_WORDS):
+                raise InputError(
+                    expected="folders of good boards alone with --recursive",
+                    received=str(path.parent),
+                    fix="name the folder of good boards with --data, or move this one away",
+                )
+
+
+def test_items(data: Path, recursive: bool = False) -> list[TestItem]:
+    """The labelled test pictures, good ones first; each defective one has a mask of its own."""
+    layout = layout_of(data)
+    if layout.name == "VisA":
+        pairs = visa_split(data)[1]
+        items = [TestItem(image, GOOD if mask is None else DEFECTIVE, mask) for image, mask in pairs]
+    elif layout.test == data:
+        items = _plain_test(data, recursive)
+    elif layout.test is not None and layout.truth is not None and layout.test.is_dir():
+        items = _test_by_class(layout.test, layout.truth, recursive)
     else:
         raise InputError(
             expected="test/<class> with ground_truth/<class>, VisA's layout, or good, defective and masks",
@@ -71,164 +87,129 @@ def test_items(data: Path) -> list[TestItem]:
         )
     if not items:
         raise InputError(expected=f"test pictures in {data}", received="none", fix="check --data")
+    _check_own_masks(items)
     return sorted(items, key=lambda item: (item.kind != GOOD, item.kind, item.image))
 
 
-def folders_read(data: Path) -> set[Path]:
+def test_words(data: Path, items: list[TestItem], recursive: bool = False) -> list[str]:
+    """Lines that say which layout the test pictures were found by, their classes, and what was left out."""
+    layout: Layout = layout_of(data)
+    classes = Counter(item.kind for item in items)
+    lines = [f"layout of {layout.name}: {', '.join(f'{count} {kind}' for kind, count in sorted(classes.items()))}"]
+    if rest := not_read(layout):
+        lines.append(f"not read by this layout: {', '.join(rest)}")
+    folders = sorted({item.image.parent for item in items}) if layout.name != "VisA" and not recursive else []
+    return lines + [words for folder in folders if (words := pictures_in(folder).left_out)]
+
+
+def folders_read(data: Path, recursive: bool = False) -> set[Path]:
     """Every folder that training or testing takes pictures from, and ``data`` itself."""
-    pictures = [path for item in test_items(data) for path in (item.image, item.mask) if path is not None]
+    pictures = [path for item in test_items(data, recursive) for path in (item.image, item.mask) if path is not None]
     with suppress(InputError):  # a data set of test pictures alone
-        pictures += good_images(data)
+        pictures += good_images(data, recursive)
     return {data, *(path.parent for path in pictures)}
 
 
-def _mvtec_test(data: Path) -> list[TestItem]:
+def _test_by_class(test: Path, truth: Path, recursive: bool) -> list[TestItem]:
+    """``test/<class>`` with ``ground_truth/<class>``; the folder of masks may lie among the classes."""
     items = []
-    for folder in sorted(d for d in (data / "test").iterdir() if d.is_dir()):
-        masks = data / "ground_truth" / folder.name
-        for image in image_paths(folder):
-            items.append(TestItem(image, folder.name, None if folder.name == GOOD else _mask_of(image, masks)))
+    for folder in sorted(d for d in test.iterdir() if d.is_dir() and not d.name.startswith(".")):
+        if folder == truth:
+            continue
+        images, masks = image_paths(folder, recursive), truth / folder.name
+        if folder.name != GOOD:
+            check_class_has_masks(folder, masks)
+        for image in images:
+            mask = None if folder.name == GOOD else _mask_of(image, folder, masks)
+            items.append(TestItem(image, folder.name, mask))
     return items
 
 
-def _mask_of(image: Path, masks: Path) -> Path:
-    """The mask of a picture: same stem, perhaps with ``_mask``, any lossless picture format."""
-    there = {path.name: path for path in masks.iterdir()} if masks.is_dir() else {}
-    for stem in (f"{image.stem}_mask", image.stem):
-        for name, path in sorted(there.items()):
-            if path.stem == stem and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file():
-                if path.suffix.lower() in LOSSY_SUFFIXES:
-                    raise InputError(
-                        expected="masks in a lossless format, such as PNG",
-                        received=str(masks / name),
-                        fix="write the mask as PNG from its source: JPEG blurs its edge into false defects",
-                    )
-                return path
-    raise InputError(
-        expected=f"the mask of {image}",
-        received=f"neither {masks / f'{image.stem}_mask.png'} nor {masks / f'{image.stem}.png'}",
-        fix="add the mask or remove the image",
-    )
-
-
-def _is_plain(data: Path) -> bool:
-    return (data / GOOD).is_dir() and (data / DEFECTIVE).is_dir()
-
-
-def _plain_test(data: Path) -> list[TestItem]:
-    good = image_paths(data / GOOD)[PLAIN_TEST_EVERY - 1 :: PLAIN_TEST_EVERY]
-    defective = [TestItem(p, DEFECTIVE, _mask_of(p, data / "masks")) for p in image_paths(data / DEFECTIVE)]
+def _plain_test(data: Path, recursive: bool) -> list[TestItem]:
+    good = image_paths(data / GOOD, recursive)[PLAIN_TEST_EVERY - 1 :: PLAIN_TEST_EVERY]
+    folder, masks = data / DEFECTIVE, data / "masks"
+    defective = [TestItem(p, DEFECTIVE, _mask_of(p, folder, masks)) for p in image_paths(folder, recursive)]
     return [TestItem(path, GOOD, None) for path in good] + defective
 
 
-def _is_visa(data: Path) -> bool:
-    return (data / "Data" / "Images").is_dir()
-
-
-def _visa(data: Path) -> tuple[list[Path], list[TestItem]]:
-    """(good boards of the split's training part, test items) of one VisA object folder."""
-    root, name = data.absolute().parent, data.absolute().name
-    split = root / VISA_SPLIT
-    training: dict[Path, str] = {}
-    items: dict[Path, TestItem] = {}
-    for number, row in _visa_rows(split):
-        if row["object"] != name:
-            continue
-        where = f"{split} line {number}"
-        image, normal = _listed(root, row["image"], where), row["label"].lower() == VISA_NORMAL
-        if image in training or image in items:
-            raise InputError(
-                expected="each picture once", received=f"{row['image']} again in {where}", fix="remove one of the rows"
-            )
-        if row["split"] == "train" and normal:
-            training[image] = where
-        elif row["split"] == "test":
-            if not normal and not row["mask"]:
-                raise InputError(
-                    expected=f"a mask for {row['image']} in {where}", received="an empty column", fix="add the mask"
-                )
-            mask = None if normal else _listed(root, row["mask"], where)
-            items[image] = TestItem(image, GOOD if normal else DEFECTIVE, mask)
-    if not training:
+def _mask_of(image: Path, folder: Path, masks: Path) -> Path:
+    """The mask of a picture: a picture of its stem, perhaps with ``_mask``, or a folder of that name full of masks."""
+    masks = masks / image.parent.relative_to(folder)
+    there = sorted(masks.iterdir()) if masks.is_dir() else []
+    stems = (f"{image.stem}_mask", image.stem)
+    found = [path for path in there if is_picture(path) and path.stem in stems]
+    found += [path for path in there if path.is_dir() and path.name == image.stem]
+    if not found:
         raise InputError(
-            expected=f"normal training pictures of object {name} in {split}",
-            received="none",
-            fix="check that the folder's name is the object's name in the split",
+            expected=f"the mask of {image}",
+            received=f"neither {masks / f'{image.stem}_mask.png'} nor {masks / f'{image.stem}.png'}",
+            fix="add the mask or remove the image",
         )
-    return sorted(training), list(items.values())
-
-
-def _visa_rows(split: Path) -> list[tuple[int, dict[str, str]]]:
-    """The rows of a split file with their line numbers, all columns there, stripped; InputError otherwise."""
-    try:
-        with split.open(newline="", encoding="utf-8-sig") as file:
-            rows = [(i, row) for i, row in enumerate(csv.DictReader(file), 2)]
-    except OSError as error:
+    if len(found) > 1:
         raise InputError(
-            expected=f"VisA's split {split}",
-            received=error.strerror or str(error),
-            fix="copy split_csv beside the objects",
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            expected=f"{split} as comma-separated UTF-8 text",
-            received=str(error),
-            fix="take the split file of the VisA download",
-        ) from error
-    if not rows or not set(VISA_COLUMNS) <= set(rows[0][1]):
-        raise InputError(
-            expected=f"{split} with the columns {','.join(VISA_COLUMNS)}",
-            received=",".join(str(c) for c in rows[0][1]) if rows else "no rows",
-            fix="take the split file of the VisA download",
+            expected=f"one mask of {image}", received=f"{found[0]} and {found[1].name}", fix="remove the wrong one"
         )
-    out = []
-    for number, row in rows:
-        stripped = {column: (row[column] or "").strip() for column in VISA_COLUMNS}
-        if not stripped["image"] or not stripped["label"] or stripped["split"] not in VISA_SPLITS:
+    if is_jpeg(found[0]):
+        raise InputError(
+            expected="masks in a lossless format, such as PNG",
+            received=f"{found[0]}: JPEG data",
+            fix="write the mask as PNG from its source: JPEG blurs its edge into false defects",
+        )
+    return found[0]
+
+
+def _check_own_masks(items: list[TestItem]) -> None:
+    """InputError where two pictures would be compared with one mask."""
+    first: dict[Path, Path] = {}
+    for item in items:
+        if item.mask is not None and first.setdefault(item.mask, item.image) != item.image:
             raise InputError(
-                expected=f"object, split (train or test), label and image in {split} line {number}",
-                received=",".join(stripped.values()),
-                fix="mend or remove the line",
+                expected="a mask of its own for each picture",
+                received=f"{item.mask} for {first[item.mask]} and {item.image.name}",
+                fix="rename one of the pictures and its mask",
             )
-        out.append((number, stripped))
-    return out
 
 
-def _listed(root: Path, name: str, where: str) -> Path:
-    path = root / name
-    if not path.is_file():
-        raise InputError(expected=f"{name}, which {where} lists", received=f"no {path}", fix="copy the missing file")
-    return path
+def split_held_out(
+    paths: list[Path], seed: int, boards: list[int] | None = None, share: float = 0.2
+) -> tuple[list[Path], list[Path]]:
+    """Split good boards into (train, held out for thresholds), reproducibly; both at least 1.
 
-
-def split_held_out(paths: list[Path], seed: int, share: float = 0.2) -> tuple[list[Path], list[Path]]:
-    """Split good boards into (train, held out for thresholds), reproducibly; both at least 1."""
+    ``boards``: which board each picture shows (``distinct.py``); pictures of one board stay together, unless all show
+    the same one.
+    """
     if len(paths) < 2:
         raise InputError(
             expected="at least 2 good images (one is held out for the thresholds)",
             received=str(len(paths)),
             fix="add good images; 20 or more are advised",
         )
-    count = min(max(round(len(paths) * share), 1), 40)
-    chosen = set(np.random.default_rng([seed, 77]).permutation(len(paths))[:count].tolist())
-    train = [p for i, p in enumerate(paths) if i not in chosen]
-    return train, [p for i, p in enumerate(paths) if i in chosen]
+    shown = boards if boards is not None and len(set(boards)) > 1 else list(range(len(paths)))
+    kinds = sorted(set(shown))
+    count = min(max(round(len(kinds) * share), 1), 40)
+    chosen = {kinds[i] for i in np.random.default_rng([seed, 77]).permutation(len(kinds))[:count].tolist()}
+    train = [p for p, board in zip(paths, shown, strict=True) if board not in chosen]
+    return train, [p for p, board in zip(paths, shown, strict=True) if board in chosen]
 
 
 def frame_size(paths: list[Path]) -> tuple[int, int]:
-    """The one size (h, w) of all these pictures; InputError names the first that differs."""
-    first: tuple[int, int] | None = None
+    """The one upright size (h, w) of all these pictures; InputError names the first that differs."""
+    if not paths:
+        raise InputError(expected="at least one image", received="none", fix="check --data")
+    first = header_of_picture(paths[0])
     for path in paths:
-        shape = read_rgb(path).shape[:2]
-        size = (shape[0], shape[1])
-        if first is None:
-            first = size
-        elif size != first:
+        header = header_of_picture(path)
+        if header.upright_hw != first.upright_hw:
+            (h, w), (other_h, other_w) = first.upright_hw, header.upright_hw
+            differs = " (orientations differ)" if header.orientation != first.orientation else ""
             raise InputError(
-                expected=f"all images {first[1]}x{first[0]} like {paths[0].name}",
-                received=f"{path} of {size[1]}x{size[0]}",
+                expected=f"all images {w}x{h} like {paths[0].name}",
+                received=f"{path} of {other_w}x{other_h}{differs}",
                 fix="crop or sort the images to one size",
             )
-    if first is None:
-        raise InputError(expected="at least one image", received="none", fix="check --data")
-    return first
+    return first.upright_hw
+
+
+def orientations(paths: list[Path]) -> tuple[tuple[int, int], ...]:
+    """(EXIF orientation, number of pictures) of pictures, sorted."""
+    return tuple(sorted(Counter(header_of_picture(path).orientation for path in paths).items()))

@@ -15,8 +15,9 @@ from hisir_edge.arrays import F32, F64, I32, U8, Bool
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import InputError
-from hisir_edge.images import read_mask, read_rgb
-from hisir_edge.learn.datasets import GOOD, TestItem, test_items
+from hisir_edge.images import read_rgb, read_truth
+from hisir_edge.learn.datasets import TestItem, test_items
+from hisir_edge.learn.layouts import GOOD
 from hisir_edge.learn.merges import merge_from_name
 from hisir_edge.learn.metrics import PixelTally, image_auroc
 from hisir_edge.learn.shifts import Shift, shifted
@@ -84,11 +85,12 @@ def evaluate(
     on_done: Callable[[int, int], None] = lambda d, t: None,
     shifts: tuple[Shift, ...] = (),
     merge: str = "rops",
+    recursive: bool = False,
 ) -> Evaluation:
-    """Inspect every test picture of a data set, under ``shifts`` where asked for."""
+    """Inspect every test picture of a data set, under ``shifts`` where asked for; ``recursive``: folders below, too."""
     bundle = load_bundle(bundle_folder)
     inspector = Inspector(bundle, engine_from_bundle(bundle, threads), merge_from_name(merge))
-    return evaluate_inspector(inspector, data, on_done, shifts)
+    return evaluate_inspector(inspector, data, on_done, shifts, recursive)
 
 
 def evaluate_inspector(
@@ -96,9 +98,13 @@ def evaluate_inspector(
     data: Path,
     on_done: Callable[[int, int], None] = lambda d, t: None,
     shifts: tuple[Shift, ...] = (),
+    recursive: bool = False,
 ) -> Evaluation:
     """As ``evaluate``, with an inspector of any engine."""
-    items = test_items(data)
+    items = test_items(data, recursive)
+    for item in items:  # a mask that cannot be meant is said before the work, not in the middle of it
+        if item.mask is not None:
+            read_truth(item.mask)
     thresholds = inspector.bundle.thresholds
     seen = []
     for number, item in enumerate(items):
@@ -143,7 +149,7 @@ def _truth(item: TestItem, *sizes_hw: tuple[int, ...]) -> Bool:
     """Where a picture is defective (h, w); InputError for a mask of none of these sizes, or without a defect."""
     if item.mask is None:
         return np.zeros(sizes_hw[0], np.bool_)
-    truth = read_mask(item.mask)
+    truth = read_truth(item.mask)
     if truth.shape not in sizes_hw:
         h, w = sizes_hw[0]
         raise InputError(

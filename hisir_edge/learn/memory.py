@@ -61,14 +61,7 @@ def lost_allowed(boards: int) -> int:
 
 def load_scaled(path: Path, frame_hw: tuple[int, int], scale: float) -> U8:
     """Read one picture of the expected size and scale it for the network."""
-    frame = read_rgb(path)
-    if frame.shape[:2] != frame_hw:
-        raise InputError(
-            expected=f"images of {frame_hw[1]}x{frame_hw[0]}",
-            received=f"{path} of {frame.shape[1]}x{frame.shape[0]}",
-            fix="crop or sort the images to one size",
-        )
-    return scaled_frame(frame, scale)
+    return scaled_frame(read_rgb(path, frame_hw), scale)
 
 
 def _mean_pose_anchors(frames: list[U8]) -> Anchors:

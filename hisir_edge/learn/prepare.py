@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from hisir_edge.errors import InputError
-from hisir_edge.learn.datasets import frame_size, good_images, split_held_out
+from hisir_edge.learn.datasets import frame_size, good_images, orientations, split_held_out
+from hisir_edge.learn.distinct import boards_of_pictures, same_boards
 from hisir_edge.learn.memory import GoodBoards, good_boards_from_frames, good_boards_like, load_scaled, lost_allowed
 from hisir_edge.learn.run import RunRecord, RunSettings, check_pictures, load_record, save_memory, save_record
 from hisir_edge.learn.tiles import CorruptedTiles, TileBatch
@@ -91,12 +92,16 @@ def _open_run(settings: RunSettings, run: Path) -> RunRecord:
         raise InputError(
             expected="a new folder or a training run", received=f"{run} with other files", fix="choose another --out"
         )
-    good = good_images(Path(settings.data))
-    training, held_out = split_held_out(good, settings.seed)
+    good = good_images(Path(settings.data), settings.recursive)
     frame_hw = frame_size(good)
+    boards = boards_of_pictures(good, frame_hw)
+    training, held_out = split_held_out(good, settings.seed, boards)
     scale = settings.scale if settings.scale is not None else _scale_from_data(settings, training, frame_hw)
     plan_from_size(scaled_hw(frame_hw, scale), settings.tile_px, settings.overlap_px)
-    return RunRecord(settings, frame_hw, scale, False, tuple(map(str, training)), tuple(map(str, held_out)))
+    return RunRecord(
+        settings, frame_hw, scale, False, tuple(map(str, training)), tuple(map(str, held_out)),
+        same_board=same_boards(good, boards), orientations=orientations(good),
+    )  # fmt: skip
 
 
 def _scale_from_data(settings: RunSettings, training: list[Path], frame_hw: tuple[int, int]) -> float:

@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from hisir_edge.arrays import F32, U8, Bool, u8
 from hisir_edge.errors import InputError
 from hisir_edge.images import jpeg_bytes, read_rgb, write_atomic
-from hisir_edge.learn.datasets import GOOD
 from hisir_edge.learn.evaluate import AUPRO_FPR, Evaluation, Seen, figures, shifted_frame_and_truth
+from hisir_edge.learn.layouts import GOOD
 from hisir_edge.learn.shifts import Shift
 from hisir_edge.records import Result
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from hisir_edge.errors import InputError
-from hisir_edge.images import write_atomic
+from hisir_edge.images import header_of_picture, write_atomic
 from hisir_edge.learn.memory import BoardMemory
 
 RUN_SCHEMA = 4
@@ -40,6 +40,7 @@ class RunSettings:
     patience: int = 0
     precision: str = "bf16"
     without: tuple[str, ...] = ()
+    recursive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class RunRecord:
     """``run.json``: settings and what the data turned out to be.
 
     ``dropped`` and ``dropped_held_out``: boards that were offered but could not be registered, or lie in
-    quite another light; nothing is learnt from them.
+    quite another light; nothing is learnt from them. ``same_board``: groups of pictures that show one board.
+    ``orientations``: (EXIF orientation, number of pictures) as read and applied; None in runs of versions that did not.
     """
 
     settings: RunSettings
@@ -58,6 +60,20 @@ class RunRecord:
     held_out: tuple[str, ...]
     dropped: tuple[str, ...] = ()
     dropped_held_out: tuple[str, ...] = ()
+    same_board: tuple[tuple[str, ...], ...] = ()
+    orientations: tuple[tuple[int, int], ...] | None = None
+
+
+USUAL_STEPS = 2000
+"""Runs of about so many steps reach their figures in docs/RESULTS.md; below half of it a network is not trained."""
+
+
+def words_of_steps(steps: int) -> str:
+    """How far a training has come, in words."""
+    if steps >= USUAL_STEPS:
+        return f"{steps} steps"
+    state = "not trained" if steps < USUAL_STEPS // 2 else "trained in part"
+    return f"{steps} of about {USUAL_STEPS:,} steps: {state}"
 
 
 def save_record(run: Path, record: RunRecord) -> None:
@@ -78,6 +94,8 @@ def load_record(run: Path) -> RunRecord:
         return RunRecord(
             settings, (h, w), float(raw["scale"]), bool(raw["registered"]), tuple(raw["train"]), tuple(raw["held_out"]),
             tuple(raw.get("dropped", ())), tuple(raw.get("dropped_held_out", ())),
+            tuple(tuple(group) for group in raw.get("same_board", ())),
+            None if raw.get("orientations") is None else tuple((int(a), int(b)) for a, b in raw["orientations"]),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError) as error:
         is_bundle = os.path.exists(run / "manifest.json")  # noqa: PTH110  # says no where it may not look
@@ -102,6 +120,14 @@ def check_pictures(record: RunRecord) -> None:
             received=f"{len(gone)} of them gone, such as {gone[0]}",
             fix="put them back, or train again where they are now",
         )
+    if record.orientations is None:
+        turned = [path for path in (*record.train, *record.held_out) if header_of_picture(Path(path)).orientation != 1]
+        if turned:
+            raise InputError(
+                expected="a run that was trained on pictures turned upright by their EXIF orientation",
+                received=f"one of an earlier version, which read {turned[0]} as stored",
+                fix="train again",
+            )
 
 
 def save_memory(run: Path, memory: BoardMemory) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.stats import chi2
 
 from hisir_edge.arrays import F32, F64, U8
 from hisir_edge.errors import InputError
@@ -31,6 +32,7 @@ MOST_NOISE_LOGITS = 6.0
 LEAST_NOISE_BOARDS = 4
 CONFIDENCE = 0.95
 RESAMPLES = 400
+FEW_BOARDS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,8 @@ def derived_from_peaks(
         chosen += 1
     region = score_of_logit(logits[chosen])
     pixel = min(region, SURE_SCORE)
-    bound = _upper_bound([board[chosen] for board in zoned or peaks], logits[chosen], seed)
+    called = [board[chosen] for board in zoned or peaks]
+    bound = max(_upper_bound(called, logits[chosen], seed), _bound_of_few(called, logits[chosen]))
     needed = int(np.ceil(-np.log(1 - CONFIDENCE) / false_calls_per_board))
     return Derived(
         Thresholds(pixel, max(region / pixel, 1.0), areas_px[chosen]),
@@ -182,6 +185,18 @@ def _logit_at_rate(peaks: list[F64], rate: float) -> float:
         at_rate = max(at_rate, 0.0)
     highest = max(float(board[0]) for board in peaks)
     return max(at_rate, highest) if rate * len(peaks) < 1 else at_rate
+
+
+def _bound_of_few(peaks: list[F64], logit: float) -> float:
+    """The rate that so few boards can exclude with 95 % confidence by what was counted on them, with no tail assumed.
+
+    0 from ``FEW_BOARDS`` on: below, resampling knows next to nothing of how boards differ. The upper limit of a Poisson
+    mean (Garwood 1936, Biometrika 28); 3 divided by the number of boards where none was called.
+    """
+    if len(peaks) >= FEW_BOARDS:
+        return 0.0
+    count = sum(int((board >= logit).sum()) for board in peaks)
+    return float(chi2.ppf(CONFIDENCE, 2 * (count + 1)) / 2 / len(peaks))
 
 
 def _upper_bound(peaks: list[F64], logit: float, seed: int) -> float:

@@ -19,11 +19,11 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F64, U8, u8
+from hisir_edge.corruption.corrupt import corrupt_tile, region_weights
+from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.engine.bundle import memory_as_shipped
 from hisir_edge.learn.appearance import add_sensor_noise, vary_appearance
-from hisir_edge.learn.corrupt import corrupt_tile, region_weights
 from hisir_edge.learn.memory import GoodBoards
-from hisir_edge.learn.spots import part_boxes
 from hisir_edge.line.light import gains_at, tables_of_gains
 from hisir_edge.processes import die_with_parent
 

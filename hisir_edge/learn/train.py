@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from hisir_edge.corruption.corrupt import WEIGHT_GAIN
 from hisir_edge.cpu import has_bfloat16
 from hisir_edge.engine.lock import sole_writer
 from hisir_edge.errors import InputError
-from hisir_edge.learn.corrupt import WEIGHT_GAIN
 from hisir_edge.learn.prepare import net_from_settings, prepare_run
 from hisir_edge.learn.run import RunRecord, RunSettings, load_checkpoint, load_record, save_checkpoint
 from hisir_edge.learn.team import Team, team_from_environment
@@ -63,6 +63,7 @@ class _Trainer:
     best_epoch: int = 0
     held_out_loss: float = float("nan")
     held_out_crc: int = 0
+    first_loss: float = float("nan")
 
 
 def train(
@@ -85,6 +86,9 @@ def train(
         budget_s = None if max_minutes is None else max_minutes * 60
         trainer = _resume(settings, run, team)
         _look_anew_at_other_tiles(trainer, held_out, settings.precision, team.device)
+        if team.leads and trainer.step == 0:
+            with torch.no_grad():
+                trainer.first_loss = _held_out_loss(trainer, held_out, settings.precision, team.device)
         _loop(trainer, settings, run, stream, held_out, team, budget_s, workers, on_step)
         if team.leads:
             save_checkpoint(run, _state(trainer))
@@ -113,6 +117,7 @@ def _resume(settings: RunSettings, run: Path, team: Team) -> _Trainer:
         trainer.step, trainer.seconds = state["step"], state["seconds"]
         trainer.best, trainer.best_loss, trainer.best_epoch = state["best"], state["best_loss"], state["best_epoch"]
         trainer.held_out_crc = state.get("held_out_crc", 0)
+        trainer.first_loss = state.get("first_loss", float("nan"))
     return trainer
 
 
@@ -143,6 +148,7 @@ def _state(trainer: _Trainer) -> dict[str, Any]:
         "best_loss": trainer.best_loss,
         "best_epoch": trainer.best_epoch,
         "held_out_crc": trainer.held_out_crc,
+        "first_loss": trainer.first_loss,
     }
 
 
@@ -271,6 +277,27 @@ def _log(run: Path, trainer: _Trainer, loss: float, gate: float) -> None:
             writer.writerow(["step", "seconds", "loss", "gate_loss", "held_out_loss"])
         row = (f"{trainer.seconds:.1f}", f"{loss:.5f}", f"{gate:.6f}", f"{trainer.held_out_loss:.5f}")
         writer.writerow([trainer.step, *row])
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a run has come: steps, seconds of training, loss on held-out corrupted tiles at first and at its best."""
+
+    step: int
+    seconds: float
+    first_loss: float
+    best_loss: float
+
+
+def progress_of(run: Path) -> Reached:
+    """Read from the checkpoint; InputError where there is none."""
+    state = load_checkpoint(run)
+    if state is None:
+        raise InputError(
+            expected=f"a checkpoint in {run}", received="none", fix="let 'hisir-edge train' run for a minute or more"
+        )
+    first = state.get("first_loss", float("nan"))
+    return Reached(int(state["step"]), float(state["seconds"]), float(first), float(state["best_loss"]))
 
 
 def trained_net(run: Path) -> tuple[RunRecord, HisirNet]:

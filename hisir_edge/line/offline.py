@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import inspector_from_bundle
 from hisir_edge.errors import InputError
-from hisir_edge.images import check_apart, image_paths, read_rgb, write_atomic
+from hisir_edge.images import check_apart, pictures_in, read_rgb, write_atomic
 from hisir_edge.line.board import error_judgement
 from hisir_edge.line.message import message_from_judgement, recipe_from_manifest
 from hisir_edge.line.overlay import overlay_jpeg
@@ -20,29 +21,38 @@ from hisir_edge.line.selftest import self_test
 from hisir_edge.records import Frame, GrabFault, Judgement
 
 
-def _files(images: list[Path]) -> list[Path]:
-    return [file for path in images for file in (image_paths(path) if path.is_dir() else [path])]
+def files_to_inspect(images: list[Path], recursive: bool = False) -> tuple[list[Path], list[str]]:
+    """(picture files of files and folders in order, in plain words what was left out of the folders)."""
+    files: list[Path] = []
+    left_out = []
+    for path in images:
+        if path.is_dir():
+            found = pictures_in(path, recursive)
+            files += found.paths
+            left_out += [found.left_out] if found.left_out else []
+        else:
+            files.append(path)
+    return files, left_out
 
 
 def _names(files: list[Path]) -> list[str]:
     """Output names: the stem, numbered where two files share one."""
-    stems = [file.stem for file in files]
-    return [stem if stems.count(stem) == 1 else f"{number:04d}_{stem}" for number, stem in enumerate(stems, 1)]
+    count = Counter(file.stem for file in files)
+    return [file.stem if count[file.stem] == 1 else f"{number:04d}_{file.stem}" for number, file in enumerate(files, 1)]
 
 
 def inspect_files(
-    bundle_folder: Path, images: list[Path], out: Path, threads: int = 0
+    bundle_folder: Path, files: list[Path], out: Path, threads: int = 0
 ) -> Iterator[tuple[str, Judgement]]:
-    """Inspect files and folders in order; writes NAME.json, NAME_mask.png, NAME_overlay.jpg; yields (path, judgement).
+    """Inspect files in order; writes NAME.json, NAME_mask.png, NAME_overlay.jpg; yields (path, judgement).
 
     A file that cannot be read or judged is an ERROR verdict with its reason.
     """
-    check_apart("--out", out, {path if path.is_dir() else path.parent for path in images})
+    check_apart("--out", out, {path.parent for path in files})
     bundle = load_bundle(bundle_folder)
     inspector = inspector_from_bundle(bundle, threads)
     self_test(inspector)
     recipe = recipe_from_manifest("inspect", uuid.uuid4().hex, bundle.manifest, bundle.manifest_sha256)
-    files = _files(images)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -50,7 +60,7 @@ def inspect_files(
             expected="a writable --out folder", received=f"{out} ({error.strerror})", fix="choose another"
         ) from error
     for seq, (file, name) in enumerate(zip(files, _names(files), strict=True), 1):
-        item = _read(file, seq)
+        item = _read(file, seq, bundle.recipe.frame_hw)
         judgement = error_judgement(item.reason) if isinstance(item, GrabFault) else inspector.inspect(item.image)
         message = message_from_judgement(recipe, seq, item, judgement)
         write_atomic(out / f"{name}.json", json.dumps(message.body, indent=1).encode())
@@ -61,8 +71,8 @@ def inspect_files(
         yield str(file), judgement
 
 
-def _read(file: Path, number: int) -> Frame | GrabFault:
+def _read(file: Path, number: int, frame_hw: tuple[int, int]) -> Frame | GrabFault:
     try:
-        return Frame(Pixels(read_rgb(file)), "file", number, file.stem, time.time_ns())
+        return Frame(Pixels(read_rgb(file, frame_hw)), "file", number, file.stem, time.time_ns())
     except InputError as error:
         return GrabFault("file", number, file.stem, str(error), time.time_ns())

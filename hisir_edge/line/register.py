@@ -18,7 +18,10 @@ from hisir_edge.arrays import F64, I64, U8, u8
 from hisir_edge.errors import InspectionError
 from hisir_edge.line.pixels import Pixels
 
-GRID_XY = (7, 5)
+GRID_XY, STRIP_GRID = (7, 5), (17, 2)
+STRIP_RATIO = 4
+"""Frames longer than so many times their short side are strips (LED boards, line scans): anchors lie along them."""
+LEAST_SIDE_PX, LEAST_PATCH_PX, MOST_PATCH_PX = 128, 16, 64
 SEARCH_TURN_DEG = 1.2
 SEARCH_SHIFT_PX = 12
 MAX_RESIDUAL_PX = 2.0
@@ -60,9 +63,27 @@ class Registration:
 
 
 def _factors(frame_hw: tuple[int, int]) -> tuple[int, ...]:
-    longest = max(frame_hw)
+    """How much the frame is shrunk, coarse first; a strip's short side decides as that of any other board."""
+    shortest = min(frame_hw)
+    longest = min(max(frame_hw), STRIP_RATIO * shortest)
     fine = 1 if longest <= 1536 else 2 if longest <= 5120 else 4
-    return (fine * 4, fine) if longest >= 512 else (fine,)
+    if max(frame_hw) < 512:
+        return (fine,)
+    coarse = fine * 4
+    # a strip cannot turn by more than its short side has room for
+    wanted = min(_reach_px(frame_hw), shortest / 4)
+    while coarse > fine and _most_search_px(shortest // coarse) * coarse < wanted:
+        coarse //= 2
+    return (coarse, fine) if coarse > fine else (fine,)
+
+
+def _patch_px(shortest: int) -> int:
+    return int(np.clip(shortest // 8, LEAST_PATCH_PX, MOST_PATCH_PX))
+
+
+def _most_search_px(shortest: int) -> int:
+    """How far an anchor can be searched for at most in a picture with this short side, px on each side."""
+    return (shortest - _patch_px(shortest)) // 2 - 2
 
 
 def _shrink(grey: U8, factor: int) -> U8:
@@ -96,8 +117,11 @@ def _strongest_corners(grey: U8, patch: int, margin: int) -> I64:
         np.sqrt(np.maximum(strength, 0)), -1, (patch, patch), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT
     )
     h, w = grey.shape
-    xs = np.linspace(margin, w - patch - margin, GRID_XY[0] + 1).astype(int)
-    ys = np.linspace(margin, h - patch - margin, GRID_XY[1] + 1).astype(int)
+    columns, rows = GRID_XY
+    if max(h, w) > STRIP_RATIO * min(h, w):
+        columns, rows = STRIP_GRID if w > h else STRIP_GRID[::-1]
+    xs = np.linspace(margin, w - patch - margin, columns + 1).astype(int)
+    ys = np.linspace(margin, h - patch - margin, rows + 1).astype(int)
     found = []
     for y0, y1 in itertools.pairwise(ys):
         for x0, x1 in itertools.pairwise(xs):
@@ -111,9 +135,11 @@ def anchors_from_golden(golden_rgb: U8) -> Anchors:
     """Pick the anchors of a golden image, RGB uint8 (h, w, 3), at least 128 px on each side."""
     grey = cv2.cvtColor(golden_rgb, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
     frame_hw = (grey.shape[0], grey.shape[1])
-    if min(frame_hw) < 128:
+    if min(frame_hw) < LEAST_SIDE_PX:
         raise InspectionError(
-            expected="a golden image of 128 px or more", received=f"{frame_hw}", fix="train on larger frames"
+            expected=f"a golden image of {LEAST_SIDE_PX} px or more",
+            received=f"{frame_hw}",
+            fix="train on larger frames",
         )
     levels = []
     factors = _factors(frame_hw)
@@ -121,8 +147,8 @@ def anchors_from_golden(golden_rgb: U8) -> Anchors:
         small = _shrink(grey, factor)
         first = i == 0
         search = int(np.ceil(_reach_px(frame_hw) / factor)) + 2 if first else 6
-        patch = int(np.clip(min(small.shape) // 8, 16, 64))
-        search = min(search, (min(small.shape) - patch) // 2 - 2)
+        patch = _patch_px(min(small.shape))
+        search = min(search, _most_search_px(min(small.shape)))
         margin = min(search, (min(small.shape) - patch) // 2 - 1)
         corners = _strongest_corners(small, patch, margin)
         patches = np.stack([small[y : y + patch, x : x + patch] for x, y in corners])

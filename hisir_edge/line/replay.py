@@ -10,12 +10,16 @@ from pathlib import Path
 from threading import Semaphore
 from types import TracebackType
 
+import structlog
+
 from hisir_edge.config import ReplaySource
 from hisir_edge.errors import CameraError, InputError
-from hisir_edge.images import image_paths, read_rgb
+from hisir_edge.images import pictures_in, read_rgb
 from hisir_edge.line.grab import EndOfFrames
 from hisir_edge.line.pixels import Pixels
 from hisir_edge.records import Frame, GrabFault
+
+log = structlog.get_logger()
 
 
 class ReplayCamera:
@@ -33,9 +37,12 @@ class ReplayCamera:
     def __enter__(self) -> ReplayCamera:
         """List the folder and start decoding its first image."""
         try:
-            self.paths = image_paths(Path(self.settings.folder))
+            found = pictures_in(Path(self.settings.folder), self.settings.recursive)
         except InputError as error:
             raise CameraError(expected=error.expected, received=error.received, fix="correct source.folder") from error
+        self.paths = list(found.paths)
+        if found.left_out:
+            log.warning("pictures left out", reason=found.left_out.replace("--recursive", "source.recursive = true"))
         self.pool = ThreadPoolExecutor(1, thread_name_prefix="replay")
         self.due = time.monotonic()
         self._fetch()

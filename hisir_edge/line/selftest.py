@@ -1,4 +1,6 @@
-"""Self-test of a loaded bundle: its golden board must PASS, and FAIL at every defect planted into it."""
+"""Self-test of a loaded bundle: its golden board must PASS, FAIL at the defects that its manifest plants into it, and
+show enough of a fresh draw of planted defects of every class.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from hisir_edge.engine.manifest import PlantModel
 from hisir_edge.errors import BundleError
 from hisir_edge.images import read_rgb
 from hisir_edge.line.board import BoardInspector
+from hisir_edge.line.draw import Draw, draw_defects
 from hisir_edge.records import Judgement, Result
 
 
@@ -28,6 +31,25 @@ def self_test(inspector: BoardInspector) -> None:
     missed = [plant for plant in plants if not highest_peak_at(defective, plant)]
     if missed:
         raise _failed(bundle, f"all {len(plants)} planted defects to be found", f"{len(missed)} missed")
+    check_draw(inspector, int(bundle.manifest_sha256[:8] or "0", 16))
+
+
+def check_draw(inspector: BoardInspector, seed: int, rounds: int = 1) -> Draw:
+    """Inspect a draw of planted defects (``line/draw.py``); BundleError where too few are found.
+
+    Too few: what a bundle with the recall that its manifest promises would not show once in a thousand draws.
+    """
+    bundle = inspector.bundle
+    draw = draw_defects(inspector, picture_of(bundle), seed, rounds)
+    metrics = bundle.manifest.metrics
+    promised = 0.0 if metrics is None else metrics.least_planted_recall
+    if draw.total and draw.recall < draw.least_recall(promised):
+        raise _failed(
+            bundle,
+            f"at least {draw.least_recall(promised):.0%} of a fresh draw of {draw.total} planted defects to be found",
+            f"{draw.recall:.0%} ({draw.words()})",
+        )
+    return draw
 
 
 def _failed(bundle: Bundle, expected: str, received: str) -> BundleError:

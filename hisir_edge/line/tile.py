@@ -9,6 +9,7 @@ import numpy as np
 
 from hisir_edge.arrays import F32, I64, U8, u8
 from hisir_edge.errors import InputError
+from hisir_edge.images.header import MAX_SIDE_PX
 
 REGION_PX = 16
 """Side of a ROPS region. Tile sizes and tile origins are multiples of it."""
@@ -54,6 +55,12 @@ def plan_from_size(frame_hw: tuple[int, int], tile_px: int, overlap_px: int) -> 
             expected=f"an overlap of 16..{tile_px // 2} px in steps of 16",
             received=str(overlap_px),
             fix="change the overlap",
+        )
+    if max(frame_hw) > MAX_SIDE_PX:
+        raise InputError(
+            expected=f"at most {MAX_SIDE_PX} px a side for the network",
+            received=f"{frame_hw[1]}x{frame_hw[0]}",
+            fix="train with a smaller --scale",
         )
     if min(frame_hw) < tile_px:
         raise InputError(

@@ -6,9 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hisir_edge.learn.appearance import add_sensor_noise, vary_appearance
-from hisir_edge.learn.changes import scratch, vanish
-from hisir_edge.learn.corrupt import (
+from hisir_edge.corruption.changes import scratch, vanish
+from hisir_edge.corruption.corrupt import (
     CORRUPTERS,
     VISIBLE_LEVELS,
     WEIGHT_GAIN,
@@ -17,8 +16,9 @@ from hisir_edge.learn.corrupt import (
     region_weights,
     visible_change,
 )
-from hisir_edge.learn.ground import LEAST_CHANGE_LEVELS, _lift, _plain_rim, fitting_ground, ring_of, twin_under
-from hisir_edge.learn.spots import Spot, object_spot, part_boxes, salient_objects, shape_spot
+from hisir_edge.corruption.ground import LEAST_CHANGE_LEVELS, _lift, _plain_rim, fitting_ground, ring_of, twin_under
+from hisir_edge.corruption.spots import Spot, object_spot, part_boxes, salient_objects, shape_spot
+from hisir_edge.learn.appearance import add_sensor_noise, vary_appearance
 from hisir_edge.sim.synth import render_board
 
 
@@ -347,7 +347,7 @@ def test_a_fifth_of_the_tiles_lacks_one_thing_only(board, boxes, monkeypatch):
         lone.append(1)
         return _one_missing(rng, clean, objects)
 
-    monkeypatch.setattr("hisir_edge.learn.corrupt._one_missing", counted)
+    monkeypatch.setattr("hisir_edge.corruption.corrupt._one_missing", counted)
     for seed in range(120):
         corrupt_tile(np.random.default_rng(seed), board[64:256, 64:256], board[128:320, 200:392], boxes[:0])
     assert 0.12 < len(lone) / 120 < 0.32

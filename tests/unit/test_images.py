@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hisir_edge.errors import InputError
 from hisir_edge.images import (
-    decode_unchanged,
+    read_grey,
     image_paths,
     jpeg_bytes,
     mask_png_bytes,
@@ -72,7 +72,7 @@ def test_what_is_no_picture_is_refused(tmp_path, content):
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with pytest.raises(InputError):
-        decode_unchanged(path)
+        read_rgb(path)
 
 
 def test_missing_file_and_empty_folder(tmp_path):

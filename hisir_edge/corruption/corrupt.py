@@ -17,9 +17,9 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import I32, U8, u8
-from hisir_edge.learn.changes import bend, elsewhere, foreign, laid_in, move, relight, scratch, slip, vanish
-from hisir_edge.learn.ground import fitting_ground, twin_under
-from hisir_edge.learn.spots import (
+from hisir_edge.corruption.changes import bend, elsewhere, foreign, laid_in, move, relight, scratch, slip, vanish
+from hisir_edge.corruption.ground import fitting_ground, twin_under
+from hisir_edge.corruption.spots import (
     Objects,
     Spot,
     highest_channel,
@@ -123,6 +123,36 @@ def region_weights(mask: U8) -> U8:
     weight = np.clip(np.sqrt(ORDINARY_AREA_PX / area), LEAST_WEIGHT, MOST_WEIGHT)
     weight[0] = 1.0
     return u8(np.round(weight * WEIGHT_GAIN).astype(np.uint8)[labels])
+
+
+CLASSES: dict[str, Corrupter | None] = {
+    "missing": vanish,
+    "moved": move,
+    "foreign_object": foreign,
+    "wrong_part": elsewhere,
+    "discoloured": relight,
+    "shifted": slip,
+    "bent": bend,
+    "scratch": scratch,
+    "missing_lead": None,
+}
+"""Classes of planted defects; None: one thing of the tile gone without a trace."""
+MOST_OF_ONE_CLASS = 3
+
+
+def corrupt_tile_with(rng: np.random.Generator, kind: str, clean: U8, donor: U8, boxes: I32) -> Corruption:
+    """Corrupt a clean tile (t, t, 3) in 1..3 places with defects of one class out of ``CLASSES``.
+
+    The mask is empty where chance has made nothing that can be seen. ``boxes``: as for ``corrupt_tile``.
+    """
+    objects, change = salient_objects(rng, clean), CLASSES[kind]
+    tile = clean
+    if change is None:
+        tile = _one_missing(rng, clean, objects) if len(objects.boxes) else clean
+        return Corruption(tile, clean, visible_change(tile, clean))
+    for _ in range(int(rng.integers(1, MOST_OF_ONE_CLASS + 1))):
+        tile = change(rng, tile, donor, _spot(rng, clean.shape[0], boxes, objects))
+    return Corruption(tile, clean, visible_change(tile, clean))
 
 
 def corrupt_tile(rng: np.random.Generator, clean: U8, donor: U8, boxes: I32) -> Corruption:

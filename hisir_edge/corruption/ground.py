@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, F64, U8, u8
-from hisir_edge.learn.spots import Spot, highest_channel
+from hisir_edge.corruption.spots import Spot, highest_channel
 
 FLAT_GROUND_SHARE = 0.15
 LEAST_CHANGE_LEVELS = (12, 60)

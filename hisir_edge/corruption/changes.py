@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, U8, u8
-from hisir_edge.learn.ground import ground_under, window_of
-from hisir_edge.learn.spots import Spot, clouds, inside_tile
+from hisir_edge.corruption.ground import ground_under, window_of
+from hisir_edge.corruption.spots import Spot, clouds, inside_tile
 
 FAINT_SHARE, FAINT_LEVELS = 0.4, (15.0, 70.0)
 """So many scratches differ from the ground along them by so little."""

@@ -1,0 +1,53 @@
+"""Plants defects of every class into a good board: what engines and loaded bundles are checked with."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hisir_edge.arrays import I32, U8
+from hisir_edge.corruption.corrupt import CLASSES, corrupt_tile_with
+
+WINDOWS_PER_BOARD = 6
+TRIES = 12
+NAMES = tuple(CLASSES)
+"""Class ``n`` of a truth map is ``NAMES[n - 1]``."""
+
+
+def plant(
+    board: U8, tile_px: int, boxes: I32, seed: tuple[int, ...], first_class: int = 0, most: int = WINDOWS_PER_BOARD
+) -> tuple[U8, list[tuple[int, int]]]:
+    """Plant defects into a board (h, w, 3) in place, one class a window of ``tile_px``, the classes in turn.
+
+    Returns (truth (h, w) uint8: 0 or 1 + the class's place in ``NAMES``; upper left corners y, x of the windows). Up to
+    ``most`` windows, which do not overlap. ``boxes`` (n, 4): parts of the board; ``seed`` fixes everything.
+    """
+    rng = np.random.default_rng(list(seed))
+    h, w = board.shape[:2]
+    t = tile_px
+    truth = np.zeros((h, w), np.uint8)
+    places: list[tuple[int, int]] = []
+    clean: U8 = board.copy()
+    for _ in range(TRIES * most):
+        y, x = int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))
+        if len(places) == most or any(abs(y - a) < t and abs(x - b) < t for a, b in places):
+            continue
+        donor_y, donor_x = int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))
+        inside = (boxes[:, :2] >= (x, y)).all(1) & (boxes[:, :2] + boxes[:, 2:] <= (x + t, y + t)).all(1)
+        number = (first_class + len(places)) % len(NAMES)
+        made = corrupt_tile_with(
+            rng,
+            NAMES[number],
+            clean[y : y + t, x : x + t],
+            clean[donor_y : donor_y + t, donor_x : donor_x + t],
+            boxes[inside] - np.array([x, y, 0, 0], np.int32),
+        )
+        if made.mask.any():
+            board[y : y + t, x : x + t] = made.tile
+            truth[y : y + t, x : x + t] = np.where(made.mask > 0, np.uint8(number + 1), np.uint8(0))
+            places.append((y, x))
+    return truth, places
+
+
+def words_of_classes(planted: dict[str, int], recall: dict[str, float]) -> str:
+    """``missing 12 of 13, moved 9 of 9``."""
+    return ", ".join(f"{name} {round(recall[name] * count)} of {count}" for name, count in planted.items())

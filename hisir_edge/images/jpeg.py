@@ -1,0 +1,142 @@
+"""JPEG files (ITU-T T.81): the header and the picture's true end by walking the markers, pixels by simplejpeg.
+
+simplejpeg binds libjpeg-turbo's TurboJPEG interface and raises on each of its warnings (``strict``). OpenCV and Pillow
+decode a JPEG with a hole to something, and print or drop the warning.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass, field
+
+import numpy as np
+import simplejpeg
+
+from hisir_edge.arrays import U8, u8
+from hisir_edge.images.exif import orientation_from_exif
+from hisir_edge.images.header import PictureHeader, Unreadable, check_size
+
+MAGIC = b"\xff\xd8\xff"
+EOI, SOS, APP1 = 0xD9, 0xDA, 0xE1
+FRAMES = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}
+OTHER_FRAMES = {*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC}
+"""Lossless, hierarchical and arithmetic coding; C4, C8 and CC are no frames."""
+NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
+MOST_SCANS = 500
+NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+CUT_SHORT = Unreadable("cut short", "copy the file again")
+COEFFICIENTS = 64
+
+
+@dataclass(slots=True)
+class _Walk:
+    """What the markers said so far. ``missing``: per component the coefficients that no scan has completed yet."""
+
+    size_wh: tuple[int, int] = (0, 0)
+    bits: int = 0
+    exif: bytes = b""
+    scans: int = 0
+    missing: dict[int, set[int]] = field(default_factory=dict)
+
+
+def header_from_jpeg(data: bytes) -> PictureHeader:
+    """Walk the markers up to the picture's end; Unreadable where it is cut short, incomplete or of another coding."""
+    walk, at = _Walk(), 2
+    while True:
+        marker, at = _marker_at(data, at)
+        if marker == EOI:
+            break
+        if marker in NO_LENGTH:
+            continue
+        body = _segment(data, at)
+        at += 2 + len(body)
+        _take(walk, marker, body)
+        if marker == SOS:
+            at = _end_of_scan(data, at)
+    if not walk.scans or any(walk.missing.values()):
+        raise Unreadable("its last scans are missing", "copy the file again")
+    width, height = walk.size_wh
+    return PictureHeader(
+        kind="JPEG", width=width, height=height, channels=len(walk.missing), bits=walk.bits,
+        orientation=orientation_from_exif(walk.exif), trailing_bytes=len(data) - at,
+    )  # fmt: skip
+
+
+def _marker_at(data: bytes, at: int) -> tuple[int, int]:
+    """(marker, offset behind it); fill bytes (FF) before a marker are allowed."""
+    if at < len(data) and data[at] != 0xFF:
+        raise Unreadable(f"no marker at byte {at}", "copy the file again")
+    while at < len(data) and data[at] == 0xFF:
+        at += 1
+    if at >= len(data):
+        raise CUT_SHORT
+    return data[at], at + 1
+
+
+def _segment(data: bytes, at: int) -> bytes:
+    if at + 2 > len(data):
+        raise CUT_SHORT
+    (length,) = struct.unpack_from(">H", data, at)
+    if length < 2:
+        raise Unreadable(f"a segment of length {length} at byte {at}", "copy the file again")
+    if at + length > len(data):
+        raise CUT_SHORT
+    return data[at + 2 : at + length]
+
+
+def _end_of_scan(data: bytes, at: int) -> int:
+    found = NEXT_MARKER.search(data, at)
+    if found is None:
+        raise CUT_SHORT
+    return found.start()
+
+
+def _take(walk: _Walk, marker: int, body: bytes) -> None:
+    if marker in OTHER_FRAMES:
+        raise Unreadable(
+            f"JPEG coding SOF{marker - 0xC0} (lossless, hierarchical or arithmetic)",
+            "save it as baseline or progressive JPEG, or as PNG",
+        )
+    if marker in FRAMES:
+        _take_frame(walk, body)
+    elif marker == APP1 and body.startswith(b"Exif\0\0") and not walk.exif:
+        walk.exif = body[6:]
+    elif marker == SOS:
+        _take_scan(walk, body)
+
+
+def _take_frame(walk: _Walk, body: bytes) -> None:
+    if len(body) < 6 or len(body) < 6 + 3 * body[5]:
+        raise Unreadable("a damaged frame header", "copy the file again")
+    if walk.missing:
+        raise Unreadable("two frame headers", "copy the file again")
+    walk.bits, height, width, channels = struct.unpack_from(">BHHB", body)
+    walk.size_wh = (width, height)
+    check_size(width, height)
+    walk.missing = {body[6 + 3 * i]: set(range(COEFFICIENTS)) for i in range(channels)}
+
+
+def _take_scan(walk: _Walk, body: bytes) -> None:
+    """Note which coefficients this scan completes: of a sequential scan all, of a progressive one those with Al 0."""
+    walk.scans += 1
+    count = body[0] if body else 0
+    if walk.scans > MOST_SCANS or len(body) != 4 + 2 * count:
+        raise Unreadable("a damaged scan header", "copy the file again")
+    first, last, approximation = body[-3:]
+    for number in range(count):
+        component = body[1 + 2 * number]
+        if component not in walk.missing:
+            raise Unreadable("a scan of a component that the frame header does not name", "copy the file again")
+        if not approximation & 0x0F:
+            walk.missing[component] -= set(range(first, max(last, first) + 1))
+
+
+def pixels_from_jpeg(data: bytes) -> U8:
+    """Decode a whole 8-bit JPEG: RGB (h, w, 3), or grey (h, w); Unreadable with the decoder's own words."""
+    try:
+        grey = simplejpeg.decode_jpeg_header(data)[2] == "Gray"
+        pixels = u8(simplejpeg.decode_jpeg(data, "GRAY" if grey else "RGB", strict=True))
+    except ValueError as error:
+        raise Unreadable(f"damaged ({error})", "copy the file again, or take the picture again") from error
+    return u8(np.ascontiguousarray(pixels[..., 0])) if grey else pixels

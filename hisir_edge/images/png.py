@@ -1,0 +1,83 @@
+"""PNG files (W3C PNG, third edition): checksums of every chunk and the picture's end here, pixels by Pillow.
+
+Pillow decodes PNG without libpng, which prints its warnings to standard error. Pillow passes over the checksums of the
+image data, so they are compared here; it gets the critical chunks alone.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+
+import numpy as np
+from PIL.PngImagePlugin import PngImageFile
+
+from hisir_edge.arrays import U8, U16
+from hisir_edge.images.exif import orientation_from_exif
+from hisir_edge.images.header import PictureHeader, Unreadable, check_size
+
+MAGIC = b"\x89PNG\r\n\x1a\n"
+COPY_AGAIN = "copy the file again"
+GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
+CHANNELS = {GREY: 1, RGB: 3, PALETTE: 3, GREY_ALPHA: 2, RGB_ALPHA: 4}
+NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+"""Chunks that make the pixels."""
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+    """(type, body, offset behind it) of every chunk up to IEND; Unreadable for a wrong checksum or a cut file."""
+    at, kind = len(MAGIC), b""
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            raise Unreadable("cut short", COPY_AGAIN)
+        length, kind = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length
+        if end > len(data):
+            raise Unreadable("cut short", COPY_AGAIN)
+        body = data[at + 8 : end - 4]
+        if zlib.crc32(body, zlib.crc32(kind)) != struct.unpack_from(">I", data, end - 4)[0]:
+            raise Unreadable(f"damaged (checksum of {kind.decode('latin-1')!r} at byte {at})", COPY_AGAIN)
+        yield kind, body, end
+        at = end
+
+
+def header_from_png(data: bytes) -> PictureHeader:
+    """Check every chunk; Unreadable for damage, an animation, or a header that is none."""
+    width = height = bits = colour = at = 0
+    exif, transparent, has_data = b"", False, False
+    for number, (kind, body, end) in enumerate(_chunks(data)):
+        at = end
+        if (number == 0) != (kind == b"IHDR") or (kind == b"IHDR" and len(body) != 13):
+            raise Unreadable("no PNG header at its beginning", COPY_AGAIN)
+        if kind == b"IHDR":
+            width, height, bits, colour = struct.unpack_from(">IIBB", body)
+            check_size(width, height)
+        elif kind == b"acTL":
+            raise Unreadable("an animated PNG of several pictures", "save one picture a file")
+        exif = body if kind == b"eXIf" else exif
+        transparent |= kind == b"tRNS"
+        has_data |= kind == b"IDAT"
+    if colour not in CHANNELS or not has_data:
+        raise Unreadable("a PNG without image data" if colour in CHANNELS else f"PNG colour type {colour}", COPY_AGAIN)
+    return PictureHeader(
+        kind="PNG", width=width, height=height, channels=CHANNELS[colour] + transparent,
+        bits=8 if colour == PALETTE else bits, alpha=transparent or colour in (GREY_ALPHA, RGB_ALPHA),
+        orientation=orientation_from_exif(exif), trailing_bytes=len(data) - at,
+    )  # fmt: skip
+
+
+def pixels_from_png(data: bytes) -> U8 | U16:
+    """Decode a PNG whose header was read: (h, w) grey or (h, w, c); grey of 16 bits as uint16, fewer bits as 0..255."""
+    whole = [data[end - len(body) - 12 : end] for kind, body, end in _chunks(data) if kind in NEEDED]
+    try:
+        with PngImageFile(io.BytesIO(b"".join([MAGIC, *whole]))) as image:
+            transparent = "transparency" in image.info
+            if image.mode == "P" or transparent:
+                return np.array(image.convert("RGBA" if transparent else "RGB"))
+            if image.mode == "1":
+                return np.array(image.convert("L"))
+            return np.array(image) if image.mode != "I" else np.array(image).astype(np.uint16)
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise Unreadable(f"damaged ({error})", COPY_AGAIN) from error

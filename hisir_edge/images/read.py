@@ -1,0 +1,220 @@
+"""Reading picture files: one function for photos, one for masks, one set of rules (docs/pictures.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+
+from hisir_edge.arrays import U8, U16, Bool, u8
+from hisir_edge.errors import InputError
+from hisir_edge.images import bmp, jpeg, png, tiff
+from hisir_edge.images.exif import upright
+from hisir_edge.images.folders import is_picture
+from hisir_edge.images.header import PictureHeader, Unreadable
+
+MAX_FILE_BYTES = 2**31
+MOST_DEFECT_SHARE = 0.6
+"""A mask with a larger share of defective pixels is refused: it is inverted, or no mask."""
+MOST_BORDER_SHARE = 0.75
+"""So is one with more than this share of its outermost pixels defective: no defect runs around the whole picture."""
+MOST_LEVELS, MOST_BETWEEN_SHARE = 16, 0.25
+"""Masks have few levels, and a soft brush adds some along edges. A file with more than this share of its drawn pixels
+outside the commonest levels is a photo."""
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Format:
+    header: Callable[[bytes], PictureHeader]
+    pixels: Callable[[bytes], Any]
+
+
+JPEG = _Format(jpeg.header_from_jpeg, jpeg.pixels_from_jpeg)
+PNG = _Format(png.header_from_png, png.pixels_from_png)
+BMP = _Format(bmp.header_from_bmp, bmp.pixels_from_bmp)
+TIFF = _Format(tiff.header_from_tiff, tiff.pixels_from_tiff)
+BY_MAGIC = {jpeg.MAGIC: JPEG, png.MAGIC: PNG, bmp.MAGIC: BMP, **dict.fromkeys(tiff.MAGICS, TIFF)}
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():  # a pipe would block, a folder has no content
+            raise InputError(expected="a picture file", received=f"{path}, which is none", fix="check the path")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise InputError(
+                expected=f"a picture file of at most {MAX_FILE_BYTES >> 20} MiB",
+                received=f"{path} of {size >> 20} MiB",
+                fix="check the path",
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            expected="a readable image file",
+            received=f"{path} ({error.strerror})",
+            fix="check the path and its permissions",
+        ) from error
+
+
+def _format_of(data: bytes) -> _Format:
+    """By the content, whatever the name says."""
+    for magic, found in BY_MAGIC.items():
+        if data.startswith(magic):
+            return found
+    raise Unreadable(f"{len(data)} bytes of another kind", "convert it to PNG, JPEG, BMP or TIFF")
+
+
+def is_jpeg(path: Path) -> bool:
+    """Whether a file holds JPEG data, whatever its name says."""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(len(jpeg.MAGIC)) == jpeg.MAGIC
+    return False
+
+
+def header_of_picture(path: Path) -> PictureHeader:
+    """What a picture file's head says, nothing decoded; InputError for whatever ``read_rgb`` refuses by the head."""
+    data = _content(path)
+    try:
+        return _format_of(data).header(data)
+    except Unreadable as error:
+        raise error.named(path) from error
+
+
+def read_rgb(path: Path, frame_hw: tuple[int, int] | None = None) -> U8:
+    """Read an 8-bit colour picture as RGB uint8 (h, w, 3), upright.
+
+    InputError names the file: any other depth or channels, any warning of the decoder, or an upright size other than
+    ``frame_hw``, which is compared before anything is decoded. An alpha channel is refused, not dropped: what it covers
+    is unknown.
+    """
+    data = _content(path)
+    try:
+        form = _format_of(data)
+        header = form.header(data)
+        _check_rgb(header)
+        if frame_hw is not None and header.upright_hw != frame_hw:
+            h, w = header.upright_hw
+            raise Unreadable(
+                f"{w}x{h}", "crop or sort the images to one size", f"a picture of {frame_hw[1]}x{frame_hw[0]}"
+            )
+        pixels = _decoded(path, form, header, data)
+        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:  # a decoder that sees it otherwise
+            raise Unreadable(f"{pixels.dtype} pixels of shape {pixels.shape}", expected="3 colour channels of 8 bits")
+        return u8(pixels)
+    except Unreadable as error:
+        raise error.named(path) from error
+
+
+def read_grey(path: Path) -> U8:
+    """Read an 8-bit grey picture, (h, w) uint8, upright; InputError for any other depth or channels."""
+    data = _content(path)
+    try:
+        form = _format_of(data)
+        header = form.header(data)
+        if (header.bits, header.channels) != (8, 1):
+            raise Unreadable(f"{header.channels} channels of {header.bits} bits", expected="a grey picture of 8 bits")
+        return u8(_decoded(path, form, header, data))
+    except Unreadable as error:
+        raise error.named(path) from error
+
+
+def _check_rgb(header: PictureHeader) -> None:
+    if header.bits != 8:
+        raise Unreadable(f"{header.bits} bits", "convert it to 8 bits", "8 bits per channel")
+    if header.channels != 3:
+        raise Unreadable(f"a picture with {header.channels}", "convert it to RGB without alpha", "3 colour channels")
+
+
+def _decoded(path: Path, form: _Format, header: PictureHeader, data: bytes) -> U8 | U16:
+    """The pixels, upright, of the header's size."""
+    pixels = form.pixels(data)
+    if pixels.shape[:2] != (header.height, header.width):
+        raise Unreadable(f"{pixels.shape[1]}x{pixels.shape[0]} px where its header says {header.width}x{header.height}")
+    if header.trailing_bytes:
+        log.info("bytes behind the end of a picture ignored", file=str(path), trailing_bytes=header.trailing_bytes)
+    turned: U8 | U16 = upright(pixels, header.orientation)
+    return turned
+
+
+def read_mask(path: Path) -> Bool:
+    """Read a mask: (h, w) bool, upright, true where any colour channel is not 0.
+
+    InputError names the file: JPEG content, or an alpha channel that is not opaque all over.
+    """
+    return np.asarray(_grey_of_mask(path) != 0)
+
+
+def read_truth(path: Path) -> Bool:
+    """Read a ground-truth mask as ``read_mask`` does; of a folder of masks, all of them as one.
+
+    InputError also for pixels that cannot be meant as a mask of defects: a photo, an inverted mask, all white.
+    """
+    files = [file for file in sorted(path.iterdir()) if is_picture(file)] if path.is_dir() else [path]
+    masks = []
+    for file in files:
+        grey = _grey_of_mask(file)
+        try:
+            masks.append(_checked_truth(grey))
+        except Unreadable as error:
+            raise error.named(file) from error
+    if not masks or any(mask.shape != masks[0].shape for mask in masks):
+        raise InputError(
+            expected="masks of one size", received=f"{path} with {len(masks)} masks", fix="replace the masks"
+        )
+    return np.asarray(np.logical_or.reduce(masks))
+
+
+def _grey_of_mask(path: Path) -> U8 | U16:
+    """The highest colour channel of each pixel, (h, w)."""
+    data = _content(path)
+    try:
+        form = _format_of(data)
+        header = form.header(data)
+        if form is JPEG:
+            raise Unreadable(
+                "JPEG data",
+                "write the mask as PNG from its source: JPEG blurs its edge into false defects",
+                "a mask in a lossless format, such as PNG",
+            )
+        if header.bits == 16 and form is PNG and header.channels != 1:
+            raise Unreadable("16 bits a channel", "write the mask as an 8-bit PNG, black and white")
+        pixels = _without_alpha(_decoded(path, form, header, data), header)
+        return pixels if pixels.ndim == 2 else pixels.max(2)
+    except Unreadable as error:
+        raise error.named(path) from error
+
+
+def _without_alpha(pixels: U8 | U16, header: PictureHeader) -> U8 | U16:
+    """The colour channels; Unreadable for transparency: it is unknown which of colour and alpha is the mask."""
+    if not header.alpha:
+        return pixels
+    alpha = pixels[..., -1]
+    if (alpha != np.iinfo(pixels.dtype).max).any():
+        raise Unreadable(
+            "a mask with transparency", "write it black and white without alpha", "a mask of black and white"
+        )
+    return pixels[..., :-1]
+
+
+def _checked_truth(grey: U8 | U16) -> Bool:
+    """Where a mask (h, w) is not 0; Unreadable where its pixels cannot be meant as a mask of defects."""
+    lit = np.asarray(grey != 0)
+    expected = "a mask: 0 for good pixels, anything else for defective ones"
+    counts = np.bincount(grey.ravel())[1:]
+    common = np.sort(counts)[-MOST_LEVELS:].sum()
+    if (counts > 0).sum() > MOST_LEVELS and common < (1 - MOST_BETWEEN_SHARE) * counts.sum():
+        raise Unreadable(f"{(counts > 0).sum()} grey levels: a photo?", "name the mask's own file", expected)
+    border = np.concatenate([lit[0], lit[-1], lit[1:-1, 0], lit[1:-1, -1]])
+    if lit.mean() > MOST_DEFECT_SHARE or border.mean() > MOST_BORDER_SHARE:
+        raise Unreadable(
+            f"{lit.mean():.0%} of the picture defective: inverted, or all white?",
+            "invert it, or draw it anew: white is what is defective",
+            expected,
+        )
+    return lit
