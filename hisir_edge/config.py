@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from hisir_edge.addresses import not_an_address, reachable_by_others
 from hisir_edge.errors import ConfigError
 from hisir_edge.images.header import MAX_SIDE_PX
+from hisir_edge.labels import FIELD
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -124,8 +125,16 @@ class IdentityTable(_Table):
     barcode: bool = False
     formats: tuple[str, ...] = Field(default=("DataMatrix", "QRCode", "Code128", "Code39"), strict=False)
     region: tuple[int, int, int, int] | None = Field(default=None, strict=False, description="x, y, w, h in the frame")
-    pattern: str = Field(default=".{1,200}", description="regular expression that the whole text follows")
+    field: str = Field(default="", description="the label's field that names the board, such as S or 21; empty: all")
+    pattern: str = Field(default=".{1,200}", description="regular expression that the whole name follows")
     required: bool = Field(default=True, description="a board without a code that can be read is an ERROR")
+
+    @field_validator("field")
+    @classmethod
+    def _a_field(cls, value: str) -> str:
+        if value and not FIELD.fullmatch(value):
+            raise ValueError("a data identifier such as S or 1T, or a GS1 application identifier such as 21")
+        return value
 
     @field_validator("pattern")
     @classmethod

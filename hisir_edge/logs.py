@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
 
 import structlog
+
+from hisir_edge.labels import shown
 
 
 class _Writer:
@@ -22,6 +25,11 @@ class _Writer:
             sys.stderr.flush()
 
 
+def _escaped(logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Control characters in values, as of a label's separators, stand in a terminal as they do in JSON."""
+    return {k: shown(v) if isinstance(v, str) and k != "exception" else v for k, v in event.items()}
+
+
 def configure_logging() -> None:
     """Set structlog up for this process."""
     writer: Any = _Writer()
@@ -33,6 +41,7 @@ def configure_logging() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            *([_escaped] if terminal else []),  # JSON escapes control characters by itself
             render,
         ],
         logger_factory=structlog.WriteLoggerFactory(writer),

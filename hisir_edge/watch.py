@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from hisir_edge.images import write_atomic
+from hisir_edge.labels import shown
 from hisir_edge.mes.mask import MAGIC
 from hisir_edge.mes.verdict import Verdict
 
@@ -20,7 +21,7 @@ def line_of(verdict: Verdict) -> str:
         sure = f" ({worst.confidence:.0f} %)" if worst.confidence is not None else ""
         where = f"  worst{part} at x={worst.x} y={worst.y} {worst.w}x{worst.h} px{sure}"
     return (
-        f"{verdict.time}  {verdict.line} #{verdict.seq}  {verdict.result:5s}  {verdict.unit}"
+        f"{verdict.time}  {verdict.line} #{verdict.seq}  {verdict.result:5s}  {shown(verdict.unit)}"
         f"  {verdict.total_s:.2f} s  {verdict.reason}{where}"
     ).rstrip()
 

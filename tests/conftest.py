@@ -160,5 +160,5 @@ def small_bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     from hisir_edge.engine.options import BuildOptions
 
     out = tmp_path_factory.mktemp("bundles") / "p3"
-    build_bundle(small_run, out, BuildOptions(product="p3", false_calls_per_board=0.2))
+    build_bundle(small_run, out, BuildOptions(product="p3", false_calls_per_board=0.2, least_planted_recall=0.5))
     return out

@@ -26,7 +26,7 @@ from hisir_edge.engine.bundle import (
     write_memory,
     write_noise,
 )
-from hisir_edge.engine.compile import Plan, engine_from_onnx
+from hisir_edge.engine.compile import Plan, engine_from_onnx, module_of
 from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
 from hisir_edge.engine.load import available_threads, onnxruntime_engine
 from hisir_edge.engine.manifest import (
@@ -40,6 +40,7 @@ from hisir_edge.engine.manifest import (
     TensorModel,
     ThresholdModel,
 )
+from hisir_edge.engine.onnx_limits import check_network
 from hisir_edge.engine.options import BuildOptions, archs_of
 from hisir_edge.engine.plants import self_test_from_pictures
 from hisir_edge.gpus import gpus
@@ -163,9 +164,11 @@ def _as_stored(picture: U8) -> U8:
 
 def with_engine(manifest: Manifest, staged: Path, options: BuildOptions, on_progress: OnProgress) -> Manifest:
     """Compile the accepted network."""
+    network = (staged / MODEL).read_bytes()
+    check_network(options.target, module_of(options.target).__version__, archs_of(options), network)
     plan = engine_from_onnx(
         options.target,
-        (staged / MODEL).read_bytes(),
+        network,
         manifest.recipe.tile_px,
         options.recipe.tensorrt,
         archs_of(options),

@@ -193,7 +193,7 @@ def _calibrated(task: Task) -> Quantised:
     path = task.scratch / "prepared.onnx"
     onnx.save(prepared, str(path))
     task.on_stage(f"activations of {len(calibration.tiles)} tiles from {len(images)} boards")
-    seen = activations_from_tiles(path, calibration.tiles, calibration.cues, task.threads)
+    seen = activations_from_tiles(path, calibration.tiles, calibration.cues, task.threads, calibration.places)
     check = calibration.check_tiles, calibration.check_cues
     scores = scores_of_model(prepared, check[0], check[1], task.threads)
     errors: dict[str, float] = {}
@@ -203,7 +203,7 @@ def _calibrated(task: Task) -> Quantised:
         ranges[method] = {name: range_by_method(one, method) for name, one in seen.items()}
         model = int8_model(prepared, ranges[method], (), task.style)
         errors[method] = logit_error(scores_of_model(model, check[0], check[1], task.threads), scores)
-    best = min(errors, key=lambda name: errors[name])
+    best = min(errors, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)
     errors = {name: error for name, error in errors.items() if np.isfinite(error)}  # what is left may be empty
     task.on_stage(f"ranges by {best}: " + ", ".join(f"{n} {e:.4f}" for n, e in errors.items()) + " (mean logit error)")
 

@@ -9,16 +9,20 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from hisir_edge.engine.assemble import float_bundle, with_engine, with_network, with_self_test
 from hisir_edge.engine.attempt import OnProgress, OnStage, Task, accepted
 from hisir_edge.engine.bundle import load_bundle, replace_folder, write_manifest
+from hisir_edge.engine.compile import module_of
 from hisir_edge.engine.load import available_threads
 from hisir_edge.engine.lock import sole_writer
 from hisir_edge.engine.manifest import Manifest
-from hisir_edge.engine.options import BuildOptions, calibration_list, check_out, checked_run
+from hisir_edge.engine.onnx_limits import check_network
+from hisir_edge.engine.options import BuildOptions, archs_of, calibration_list, check_out, checked_run
 from hisir_edge.engine.precision import Style
+from hisir_edge.engine.releases import takes_int8
 from hisir_edge.errors import InputError
 from hisir_edge.learn.train import progress_of
 
@@ -38,6 +42,7 @@ def build_bundle(
             expected="--out to be a path", received=f"{out} ({error})", fix="choose another --out"
         ) from error
     check_out(out)
+    options = _stepped_down(options, on_stage)
     record, net = checked_run(run, options)
     images = calibration_list(options.calib, record)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +53,9 @@ def build_bundle(
         try:
             on_stage("export ONNX")
             bundle = float_bundle(run, record, net, staged, options)
+            if options.target != "onnxruntime" and options.precision == "fp32":  # the very network that is compiled
+                version = module_of(options.target).__version__
+                check_network(options.target, version, archs_of(options), bundle.model.read_bytes())
             style: Style = "cpu" if options.target == "onnxruntime" else "gpu"
             task = Task(
                 record, bundle, scratch, options.recipe, style, images, options.false_calls_per_board,
@@ -69,6 +77,17 @@ def build_bundle(
             for folder in (staged, scratch):
                 shutil.rmtree(folder, ignore_errors=True)
     return manifest
+
+
+def _stepped_down(options: BuildOptions, on_stage: OnStage) -> BuildOptions:
+    """With --fallback: fp16 where the installed TensorRT compiles no int8, said before any work is done."""
+    if not options.fallback or options.precision != "int8" or options.target == "onnxruntime":
+        return options
+    version = module_of(options.target).__version__
+    if takes_int8(options.target, version):
+        return options
+    on_stage(f"int8: not with {options.target} {version}, stepping down to fp16")
+    return replace(options, precision="fp16", calib=None)
 
 
 @contextmanager

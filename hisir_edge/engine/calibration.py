@@ -33,7 +33,8 @@ SEED = 4242
 class Calibration:
     """Tiles (n, 3, t, t) and cues (n, 4, t, t) to take ranges from, and others to compare networks on.
 
-    ``images``: path and SHA-256 of every board used, in order; ``list_sha256`` is the hash of that list.
+    ``images``: path and SHA-256 of every board used, in order; ``list_sha256`` is the hash of that list. ``places``:
+    for each tile its picture and its upper left corner there, in words.
     """
 
     images: tuple[tuple[str, str], ...]
@@ -41,6 +42,7 @@ class Calibration:
     cues: U8 = field(repr=False)
     check_tiles: U8 = field(repr=False)
     check_cues: U8 = field(repr=False)
+    places: tuple[str, ...] = ()
 
     @property
     def list_sha256(self) -> str:
@@ -112,7 +114,10 @@ def calibration_from_images(record: RunRecord, memory: U8, images: tuple[str, ..
             corrupted = (number // len(images) + board) % 2 == 1
             made[number] = _tile_at(rng, frame, padded, everything[number], t, boxes, corrupted)
     stacks = [np.stack([made[i][part] for i in range(len(everything))]) for part in (0, 1)]
-    return Calibration(tuple(digests), stacks[0][:wanted], stacks[1][:wanted], stacks[0][wanted:], stacks[1][wanted:])
+    return Calibration(
+        tuple(digests), stacks[0][:wanted], stacks[1][:wanted], stacks[0][wanted:], stacks[1][wanted:],
+        tuple(f"at {x},{y} px of {images[n % len(images)]}" for n, (y, x) in enumerate(places)),
+    )  # fmt: skip
 
 
 def _tile_at(

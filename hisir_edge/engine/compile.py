@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from hisir_edge.engine.recipe import TensorRtTable
+from hisir_edge.engine.releases import RTX_WITH_INT8, not_built, release, takes_int8
+from hisir_edge.engine.terminal import kept_off_the_terminal
 from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
 
@@ -62,8 +64,7 @@ def module_of(target: str) -> Any:
             received=str(error).splitlines()[0],
             fix=INSTALL[target],
         ) from error
-    version = tuple(int(part) for part in trt.__version__.split(".")[:2])
-    if version < LEAST_VERSION[target]:
+    if release(trt.__version__) < LEAST_VERSION[target]:
         raise InputError(
             expected=f"{MODULES[target]} {'.'.join(map(str, LEAST_VERSION[target]))} or later",
             received=trt.__version__,
@@ -96,13 +97,12 @@ def engine_from_onnx(
     archs = _set_architectures(trt, config, target, gpu_arch)
     _set_compatibility(trt, config, options)
     cache = _load_timing_cache(config, target, options)
-    serialized = builder.build_serialized_network(network, config)
+    with kept_off_the_terminal() as said:
+        serialized = builder.build_serialized_network(network, config)
+        words = [*log.errors, *said()]
     if serialized is None:
-        raise InputError(
-            expected=f"{target} {trt.__version__} to build the engine",
-            received="stopped" if monitor.stopped else "; ".join(log.errors[-2:]) or "no engine and no message",
-            fix="build again" if monitor.stopped else "check --gpu-arch and the recipe, or build fp16 instead of int8",
-        )
+        name = f"{target} {trt.__version__}"
+        raise not_built(name, words, options.workspace_mib, monitor.stopped, b"QuantizeLinear" in onnx_model)
     if cache is not None:
         _keep_timing_cache(config, Path(options.timing_cache))
     inputs = tuple(_tensor(network.get_input(i)) for i in range(network.num_inputs))
@@ -201,10 +201,16 @@ def _monitor(trt: Any, on_phase: OnPhase) -> Any:
     return Monitor()
 
 
-def check_target(target: str, options: TensorRtTable, gpu_arch: tuple[str, ...]) -> None:
+def check_target(target: str, options: TensorRtTable, gpu_arch: tuple[str, ...], precision: str = "fp16") -> None:
     """InputError when a target cannot be built here, or not with these options: before any work is done."""
     trt = module_of(target)
     _check_architectures(trt, target, gpu_arch)
+    if precision == "int8" and not takes_int8(target, trt.__version__):
+        raise InputError(
+            expected=f"{target} {'.'.join(map(str, RTX_WITH_INT8))} or later for int8 convolutions",
+            received=trt.__version__,
+            fix=f"{INSTALL[target]} -U, or build --precision fp16, or let --fallback do so",
+        )
     if target == "tensorrt-rtx" and (options.version_compatible or options.hardware_compatible != "none"):
         raise InputError(
             expected="version_compatible and hardware_compatible for classic TensorRT alone",

@@ -105,7 +105,7 @@ def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
             fix="leave one of them out",
         )
     if options.target != "onnxruntime":
-        check_target(options.target, options.recipe.tensorrt, archs_of(options))
+        check_target(options.target, options.recipe.tensorrt, archs_of(options), options.precision)
     record, net = trained_net(run)
     if options.recipe.backbone not in ("", record.settings.backbone):
         raise InputError(

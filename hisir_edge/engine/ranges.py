@@ -54,10 +54,13 @@ def float_tensors(model: onnx.ModelProto) -> list[str]:
     return [name for name in made if kinds.get(name) == TensorProto.FLOAT]
 
 
-def activations_from_tiles(model: Path, tiles: U8, cues: U8, threads: int = 0) -> dict[str, Activation]:
+def activations_from_tiles(
+    model: Path, tiles: U8, cues: U8, threads: int = 0, places: tuple[str, ...] = ()
+) -> dict[str, Activation]:
     """Run tiles (n, 3, t, t) and cues (n, 4, t, t) through a float model twice: extremes, then histograms.
 
-    InputError when there are no tiles, or the network gives NaN or infinity for one.
+    InputError when there are no tiles, or the network gives NaN or infinity for one: it names the tile, by ``places``
+    where given.
     """
     if len(tiles) == 0:
         raise InputError(expected="calibration tiles", received="none", fix="train with more good boards")
@@ -71,18 +74,15 @@ def activations_from_tiles(model: Path, tiles: U8, cues: U8, threads: int = 0) -
     session = ort.InferenceSession(loaded.SerializeToString(), options, providers=["CPUExecutionProvider"])
     low, high = dict.fromkeys(names, np.inf), dict.fromkeys(names, -np.inf)
 
-    def extremes(name: str, values: F32) -> None:
+    def extremes(name: str, first: int, values: F32) -> None:
+        if not np.isfinite(values).all():  # Python's min and max would drop a NaN
+            raise _not_finite(name, values, first, min(CHUNK_TILES, len(tiles) - first), places)
         low[name], high[name] = min(low[name], float(values.min())), max(high[name], float(values.max()))
 
     _over_tiles(session, names, tiles, cues, extremes)
-    odd = [name for name in names if not (np.isfinite(low[name]) and np.isfinite(high[name]))]
-    if odd:
-        raise InputError(
-            expected="finite activations in calibration", received=f"NaN or infinity at {odd[0]}", fix="train again"
-        )
     counts = {name: np.zeros(BINS) for name in names}
 
-    def histogram(name: str, values: F32) -> None:
+    def histogram(name: str, first: int, values: F32) -> None:
         peak = max(abs(low[name]), abs(high[name]))
         flat = np.abs(values.ravel()[:: max(1, values.size // (SAMPLES_PER_TILE * len(values)))])
         bins = np.minimum(flat * (BINS / peak) if peak > 0 else flat, BINS - 1).astype(np.int32)
@@ -93,12 +93,23 @@ def activations_from_tiles(model: Path, tiles: U8, cues: U8, threads: int = 0) -
 
 
 def _over_tiles(
-    session: ort.InferenceSession, names: list[str], tiles: U8, cues: U8, use: Callable[[str, F32], None]
+    session: ort.InferenceSession, names: list[str], tiles: U8, cues: U8, use: Callable[[str, int, F32], None]
 ) -> None:
     for first in range(0, len(tiles), CHUNK_TILES):
         chunk = slice(first, first + CHUNK_TILES)
         for name, values in zip(names, session.run(names, {"tile": tiles[chunk], "cue": cues[chunk]}), strict=True):
-            use(name, values)
+            use(name, first, values)
+
+
+def _not_finite(name: str, values: F32, first: int, count: int, places: tuple[str, ...]) -> InputError:
+    by_tile = values.reshape(count, -1) if values.ndim and values.shape[0] == count else values.reshape(1, -1)
+    tile = first + int(np.flatnonzero(~np.isfinite(by_tile).all(1))[0])
+    where = places[tile] if tile < len(places) else f"of {len(places) or 'those given'}"
+    return InputError(
+        expected="finite activations in calibration",
+        received=f"NaN or infinity at {name} for tile {tile + 1} ({where})",
+        fix="take this picture out of the calibration list, or train again",
+    )
 
 
 def range_by_method(seen: Activation, method: str) -> Range:

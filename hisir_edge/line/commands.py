@@ -12,6 +12,7 @@ import structlog
 
 from hisir_edge.errors import InputError, TryLater
 from hisir_edge.keys import Client
+from hisir_edge.labels import canonical
 from hisir_edge.line.control import FRAMES, Answer, Command, count_of, flag_of, only, text_of
 from hisir_edge.line.core import Core
 from hisir_edge.line.journal import Decision, Entry, Journal
@@ -125,7 +126,7 @@ def _of_the_journal(core: Core, journal: Journal, tell: Tell) -> dict[str, Answe
 
     def snapshot(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request, "camera", "unit", "after", "most")
-        camera, unit = text_of(request, "camera"), text_of(request, "unit")
+        camera, unit = text_of(request, "camera"), canonical(text_of(request, "unit"))
         after, most = count_of(request, "after", 0, 2**62), count_of(request, "most", MOST_REPLAYED, MOST_REPLAYED)
         with _readable():
             last = journal.last_verdict()

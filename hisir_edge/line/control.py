@@ -18,6 +18,7 @@ import zmq
 from hisir_edge.config import ControlTable
 from hisir_edge.errors import HisirEdgeError, InputError, PublishError, TryLater
 from hisir_edge.keys import Client
+from hisir_edge.labels import is_name
 from hisir_edge.line.wire import CONTROL, Wire
 
 log = structlog.get_logger()
@@ -241,9 +242,12 @@ TOO_OFTEN = _no(f"at most {RATE_A_SECOND:g} requests a second", "more", "ask mor
 
 
 def text_of(request: dict[str, Any], key: str, required: bool = False) -> str:
-    """A text of a request, empty where it is not there; InputError for anything but up to 200 printable characters."""
+    """A text of a request, empty where it is not there; InputError for anything but up to 200 printable characters.
+
+    The separators of labels (GS, RS and so on) count as printable: boards are named by them.
+    """
     value = request.get(key, "")
-    if not isinstance(value, str) or len(value) > MOST_TEXT or not value.isprintable() or (required and not value):
+    if not isinstance(value, str) or len(value) > MOST_TEXT or not is_name(value) or (required and not value):
         raise InputError(
             expected=f"{key} as text of {int(required)} to {MOST_TEXT} printable characters",
             received=repr(value)[:80],

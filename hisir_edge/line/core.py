@@ -15,6 +15,7 @@ import structlog
 
 from hisir_edge import __version__
 from hisir_edge.errors import HisirEdgeError, InputError
+from hisir_edge.labels import board_name, shown
 from hisir_edge.line.barcode import reader_from_settings
 from hisir_edge.line.board import BoardInspector, error_judgement
 from hisir_edge.line.grab import Source
@@ -383,7 +384,9 @@ class Core:
     def _trigger(self, identity: Identity, source: str, unit: str) -> Trigger:
         name = identity.product or self.product
         product = self.products.by_name.get(name)
-        unit = (identity.unit or unit).encode("utf-8", "replace").decode()  # a file name may hold what no text is
+        field = self.products.settings.identity.field
+        # a file name may hold what no text is
+        unit = (board_name(identity.unit, field) or unit).encode("utf-8", "replace").decode()
         return Trigger(self._seq, unit, name, product, source, time.time_ns(), bool(identity.unit))
 
     def _inspected(self, slot: int, trigger: Trigger) -> Verdict:
@@ -420,7 +423,8 @@ class Core:
             log.exception("code not read", frame_id=item.frame_id)
             return item, f"code not read: {type(error).__name__}: {error}"
         if text and trigger.named and text != trigger.unit:
-            return item, f"expected the board {trigger.unit}, which was announced; got {text} on its label"
+            announced, label = shown(trigger.unit), shown(text)
+            return item, f"expected the board {announced}, which was announced; got {label} on its label"
         return (replace(item, unit=text) if text else item), ""
 
     def _late(self, trigger: Trigger) -> Verdict:

@@ -97,8 +97,8 @@ def test_planted_defects_are_the_same_each_time_and_where_the_truth_says():
     rng = np.random.default_rng(5)
     board = np.kron(rng.integers(0, 256, (24, 32, 3)), np.ones((16, 16, 1))).astype(np.uint8)
     first, second = board.copy(), board.copy()
-    truth, places = plant(first, 128, np.zeros((0, 4), np.int32), 3, 1)
-    again, _ = plant(second, 128, np.zeros((0, 4), np.int32), 3, 1)
+    truth, places = plant(first, 128, np.zeros((0, 4), np.int32), (3, 1), 4)
+    again, _ = plant(second, 128, np.zeros((0, 4), np.int32), (3, 1), 4)
     assert np.array_equal(first, second) and np.array_equal(truth, again)
     assert 2 <= len(places) <= 6
     changed = (first != board).any(2)
@@ -107,7 +107,9 @@ def test_planted_defects_are_the_same_each_time_and_where_the_truth_says():
         assert not windows[y : y + 128, x : x + 128].any(), "windows lie apart"
         windows[y : y + 128, x : x + 128] = True
     assert not changed[~windows].any() and not truth[~windows].any()
-    assert truth.any() and changed[truth].mean() > 0.3
+    assert truth.any() and changed[truth > 0].mean() > 0.3
+    classes = [int(truth[y : y + 128, x : x + 128].max()) for y, x in places]
+    assert classes == [5 + i for i in range(len(places))], "one class a window, in turn"
 
 
 @pytest.mark.parametrize(

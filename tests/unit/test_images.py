@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from hisir_edge.errors import InputError
 from hisir_edge.images import (
-    read_grey,
     image_paths,
     jpeg_bytes,
     mask_png_bytes,
