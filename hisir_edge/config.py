@@ -209,6 +209,9 @@ class HermesTable(_Table):
     unit: Literal["BoardId", "TopBarcode", "BottomBarcode"] = "BoardId"
     products: dict[str, str] = Field(default={}, description="ProductTypeId to product, where they differ")
     check_alive: bool = Field(default=True, description="a sender that is silent for a minute is gone")
+    transport_s: float = Field(
+        default=30.0, gt=0, le=3600, description="after so long without TransportFinished the sender gets StopTransport"
+    )
 
 
 class JournalTable(_Table):

@@ -66,6 +66,8 @@ def test_what_could_grow_without_end_is_refused():
             decoder.feed(b"x" * 1000)
     with pytest.raises(HermesError, match="at most"):
         Decoder().feed(b"<Hermes><A B='" + b"x" * MOST_MESSAGE_BYTES + b"'/></Hermes>")
+    with pytest.raises(HermesError, match="deeper"):
+        Decoder().feed(b"<Hermes>" + b"<A>" * 100)
 
 
 def test_documents_with_declaration_of_xml_and_space_between_are_read():
@@ -140,7 +142,118 @@ def test_promises_can_be_taken_back_until_the_board_moves():
     line.on("BoardAvailable", **AVAILABLE)
     assert line.on("RevokeBoardAvailable") == [("StopTransport", {"TransferState": "1", "BoardId": "b1"})]
     assert line.boards == []
+    assert line.ready() == [], "not before the sender has answered StartTransport"
+    assert line.on("TransportFinished", TransferState="1", BoardId="b1") == []
     assert line.ready() == [("MachineReady", {"FailedBoard": "0"})]
+    assert line.boards == []
+
+
+def _in_state(state: Channel) -> Line:
+    """A line whose receiver is in this state; ``TransportStopped`` by a board that its sender revoked."""
+    line = Line()
+    if state is Channel.NOT_CONNECTED:
+        line.receiver.disconnected()
+    if state in (Channel.NOT_CONNECTED, Channel.SERVICE_DESCRIPTION):
+        return line
+    line.on("ServiceDescription")
+    if state is Channel.MACHINE_READY:
+        line.ready()
+    if state in (Channel.BOARD_AVAILABLE, Channel.TRANSPORTING, Channel.TRANSPORT_STOPPED):
+        line.on("BoardAvailable", **AVAILABLE)
+    if state in (Channel.TRANSPORTING, Channel.TRANSPORT_STOPPED):
+        line.ready()
+    if state is Channel.TRANSPORT_STOPPED:
+        line.on("RevokeBoardAvailable")
+    assert line.receiver.state is state
+    return line
+
+
+START, STOP = "StartTransport", "StopTransport"
+REFUSED = "refused"
+STATES = [state for state in Channel if state is not Channel.AVAILABLE_AND_READY]
+TABLE = {
+    # message: per state (not connected, service description, not available, available, ready, transporting, stopped)
+    # the messages sent and the state afterwards
+    "ServiceDescription": ((REFUSED,), ((), "NotAvailableNotReady"), ((), ""), ((), ""), ((), ""), ((), ""), ((), "")),
+    "BoardAvailable": (
+        (REFUSED,), (REFUSED,), ((), "BoardAvailable"), (REFUSED,), ((START,), "Transporting"), (REFUSED,),
+        ((), "BoardAvailable"),
+    ),
+    "RevokeBoardAvailable": (
+        (REFUSED,), (REFUSED,), ((), ""), ((), "NotAvailableNotReady"), ((), ""), ((STOP,), "TransportStopped"),
+        ((), ""),
+    ),
+    "TransportFinished 1": (
+        (REFUSED,), (REFUSED,), (REFUSED,), (REFUSED,), (REFUSED,), ((STOP,), "NotAvailableNotReady"),
+        ((), "NotAvailableNotReady"),
+    ),
+    "TransportFinished 2": ((REFUSED,),) * 7,
+    "TransportFinished 3": (
+        (REFUSED,), (REFUSED,), (REFUSED,), (REFUSED,), (REFUSED,), ((STOP,), "NotAvailableNotReady"),
+        ((), "NotAvailableNotReady"),
+    ),
+    "CheckAlive": (((), ""),) * 7,
+    "Notification": ((REFUSED,), (REFUSED,), ((), ""), ((), ""), ((), ""), ((), ""), ((), "")),
+    "BoardForecast": ((REFUSED,), (REFUSED,), ((), ""), ((), ""), ((), ""), ((), ""), ((), "")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", TABLE)
+@pytest.mark.parametrize("number", range(len(STATES)), ids=[state.value for state in STATES])
+def test_every_message_in_every_state(message, number):
+    line = _in_state(STATES[number])
+    name, _, transferred = message.partition(" ")
+    values = {**AVAILABLE, **({"TransferState": transferred} if transferred else {})}
+    wanted = TABLE[message][number]
+    if wanted == (REFUSED,):
+        with pytest.raises(HermesError):
+            line.on(name, **values)
+        assert line.boards == []
+        return
+    sent, state = wanted
+    assert [one[0] for one in line.on(name, **values)] == list(sent)
+    assert line.receiver.state.value == (state or STATES[number].value)
+    assert len(line.boards) == (transferred == "3"), "whatever was revoked: what the sender says last holds"
+
+
+def test_a_sender_that_waits_for_stop_transport_gets_it():
+    line = _in_state(Channel.TRANSPORTING)
+    assert [(m.name, m.values["TransferState"]) for m in line.receiver.waited()] == [("StopTransport", "3")]
+    assert line.ready() == [] and line.boards == [], "the sender has not said yet that the board has left it"
+    assert line.on("TransportFinished", TransferState="3", BoardId="b1") == [], "no second StopTransport"
+    assert [board.board_id for board in line.boards] == ["b1"]
+    line = _in_state(Channel.TRANSPORTING)
+    line.receiver.waited()
+    with pytest.raises(HermesError, match="no TransportFinished after StopTransport"):
+        line.receiver.waited()
+    assert line.receiver.disconnected() == Board("b1", "psu", "T", "", "W"), "which is an ERROR verdict of the line"
+
+
+def test_a_sender_that_forgets_to_finish_what_it_revoked_is_not_waited_for_for_ever():
+    line = _in_state(Channel.TRANSPORT_STOPPED)
+    assert line.receiver.waited() == []
+    assert line.ready() == [("MachineReady", {"FailedBoard": "0"})]
+    assert line.on("TransportFinished", TransferState="1", BoardId="b1") == [], "late, and taken once"
+    with pytest.raises(HermesError):
+        line.on("TransportFinished", TransferState="1", BoardId="b1")
+    assert _in_state(Channel.TRANSPORT_STOPPED).receiver.disconnected() is None, "the sender has it still"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (b'<Hermes Timestamp="t"><CheckAlive /></Hermes >', ["CheckAlive"]),
+        (b"<Hermes><!-- </Hermes> --><CheckAlive></CheckAlive></Hermes\n\t>", ["CheckAlive"]),
+        (b'<Hermes><Notification Description="&lt;/Hermes>"/></Hermes>', ["Notification"]),
+        (b'\xef\xbb\xbf<?xml version="1.0"?><Hermes><CheckAlive/></Hermes>', ["CheckAlive"]),
+    ],
+)
+def test_whatever_is_valid_xml_is_read(text, names):
+    for size in (1, 7, len(text) * 3):
+        decoder, stream, found = Decoder(), text * 3, []
+        for at in range(0, len(stream), size):
+            found += decoder.feed(stream[at : at + size])
+        assert [message.name for message in found] == names * 3
 
 
 def test_boards_that_are_not_whole_are_no_boards():
