@@ -12,9 +12,10 @@ from typing import Any
 import zmq
 
 from hisir_edge.errors import InputError, NoAnswer, TryLater
+from hisir_edge.handshake import Handshake
 from hisir_edge.keys import key_pair, public_key
 
-POLL_MS = 100
+POLL_MS, AGAIN_S = 100, 0.5
 DEAD_MS = 15_000
 
 
@@ -69,6 +70,7 @@ class Asker:
         self._own = context is None
         self._context = context or zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
+        self._handshake: Handshake | None = None
 
     def __enter__(self) -> Asker:
         """Connect; InputError for an address or keys that are none."""
@@ -87,36 +89,43 @@ class Asker:
 
     def close(self) -> None:
         """Disconnect."""
+        self._disconnect()
+        if self._own:
+            self._context.term()
+
+    def _disconnect(self) -> None:
+        if self._handshake is not None:
+            self._handshake.close()
+            self._handshake = None
         if self._socket is not None:
             self._socket.close(linger=0)
             self._socket = None
-        if self._own:
-            self._context.term()
 
     def ask(
         self, request: dict[str, Any], timeout_s: float = 5.0, stop: Callable[[], bool] = lambda: False
     ) -> tuple[dict[str, Any], list[bytes]]:
         """The answer to ``{"do": ...}`` and the frames behind it (``replay``: topic, JSON, mask of each verdict).
 
-        NoAnswer where none comes, or not before ``stop``; InputError where the line refuses, in its own words; TryLater
-        where it cannot just now.
+        A connection that the line refuses is made anew each ``AGAIN_S``: nothing of it has reached the line. NoAnswer
+        where no answer comes, or not before ``stop``; InputError where the line refuses the request, in its own words;
+        TryLater where it cannot just now.
         """
-        if self._socket is None:
-            self._connect()
-        socket = self._socket
-        assert socket is not None  # noqa: S101  # _connect raised otherwise
         end = time.monotonic() + timeout_s
-        with suppress(zmq.Again):
-            socket.send(json.dumps(request).encode(), zmq.NOBLOCK)
+        socket, refusal = self._sent(request), ""
+        again_at = time.monotonic() + AGAIN_S
         while not socket.poll(POLL_MS, zmq.POLLIN):
-            if time.monotonic() > end or stop():
-                socket.close(linger=0)  # should its answer still come, it is not to be taken for the next one's
-                self._socket = None
+            now = time.monotonic()
+            refusal = self._refusal() or refusal
+            if now > end or stop():
+                self._disconnect()  # should its answer still come, it is not to be taken for the next one's
                 raise NoAnswer(
                     expected=f"an answer from {self.endpoint} within {timeout_s:g} s",
-                    received="none",
+                    received=refusal or "none",
                     fix="check that the line runs and its control.endpoint, and the keys where it asks for them",
                 )
+            if now > again_at and self._handshake is not None and self._handshake.refusal:
+                self._disconnect()
+                socket, again_at = self._sent(request), now + AGAIN_S
         head, *frames = socket.recv_multipart()
         try:
             answer: dict[str, Any] = json.loads(head)
@@ -131,8 +140,26 @@ class Asker:
             ) from error
         return answer, frames
 
+    def _sent(self, request: dict[str, Any]) -> zmq.Socket[bytes]:
+        """The connection, made where there is none, with the request on its way."""
+        if self._socket is None:
+            self._connect()
+        socket = self._socket
+        assert socket is not None  # noqa: S101  # _connect raised otherwise
+        with suppress(zmq.Again):
+            socket.send(json.dumps(request).encode(), zmq.NOBLOCK)
+        return socket
+
+    def _refusal(self) -> str:
+        if self._handshake is None:
+            return ""
+        refusal = self._handshake.look()
+        closed = "the line closed the connection: is the request too large?" if self._handshake.was_closed else ""
+        return refusal or closed
+
     def _connect(self) -> None:
         socket = self._context.socket(zmq.DEALER)
+        handshake = Handshake(socket)
         try:
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.SNDHWM, 16)
@@ -140,9 +167,10 @@ class Asker:
             secured(socket, self._server_key, self._key)
             connected(socket, self.endpoint)
         except BaseException:
+            handshake.close()
             socket.close(linger=0)
             raise
-        self._socket = socket
+        self._socket, self._handshake = socket, handshake
 
 
 def ask(

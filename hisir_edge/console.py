@@ -183,9 +183,9 @@ def build_all_and_tell(recipes: dict[Path, EngineRecipe], out: Path, options: Bu
 
 
 def tell(lines: Iterable[str]) -> None:
-    """Lines for the user beside a command's results, on standard error."""
+    """Notes for the user beside a command's results, on standard error."""
     for line in lines:
-        print(f"hisir-edge: {line}", file=sys.stderr)
+        print(f"note: {line}", file=sys.stderr)
 
 
 def check_results_folders(data: Path, json_file: Path | None, report: Path | None, recursive: bool = False) -> None:
@@ -223,9 +223,9 @@ def measure_and_tell(
     from hisir_edge.learn.shifts import shift_from_text
 
     changes = tuple(shift_from_text(text) for text in shifts)
-    tell(test_words(data, test_items(data, recursive), recursive))
     with progress("inspecting") as advance:
         evaluation = evaluate(bundle, data, threads, advance, changes, merge, recursive)
+    tell(test_words(data, test_items(data, recursive), recursive))
     result = figures(evaluation)
     print(json.dumps(result, indent=2))
     if json_file is not None:

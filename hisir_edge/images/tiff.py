@@ -149,11 +149,11 @@ def _layout_of_page(page: Any, big_endian: bool) -> _Layout:
     predictor, extra = _number(page, 317, 1), _numbers(page, 338, ())
     tile = (_number(page, 322, 0), _number(page, 323, 0)) if 322 in page.tags else None
     _refuse(
-        photometric not in (MIN_IS_WHITE, MIN_IS_BLACK, RGB), f"colour {PHOTOMETRICS.get(photometric, photometric)}"
-    )
-    _refuse(
         compression not in (NO_COMPRESSION, LZW, DEFLATE, OLD_DEFLATE, PACKBITS),
         f"{NAMES.get(compression, f'number {compression}')} compression",
+    )
+    _refuse(
+        photometric not in (MIN_IS_WHITE, MIN_IS_BLACK, RGB), f"colour {PHOTOMETRICS.get(photometric, photometric)}"
     )
     _refuse(len(bits) != 1 or not bits <= {1, 8, 16}, f"{sorted(bits)} bits a sample".replace("[", "").replace("]", ""))
     _refuse(formats != {1}, "signed or floating-point samples (SampleFormat)")

@@ -198,8 +198,8 @@ class Receiver:
     def waited(self) -> list[Message]:
         """The time for a transport, or for TransportFinished after a StopTransport, is over.
 
-        A sender that waits for StopTransport gets it, and its TransportFinished decides. HermesError where that does not
-        come either; a board that the sender has revoked is still there, and the next one may come.
+        A sender that waits for StopTransport gets it, and its TransportFinished decides. HermesError where that one
+        does not come either; a board that the sender has revoked is still there, and the next one may come.
         """
         if self.state is Channel.TRANSPORTING:
             self.state = Channel.TRANSPORT_STOPPED

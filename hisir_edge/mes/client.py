@@ -17,7 +17,8 @@ from hisir_edge.addresses import port_of
 from hisir_edge.ask import ask
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import CursorStore
-from hisir_edge.mes.follow import POLL_MS, Line, Silence, Stop, Tell, connected_sub, numbered_after, whole
+from hisir_edge.mes.follow import POLL_MS, Line, Stop, numbered_after, whole
+from hisir_edge.mes.subscription import Subscription, Tell
 from hisir_edge.mes.verdict import Verdict, verdict_from_frames
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -108,23 +109,21 @@ def _live(
     endpoint: str, topic: str, server_key: str, key: str, timeout_s: float | None, stop: Stop, waiting: Tell
 ) -> Generator[Verdict, None, None]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    socket = None
+    subscription = None
     try:
-        socket = connected_sub(context, endpoint, (topic, "heartbeat/"), server_key, key)
+        subscription = Subscription(context, endpoint, (topic, "heartbeat/"), (server_key, key), waiting)
         last: dict[tuple[str, str], int] = {}
-        silence = Silence(endpoint, waiting)
         heard = time.monotonic()
         while not stop():
-            frames = socket.recv_multipart() if socket.poll(POLL_MS) else []
-            silence.look(bool(frames))
+            frames = subscription.receive(POLL_MS)
             if frames and not frames[0].startswith(b"heartbeat/"):
                 heard = time.monotonic()
                 yield numbered(verdict_from_frames(frames), last)
             elif timeout_s is not None and time.monotonic() - heard > timeout_s:
                 return
     finally:
-        if socket is not None:
-            socket.close(linger=0)
+        if subscription is not None:
+            subscription.close()
         context.term()
 
 

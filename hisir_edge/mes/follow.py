@@ -14,9 +14,10 @@ from typing import Any
 import zmq
 
 from hisir_edge.addresses import beside
-from hisir_edge.ask import Asker, connected, keep_alive, secured
+from hisir_edge.ask import Asker
 from hisir_edge.errors import InputError, NoAnswer, TryLater
 from hisir_edge.mes.cursor import Cursor, CursorFile, CursorStore
+from hisir_edge.mes.subscription import SILENT_S, Subscription, Tell
 from hisir_edge.mes.verdict import Verdict, verdict_from_frames
 
 POLL_MS = 100
@@ -25,34 +26,8 @@ QUIET_S = 2.0
 ANSWER_S, MOST_PATIENCE_S = 2.0, 60.0
 MOST_ASKED = 256
 ACK_EACH_S = 1.0
-WAITING = 1000
-"""Live verdicts that wait for the caller; what is beyond comes from the journal."""
 
 Stop = Callable[[], bool]
-Tell = Callable[[str], None]
-SILENT_S = 5.0
-
-
-def connected_sub(
-    context: zmq.Context[zmq.Socket[bytes]], endpoint: str, topics: tuple[str, ...], server_key: str, key: str
-) -> zmq.Socket[bytes]:
-    """A SUB socket of these topics; InputError for an address or keys that are none."""
-    socket = context.socket(zmq.SUB)
-    try:
-        options = {
-            zmq.LINGER: 0, zmq.RCVHWM: WAITING, zmq.RECONNECT_IVL: 100, zmq.RECONNECT_IVL_MAX: 1000,
-        }  # fmt: skip
-        for option, value in options.items():
-            socket.setsockopt(option, value)
-        keep_alive(socket)
-        for topic in topics:
-            socket.setsockopt_string(zmq.SUBSCRIBE, topic)
-        secured(socket, server_key, key)
-        connected(socket, endpoint)
-    except BaseException:
-        socket.close(linger=0)
-        raise
-    return socket
 
 
 def numbered_after(verdict: Verdict, before: int) -> Verdict:
@@ -61,25 +36,6 @@ def numbered_after(verdict: Verdict, before: int) -> Verdict:
     if not missed:
         return verdict
     return Verdict(verdict.topic, verdict.text, verdict.mask, verdict.body, missed, verdict.overlay)
-
-
-class Silence:
-    """Says every ``SILENT_S`` that a line is not heard: it says each second that it is there."""
-
-    def __init__(self, endpoint: str, waiting: Tell) -> None:
-        self._endpoint, self._waiting = endpoint, waiting
-        self._at = time.monotonic()
-
-    def look(self, heard: bool) -> None:
-        """Whether something came just now."""
-        now = time.monotonic()
-        if heard:
-            self._at = now
-        elif now > self._at + SILENT_S:
-            self._at = now
-            self._waiting(
-                f"nothing is heard from {self._endpoint}: is the line up, and are the keys those it asks for?"
-            )
 
 
 class Line:
@@ -91,7 +47,6 @@ class Line:
     ) -> None:  # fmt: skip
         self.endpoint, self.control, self.keys, self.masks = endpoint, control, (server_key, key), masks
         self.timeout_s, self.stop, self._waiting = timeout_s, stop, waiting
-        self._silence = Silence(endpoint, waiting)
         self._asked_at = time.monotonic()
         self._most, self._patience_s = MOST_ASKED, ANSWER_S
         self._name = ""
@@ -105,7 +60,7 @@ class Line:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             topics = ("verdict/" if self.masks else "brief/", "heartbeat/")
-            self.socket = connected_sub(self.context, self.endpoint, topics, *self.keys)
+            self._subscription = Subscription(self.context, self.endpoint, topics, self.keys, self._waiting)
         except BaseException:
             self.context.term()
             raise
@@ -114,7 +69,7 @@ class Line:
 
     def __exit__(self, *_: object) -> None:
         """Disconnect."""
-        self.socket.close(linger=0)
+        self._subscription.close()
         if self._asker is not None:
             self._asker.close()
         self.context.term()
@@ -127,11 +82,9 @@ class Line:
 
     def next(self) -> Verdict | None:
         """What comes next; None for a heartbeat, for nothing, and for what is no verdict."""
-        if not self.socket.poll(POLL_MS):
-            self._silence.look(heard=False)
+        frames = self._subscription.receive(POLL_MS)
+        if not frames:
             return None
-        frames = self.socket.recv_multipart()
-        self._silence.look(heard=True)
         self.heard = time.monotonic()
         if frames[0].startswith(b"heartbeat/"):
             self._take_heartbeat(frames)

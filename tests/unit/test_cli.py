@@ -129,6 +129,7 @@ def test_figures_of_pictures_that_nobody_could_judge_are_no_success(small_bundle
     for name, kind in (("test/good", "a"), ("test/bad", "b"), ("ground_truth/bad", "b_mask")):
         (tmp_path / name).mkdir(parents=True)
         picture = np.full((100, 100) if "truth" in name else (100, 100, 3), 200, np.uint8)
+        picture[10:] = 0 if "truth" in name else 200
         (tmp_path / name / f"{kind}.png").write_bytes(png_bytes(picture))
     done = run("evaluate", "--data", tmp_path, "--bundle", small_bundle)
     assert done.returncode == 2

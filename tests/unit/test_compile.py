@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -189,3 +191,61 @@ def test_progress_is_told_and_can_stop_the_build(networks):
 def test_tiles_of_another_size_are_refused(networks):
     with pytest.raises(InputError, match="tiles of 128 px"):
         engine_from_onnx("tensorrt-rtx", networks["fp32"].SerializeToString(), 128, TensorRtTable())
+
+
+@needs_rtx
+def test_too_little_workspace_names_its_key_and_the_size(networks):
+    with pytest.raises(InputError, match=r"tensorrt\.workspace_mib of \d+ or more in the recipe; got 16, which"):
+        engine_from_onnx(
+            "tensorrt-rtx",
+            networks["fp16"].SerializeToString(),
+            TILE,
+            TensorRtTable(workspace_mib=16, profile_tiles=(1, 64, 512)),
+            ("sm86",),
+        )
+
+
+@needs_rtx
+def test_int8_is_refused_before_any_work_where_the_release_compiles_none(monkeypatch):
+    rtx = module_of("tensorrt-rtx")
+    for version, refused in (("1.6.0.5", True), ("1.2.0", True), ("1.7.0.1", False), ("1.10.0.1", False)):
+        monkeypatch.setattr(rtx, "__version__", version)
+        compiling.check_target("tensorrt-rtx", TensorRtTable(), (), "fp16")
+        if refused:
+            with pytest.raises(InputError, match=rf"tensorrt-rtx 1\.7 or later for int8.*got {version}"):
+                compiling.check_target("tensorrt-rtx", TensorRtTable(), (), "int8")
+        else:
+            compiling.check_target("tensorrt-rtx", TensorRtTable(), (), "int8")
+
+
+def test_a_float32_product_for_sm75_is_named():
+    from hisir_edge.engine.onnx_limits import check_network
+
+    def product(kind):
+        a = helper.make_tensor_value_info("a", kind, [2, 3])
+        b = helper.make_tensor_value_info("b", kind, [3, 2])
+        out = helper.make_tensor_value_info("out", kind, [2, 2])
+        node = helper.make_node("MatMul", ["a", "b"], ["out"], name="/net/attention/MatMul")
+        graph = helper.make_graph([node], "g", [a, b], [out])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+
+    for version, archs, kind in (
+        ("1.6.0", ("sm75",), TensorProto.FLOAT), ("1.7.1", ("sm86",), TensorProto.FLOAT),
+        ("1.7.1", ("sm75", "sm86"), TensorProto.FLOAT16),
+    ):  # fmt: skip
+        check_network("tensorrt-rtx", version, archs, product(kind))
+    with pytest.raises(InputError, match="got node '/net/attention/MatMul'"):
+        check_network("tensorrt-rtx", "1.7.1", ("sm75", "sm86"), product(TensorProto.FLOAT))
+
+
+def test_a_librarys_raw_lines_stay_off_the_terminal():
+    script = (
+        "import os, sys; from hisir_edge.engine.terminal import kept_off_the_terminal\n"
+        "with kept_off_the_terminal() as said:\n"
+        "    os.write(2, b'[MyelinCheckException] raw\\n'); print('progress', file=sys.stderr)\n"
+        "    print(said())\n"
+        "print('after', file=sys.stderr); os.write(2, b'end\\n')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.splitlines() == ["progress", "after", "end"]
+    assert done.stdout.strip() == "['[MyelinCheckException] raw']"

@@ -92,3 +92,27 @@ def test_no_tiles_are_refused(tmp_path):
         activations_from_tiles(
             _doubling(tmp_path / "m.onnx"), np.zeros((0, 3, 4, 4), np.uint8), np.zeros((0, 4, 4, 4), np.uint8)
         )
+
+
+def _roots(path: Path) -> Path:
+    """score = sqrt(tile - 1): not a number for the pixels that are 0."""
+    inputs = [helper.make_tensor_value_info(n, TensorProto.UINT8, ["n", c, 4, 4]) for n, c in (("tile", 3), ("cue", 4))]
+    nodes = [
+        helper.make_node("Cast", ["tile"], ["as_float"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["cue"], ["cue_float"], to=TensorProto.FLOAT),
+        helper.make_node("Sub", ["as_float", "one"], ["lower"]),
+        helper.make_node("Sqrt", ["lower"], ["score"]),
+    ]
+    output = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 3, 4, 4])
+    graph = helper.make_graph(nodes, "g", inputs, [output], [numpy_helper.from_array(np.float32(1), "one")])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    return path
+
+
+@pytest.mark.parametrize("tile", [0, 3, 4, 11])
+def test_a_tile_that_gives_no_number_is_named(tmp_path, tile):
+    tiles = np.random.default_rng(3).integers(3, 200, (12, 3, 4, 4), dtype=np.uint8)
+    tiles[tile, 1, 2, 3] = 0
+    places = tuple(f"at {n},0 px of board{n}.png" for n in range(12))
+    with pytest.raises(InputError, match=rf"NaN or infinity at score for tile {tile + 1} \(at {tile},0 px of board"):
+        activations_from_tiles(_roots(tmp_path / "m.onnx"), tiles, np.zeros((12, 4, 4, 4), np.uint8), places=places)

@@ -371,3 +371,73 @@ def test_many_connections_of_small_requests_cost_bounded_memory(plain):
             assert ask(plain.control, {"do": "read"}, 1) == {"client": ""}
             break
         assert time.monotonic() < end
+
+
+def _let_in_later(line, name):
+    """Copy a stranger's key into the line's folder of clients once the line has refused it; gives the thread."""
+    before = line.refused["unknown key"]
+
+    def copy():
+        line.until("unknown key", before + 1)
+        (line.clients / f"{name}.key").write_text((line.keys / f"{name}.key").read_text())
+
+    thread = threading.Thread(target=copy)
+    thread.start()
+    return thread
+
+
+def test_a_key_that_is_copied_in_later_lets_a_request_through(tmp_path):
+    with Line(tmp_path) as own:
+        thread = _let_in_later(own, "stranger")
+        assert own.asked("stranger", "read", timeout_s=10.0) == {"client": "stranger"}
+        thread.join()
+
+
+def test_a_request_that_is_refused_says_why(tmp_path):
+    with Line(tmp_path) as own:
+        with pytest.raises(NoAnswer, match="got refused: the line does not know this key"):
+            own.asked("stranger", "read", timeout_s=0.7)
+        with pytest.raises(NoAnswer, match="got refused"):
+            ask(own.control, {"do": "read"}, 0.7)
+
+
+def test_a_request_above_the_lines_limit_says_so_and_the_next_one_is_answered(tmp_path):
+    with Line(tmp_path, keyed=False) as own, Asker(own.control) as asker:
+        with pytest.raises(NoAnswer, match="is the request too large"):
+            asker.ask({"do": "read", "text": "x" * 10_000_000}, 2.0)
+        assert asker.ask({"do": "read"})[0] == {"client": ""}
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_subscriber_that_was_refused_comes_back_by_itself(tmp_path, keyed):
+    """A key copied in later; or a line without keys that a subscriber with keys meets first, exchanged for another."""
+    said, got = [], []
+    write_keys(tmp_path / "more", ("stranger",))
+    with Line(tmp_path) as own:
+        keys = {"server_key": str(own.keys / "line.key"), "key": str(own.keys / "stranger.key_secret")} if keyed else {}
+        stream = subscribe(own.verdicts, timeout_s=30.0, waiting=said.append, **keys)
+        reader = threading.Thread(target=lambda: (got.extend([next(stream, None)]), stream.close()))
+        reader.start()
+        if keyed:
+            own.until("unknown key")
+            (own.clients / "stranger.key").write_text((own.keys / "stranger.key").read_text())
+        else:
+            own.until("no key or another protocol", 2)  # it asked again, with a socket of its own
+        verdicts = own.verdicts
+        if keyed:
+            _send_until(own, reader)
+    if not keyed:
+        with Line(tmp_path / "open", keyed=False) as plain:
+            plain.publisher.__exit__(None, None, None)
+            plain.publisher = Publisher(PublishTable(endpoint=verdicts), plain.wire).__enter__()
+            _send_until(plain, reader)
+    assert got and got[0] is not None and got[0].seq == 7
+    assert any("refused" in reason and "asks again" in reason for reason in said), said
+
+
+def _send_until(line, reader):
+    end = time.monotonic() + 30
+    while reader.is_alive():
+        assert time.monotonic() < end
+        line.publisher.send(sample_message(7).frames())
+        reader.join(0.05)

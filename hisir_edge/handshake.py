@@ -1,0 +1,47 @@
+"""What became of a ZeroMQ connection's handshake: libzmq tells nobody but a socket monitor.
+
+libzmq 4.3.5 does not connect again after a refusal (ZAP status 400), another security mechanism, or a message above the
+peer's size limit: the socket has to be made anew. Needs pyzmq and the standard library.
+"""
+
+from __future__ import annotations
+
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+REFUSALS = {
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "refused: the line does not know this key, or takes no more connections",
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "refused: the line asks for keys and none are given, or the reverse",
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "refused: the connection was closed during its handshake",
+}
+SUCCEEDED, DISCONNECTED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED), int(zmq.EVENT_DISCONNECTED)
+
+
+class Handshake:
+    """Watches one socket from before it connects until ``close``; used by the socket's thread."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self._socket = socket
+        self._monitor = socket.get_monitor_socket(sum(REFUSALS) | SUCCEEDED | DISCONNECTED)
+        self._succeeded = False
+        self.refusal = ""
+        """Why the line refused the connection; empty where it did not."""
+        self.was_closed = False
+        """Whether the line closed a connection that it had accepted, as after a message that is too large."""
+
+    def look(self) -> str:
+        """Take in what happened since the last call; gives ``refusal``."""
+        while self._monitor.poll(0):
+            event = int(recv_monitor_message(self._monitor)["event"])
+            if event == SUCCEEDED:
+                self._succeeded, self.was_closed, self.refusal = True, False, ""
+            elif event == DISCONNECTED:
+                self.was_closed = self._succeeded
+            else:
+                self.refusal = REFUSALS.get(event, self.refusal)
+        return self.refusal
+
+    def close(self) -> None:
+        """Stop watching; before the socket is closed."""
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)  # pyzmq leaves it open, and its context would never end
