@@ -9,10 +9,13 @@ from __future__ import annotations
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+UNKNOWN_KEY = "refused: the line does not know this key, or takes no more connections"
+OTHER_MECHANISM = "refused: the line asks for keys and none are given, or the reverse"
+BROKEN_OFF = "refused: the connection was closed during its handshake"
 REFUSALS = {
-    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "refused: the line does not know this key, or takes no more connections",
-    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "refused: the line asks for keys and none are given, or the reverse",
-    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "refused: the connection was closed during its handshake",
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): UNKNOWN_KEY,
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): OTHER_MECHANISM,
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): BROKEN_OFF,
 }
 SUCCEEDED, DISCONNECTED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED), int(zmq.EVENT_DISCONNECTED)
 

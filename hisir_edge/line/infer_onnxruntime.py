@@ -11,6 +11,8 @@ from hisir_edge.arrays import F32, U8
 from hisir_edge.cpu import int8_instructions
 from hisir_edge.errors import BundleError, InspectionError
 
+LEAST_ONNXRUNTIME = "1.21"
+"""The int8 graph needs DepthToSpace of uint8, which came with it."""
 PIXELS_PER_CALL = 2**18
 """Four tiles of 256 px: with one thread a call, more are slower (caches) and hold more memory, fewer cost calls."""
 
@@ -45,9 +47,16 @@ class OnnxRuntimeEngine:
         try:
             self.session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime raises many types, all of them "this file does not load"
+            name, said = "its bytes" if isinstance(model, bytes) else str(model), str(error).splitlines()[0][:160]
+            if "NOT_IMPLEMENTED" in said or "Unsupported model IR version" in said or "opset" in said.lower():
+                raise BundleError(
+                    expected=f"ONNX Runtime {LEAST_ONNXRUNTIME} or later for {name}",
+                    received=f"{ort.__version__}: {said}",
+                    fix="pip install -U onnxruntime",
+                ) from error
             raise BundleError(
                 expected=f"a model that ONNX Runtime {ort.__version__} can load",
-                received=f"{'its bytes' if isinstance(model, bytes) else model}: {str(error).splitlines()[0][:160]}",
+                received=f"{name}: {said}",
                 fix="rebuild the bundle with hisir-edge build-engine",
             ) from error
 
