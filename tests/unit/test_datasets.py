@@ -158,3 +158,121 @@ def test_no_images_is_an_error(mvtec, folder):
     with pytest.raises(InputError, match="images"):
         datasets.good_images(mvtec)
         datasets.test_items(mvtec)
+
+
+@pytest.fixture
+def loco(tmp_path) -> Path:
+    data = tmp_path / "loco"
+    picture(data / "train/good/000.png")
+    for i in range(2):
+        picture(data / f"validation/good/{i:03}.png")
+    picture(data / "test/good/000.png")
+    picture(data / "test/logical_anomalies/000.png")
+    for i in range(2):
+        picture(data / f"ground_truth/logical_anomalies/000/{i:03}.png", 255)
+    return data
+
+
+@pytest.fixture
+def mvtec2(tmp_path) -> Path:
+    data = tmp_path / "ad2"
+    for name in ("train/good/0", "validation/good/0", "test_public/good/0", "test_public/bad/0", "test_private/0"):
+        picture(data / f"{name}.png")
+    picture(data / "test_public/ground_truth/bad/0_mask.png", 255)
+    return data
+
+
+def test_loco_layout_has_a_folder_of_masks_a_picture(loco):
+    good = datasets.good_pictures(loco)
+    assert (good.layout, len(good.paths)) == ("MVTec LOCO AD", 1)
+    assert good.left_out == ("not read by the layout of MVTec LOCO AD: validation (2 pictures)",)
+    items = datasets.test_items(loco)
+    assert [(i.kind, i.mask.name if i.mask else None) for i in items] == [("good", None), ("logical_anomalies", "000")]
+    words = datasets.test_words(loco, items)
+    assert words == [
+        "layout of MVTec LOCO AD: 1 good, 1 logical_anomalies",
+        "not read by this layout: validation (2 pictures)",
+    ]
+
+
+def test_mvtec_ad_2_layout(mvtec2):
+    good = datasets.good_pictures(mvtec2)
+    assert (good.layout, len(good.paths)) == ("MVTec AD 2", 1)
+    assert good.left_out == (
+        "not read by the layout of MVTec AD 2: test_private (1 pictures), validation (1 pictures)",
+    )
+    items = datasets.test_items(mvtec2)
+    assert [(i.kind, i.mask.name if i.mask else None) for i in items] == [("good", None), ("bad", "0_mask.png")]
+
+
+@pytest.mark.parametrize("name", ["ok", "OK", "pass", "normal"])
+def test_good_boards_under_another_name_are_asked_about(mvtec, name):
+    (mvtec / "test" / "good").rename(mvtec / "test" / name)
+    with pytest.raises(InputError, match=rf"test/{name} in .*are these good boards\?; rename {name} to good"):
+        datasets.test_items(mvtec)
+
+
+def test_two_pictures_of_one_stem_do_not_share_a_mask(mvtec):
+    picture(mvtec / "test" / "bent" / "000.png")
+    with pytest.raises(InputError, match=r"a mask of its own for each picture; got .*000_mask\.png for .*000\.jpg and"):
+        datasets.test_items(mvtec)
+
+
+def test_a_picture_with_two_masks_is_refused(mvtec):
+    picture(mvtec / "ground_truth" / "bent" / "000.tif", 255)
+    with pytest.raises(InputError, match=r"one mask of .*000\.jpg"):
+        datasets.test_items(mvtec)
+
+
+def test_jpeg_data_is_no_mask_whatever_its_name(mvtec):
+    picture(mvtec / "ground_truth" / "bent" / "x.jpg", 255).replace(mvtec / "ground_truth/bent/000_mask.png")
+    with pytest.raises(InputError, match=r"lossless format.*000_mask\.png: JPEG data"):
+        datasets.test_items(mvtec)
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    data = tmp_path / "photos"
+    for name in ("a.png", "lot1/b.png", "lot1/deep/c.jpg", "lot2/d.tif"):
+        picture(data / name)
+    for name in ("._a.png", ".DS_Store", "e.webp", "f.heic", "notes.txt"):
+        (data / name).write_bytes(b"x")
+    found = datasets.good_pictures(data)
+    assert [p.name for p in found.paths] == ["a.png"]
+    assert found.left_out == (
+        f"left out of {data}: 2 of formats that are not read, such as e.webp; "
+        "3 in folders below it (lot1, lot2); --recursive takes them",
+    )
+    everything = datasets.good_pictures(data, recursive=True)
+    assert [p.name for p in everything.paths] == ["a.png", "b.png", "c.jpg", "d.tif"]
+    assert everything.left_out == (f"left out of {data}: 2 of formats that are not read, such as e.webp",)
+    picture(data / "lot2" / "NG" / "g.png")
+    with pytest.raises(InputError, match=r"folders of good boards alone with --recursive; got .*NG"):
+        datasets.good_pictures(data, recursive=True)
+
+
+def test_pictures_of_one_board_stay_together():
+    paths = [Path(f"{i:02}.png") for i in range(20)]
+    boards = [i // 2 for i in range(20)]
+    for seed in range(20):
+        train, held_out = datasets.split_held_out(paths, seed, boards)
+        assert sorted(train + held_out) == paths and len(held_out) == 4
+        assert not {boards[paths.index(p)] for p in train} & {boards[paths.index(p)] for p in held_out}
+    train, held_out = datasets.split_held_out(paths, 0, [3] * 20)
+    assert len(held_out) == 4, "one board alone is held out by its pictures"
+
+
+def test_sizes_are_those_of_upright_pictures(tmp_path):
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    paths = [tmp_path / "a.jpg", tmp_path / "b.jpg", tmp_path / "c.jpg"]
+    Image.new("RGB", (40, 20)).save(paths[0])
+    Image.new("RGB", (20, 40)).save(paths[1], exif=exif)
+    Image.new("RGB", (40, 20)).save(paths[2], exif=exif)
+    assert datasets.frame_size(paths[:2]) == (20, 40)
+    assert datasets.orientations(paths) == ((1, 1), (6, 2))
+    with pytest.raises(
+        InputError, match=r"all images 40x20 like a\.jpg; got .*c\.jpg of 20x40 \(orientations differ\)"
+    ):
+        datasets.frame_size(paths)

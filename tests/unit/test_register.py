@@ -73,3 +73,20 @@ def test_what_is_not_the_board_in_its_place_is_refused(golden, what):
 def test_a_frame_of_another_size_is_refused(golden):
     with pytest.raises(InspectionError):
         register_frame(anchors_from_golden(golden), golden[:-1])
+
+
+@pytest.mark.parametrize(
+    "hw",
+    [(256, 5248), (256, 16416), (320, 8192), (160, 4096), (160, 2048), (16000, 256), (130, 600), (256, 32766)],
+)
+def test_strips_register_and_have_a_search_range(hw):
+    """LED boards and line scans: 12 px of play along and across, whatever the ratio of their sides."""
+    rng = np.random.default_rng(4)
+    coarse = cv2.GaussianBlur(rng.integers(0, 256, (hw[0] // 4 + 1, hw[1] // 4 + 1, 3), np.uint8), (0, 0), 1)
+    golden = np.ascontiguousarray(cv2.resize(coarse, (hw[1], hw[0]), interpolation=cv2.INTER_CUBIC))
+    anchors = anchors_from_golden(golden)
+    assert all(level.search_px >= 4 for level in anchors.levels)
+    assert anchors.levels[0].search_px * anchors.levels[0].factor >= 20
+    moved = cv2.warpAffine(golden, np.float64([[1, 0, 11.3], [0, 1, -8.7]]), (hw[1], hw[0]), borderMode=1)
+    found = register_frame(anchors, moved)
+    assert np.abs(found.matrix - [[1, 0, -11.3], [0, 1, 8.7]])[:, 2].max() < 0.3
