@@ -59,7 +59,7 @@ def measured(work: Path, name: str, data: Path, training: list[object], merges: 
     if not all(file.exists() for file in files.values()):
         if not (bundle / "manifest.json").exists():
             hisir_edge("train", "--data", data, "--out", run, *training)
-            options = ["--precision", "fp32", "--false-calls-per-board", 0.1]
+            options = ["--precision", "fp32", "--false-calls-per-board", 0.1, "--least-planted-recall", 0]
             hisir_edge("build-engine", run, *options, "--out", bundle)
         loaded = load_bundle(bundle)
         engine = Remembering(engine_from_bundle(loaded))

@@ -97,7 +97,18 @@ def run() -> dict[str, Any]:
     if not (trained / "checkpoint.pt").is_file():
         hisir_edge("train", "--data", boards, "--backbone", "rep", "--max-minutes", 1.5, "--out", trained)
     if not (bundle / "manifest.json").is_file():
-        hisir_edge("build-engine", trained, "--precision", "fp32", "--false-calls-per-board", 0.5, "--out", bundle)
+        hisir_edge(
+            "build-engine",
+            trained,
+            "--precision",
+            "fp32",
+            "--false-calls-per-board",
+            0.5,
+            "--least-planted-recall",
+            0,
+            "--out",
+            bundle,
+        )
     return {"bundle": json.loads((bundle / "manifest.json").read_text())["backbone"]}
 
 
@@ -135,7 +146,7 @@ def tensorrt_line(target: str, size: str) -> dict[str, Any]:
     shutil.rmtree(bundle, ignore_errors=True)
     arch = ["--gpu-arch", gpus()[0].arch] if target == "tensorrt-rtx" else []
     try:
-        hisir_edge("build-engine", WORK / "run", "--target", target, "--precision", "fp16", *arch,
+        hisir_edge("build-engine", WORK / "run", "--target", target, "--precision", "fp16", "--least-planted-recall", 0, *arch,
                    "--false-calls-per-board", 0.5, "--out", bundle, limit_minutes=60)  # fmt: skip
     except RuntimeError as error:
         if UNKNOWN_GPU in str(error):

@@ -67,7 +67,11 @@ def small_bundle(work: Path) -> Path:
                 cv2.imwrite(str(good / f"{taken:03d}.png"), cv2.cvtColor(item.rgb, cv2.COLOR_RGB2BGR))
                 taken += 1
     train(RunSettings(str(good), "rep", 16, 128, 32, 1.0, "off", 8, 200, 3e-3, 0), work / "run", workers=1)
-    build_bundle(work / "run", bundle, BuildOptions(precision="fp32", product="viky", false_calls_per_board=1.0))
+    build_bundle(
+        work / "run",
+        bundle,
+        BuildOptions(least_planted_recall=0.0, precision="fp32", product="viky", false_calls_per_board=1.0),
+    )
     return bundle
 
 

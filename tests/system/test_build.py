@@ -30,7 +30,7 @@ from hisir_edge.learn.run import load_checkpoint, load_record, save_checkpoint
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.selftest import self_test
 
-RATE = ("--false-calls-per-board", 0.2)
+RATE = ("--false-calls-per-board", 0.2, "--least-planted-recall", 0.5)
 
 
 def hisir(*arguments: object, timeout: float = 250, **extra: str) -> subprocess.CompletedProcess[str]:
@@ -79,7 +79,7 @@ def test_int8_records_how_it_came_about(small_bundle):
 
 def test_fp16_and_a_recipe_of_another_backbone(small_run, tmp_path):
     out = tmp_path / "b"
-    wanted = BuildOptions(precision="fp16", false_calls_per_board=0.2)
+    wanted = BuildOptions(least_planted_recall=0.5, precision="fp16", false_calls_per_board=0.2)
     build_bundle(small_run, out, replace(wanted, recipe=recipe_from_toml(Path("engines/unet.toml"))))
     assert manifest_of(out)["precision"] == "fp16"
     assert stat.S_IMODE((out / "model.onnx").stat().st_mode) == 0o644
@@ -152,7 +152,12 @@ def test_the_gate_shows_what_drifted(small_run, tmp_path, monkeypatch):
     monkeypatch.setattr(attempt, "range_by_method", lambda seen, method: (-seen.peak * 40, seen.peak * 40))
     stages: list[str] = []
     with pytest.raises(InputError, match=r"an int8 engine.*(AUPRO|AUROC|planted|false regions)"):
-        build_bundle(small_run, tmp_path / "b", BuildOptions(false_calls_per_board=0.2, max_drop=0), stages.append)
+        build_bundle(
+            small_run,
+            tmp_path / "b",
+            BuildOptions(least_planted_recall=0.5, false_calls_per_board=0.2, max_drop=0),
+            stages.append,
+        )
     assert any("AUPRO@0.3" in stage and "leaving the 4 dearest layers" in stage for stage in stages)
     assert list(tmp_path.iterdir()) == []
 
@@ -191,14 +196,18 @@ def test_a_folder_that_is_no_bundle_of_ours_is_never_replaced(small_run, small_b
     (tmp_path / "file").write_text("mine")
     for out in (web, more, tmp_path / "file", Path("/")):
         with pytest.raises(InputError, match="a new folder or an old bundle"):
-            build_bundle(small_run, out, BuildOptions())
+            build_bundle(small_run, out, BuildOptions(least_planted_recall=0.5))
     assert (web / "notes.txt").read_text() == (more / "notes.txt").read_text() == "mine"
 
 
 def test_a_link_to_a_bundle_stays_a_link(small_run, small_bundle, tmp_path):
     shutil.copytree(small_bundle, tmp_path / "v1")
     (tmp_path / "current").symlink_to("v1")
-    build_bundle(small_run, tmp_path / "current", BuildOptions(precision="fp32", false_calls_per_board=0.2))
+    build_bundle(
+        small_run,
+        tmp_path / "current",
+        BuildOptions(least_planted_recall=0.5, precision="fp32", false_calls_per_board=0.2),
+    )
     assert (tmp_path / "current").is_symlink()
     assert manifest_of(tmp_path / "v1")["precision"] == "fp32"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["current", "v1"]
@@ -208,7 +217,9 @@ def test_a_build_sweeps_its_own_leftovers_alone(small_run, tmp_path):
     ours, others = tmp_path / ".b.new.abcd1234", tmp_path / ".b.new.x.new.abcd1234"
     ours.mkdir()
     others.mkdir()
-    build_bundle(small_run, tmp_path / "b", BuildOptions(precision="fp32", false_calls_per_board=0.2))
+    build_bundle(
+        small_run, tmp_path / "b", BuildOptions(least_planted_recall=0.5, precision="fp32", false_calls_per_board=0.2)
+    )
     assert not ours.exists() and others.exists()
 
 
@@ -226,9 +237,9 @@ def test_calibration_boards_are_not_held_out_ones(small_run, tmp_path):
     listing = tmp_path / "list.txt"
     held_out = json.loads((small_run / "run.json").read_text())["held_out"][0]
     listing.write_text(f"{held_out}\n")
-    said = refused(small_run, tmp_path / "out", BuildOptions(calib=listing))
+    said = refused(small_run, tmp_path / "out", BuildOptions(least_planted_recall=0.5, calib=listing))
     assert "does not hold out" in said and Path(held_out).name in said
-    said = refused(small_run, tmp_path / "out", BuildOptions(calib=listing, precision="fp16"))
+    said = refused(small_run, tmp_path / "out", BuildOptions(least_planted_recall=0.5, calib=listing, precision="fp16"))
     assert "--calib only with --precision int8" in said
 
 
@@ -236,7 +247,9 @@ def test_calibration_boards_are_not_held_out_ones(small_run, tmp_path):
 def test_published_recipes_ask_nothing_of_classic_tensorrt_that_it_cannot_do(recipe):
     from hisir_edge.engine.options import archs_of
 
-    options = BuildOptions(target="tensorrt", recipe=recipe_from_toml(Path(f"engines/{recipe}.toml")))
+    options = BuildOptions(
+        least_planted_recall=0.5, target="tensorrt", recipe=recipe_from_toml(Path(f"engines/{recipe}.toml"))
+    )
     assert archs_of(options) == ()
     assert archs_of(replace(options, target="tensorrt-rtx")) == ("sm86", "sm89")
 
@@ -286,22 +299,26 @@ def test_a_bad_calibration_image_aborts_with_its_name(small_run, tmp_path, conte
     good = load_record(small_run).train[0]
     listing = tmp_path / "list.txt"
     listing.write_text(f"# calibration\n{good}\nbad.png  # the odd one\n")
-    said = refused(small_run, tmp_path / "out", BuildOptions(calib=listing))
+    said = refused(small_run, tmp_path / "out", BuildOptions(least_planted_recall=0.5, calib=listing))
     assert "bad.png" in said and "calibration image" in said and words in said
 
 
 def test_an_empty_calibration_list_is_refused(small_run, tmp_path):
     listing = tmp_path / "list.txt"
     listing.write_text("# nothing\n\n")
-    assert "got none" in refused(small_run, tmp_path / "out", BuildOptions(calib=listing))
-    assert "none.txt" in refused(small_run, tmp_path / "out", BuildOptions(calib=tmp_path / "none.txt"))
+    assert "got none" in refused(small_run, tmp_path / "out", BuildOptions(least_planted_recall=0.5, calib=listing))
+    assert "none.txt" in refused(
+        small_run, tmp_path / "out", BuildOptions(least_planted_recall=0.5, calib=tmp_path / "none.txt")
+    )
 
 
 def test_a_calibration_list_is_what_is_used(small_run, tmp_path):
     two = load_record(small_run).train[:2]
     listing = tmp_path / "list.txt"
     listing.write_text("".join(f"{path}\n" for path in two))
-    build_bundle(small_run, tmp_path / "b", BuildOptions(calib=listing, false_calls_per_board=0.2))
+    build_bundle(
+        small_run, tmp_path / "b", BuildOptions(least_planted_recall=0.5, calib=listing, false_calls_per_board=0.2)
+    )
     whole = json.loads((tmp_path / "b" / CALIBRATION).read_text())
     assert [image["path"] for image in whole["images"]] == [str(Path(path).resolve()) for path in two]
 
@@ -316,7 +333,7 @@ def test_a_calibration_list_is_what_is_used(small_run, tmp_path):
     ],
 )
 def test_options_that_cannot_work_are_refused_at_once(small_run, tmp_path, changes, words):
-    assert words in refused(small_run, tmp_path / "out", BuildOptions(**changes))
+    assert words in refused(small_run, tmp_path / "out", BuildOptions(least_planted_recall=0.5, **changes))
 
 
 def test_a_target_that_is_not_installed_is_one_line(small_run, tmp_path):
@@ -473,12 +490,21 @@ def test_a_run_that_lacks_a_picture_is_refused_before_anything_is_done(small_run
     raw = json.loads((run / "run.json").read_text())
     raw["held_out"][0] = str(tmp_path / "gone.png")
     (run / "run.json").write_text(json.dumps(raw))
-    assert "gone.png" in refused(run, tmp_path / "out", BuildOptions())
+    assert "gone.png" in refused(run, tmp_path / "out", BuildOptions(least_planted_recall=0.5))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_build_that_is_told_to_end_leaves_nothing(small_run, tmp_path, started, number):
-    command = [sys.executable, "-m", "hisir_edge", "build-engine", str(small_run), "--out", str(tmp_path / "b")]
+    command = [
+        sys.executable,
+        "-m",
+        "hisir_edge",
+        "build-engine",
+        str(small_run),
+        *map(str, RATE),
+        "--out",
+        str(tmp_path / "b"),
+    ]
     build = started(command, number, stderr=subprocess.PIPE)
     wait_for(build, "float32 on held-out boards")
     os.kill(build.pid, number)
@@ -496,7 +522,9 @@ def test_what_is_put_into_the_folder_meanwhile_is_kept(small_run, tmp_path):
             (out / "notes.txt").write_text("mine")
 
     with pytest.raises(InputError, match=r"other files, such as notes\.txt"):
-        build_bundle(small_run, out, BuildOptions(precision="fp32", false_calls_per_board=0.2), put)
+        build_bundle(
+            small_run, out, BuildOptions(least_planted_recall=0.5, precision="fp32", false_calls_per_board=0.2), put
+        )
     assert [p.name for p in tmp_path.rglob("*")] == ["b", "notes.txt"]
 
 
@@ -505,7 +533,7 @@ def test_a_copy_of_a_held_out_board_calibrates_nothing(small_run, tmp_path):
     shutil.copy(record.held_out[0], tmp_path / "another name.png")
     listing = tmp_path / "list.txt"
     listing.write_text("another name.png\n")
-    said = refused(small_run, tmp_path / "out", BuildOptions(calib=listing))
+    said = refused(small_run, tmp_path / "out", BuildOptions(least_planted_recall=0.5, calib=listing))
     assert "another name.png" in said and "hold out" in said
 
 

@@ -296,7 +296,11 @@ def test_products_are_switched_between_two_boards(small_bundle, small_run, small
     from hisir_edge.engine.build import build_bundle
     from hisir_edge.engine.options import BuildOptions
 
-    build_bundle(small_run, tmp_path / "q", BuildOptions(precision="fp32", product="q", false_calls_per_board=0.2))
+    build_bundle(
+        small_run,
+        tmp_path / "q",
+        BuildOptions(least_planted_recall=0.5, precision="fp32", product="q", false_calls_per_board=0.2),
+    )
     more = f'[bundle]\nothers = ["{tmp_path}/q"]\n'
     line = Line(tmp_path, small_bundle, small_boards / "test" / "good", "software")
     text = line.config.read_text().replace("[source]", more.replace("[bundle]\n", "") + "[source]", 1)

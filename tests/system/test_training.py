@@ -165,7 +165,11 @@ def test_boards_of_another_product_are_left_out_named_and_do_not_stop_the_build(
     assert f"left out: {learnt[0]}" in done.stdout
     # four steps teach a network nothing, but no board stops the build
     with pytest.raises(InputError, match="finds defects planted into it"):
-        build_bundle(run, tmp_path / "bundle", BuildOptions(precision="fp32", false_calls_per_board=0.2))
+        build_bundle(
+            run,
+            tmp_path / "bundle",
+            BuildOptions(least_planted_recall=0.5, precision="fp32", false_calls_per_board=0.2),
+        )
 
 
 def test_other_settings_do_not_continue_a_run(small_boards, tmp_path):
@@ -188,6 +192,7 @@ def test_a_folder_of_mixed_sizes_names_the_odd_one(tmp_path):
 def test_build_and_evaluate_through_the_command_line(small_run, small_boards, tmp_path):
     bundle = tmp_path / "bundle"
     options = ["--target", "onnxruntime", "--precision", "fp32", "--false-calls-per-board", 0.2, "--out", bundle]
+    options += ["--least-planted-recall", 0.5]
     done = subprocess.run(
         command("build-engine", small_run, *options), capture_output=True, text=True, timeout=200, check=False
     )
@@ -297,7 +302,9 @@ def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
         file = tmp_path / "zones.json"
         file.write_text(json.dumps([{**zone, "sensitivity": sensitivity}]))
         out = tmp_path / f"b{sensitivity}"
-        build_bundle(small_run, out, BuildOptions(precision="fp32", zones=zones_from_json(file)))
+        build_bundle(
+            small_run, out, BuildOptions(least_planted_recall=0.5, precision="fp32", zones=zones_from_json(file))
+        )
         bundle = load_bundle(out)
         assert bundle.zones[0].name == "socket"
         _, scores = Inspector(bundle, engine_from_bundle(bundle), Rops).inspect_with_map(read_rgb(image))
@@ -341,7 +348,9 @@ def test_a_board_that_is_ignored_whole_is_no_bundle(small_run, tmp_path):
     )
     for zones in ((ZoneModel(name="all", polygon=square, sensitivity=0),), outlines):
         with pytest.raises(InputError, match="zones that ignore all of it"):
-            build_bundle(small_run, tmp_path / "b", BuildOptions(precision="fp32", zones=zones))
+            build_bundle(
+                small_run, tmp_path / "b", BuildOptions(least_planted_recall=0.5, precision="fp32", zones=zones)
+            )
         assert not (tmp_path / "b").exists()
 
 
@@ -352,7 +361,7 @@ def test_a_zone_outside_the_picture_is_refused(small_run, tmp_path):
 
     zone = ZoneModel(name="far", polygon=((900.0, 900.0), (990.0, 900.0), (990.0, 990.0)), sensitivity=0)
     with pytest.raises(InputError, match="far, which covers none"):
-        build_bundle(small_run, tmp_path / "b", BuildOptions(precision="fp32", zones=(zone,)))
+        build_bundle(small_run, tmp_path / "b", BuildOptions(least_planted_recall=0.5, precision="fp32", zones=(zone,)))
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "nan", "20"])
@@ -404,7 +413,7 @@ def test_int8_judges_as_fp32_does(small_run, small_bundle, small_boards, tmp_pat
     from hisir_edge.engine.options import BuildOptions
     from hisir_edge.learn.evaluate import evaluate, figures
 
-    build_bundle(small_run, tmp_path / "fp32", BuildOptions(precision="fp32"))
+    build_bundle(small_run, tmp_path / "fp32", BuildOptions(least_planted_recall=0.5, precision="fp32"))
     exact, quantised = (figures(evaluate(b, small_boards)) for b in (tmp_path / "fp32", small_bundle))
     assert quantised["pixel_auroc"] == pytest.approx(exact["pixel_auroc"], abs=0.01)
     assert quantised["aupro"] == pytest.approx(exact["aupro"], abs=0.03)

@@ -107,7 +107,7 @@ def test_a_built_bundle_names_part_and_place(small_run, small_boards, small_bund
     rows = [f"F{x}{y},{(x + 0.5) * w / 8},{(y + 0.5) * h / 6},{w / 8},{h / 6}" for x in range(8) for y in range(6)]
     path.write_text("\n".join(["designator,x_px,y_px,width_px,height_px", *rows]))
     options = BuildOptions(
-        product="p3", precision="fp32", false_calls_per_board=0.2, mm_per_px=0.1,
+        product="p3", precision="fp32", false_calls_per_board=0.2, least_planted_recall=0.5, mm_per_px=0.1,
         components=components_from_csv(path, None),
     )  # fmt: skip
     build_bundle(small_run, tmp_path / "b", options)
@@ -125,6 +125,8 @@ def test_a_built_bundle_names_part_and_place(small_run, small_boards, small_bund
                 assert max(abs(int(name[1]) - field[0]), abs(int(name[2]) - field[1])) <= 1
                 assert 81 < defect["ConfidenceLevel"] <= 100
     assert seen
-    wrong = BuildOptions(product="p3", precision="fp32", components=(part("X", 5000, 0, 5, 5),))
+    wrong = BuildOptions(
+        least_planted_recall=0.5, product="p3", precision="fp32", components=(part("X", 5000, 0, 5, 5),)
+    )
     with pytest.raises(InputError, match="components within a frame"):
         build_bundle(small_run, tmp_path / "c", wrong)
