@@ -146,8 +146,9 @@ def tensorrt_line(target: str, size: str) -> dict[str, Any]:
     shutil.rmtree(bundle, ignore_errors=True)
     arch = ["--gpu-arch", gpus()[0].arch] if target == "tensorrt-rtx" else []
     try:
-        hisir_edge("build-engine", WORK / "run", "--target", target, "--precision", "fp16", "--least-planted-recall", 0, *arch,
-                   "--false-calls-per-board", 0.5, "--out", bundle, limit_minutes=60)  # fmt: skip
+        hisir_edge("build-engine", WORK / "run", "--target", target, "--precision", "fp16", *arch,
+                   "--false-calls-per-board", 0.5, "--least-planted-recall", 0, "--out", bundle,
+                   limit_minutes=60)  # fmt: skip
     except RuntimeError as error:
         if UNKNOWN_GPU in str(error):
             raise Skipped(f"{target} knows no such GPU: {error}") from error

@@ -275,7 +275,7 @@ def refused(run: Path, out: Path, options: BuildOptions) -> str:
     ("content", "words"),
     [
         (b"", "0 bytes"),
-        (b"no picture", "do not decode"),
+        (b"no picture", "another kind"),
         ("grey", "one colour all over"),
         ("small", "100x100"),
         ("noise", "expected"),

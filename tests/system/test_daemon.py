@@ -16,6 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 from helpers import facts, free_port
+from picture_kinds import WANTED, write_picture_kinds
 
 from hisir_edge.images import read_mask
 from hisir_edge.mes import Verdict, subscribe
@@ -256,3 +257,15 @@ def test_a_camera_set_to_another_size_than_the_bundle_is_refused_before_it_opens
     assert done.returncode == 2
     assert "source.width and source.height of 512x384" in done.stderr and "got 640x384" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_replay_source_gives_each_such_file_its_verdict_and_goes_on(small_bundle, tmp_path):
+    kinds = write_picture_kinds(small_bundle, tmp_path / "kinds")
+    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{kinds}"') as daemon:
+        verdicts = daemon.verdicts(len(WANTED))
+        assert daemon.process.wait(20) == 0
+        log = daemon.log.read_text()
+    check(verdicts)
+    assert {v.unit: v.result for v in verdicts} == WANTED
+    assert "pictures left out" in log and "source.recursive = true" in log
+    assert '"trailing_bytes": 3200' in log and "Corrupt JPEG data" not in log.replace("damaged (Corrupt JPEG data", "")
