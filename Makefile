@@ -10,10 +10,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo test lint test-slow soak audit fuzz gpu-check gpu-emulated bench engines schema lock clean help
+.PHONY: demo test lint test-lowest test-slow soak audit fuzz gpu-check gpu-emulated bench engines schema lock clean help
 help:
 	@echo "make demo   inspect 12 rendered boards with the real daemon"
 	@echo "make test   linters, types, import rules and the default test suite"
+	@echo "make test-lowest  the command line and the demo bundle with the lowest versions that pyproject.toml allows"
 	@echo "make bench  speed and memory of the demo bundle on this machine"
 	@echo "make test-slow  tests that take minutes (training on real photos)"
 	@echo "make soak   the whole daemon on camera frames with faults at random (SOAK_MINUTES=10)"
@@ -34,6 +35,20 @@ lint: $(DEV)
 	$(BIN)/ruff check hisir_edge tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+# the line PC's part with the lowest versions that pyproject.toml allows (Python 3.10 to 3.12: wheels of that time)
+LOWEST := .venv-lowest
+
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/bin/python tests/lowest.py
+
+$(LOWEST)/.installed: requirements/lowest.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info < (3, 13) else "expected Python 3.10 to 3.12 for the lowest versions; run make with PYTHON=python3.12 or another")'
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check -q install --require-hashes -r requirements/lowest.lock
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check -q install --no-deps -e .
+	@$(LOWEST)/bin/python -c 'import cv2' 2>/dev/null || $(MAKE) --no-print-directory opencv-libraries BIN=$(LOWEST)/bin
+	@touch $@
 
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -m slow --timeout 7200
@@ -136,6 +151,8 @@ lock:
 	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml requirements/torch-runtime.in --extra dev --override requirements/no-torch.txt \
 	  -c requirements/base.lock -o requirements/dev.lock
+	uv pip compile -q --universal --resolution lowest-direct --python-version 3.10 --generate-hashes --no-header \
+	  --no-annotate pyproject.toml --extra barcode --extra tiff -o requirements/lowest.lock
 
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) $(LOWEST) build
