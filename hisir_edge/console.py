@@ -80,7 +80,7 @@ def tell_trained(record: RunRecord, data: Path, out: Path) -> None:
     how = "registered to the golden image" if record.registered else unlike
     pictures = (*record.train, *record.held_out)
     distinct = len(set(boards_among(pictures, record.same_board)))
-    boards = f"{len(record.train)} pictures, {len(record.held_out)} more held out, of {distinct} boards"
+    boards = f"{len(record.train)} pictures, {len(record.held_out)} more held out, of {distinct} board(s)"
     print(f"trained on {boards}, {how}, scale {record.scale:g}; run in {out}")
     reached = progress_of(out)
     print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -137,9 +138,15 @@ def _decoded(path: Path, form: _Format, header: PictureHeader, data: bytes) -> U
     if pixels.shape[:2] != (header.height, header.width):
         raise Unreadable(f"{pixels.shape[1]}x{pixels.shape[0]} px where its header says {header.width}x{header.height}")
     if header.trailing_bytes:
-        log.info("bytes behind the end of a picture ignored", file=str(path), trailing_bytes=header.trailing_bytes)
+        _note_trailing(str(path), header.trailing_bytes)
     turned: U8 | U16 = upright(pixels, header.orientation)
     return turned
+
+
+@lru_cache(maxsize=4096)
+def _note_trailing(file: str, trailing_bytes: int) -> None:
+    """Once a file: training reads each several times, a replay in a loop for ever."""
+    log.info("bytes behind the end of a picture ignored", file=file, trailing_bytes=trailing_bytes)
 
 
 def read_mask(path: Path) -> Bool:

@@ -20,7 +20,8 @@ from hisir_edge.records import Judgement, Result
 
 SMALLEST_PX = 6
 """Longer side, in the network's pixels, from which a planted defect counts."""
-MOST_BOARDS = 6
+MOST_BOARDS = len(NAMES) + 3
+"""Inspections a round at most: a board of one tile has room for one window, and a few plant nothing that is seen."""
 SIGMAS = 3
 DRAW = 1984
 JOIN_PX = 13

@@ -555,3 +555,17 @@ def test_a_build_under_nohup_outlives_its_terminal(small_run, tmp_path, started)
     build.communicate(timeout=250)
     assert build.returncode == 0
     load_bundle(tmp_path / "b")
+
+
+def test_fallback_steps_down_at_once_where_the_release_compiles_no_int8(small_run, tmp_path, monkeypatch):
+    rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx has no wheel for this platform")
+    monkeypatch.setattr(rtx, "__version__", "1.6.0.9")
+    options = BuildOptions(
+        target="tensorrt-rtx", gpu_arch=("sm86",), false_calls_per_board=0.2, least_planted_recall=0.5
+    )
+    assert "1.7 or later for int8" in refused(small_run, tmp_path / "b", options)
+    stages: list[str] = []
+    made = build_bundle(small_run, tmp_path / "b", replace(options, fallback=True), stages.append)
+    assert made.precision == "fp16"
+    assert stages[0] == "int8: not with tensorrt-rtx 1.6.0.9, stepping down to fp16"
+    assert not any("calibration" in stage for stage in stages)

@@ -145,12 +145,12 @@ def test_boards_of_another_product_are_left_out_named_and_do_not_stop_the_build(
         (photos / f"{path.parent.parent.name}_{path.name}").symlink_to(path)
     names = sorted(p.name for p in photos.iterdir())
     settings = _small(photos, 4, scale=None)
-    stranger = render_board(4, 1, (512, 384)).frame_rgb[..., ::-1]
+    strangers = [render_board(4, seed, (512, 384)).frame_rgb[..., ::-1] for seed in (1, 2)]
     # one board that is learnt from and one that is held out
     from hisir_edge.learn.datasets import split_held_out
 
     learnt, held_out = split_held_out([photos / n for n in names], settings.seed)
-    for odd in (learnt[0], held_out[0]):
+    for odd, stranger in zip((learnt[0], held_out[0]), strangers, strict=True):
         odd.unlink()
         assert cv2.imwrite(str(odd), stranger)
     done = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 from helpers import facts
@@ -224,6 +225,23 @@ def test_a_code_on_the_board_names_it_and_another_than_was_announced_is_an_error
         found = [(v["unit"], v["result"]) for v in line.out]
         assert found == [("LABEL-1", "PASS"), ("LABEL-2", "PASS"), ("LABEL-9", "ERROR"), ("cam-good", "PASS")]
         assert "got LABEL-3 on its label" in line.out[2]["reason"]
+
+
+@pytest.mark.parametrize(
+    "announced",
+    ["(01)09506000134352(10)LOT7(21)ABC", "]d2010950600013435210LOT7\x1d21ABC", "010950600013435210LOT7␝21ABC"],
+)
+def test_an_announced_label_is_the_one_on_the_board_however_it_is_spelled(loaded, frames, announced):
+    label = "010950600013435210LOT7\x1d21ABC"
+    with Line(loaded("free-run")) as line:
+        line.core.reader = SimpleNamespace(read=lambda rgb: label)
+        line.core.announce(Identity(announced))
+        line.core.take(frames("good"), lambda: True)
+        (verdict,) = line.wait(1)
+        assert (verdict["unit"], verdict["result"]) == (label, "PASS"), verdict["reason"]
+        line.core.announce(Identity("(01)09506000134352(10)LOT7(21)ABD"))
+        line.core.take(frames("good"), lambda: True)
+        assert "which was announced; got 010950600013435210LOT7\\u001d21ABC" in line.wait(2)[1]["reason"]
 
 
 def test_whatever_goes_wrong_on_the_way_is_an_error_under_its_number(loaded, frames, monkeypatch):
