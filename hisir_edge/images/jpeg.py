@@ -18,7 +18,8 @@ from hisir_edge.images.exif import orientation_from_exif
 from hisir_edge.images.header import PictureHeader, Unreadable, check_size
 
 MAGIC = b"\xff\xd8\xff"
-EOI, SOS, APP1 = 0xD9, 0xDA, 0xE1
+EOI, SOS, APP1, DHT = 0xD9, 0xDA, 0xE1, 0xC4
+LONGEST_ZEROS = 24
 FRAMES = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}
 OTHER_FRAMES = {*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC}
 """Lossless, hierarchical and arithmetic coding; C4, C8 and CC are no frames."""
@@ -38,6 +39,8 @@ class _Walk:
     exif: bytes = b""
     scans: int = 0
     missing: dict[int, set[int]] = field(default_factory=dict)
+    zeros_mean: dict[int, int] = field(default_factory=dict)
+    """By class and number of a Huffman table (the byte Tc, Th): the symbol whose code is all zeros."""
 
 
 def header_from_jpeg(data: bytes) -> PictureHeader:
@@ -53,7 +56,9 @@ def header_from_jpeg(data: bytes) -> PictureHeader:
         at += 2 + len(body)
         _take(walk, marker, body)
         if marker == SOS:
-            at = _end_of_scan(data, at)
+            end = _end_of_scan(data, at)
+            _check_no_hole(walk, body, data, at, end)
+            at = end
     if not walk.scans or any(walk.missing.values()):
         raise Unreadable("its last scans are missing", "copy the file again")
     width, height = walk.size_wh
@@ -100,6 +105,8 @@ def _take(walk: _Walk, marker: int, body: bytes) -> None:
         )
     if marker in FRAMES:
         _take_frame(walk, body)
+    elif marker == DHT:
+        _take_tables(walk, body)
     elif marker == APP1 and body.startswith(b"Exif\0\0") and not walk.exif:
         walk.exif = body[6:]
     elif marker == SOS:
@@ -115,6 +122,35 @@ def _take_frame(walk: _Walk, body: bytes) -> None:
     walk.size_wh = (width, height)
     check_size(width, height)
     walk.missing = {body[6 + 3 * i]: set(range(COEFFICIENTS)) for i in range(channels)}
+
+
+def _take_tables(walk: _Walk, body: bytes) -> None:
+    """Huffman tables; their codes are canonical (T.81, C.2): the first symbol's is all zeros."""
+    at = 0
+    while at + 17 < len(body):
+        walk.zeros_mean[body[at]] = body[at + 17]
+        at += 17 + sum(body[at + 1 : at + 17])
+
+
+def _check_no_hole(walk: _Walk, scan: bytes, data: bytes, at: int, end: int) -> None:
+    """Unreadable for a run of zero bytes, in a scan from ``at`` to ``end``, that no encoder writes.
+
+    Zeros are an even surface only where the all-zero codes say so: no change of the mean (DC 0) and, in a sequential
+    scan, end of block (AC 0). With other tables, the standard ones among them, a hole of zeros decodes to noise, and a
+    decoder complains only if the number of blocks does not come out even: after one in ten holes of 1 kB in a detailed
+    photo it does. Progressive scans of AC coefficients write an even surface as one run; in those that refine the mean
+    zeros are as good as ones.
+    """
+    hole = data.find(bytes(LONGEST_ZEROS), at, end)
+    first, last, approximation = scan[-3:]
+    if hole < 0 or (first == 0 and approximation >> 4):
+        return
+    tables = [scan[2 + 2 * n] for n in range(scan[0])]
+    meant = {walk.zeros_mean.get(table >> 4, 1) for table in tables}
+    if last:
+        meant |= {walk.zeros_mean.get(0x10 | (table & 0x0F), 1) for table in tables}
+    if first or meant != {0}:
+        raise Unreadable(f"damaged (zeros instead of image data at byte {hole})", "copy the file again")
 
 
 def _take_scan(walk: _Walk, body: bytes) -> None:

@@ -257,7 +257,7 @@ def test_the_client_of_the_mes_needs_pyzmq_alone(tmp_path):
     package = Path(hisir_edge.__file__).parent
     shutil.copytree(package / "mes", tmp_path / "hisir_edge" / "mes")
     (tmp_path / "hisir_edge" / "__init__.py").touch()  # or else the installed package is found first
-    for name in ("errors.py", "addresses.py", "ask.py", "keys.py"):
+    for name in ("errors.py", "addresses.py", "ask.py", "handshake.py", "keys.py"):
         shutil.copy(package / name, tmp_path / "hisir_edge")
     code = (
         "import sys, hisir_edge.mes.client as s; assert s.__file__.startswith(sys.argv[1]), s.__file__\n"

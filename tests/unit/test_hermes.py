@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hisir_edge.config import HermesTable
 from hisir_edge.line.hermes import (
     MOST_MESSAGE_BYTES,
     Board,
@@ -16,6 +20,7 @@ from hisir_edge.line.hermes import (
     Receiver,
     encoded,
 )
+from hisir_edge.line.hermes_link import HermesLink
 
 TEXT = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff"), max_size=30
@@ -289,3 +294,35 @@ def test_it_says_that_it_is_there():
     line.on("ServiceDescription")
     assert line.on("Notification", NotificationCode="1", Severity="2", Description="x") == []
     assert line.on("SomethingOfVersion3", New="1") == []
+
+
+def test_a_real_sender_that_waits_for_stop_transport_is_served_over_a_socket():
+    """The link's own clock: StopTransport after ``transport_s``, and the board counts when the sender says so."""
+    boards: list[Board] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings = HermesTable(host="127.0.0.1", port=server.getsockname()[1], transport_s=0.3)
+        with HermesLink(settings, "aoi", lambda: not boards, boards.append, lambda board, reason: None):
+            sender, _ = server.accept()
+            with sender:
+                sender.settimeout(20)
+                decoder, seen = Decoder(), []
+
+                def until(name: str) -> Message:
+                    while name not in [message.name for message in seen]:
+                        data = sender.recv(65536)
+                        assert data, [message.name for message in seen]
+                        seen.extend(decoder.feed(data))
+                    return next(message for message in seen if message.name == name)
+
+                sender.sendall(encoded(Message("ServiceDescription", {"MachineId": "printer", "LaneId": "1"})))
+                until("MachineReady")
+                sender.sendall(encoded(Message("BoardAvailable", AVAILABLE)))
+                until("StartTransport")
+                assert until("StopTransport").values == {"TransferState": "3", "BoardId": "b1"}
+                assert boards == []
+                sender.sendall(encoded(Message("TransportFinished", {"TransferState": "3", "BoardId": "b1"})))
+                end = time.monotonic() + 20
+                while not boards:
+                    assert time.monotonic() < end
+                    time.sleep(0.01)
+    assert [board.board_id for board in boards] == ["b1"]

@@ -89,6 +89,30 @@ def test_a_jpeg_that_its_decoder_complains_about_is_refused(file, progressive, s
     _refused(file("board.jpg", bytes(data)))
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"optimize": True}, {"progressive": True}], ids=["standard", "own", "progressive"]
+)
+def test_a_hole_of_zeros_is_refused_even_where_the_decoder_comes_out_even(file, options):
+    """After one hole in ten in a detailed photo libjpeg says nothing."""
+    detailed = np.clip(
+        np.kron(PHOTO, np.ones((3, 3, 1))) + np.random.default_rng(2).normal(0, 25, (576, 768, 3)), 0, 255
+    )
+    data = _jpeg(detailed.astype(np.uint8), 92, **options)
+    first = data.rfind(b"\xff\xda") + 20 if not options.get("progressive") else len(data) // 4
+    for at in np.random.default_rng(3).integers(first, len(data) - 1100, 25):
+        _refused(file("hole.jpg", data[:at] + bytes(1024) + data[at + 1024 :]), "damaged")
+
+
+@pytest.mark.parametrize("level", [0, 128, 255])
+@pytest.mark.parametrize(
+    "options", [{}, {"optimize": True}, {"progressive": True}], ids=["standard", "own", "progressive"]
+)
+def test_even_surfaces_are_no_holes(file, level, options):
+    even = np.full((400, 640, 3), level, np.uint8)
+    even[100:150, 200:300] = PHOTO[:50, :100]
+    assert np.abs(read_rgb(file("even.jpg", _jpeg(even, 90, **options)))[300:].astype(int) - level).max() <= 1
+
+
 def test_a_progressive_jpeg_without_its_last_scans_is_refused(file):
     data = _jpeg(progressive=True)
     last = data.rfind(b"\xff\xda")
