@@ -21,6 +21,7 @@ from hisir_edge.cli_control import control, install_service, status
 from hisir_edge.cli_mes import forward, keygen, verify, watch
 from hisir_edge.console import progress, size_from_text, tell, tell_trained, training_progress
 from hisir_edge.errors import HisirEdgeError, HungError, InputError
+from hisir_edge.labels import shown
 from hisir_edge.logs import configure_logging
 
 app = typer.Typer(
@@ -148,7 +149,8 @@ def train(
     batch: Annotated[int, typer.Option(min=1, max=256, help="Tiles a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 6000,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0.05, help="End after this many minutes of training.")
+        float | None,
+        typer.Option(min=0.05, help="End after this many minutes of training, all runs of this command together."),
     ] = None,
     learning_rate: Annotated[float, typer.Option(min=1e-6, max=1)] = 2e-3,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -219,7 +221,9 @@ def build_engine(
         float, typer.Option(help="Least share of planted defects that must be found; below it no bundle is written.")
     ] = 0.8,
     product: Annotated[str, typer.Option(help="Product name in the manifest; default the run's folder name.")] = "",
-    false_calls_per_board: Annotated[float, typer.Option(help="Wanted mean of false regions on a good board.")] = 0.05,
+    false_calls_per_board: Annotated[
+        float, typer.Option(help="Wanted mean of false regions on a good board, above 0 and up to 1.")
+    ] = 0.05,
     zones: Annotated[
         Path | None,
         typer.Option(help="JSON list of zones: name, polygon of x, y in frame pixels, sensitivity, outside."),
@@ -337,7 +341,8 @@ def inspect(
     tell(left_out)
     worst = 0
     for name, judgement in inspect_files(bundle, files, out, threads):
-        print(f"{judgement.result.value:5s}  {name}  regions {judgement.regions_total}  {judgement.reason}".rstrip())
+        words = f"{judgement.result.value:5s}  {name}  regions {judgement.regions_total}  {judgement.reason}".rstrip()
+        print(shown(words))
         worst = max(worst, {Result.PASS: 0, Result.FAIL: 1}.get(judgement.result, 2))
     raise typer.Exit(worst)
 

@@ -88,7 +88,9 @@ def tell_trained(record: RunRecord, data: Path, out: Path) -> None:
         f"loss on held-out boards {reached.first_loss:.4f} at first, {reached.best_loss:.4f} now"
     )
     if reached.step < USUAL_STEPS:
-        tell([f"{words_of_steps(reached.step)}; continue with the same command and more --max-minutes or --steps"])
+        used = f"{reached.seconds / 60:.1f} minutes are used up"
+        advice = f"continue with the same command and more --max-minutes ({used}) or --steps"
+        tell([f"{words_of_steps(reached.step)}; {advice}"])
     if distinct < len(pictures):
         tell([f"{len(pictures)} pictures show {distinct} board(s): pictures of one board count once"])
     if distinct == 1:
@@ -135,6 +137,8 @@ def build_and_tell(run: Path, out: Path, options: BuildOptions) -> None:
     """Build a bundle with its stages and progress on standard error, and tell what came of it."""
     from hisir_edge.corruption.plant import words_of_classes
     from hisir_edge.engine.build import build_bundle
+    from hisir_edge.learn.run import USUAL_STEPS, words_of_steps
+    from hisir_edge.learn.train import progress_of
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True, soft_wrap=True)
@@ -164,6 +168,9 @@ def build_and_tell(run: Path, out: Path, options: BuildOptions) -> None:
             f"{m.least_planted_recall:.0%}), AUPRO {m.aupro:.4f}, pixel AUROC {m.pixel_auroc:.4f}"
         )
         print(f"  by class: {words_of_classes(m.planted_by_class, m.recall_by_class)}")
+    steps = progress_of(run).step
+    if steps < USUAL_STEPS:
+        tell([f"the network was trained for {words_of_steps(steps)}"])
     if t.held_out_boards < FEW_HELD_OUT:
         tell([f"{t.held_out_boards} held-out board(s) say next to nothing of how good boards differ; take more boards"])
     if manifest.precision != options.precision:

@@ -40,8 +40,8 @@ def self_test_from_pictures(inspector: BoardInspector, pictures: Iterable[tuple[
         seen.append(f"{name}: PASS, none of {len(offered)} planted patches found")
     raise InputError(
         expected="an engine that passes a good board and finds defects planted into it",
-        received="; ".join(seen[:3]),
-        fix="train longer, or with more good boards, or raise --false-calls-per-board",
+        received="; ".join(dict.fromkeys(seen[:3])),
+        fix="train longer, or with more good boards; --least-planted-recall does not switch this self-test off",
     )
 
 

@@ -38,7 +38,7 @@ def pictures_in(folder: Path, recursive: bool = False) -> Pictures:
         folders = sorted(p.name for p in _visible(folder, False) if p.is_dir())
         raise InputError(
             expected=f"images ({', '.join(IMAGE_SUFFIXES)}) in {folder}",
-            received=f"folders only ({_few(folders)})" if folders else "none",
+            received=f"folders only ({_few(folders)})" if folders else "none" + _of_other_formats(files),
             fix="check the path (one folder deeper, or --recursive?), or convert the images",
         )
     return Pictures(found, _left_out(folder, files, recursive))
@@ -67,9 +67,14 @@ def _visible(folder: Path, recursive: bool) -> Iterator[Path]:
             yield from _visible(path, recursive)
 
 
-def _left_out(folder: Path, files: list[Path], recursive: bool) -> str:
+def _of_other_formats(files: list[Path]) -> str:
     others = [path.name for path in files if path.suffix.lower() in OTHER_SUFFIXES]
-    out = [f"{len(others)} of formats that are not read, such as {others[0]}"] if others else []
+    return f", but {len(others)} of formats that are not read, such as {others[0]}" if others else ""
+
+
+def _left_out(folder: Path, files: list[Path], recursive: bool) -> str:
+    others = _of_other_formats(files).removeprefix(", but ")
+    out = [others] if others else []
     if not recursive:
         below = [path for path in _visible(folder, True) if path.parent != folder and is_picture(path)]
         if below:

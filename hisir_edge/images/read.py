@@ -68,6 +68,8 @@ def _format_of(data: bytes) -> _Format:
     for magic, found in BY_MAGIC.items():
         if data.startswith(magic):
             return found
+    if not data:
+        raise Unreadable("an empty file", "copy the file again")
     raise Unreadable(f"{len(data)} bytes of another kind", "convert it to PNG, JPEG, BMP or TIFF")
 
 
@@ -101,8 +103,9 @@ def read_rgb(path: Path, frame_hw: tuple[int, int] | None = None) -> U8:
         _check_rgb(header)
         if frame_hw is not None and header.upright_hw != frame_hw:
             h, w = header.upright_hw
+            turned = f", turned upright by orientation {header.orientation}" if header.orientation != 1 else ""
             raise Unreadable(
-                f"{w}x{h}", "crop or sort the images to one size", f"a picture of {frame_hw[1]}x{frame_hw[0]}"
+                f"{w}x{h}{turned}", "crop or sort the images to one size", f"a picture of {frame_hw[1]}x{frame_hw[0]}"
             )
         pixels = _decoded(path, form, header, data)
         if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:  # a decoder that sees it otherwise

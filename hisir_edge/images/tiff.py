@@ -257,7 +257,8 @@ def _unpacker(compression: int) -> Callable[[bytes, int], bytes]:
     except ImportError as error:
         name = "LZW" if compression == LZW else "PackBits"
         raise Unreadable(
-            f"a TIFF with {name} compression", "pip install 'hisir-edge[tiff]', or save it without compression"
+            f"a TIFF with {name} compression",
+            "install the extra tiff (pip install '.[tiff]' in the checkout), or save it without compression",
         ) from error
     decode = imagecodecs.lzw_decode if compression == LZW else imagecodecs.packbits_decode
 

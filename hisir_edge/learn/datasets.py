@@ -98,8 +98,18 @@ def test_words(data: Path, items: list[TestItem], recursive: bool = False) -> li
     lines = [f"layout of {layout.name}: {', '.join(f'{count} {kind}' for kind, count in sorted(classes.items()))}"]
     if rest := not_read(layout):
         lines.append(f"not read by this layout: {', '.join(rest)}")
+    if alone := _masks_alone(layout, items):
+        lines.append(f"{len(alone)} masks without a picture, such as {alone[0]}")
     folders = sorted({item.image.parent for item in items}) if layout.name != "VisA" and not recursive else []
     return lines + [words for folder in folders if (words := pictures_in(folder).left_out)]
+
+
+def _masks_alone(layout: Layout, items: list[TestItem]) -> list[Path]:
+    """Masks in the layout's folders that belong to no picture: one of them may be lost."""
+    used = {item.mask for item in items}
+    folders = {mask.parent for mask in used if mask is not None} if layout.name != "VisA" else set()
+    there = [path for folder in sorted(folders) for path in sorted(folder.iterdir())]
+    return [path for path in there if path not in used and (is_picture(path) or path.is_dir())]
 
 
 def folders_read(data: Path, recursive: bool = False) -> set[Path]:

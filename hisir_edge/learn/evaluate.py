@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hisir_edge.arrays import F32, F64, I32, U8, Bool
 from hisir_edge.engine.bundle import load_bundle
 from hisir_edge.engine.load import engine_from_bundle
 from hisir_edge.errors import InputError
-from hisir_edge.images import read_rgb, read_truth
+from hisir_edge.images import header_of_picture, read_rgb, read_truth
 from hisir_edge.learn.datasets import TestItem, test_items
 from hisir_edge.learn.layouts import GOOD
 from hisir_edge.learn.merges import merge_from_name
@@ -102,9 +103,8 @@ def evaluate_inspector(
 ) -> Evaluation:
     """As ``evaluate``, with an inspector of any engine."""
     items = test_items(data, recursive)
-    for item in items:  # a mask that cannot be meant is said before the work, not in the middle of it
-        if item.mask is not None:
-            read_truth(item.mask)
+    for item in items:
+        _check_mask(item, inspector.bundle.recipe.frame_hw)
     thresholds = inspector.bundle.thresholds
     seen = []
     for number, item in enumerate(items):
@@ -112,6 +112,14 @@ def evaluate_inspector(
         seen.append(_seen(number, item, judgement, scores, truth, thresholds))
         on_done(number + 1, len(items))
     return Evaluation(seen, thresholds, inspector, shifts)
+
+
+def _check_mask(item: TestItem, wanted_hw: tuple[int, int]) -> None:
+    """InputError for a mask that cannot be meant: before the work, not in the middle of it."""
+    sizes = [wanted_hw]
+    with suppress(InputError):  # a picture that cannot be read is an ERROR later on
+        sizes.insert(0, header_of_picture(item.image).upright_hw)
+    _truth(item, *sizes)
 
 
 def _inspected(

@@ -74,6 +74,11 @@ def not_read(layout: Layout) -> list[str]:
     return [f"{path.relative_to(layout.data)} ({count} pictures)" for path, count in counted if count]
 
 
+def _advice(folder: Path) -> str:
+    there = (folder.parent / GOOD).is_dir()
+    return f"move its pictures into {GOOD}" if there else f"rename {folder.name} to {GOOD}"
+
+
 def check_class_has_masks(folder: Path, masks: Path) -> None:
     """InputError for a class of test pictures without a folder of masks: often good boards under another name."""
     if masks.is_dir():
@@ -82,5 +87,5 @@ def check_class_has_masks(folder: Path, masks: Path) -> None:
     raise InputError(
         expected=f"the masks of {folder} in {masks}, as for every class but {GOOD}",
         received=f"no such folder{': are these good boards?' if is_good else ''}",
-        fix=f"rename {folder.name} to {GOOD}" if is_good else "add the masks, or remove the class",
+        fix=_advice(folder) if is_good else "add the masks, or remove the class",
     )

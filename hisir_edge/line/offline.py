@@ -36,9 +36,19 @@ def files_to_inspect(images: list[Path], recursive: bool = False) -> tuple[list[
 
 
 def _names(files: list[Path]) -> list[str]:
-    """Output names: the stem, numbered where two files share one."""
+    """Output names, no two alike: the stem, or with the file's place in the list where others share it."""
     count = Counter(file.stem for file in files)
-    return [file.stem if count[file.stem] == 1 else f"{number:04d}_{file.stem}" for number, file in enumerate(files, 1)]
+    used = {stem for stem, times in count.items() if times == 1}
+    names = []
+    for number, file in enumerate(files, 1):
+        name = file.stem
+        if count[name] > 1:
+            name = f"{number:04d}_{file.stem}"
+            while name in used:  # a file may be called so itself
+                name = f"{number:04d}_{name}"
+            used.add(name)
+        names.append(name)
+    return names
 
 
 def inspect_files(

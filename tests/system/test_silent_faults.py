@@ -49,6 +49,16 @@ def test_inspect_judges_what_is_whole_names_what_is_not_and_says_what_it_left_ou
     assert "left out" not in deeper.stderr
 
 
+def test_no_result_overwrites_another_whatever_the_files_are_called(small_bundle, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("0002_a.jpg", "a.jpg", "a.jpeg", "0002_0002_a.jpg"):
+        shutil.copy(small_bundle / "golden.jpg", folder / name)
+    done = here("inspect", folder, "--bundle", small_bundle, "--out", tmp_path / "out")
+    assert done.stdout.count("PASS") == 4
+    assert len(list((tmp_path / "out").glob("*.json"))) == 4
+
+
 def test_a_damaged_picture_ends_training_with_its_name(small_boards, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(small_boards / "train" / "good", data)
