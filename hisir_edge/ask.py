@@ -106,7 +106,7 @@ class Asker:
     ) -> tuple[dict[str, Any], list[bytes]]:
         """The answer to ``{"do": ...}`` and the frames behind it (``replay``: topic, JSON, mask of each verdict).
 
-        A connection that the line refuses is made anew each ``AGAIN_S``: nothing of it has reached the line. NoAnswer
+        A connection that the line has never accepted is made anew each ``AGAIN_S``: nothing has reached it. NoAnswer
         where no answer comes, or not before ``stop``; InputError where the line refuses the request, in its own words;
         TryLater where it cannot just now.
         """
@@ -123,7 +123,8 @@ class Asker:
                     received=refusal or "none",
                     fix="check that the line runs and its control.endpoint, and the keys where it asks for them",
                 )
-            if now > again_at and self._handshake is not None and self._handshake.refusal:
+            known = self._handshake
+            if now > again_at and known is not None and known.refusal and not known.succeeded:
                 self._disconnect()
                 socket, again_at = self._sent(request), now + AGAIN_S
         head, *frames = socket.recv_multipart()

@@ -26,7 +26,8 @@ class Handshake:
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = socket
         self._monitor = socket.get_monitor_socket(sum(REFUSALS) | SUCCEEDED | DISCONNECTED)
-        self._succeeded = False
+        self.succeeded = False
+        """Whether the line has ever accepted this socket: what was sent may have reached it."""
         self.refusal = ""
         """Why the line refused the connection; empty where it did not."""
         self.was_closed = False
@@ -37,9 +38,9 @@ class Handshake:
         while self._monitor.poll(0):
             event = int(recv_monitor_message(self._monitor)["event"])
             if event == SUCCEEDED:
-                self._succeeded, self.was_closed, self.refusal = True, False, ""
+                self.succeeded, self.was_closed, self.refusal = True, False, ""
             elif event == DISCONNECTED:
-                self.was_closed = self._succeeded
+                self.was_closed = self.succeeded
             else:
                 self.refusal = REFUSALS.get(event, self.refusal)
         return self.refusal

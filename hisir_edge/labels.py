@@ -40,7 +40,7 @@ FIELD = re.compile(r"\d{2,4}|\d{0,3}[A-Z]")
 def canonical(text: str) -> str:
     """The one form of a label's text; what is neither ISO 15434 nor GS1 keeps its characters."""
     plain = WORDS.sub(lambda found: SEPARATORS[found[1]], text).translate(PICTURES)
-    if plain.startswith(AIM_GS1):
+    while plain.startswith(AIM_GS1):
         plain = plain[3:]
     bracketed = _elements_in_brackets(plain)
     if bracketed is not None:
@@ -63,18 +63,40 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
 
 
-def field_of(text: str, field: str) -> str | None:
-    """The value of a label's field by its data or application identifier; None where it is not there just once."""
+def field_of(text: str, field: str, gs1: bool = False) -> str | None:
+    """The value of a label's field by its data or application identifier; None where it is not there just once.
+
+    ``gs1``: the symbol itself says that its text is a GS1 element string. A text that does not show it (by GS,
+    brackets, a symbology identifier, or a GTIN or SSCC with its check digit in front) is not taken for one: a serial number may
+    begin with 21.
+    """
     plain = canonical(text)
-    found = _iso_15434(plain) if plain.startswith(ISO_15434) else _elements(plain) or []
+    if plain.startswith(ISO_15434):
+        found = _iso_15434(plain)
+    else:
+        found = (_elements(plain) or []) if gs1 or _shows_gs1(text, plain) else []
     values = {value for identifier, value in found if identifier == field}
     return values.pop() if len(values) == 1 else None
 
 
-def board_name(text: str, field: str = "") -> str:
+def board_name(text: str, field: str = "", gs1: bool = False) -> str:
     """The name that a label or an announcement gives a board: its field where it has one, else the canonical text."""
-    value = field_of(text, field) if field else None
+    value = field_of(text, field, gs1) if field else None
     return canonical(text) if value is None else value
+
+
+def _shows_gs1(text: str, plain: str) -> bool:
+    if GS in plain or text.startswith(AIM_GS1) or text.startswith("("):
+        return True
+    length = {"00": 18, "01": 14, "02": 14}.get(plain[:2], 0)
+    number = plain[2 : 2 + length]
+    return bool(length) and len(number) == length and number.isascii() and number.isdigit() and _checks(number)
+
+
+def _checks(number: str) -> bool:
+    """Whether the last digit is GS1's check digit: weights 3 and 1 from the right, modulo 10."""
+    weighted = sum(int(digit) * (1 if n % 2 else 3) for n, digit in enumerate(reversed(number[:-1])))
+    return (weighted + int(number[-1])) % 10 == 0
 
 
 def _iso_15434(plain: str) -> list[tuple[str, str]]:
@@ -97,7 +119,7 @@ def _elements(plain: str) -> list[tuple[str, str]] | None:
     while rest:
         prefix = rest[:2]
         digits = IDENTIFIER_DIGITS.get(prefix)
-        if digits is None or not rest[:digits].isdigit() or len(rest) <= digits:
+        if digits is None or not (rest[:digits].isascii() and rest[:digits].isdigit()) or len(rest) <= digits:
             return None
         identifier, rest = rest[:digits], rest[digits:]
         if prefix in PREDEFINED:

@@ -16,12 +16,12 @@ class _Writer:
     """Standard error; one that nobody reads any more, or that lies on a full disk, costs the line and nothing else."""
 
     def write(self, text: str) -> int:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):  # None where it was closed before the process began
             return sys.stderr.write(text)
         return 0
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):
             sys.stderr.flush()
 
 
@@ -33,7 +33,7 @@ def _escaped(logger: Any, name: str, event: MutableMapping[str, Any]) -> Mutable
 def configure_logging() -> None:
     """Set structlog up for this process."""
     writer: Any = _Writer()
-    terminal = sys.stderr.isatty()
+    terminal = sys.stderr is not None and sys.stderr.isatty()
     render = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[

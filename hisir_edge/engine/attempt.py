@@ -120,6 +120,12 @@ def _check_trained(task: Task, drift: Drift) -> None:
     """InputError where the float32 network itself finds too few of the planted defects: nothing later mends that."""
     if drift.recall >= task.least_planted_recall:
         return
+    if not drift.planted:
+        raise InputError(
+            expected="planted defects of 6 px or more to check the network with",
+            received="none: boards too plain or too few, or zones that ignore nearly everything",
+            fix="take more good boards, or lower --least-planted-recall to 0",
+        )
     found = words_of_classes(drift.planted_by_class, drift.recall_by_class)
     raise InputError(
         expected=f"at least {task.least_planted_recall:.0%} of the planted defects to be found",

@@ -80,11 +80,11 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
 
 
 def _one_a_board(peaks: list[list[F64]], boards: tuple[int, ...]) -> list[list[F64]]:
-    """Of several pictures of one board, the one with the highest peak: a board photographed twice is one board."""
+    """Of several pictures of one board, for each minimum area the one with the highest peak: they are one board."""
     worst: dict[int, list[F64]] = {}
     for board, here in zip(boards, peaks, strict=False):
-        if board not in worst or here[0][0] > worst[board][0][0]:
-            worst[board] = here
+        known = worst.setdefault(board, here)
+        worst[board] = [max(a, b, key=lambda found: float(found[0])) for a, b in zip(known, here, strict=True)]
     return list(worst.values())
 
 

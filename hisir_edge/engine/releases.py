@@ -12,7 +12,7 @@ REQUESTED = re.compile(r"OutOfMemory \(Requested size was (\d+) bytes")
 
 def release(version: str) -> tuple[int, ...]:
     """``1.7.1.116`` -> (1, 7)."""
-    return tuple(int(part) for part in version.split(".")[:2])
+    return tuple(int(found[0]) for part in version.split(".")[:2] if (found := re.match(r"\d+", part)))
 
 
 def takes_int8(target: str, version: str) -> bool:

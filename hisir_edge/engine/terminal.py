@@ -16,9 +16,16 @@ def kept_off_the_terminal() -> Iterator[Callable[[], list[str]]]:
 
     Yields a function that gives the lines written so far.
     """
+    if sys.stderr is None:  # closed before the process began: there is no terminal to keep anything off
+        yield list
+        return
     sys.stderr.flush()
-    with tempfile.TemporaryFile() as kept, os.fdopen(os.dup(2), "w", buffering=1) as terminal:
-        python = sys.stderr
+    python = sys.stderr
+    encoding, errors = getattr(python, "encoding", None), getattr(python, "errors", None)
+    with (
+        tempfile.TemporaryFile() as kept,
+        os.fdopen(os.dup(2), "w", buffering=1, encoding=encoding, errors=errors) as terminal,
+    ):
 
         def lines() -> list[str]:
             kept.seek(0)

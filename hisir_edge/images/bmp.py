@@ -22,10 +22,16 @@ def header_from_bmp(data: bytes) -> PictureHeader:
     if len(data) < 54:
         raise Unreadable("cut short", "copy the file again")
     start, length, width, height, _, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
-    if length < LEAST_HEADER_BYTES or compression != 0 or bits not in (*PALETTE_BITS, 24):
-        kind = f"a header of {length} bytes, {bits} bits a pixel, compression {compression}"
+    if length < LEAST_HEADER_BYTES:
+        raise Unreadable("a BMP with an OS/2 header", "save it as 24-bit BMP without compression, or as PNG")
+    if compression != 0 or bits not in (*PALETTE_BITS, 24):
+        kind = f"{bits} bits a pixel, compression {compression}"
         raise Unreadable(f"a BMP with {kind}", "save it as 24-bit BMP without compression, or as PNG")
     check_size(width, abs(height))
+    (colours,) = struct.unpack_from("<I", data, 46)
+    table = 4 * (colours or 2**bits) if bits in PALETTE_BITS else 0
+    if start < 14 + length + table or table > 4 * 2**bits:
+        raise Unreadable("damaged (its pixels begin within its header)", "copy the file again")
     end = start + (width * bits + 31) // 32 * 4 * abs(height)
     if end > len(data):
         raise Unreadable("cut short", "copy the file again")
@@ -38,6 +44,9 @@ def pixels_from_bmp(data: bytes) -> U8:
     """Decode a BMP whose header was read as RGB (h, w, 3); palettes are looked up."""
     try:
         with BmpImageFile(io.BytesIO(data)) as image:
+            (colours,) = struct.unpack_from("<I", data, 46)
+            if image.mode == "P" and colours and np.array(image).max() >= colours:
+                raise Unreadable("damaged (colours that its palette does not have)", "copy the file again")
             return np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         raise Unreadable(f"damaged ({error})", "copy the file again") from error

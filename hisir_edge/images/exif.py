@@ -23,6 +23,7 @@ def orientation_from_exif(exif: bytes) -> int:
 
     Unreadable for a number that the standard does not define.
     """
+    exif = exif.removeprefix(b"Exif\0\0")  # some writers put JPEG's prefix into PNG, too
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return 1

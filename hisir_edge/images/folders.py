@@ -59,12 +59,27 @@ def _few(names: list[str]) -> str:
 
 
 def _visible(folder: Path, recursive: bool) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
+    """Everything in a folder that is not hidden, and below it; linked folders may lead in a circle: not followed."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(
+            expected="a folder that can be read", received=f"{folder} ({error.strerror})", fix="check its permissions"
+        ) from error
+    for path in paths:
         if path.name.startswith("."):
             continue
         yield path
-        if recursive and path.is_dir() and not path.is_symlink():  # a link may lead in a circle
+        if recursive and path.is_dir() and not path.is_symlink():
             yield from _visible(path, recursive)
+
+
+def pictures_below(folder: Path) -> int:
+    """How many pictures lie in a folder and below it; 0 for one that is not there or cannot be read."""
+    try:
+        return sum(is_picture(path) for path in _visible(folder, True)) if folder.is_dir() else 0
+    except InputError:
+        return 0
 
 
 def _of_other_formats(files: list[Path]) -> str:
@@ -75,17 +90,13 @@ def _of_other_formats(files: list[Path]) -> str:
 def _left_out(folder: Path, files: list[Path], recursive: bool) -> str:
     others = _of_other_formats(files).removeprefix(", but ")
     out = [others] if others else []
-    if not recursive:
-        below = [path for path in _visible(folder, True) if path.parent != folder and is_picture(path)]
-        if below:
-            folders = sorted({path.relative_to(folder).parts[0] for path in below})
-            out.append(f"{len(below)} in folders below it ({_few(folders)}); --recursive takes them")
+    folders = [path for path in _visible(folder, recursive) if path.is_dir() and (not recursive or path.is_symlink())]
+    below = [(path.name, count) for path in folders if (count := pictures_below(path))]
+    if below:
+        total, names = sum(count for _, count in below), _few([name for name, _ in below])
+        how = "linked folders are not followed" if recursive else "--recursive takes them"
+        out.append(f"{total} in folders below it ({names}); {how}")
     return f"left out of {folder}: {'; '.join(out)}" if out else ""
-
-
-def pictures_below(folder: Path) -> int:
-    """How many pictures lie in a folder and below it."""
-    return sum(is_picture(path) for path in _visible(folder, True)) if folder.is_dir() else 0
 
 
 def check_apart(option: str, out: Path, folders: set[Path]) -> None:

@@ -19,13 +19,14 @@ from hisir_edge.images.header import PictureHeader, Unreadable, check_size
 
 MAGIC = b"\xff\xd8\xff"
 EOI, SOS, APP1, DHT = 0xD9, 0xDA, 0xE1, 0xC4
-LONGEST_ZEROS = 24
+LONGEST_ZEROS, LONGEST_ZEROS_PROGRESSIVE = 24, 160
+"""Runs of zero bytes; scans of strictly periodic pictures write up to some 100 of them in progressive files."""
 FRAMES = {0xC0: "baseline", 0xC1: "extended", 0xC2: "progressive"}
 OTHER_FRAMES = {*range(0xC3, 0xD0)} - {0xC4, 0xC8, 0xCC}
 """Lossless, hierarchical and arithmetic coding; C4, C8 and CC are no frames."""
 NO_LENGTH = {0x01, *range(0xD0, 0xD9)}
 MOST_SCANS = 500
-NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 CUT_SHORT = Unreadable("cut short", "copy the file again")
 COEFFICIENTS = 64
 
@@ -141,8 +142,9 @@ def _check_no_hole(walk: _Walk, scan: bytes, data: bytes, at: int, end: int) -> 
     photo it does. Progressive scans of AC coefficients write an even surface as one run; in those that refine the mean
     zeros are as good as ones.
     """
-    hole = data.find(bytes(LONGEST_ZEROS), at, end)
     first, last, approximation = scan[-3:]
+    is_sequential = first == 0 and last == COEFFICIENTS - 1
+    hole = data.find(bytes(LONGEST_ZEROS if is_sequential else LONGEST_ZEROS_PROGRESSIVE), at, end)
     if hole < 0 or (first == 0 and approximation >> 4):
         return
     tables = [scan[2 + 2 * n] for n in range(scan[0])]

@@ -22,6 +22,9 @@ MAGIC = b"\x89PNG\r\n\x1a\n"
 COPY_AGAIN = "copy the file again"
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 CHANNELS = {GREY: 1, RGB: 3, PALETTE: 3, GREY_ALPHA: 2, RGB_ALPHA: 4}
+CHUNK_BYTES = 1 << 20
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Of each pass: first column, first row, step between columns, step between rows."""
 NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 """Chunks that make the pixels."""
 
@@ -68,12 +71,44 @@ def header_from_png(data: bytes) -> PictureHeader:
     )  # fmt: skip
 
 
+def _raw_bytes(width: int, height: int, bits_a_pixel: int, interlaced: bool) -> int:
+    """Bytes of the filtered rows, each with its filter byte; Adam7 has seven passes."""
+    passes = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    total = 0
+    for x, y, step_x, step_y in passes:
+        columns, rows = -(-(width - x) // step_x), -(-(height - y) // step_y)
+        if columns > 0 and rows > 0:
+            total += rows * (1 + (columns * bits_a_pixel + 7) // 8)
+    return total
+
+
+def _check_rows(data: bytes) -> None:
+    """Unreadable unless the image data give exactly the rows of the header: Pillow fills up what is missing."""
+    width, height, bits, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", data, 16)
+    wanted = _raw_bytes(width, height, bits * (1 if colour == PALETTE else CHANNELS[colour]), bool(interlaced))
+    stream, count = zlib.decompressobj(), 0
+    try:
+        for kind, body, _ in _chunks(data):
+            rest = body if kind == b"IDAT" else b""
+            while rest and not stream.eof and count <= wanted:
+                count += len(stream.decompress(rest, CHUNK_BYTES))
+                rest = stream.unconsumed_tail
+    except zlib.error as error:
+        raise Unreadable(f"damaged ({error})", COPY_AGAIN) from error
+    if not stream.eof or count != wanted:
+        raise Unreadable(f"damaged ({count} of {wanted} bytes of rows)", COPY_AGAIN)
+
+
 def pixels_from_png(data: bytes) -> U8 | U16:
     """Decode a PNG whose header was read: (h, w) grey or (h, w, c); grey of 16 bits as uint16, fewer bits as 0..255."""
+    _check_rows(data)
     whole = [data[end - len(body) - 12 : end] for kind, body, end in _chunks(data) if kind in NEEDED]
+    palette = next((len(body) // 3 for kind, body, _ in _chunks(data) if kind == b"PLTE"), 0)
     try:
         with PngImageFile(io.BytesIO(b"".join([MAGIC, *whole]))) as image:
             transparent = "transparency" in image.info
+            if image.mode == "P" and (not palette or np.array(image).max() >= palette):
+                raise Unreadable("damaged (colours that its palette does not have)", COPY_AGAIN)
             if image.mode == "P" or transparent:
                 return np.array(image.convert("RGBA" if transparent else "RGB"))
             if image.mode == "1":

@@ -24,9 +24,9 @@ MOST_DEFECT_SHARE = 0.6
 """A mask with a larger share of defective pixels is refused: it is inverted, or no mask."""
 MOST_BORDER_SHARE = 0.75
 """So is one with more than this share of its outermost pixels defective: no defect runs around the whole picture."""
-MOST_LEVELS, MOST_BETWEEN_SHARE = 16, 0.25
-"""Masks have few levels, and a soft brush adds some along edges. A file with more than this share of its drawn pixels
-outside the commonest levels is a photo."""
+MOST_LEVELS, MOST_BETWEEN_SHARE, LEAST_PHOTO_SHARE = 16, 0.25, 0.25
+"""Masks have few levels, and a soft brush adds some along edges. A file of which more than a quarter is not 0, with
+more than a quarter of that outside the commonest levels, is a photo."""
 log = structlog.get_logger(__name__)
 
 
@@ -55,10 +55,10 @@ def _content(path: Path) -> bytes:
                 fix="check the path",
             )
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
         raise InputError(
             expected="a readable image file",
-            received=f"{path} ({error.strerror})",
+            received=f"{str(path)!r} ({error})" if isinstance(error, ValueError) else f"{path} ({error.strerror})",
             fix="check the path and its permissions",
         ) from error
 
@@ -194,6 +194,10 @@ def _grey_of_mask(path: Path) -> U8 | U16:
             )
         if header.bits == 16 and form is PNG and header.channels != 1:
             raise Unreadable("16 bits a channel", "write the mask as an 8-bit PNG, black and white")
+        if header.alpha and header.bits < 8:  # Pillow compares a transparent level with scaled ones
+            raise Unreadable(
+                "a mask with transparency", "write it black and white without alpha", "a mask of black and white"
+            )
         pixels = _without_alpha(_decoded(path, form, header, data), header)
         return pixels if pixels.ndim == 2 else pixels.max(2)
     except Unreadable as error:
@@ -218,7 +222,8 @@ def _checked_truth(grey: U8 | U16) -> Bool:
     expected = "a mask: 0 for good pixels, anything else for defective ones"
     counts = np.bincount(grey.ravel())[1:]
     common = np.sort(counts)[-MOST_LEVELS:].sum()
-    if (counts > 0).sum() > MOST_LEVELS and common < (1 - MOST_BETWEEN_SHARE) * counts.sum():
+    is_large = lit.mean() > LEAST_PHOTO_SHARE
+    if is_large and (counts > 0).sum() > MOST_LEVELS and common < (1 - MOST_BETWEEN_SHARE) * counts.sum():
         raise Unreadable(f"{(counts > 0).sum()} grey levels: a photo?", "name the mask's own file", expected)
     border = np.concatenate([lit[0], lit[-1], lit[1:-1, 0], lit[1:-1, -1]])
     if lit.mean() > MOST_DEFECT_SHARE or border.mean() > MOST_BORDER_SHARE:

@@ -14,6 +14,7 @@ import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,11 @@ from hisir_edge.images.header import PictureHeader, Unreadable, check_size
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 COPY_AGAIN, AS_PNG = "copy the file again", "save it as an 8-bit RGB TIFF without compression, or as PNG"
+MOST_PAGES, MOST_EXTRA_CHANNELS = 64, 2
 REDUCED = 1
 """NewSubfileType of a smaller copy of another page."""
+MOST_TILE_PX = 1 << 22
+"""A tile may be larger than a small picture, as 512 x 512 is, but not without bounds."""
 NO_COMPRESSION, LZW, DEFLATE, OLD_DEFLATE, PACKBITS = 1, 5, 8, 32946, 32773
 NAMES = {
     2: "CCITT", 3: "CCITT fax 3", 4: "CCITT fax 4", 6: "old JPEG", 7: "JPEG", 34712: "JPEG 2000", 33003: "JPEG 2000",
@@ -98,8 +102,10 @@ def _layout(data: bytes) -> _Layout:
         log.addHandler(complaints)
         try:
             with tifffile.TiffFile(io.BytesIO(data)) as file:
-                pages = [page for page in file.pages if not _number(page, 254, 0) & REDUCED]
-                stacked = _stacked_images(file)
+                # a damaged chain of pages may lead in a circle
+                first = list(islice(file.pages, MOST_PAGES))
+                pages = [page for page in first if not _number(page, 254, 0) & REDUCED]
+                stacked = _stacked_images(first)
                 found = _layout_of_page(pages[0], file.byteorder == ">") if pages else None
         except Unreadable:
             raise
@@ -118,9 +124,9 @@ def _layout(data: bytes) -> _Layout:
     return found
 
 
-def _stacked_images(file: Any) -> int:
+def _stacked_images(pages: list[Any]) -> int:
     """Images that ImageJ has written behind one page's, as its description says."""
-    description = str(file.pages[0].description) if len(file.pages) else ""
+    description = str(pages[0].description) if pages else ""
     for line in description.splitlines() if description.startswith("ImageJ=") else ():
         if line.startswith("images="):
             return int(line.partition("=")[2])
@@ -162,6 +168,7 @@ def _layout_of_page(page: Any, big_endian: bool) -> _Layout:
     _refuse(_number(page, 263, 1) != 1, "dithering (Threshholding)")
     _refuse(predictor not in (1, 2) or (predictor == 2 and bits == {1}), f"predictor {predictor}")
     _refuse(channels != (3 if photometric == RGB else 1) + len(extra), f"{channels} samples a pixel")
+    _refuse(len(extra) > MOST_EXTRA_CHANNELS, f"{len(extra)} extra samples")
     _refuse(bits == {1} and channels > 1, "several 1-bit channels")
     for code, name in MEANING_TAGS.items():
         _refuse(code in page.tags, f"the tag {name}")
@@ -192,7 +199,8 @@ def _segments(page: _Layout) -> list[tuple[int, int, int, int, int]]:
     planes = page.channels if page.planar else 1
     if page.tile_wh:
         w, h = page.tile_wh
-        if w < 1 or h < 1 or w % 16 or h % 16 or max(w, h) > 1 << 15:
+        too_large = w * h > max(MOST_TILE_PX, -(-page.width // 16) * -(-page.height // 16) * 256)
+        if w < 1 or h < 1 or w % 16 or h % 16 or too_large:
             raise Unreadable(f"tiles of {w}x{h}", COPY_AGAIN)
         places = [(y, x, h, w) for y in range(0, page.height, h) for x in range(0, page.width, w)]
     else:
@@ -224,7 +232,10 @@ def pixels_from_tiff(data: bytes) -> U8 | U16:
     out = np.zeros((page.height, page.width, page.channels), kind.newbyteorder("="))
     for (plane, y, x, rows, columns), offset, count in zip(_segments(page), page.offsets, page.counts, strict=True):
         wanted = _segment_bytes(page, rows, columns)
-        raw = unpack(data[offset : offset + count], wanted)
+        whole = wanted if page.tile_wh else _segment_bytes(page, page.rows_per_strip, columns)
+        raw = unpack(data[offset : offset + count], whole)
+        if len(raw) == whole:  # some writers fill the last strip up to its full number of rows
+            raw = raw[:wanted]
         if len(raw) != wanted:
             raise Unreadable(f"damaged (a strip gives {len(raw)} of {wanted} bytes)", COPY_AGAIN)
         block = _block(page, raw, rows, columns, kind)[: page.height - y, : page.width - x]
@@ -264,7 +275,7 @@ def _unpacker(compression: int) -> Callable[[bytes, int], bytes]:
 
     def unpacked(raw: bytes, wanted: int) -> bytes:
         try:
-            return bytes(decode(raw))
+            return bytes(decode(raw, out=wanted + 1))
         except Exception as error:  # imagecodecs has an exception for each codec
             raise Unreadable(f"damaged ({' '.join(str(error).split())[:120]})", COPY_AGAIN) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from hisir_edge.learn.layouts import DEFECTIVE, GOOD, TRUTH, Layout, check_class
 from hisir_edge.learn.visa import visa_split
 
 PLAIN_TEST_EVERY = 5
-BAD_WORDS = ("bad", "ng", "nok", "defect", "fail", "anomal", "reject", "scrap", "mask", TRUTH)
-"""Beginnings of folder names that hold no good boards."""
+BAD_NAMES = re.compile(
+    r"(bad|ng|nok|defects?|defective|fail(ed|s)?|anomal(y|ies|ous)|rejects?|scrap|masks?)([^a-z].*)?"
+)
+"""Names of folders that hold no good boards, perhaps with a number behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def _check_good_folders(root: Path, paths: tuple[Path, ...]) -> None:
     """InputError for a folder below ``root`` whose name says that its boards are not good."""
     for path in paths:
         for part in path.relative_to(root).parts[:-1]:
-            if part.lower().startswith(BAD_WORDS):
+            if part.lower() == TRUTH or (BAD_NAMES.fullmatch(part.lower()) and "free" not in part.lower()):
                 raise InputError(
                     expected="folders of good boards alone with --recursive",
                     received=str(path.parent),

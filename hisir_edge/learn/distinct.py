@@ -65,6 +65,8 @@ def boards_of_looks(looks: list[Look]) -> list[int]:
     """See ``boards_of_pictures``; the number is the first such picture's place."""
     first: dict[bytes, int] = {}
     boards = [first.setdefault(look.sha256, i) for i, look in enumerate(looks)]
+    if not boards:
+        return []
     unlike = sorted(set(boards))
     poses = [_pose(looks[unlike[0]].smallest, looks[i].smallest) for i in unlike]
     likeness = _likeness([looks[i].smallest for i in unlike], poses)

@@ -26,7 +26,7 @@ def prepare_run(
 ) -> tuple[RunRecord, CorruptedTiles, list[TileBatch]]:
     """Load the boards, write the run's record and memory, and set the tile stream and held-out tiles up."""
     net_from_settings(settings)  # names that are unknown are told before anything is written
-    record = _open_run(settings, run)
+    record = _open_run(settings, run, on_load)
     dropped = [path for path in record.dropped if Path(path).is_file()]  # who was told may have removed them
     offered = sorted((*record.train, *dropped), key=Path)
     boards = _load_boards(record, offered, on_load)
@@ -77,7 +77,7 @@ def _differing(settings: RunSettings, others: RunSettings) -> str:
     return ", ".join(f"{name} {value}" for name, value in pairs if value != getattr(others, name))
 
 
-def _open_run(settings: RunSettings, run: Path) -> RunRecord:
+def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], None]) -> RunRecord:
     if (run / "run.json").exists():
         record = load_record(run)
         if record.settings != settings:
@@ -94,7 +94,8 @@ def _open_run(settings: RunSettings, run: Path) -> RunRecord:
         )
     good = good_images(Path(settings.data), settings.recursive)
     frame_hw = frame_size(good)
-    boards = boards_of_pictures(good, frame_hw)
+    counter = iter(range(1, len(good) + 1))
+    boards = boards_of_pictures(good, frame_hw, lambda: on_load(next(counter), len(good)))
     training, held_out = split_held_out(good, settings.seed, boards)
     scale = settings.scale if settings.scale is not None else _scale_from_data(settings, training, frame_hw)
     plan_from_size(scaled_hw(frame_hw, scale), settings.tile_px, settings.overlap_px)

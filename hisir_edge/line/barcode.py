@@ -62,7 +62,9 @@ class BarcodeReader:
         codes = self._zxing.read_barcodes(grey, formats=self._formats, text_mode=self._plain)
         texts = {canonical(code.text) for code in codes}
         field = self.settings.field
-        names = {field_of(text, field) if field else text for text in texts} - {None}
+        gs1 = self._zxing.ContentType.GS1
+        named = {(field_of(c.text, field, c.content_type == gs1) if field else canonical(c.text)) for c in codes}
+        names = named - {None}
         fitting = sorted(str(name) for name in names if re.fullmatch(self.settings.pattern, str(name), re.S))
         fitting = [name for name in fitting if is_name(name)]
         if len(fitting) == 1:

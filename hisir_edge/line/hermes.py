@@ -90,6 +90,8 @@ class Decoder:
         self._features: list[str] = []
         self._ended_at: int | None = None
         self._parser = expat.ParserCreate("utf-8")
+        if hasattr(self._parser, "SetReparseDeferralEnabled"):  # expat 2.6 waits for more bytes otherwise
+            self._parser.SetReparseDeferralEnabled(False)
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.StartDoctypeDeclHandler = self._doctype
@@ -140,6 +142,8 @@ class Decoder:
         if self._ended_at is None:
             self._path.pop()
             if not self._path:
+                if not self._children:  # where it is <Hermes/>, expat's index lies behind its end
+                    raise HermesError("<Hermes> with 0 messages, expected one")
                 self._ended_at = self._parser.CurrentByteIndex
 
     def _doctype(self, *_: object) -> None:

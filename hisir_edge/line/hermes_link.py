@@ -101,7 +101,7 @@ class HermesLink:
         for option, value in KEEP_ALIVE:  # a peer that lost its power is noticed, whatever it supports
             link.setsockopt(*option, value)
         self._send(link, self._receiver.connected())
-        moving, moved_at = self._receiver.state, time.monotonic()
+        moving, moved_at = (self._receiver.state, self._receiver.board), time.monotonic()
         with selectors.DefaultSelector() as selector:
             selector.register(link, selectors.EVENT_READ)
             while not self._end.is_set():
@@ -115,8 +115,8 @@ class HermesLink:
                         self._send(link, self._receiver.on(message))
                 self._send(link, self._receiver.ready(self._ready()))
                 now = time.monotonic()
-                if self._receiver.state is not moving:
-                    moving, moved_at = self._receiver.state, now
+                if (self._receiver.state, self._receiver.board) != moving:
+                    moving, moved_at = (self._receiver.state, self._receiver.board), now
                 elif now > moved_at + self.settings.transport_s:
                     moved_at = now
                     self._send(link, self._receiver.waited())

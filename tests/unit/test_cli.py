@@ -268,3 +268,9 @@ def test_the_client_of_the_mes_needs_pyzmq_alone(tmp_path):
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_commands_work_with_standard_error_closed(small_bundle):
+    command = f"{sys.executable} -m hisir_edge bundle show {small_bundle} 2>&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0 and "product" in done.stdout

@@ -205,6 +205,12 @@ def test_mvtec_ad_2_layout(mvtec2):
     assert [(i.kind, i.mask.name if i.mask else None) for i in items] == [("good", None), ("bad", "0_mask.png")]
 
 
+def test_good_boards_beside_good_ones_are_to_be_moved(mvtec):
+    picture(mvtec / "test" / "ok" / "000.png")
+    with pytest.raises(InputError, match="move its pictures into good"):
+        datasets.test_items(mvtec)
+
+
 @pytest.mark.parametrize("name", ["ok", "OK", "pass", "normal"])
 def test_good_boards_under_another_name_are_asked_about(mvtec, name):
     (mvtec / "test" / "good").rename(mvtec / "test" / name)
@@ -276,3 +282,33 @@ def test_sizes_are_those_of_upright_pictures(tmp_path):
         InputError, match=r"all images 40x20 like a\.jpg; got .*c\.jpg of 20x40 \(orientations differ\)"
     ):
         datasets.frame_size(paths)
+
+
+def test_linked_and_unreadable_folders_are_said_and_end_nothing(tmp_path):
+    data, other = tmp_path / "data", tmp_path / "other"
+    picture(data / "a.png")
+    picture(other / "b.png")
+    (data / "batch2").symlink_to(other)
+    assert "1 in folders below it (batch2); --recursive" in datasets.good_pictures(data).left_out[0]
+    assert datasets.good_pictures(data, recursive=True).left_out == (
+        f"left out of {data}: 1 in folders below it (batch2); linked folders are not followed",
+    )
+
+
+@pytest.mark.parametrize("name", ["badge_v2", "defect_free", "ngk", "failover", "masking"])
+def test_folders_of_good_boards_may_have_any_name(tmp_path, name):
+    picture(tmp_path / name / "a.png")
+    assert len(datasets.good_pictures(tmp_path, recursive=True).paths) == 1
+
+
+@pytest.mark.parametrize("name", ["NG", "bad", "defects", "fail-2", "ng_1", "Masks", "anomalies", "ground_truth"])
+def test_folders_of_other_boards_are_refused(tmp_path, name):
+    picture(tmp_path / name / "a.png")
+    with pytest.raises(InputError, match="folders of good boards alone"):
+        datasets.good_pictures(tmp_path, recursive=True)
+
+
+def test_masks_without_a_picture_are_said(mvtec):
+    picture(mvtec / "ground_truth" / "bent" / "077_mask.png", 255)
+    words = datasets.test_words(mvtec, datasets.test_items(mvtec))
+    assert words[1].startswith("1 masks without a picture, such as ") and words[1].endswith("077_mask.png")

@@ -261,6 +261,17 @@ def test_whatever_is_valid_xml_is_read(text, names):
         assert [message.name for message in found] == names * 3
 
 
+def test_an_empty_document_and_one_cut_within_its_tags():
+    with pytest.raises(HermesError, match="0 messages"):
+        Decoder().feed(b"<Hermes/>")
+    text = b'<Hermes Timestamp="2026-11-28T08:00:00"><TransportFinished TransferState="3" BoardId="b1"/></Hermes>'
+    for first in range(1, len(text) - 1, 7):
+        for second in range(first + 1, len(text), 11):
+            decoder = Decoder()
+            found = [m for part in (text[:first], text[first:second], text[second:]) for m in decoder.feed(part)]
+            assert [m.name for m in found] == ["TransportFinished"], "delivered with its last byte"
+
+
 def test_boards_that_are_not_whole_are_no_boards():
     line = Line()
     line.on("ServiceDescription")

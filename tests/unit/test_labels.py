@@ -62,3 +62,17 @@ def test_control_characters_are_shown_as_json_has_them():
     assert shown(ISO) == json.dumps(ISO)[1:-1]
     assert is_name(ISO) and is_name("Straße 7") and not is_name("a\nb") and not is_name("\x00")
     assert GS in ISO
+
+
+@pytest.mark.parametrize("serial", ["2112345", "2100017", "0109506000134353X", "SX987", "21ABC"])
+def test_a_serial_that_begins_like_an_identifier_stays_whole(serial):
+    """The name that a label gave comes back from the MES as it is."""
+    assert board_name(serial, "21") == serial
+    assert board_name(board_name(serial, "21"), "21") == serial
+
+
+def test_a_symbol_that_says_gs1_is_taken_at_its_word():
+    assert field_of("21ABC", "21") is None
+    assert field_of("21ABC", "21", gs1=True) == "ABC"
+    assert board_name("(21)ABC", "21") == "ABC" == board_name("21ABC", "21", gs1=True)
+    assert board_name("0109506000134352212112345", "21") == "2112345" == board_name("2112345", "21")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import subprocess
 import sys
+import time
+import tracemalloc
 import zlib
 
 import cv2
@@ -483,3 +486,111 @@ def test_a_grey_picture_of_a_bundle_is_read_as_such(file):
 def test_what_is_no_file_is_one_line(tmp_path, what):
     (tmp_path / "folder").mkdir()
     _refused(tmp_path / what, "check the path")
+
+
+def _ifd(tags, after: int) -> bytes:
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return struct.pack("<H", len(tags)) + entries + struct.pack("<I", after)
+
+
+def test_a_circle_of_tiff_pages_ends(file):
+    tags = [(256, 3, 4), (257, 3, 4), (258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 3, 4),
+            (279, 4, 16)]  # fmt: skip
+    first = 8 + 16
+    second = first + 2 + 12 * len(tags) + 4
+    tiff = b"II*\0" + struct.pack("<I", first) + bytes(16) + _ifd(tags, second) + _ifd(tags, first)
+    _refused(file("circle.tif", tiff), "pages", read=read_mask)
+
+
+def test_a_small_tiff_cannot_cost_much_memory(file):
+    import imagecodecs
+
+    many = _tiff(np.zeros((8, 8, 9), np.uint8), photometric="minisblack", planarconfig="contig",
+                 extrasamples=["unspecified"] * 8)  # fmt: skip
+    _refused(file("many.tif", many), "8 extra samples", read=read_mask)
+    tags = [(256, 3, 64), (257, 3, 64), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1), (322, 4, 32768),
+            (323, 4, 32768), (324, 4, 8), (325, 4, 16)]  # fmt: skip
+    tile = b"II*\0" + struct.pack("<I", 24) + bytes(16) + _ifd(tags, 0)
+    _refused(file("tile.tif", tile), "tiles of 32768x32768", read=read_mask)
+    for code, strip in ((5, imagecodecs.lzw_encode(bytes(50_000_000))), (32773, b"\x81\0" * 400_000)):
+        tags = [(256, 3, 64), (257, 3, 64), (258, 3, 8), (259, 3, code), (262, 3, 1), (273, 4, 8), (277, 3, 1),
+                (278, 3, 64), (279, 4, len(strip))]  # fmt: skip
+        bomb = b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip + _ifd(tags, 0)
+        path = file("bomb.tif", bomb)
+        tracemalloc.start()
+        _refused(path, "damaged", read=read_mask)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("compression", ["zlib", "lzw", None])
+def test_a_last_strip_that_is_filled_up_is_read(file, compression):
+    import imagecodecs
+
+    grey = np.random.default_rng(1).integers(0, 2, (40, 50), np.uint8) * 255
+    grey[20:] = 0
+    strips = [grey[:16], grey[16:32], np.vstack([grey[32:], np.zeros((8, 50), np.uint8)])]
+    encode = {"zlib": zlib.compress, "lzw": imagecodecs.lzw_encode, None: bytes}[compression]
+    packed = [encode(strip.tobytes()) for strip in strips]
+    code = {"zlib": 8, "lzw": 5, None: 1}[compression]
+    offsets = 8 + np.cumsum([0, *[len(p) for p in packed]])
+    after = int(offsets[-1])
+    lists = struct.pack("<3I", *offsets[:3].tolist()) + struct.pack("<3I", *[len(p) for p in packed])
+    tags = [(256, 3, 1, 50), (257, 3, 1, 40), (258, 3, 1, 8), (259, 3, 1, code), (262, 3, 1, 1), (273, 4, 3, after),
+            (277, 3, 1, 1), (278, 3, 1, 16), (279, 4, 3, after + 12)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    tiff = b"II*\0" + struct.pack("<I", after + 24) + b"".join(packed) + lists
+    tiff += struct.pack("<H", len(tags)) + entries + bytes(4)
+    assert np.array_equal(read_mask(file("full.tif", tiff)), grey > 0)
+
+
+def _raw_png(width, height, bits, colour, rows: bytes, extra: bytes = b"") -> bytes:
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0))
+    palette = chunk(b"PLTE", extra) if extra else b""
+    return b"\x89PNG\r\n\x1a\n" + head + palette + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_a_png_without_all_its_rows_or_colours_is_refused(file):
+    row = b"\0" + bytes(range(48))
+    assert read_rgb(file("whole.png", _raw_png(16, 16, 8, 2, row * 16))).shape == (16, 16, 3)
+    _refused(file("short.png", _raw_png(16, 16, 8, 2, row * 8)), "bytes of rows")
+    _refused(file("long.png", _raw_png(16, 16, 8, 2, row * 17)), "bytes of rows")
+    indices = b"\0" + bytes([0, 1] * 8)
+    assert read_rgb(file("p.png", _raw_png(16, 4, 8, 3, indices * 4, bytes(6)))).shape == (4, 16, 3)
+    for palette in (b"", bytes(3)):
+        _refused(file("odd.png", _raw_png(16, 4, 8, 3, indices * 4, palette)), "damaged")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 16])
+def test_every_interlaced_png_is_read(file, bits):
+    grey = Image.fromarray(MASK[:37, :53]).convert("1" if bits == 1 else "L")
+    whole = cv2.imencode(".png", MASK[:37, :53])[1].tobytes() if bits != 1 else _png(MASK[:37, :53], mode="1")
+    assert np.array_equal(read_mask(file("m.png", whole)), np.asarray(grey) > 0)
+
+
+def test_a_long_run_of_ones_is_not_slow(file):
+    data = _jpeg()
+    middle = data.rfind(b"\xff\xda") + 100
+    path = file("erased.jpg", data[:middle] + b"\xff" * 300_000 + data[middle:])
+    start = time.process_time()
+    with contextlib.suppress(InputError):
+        header_of_picture(path)
+    assert time.process_time() - start < 5, "linear: minutes where each byte looks at all others"
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_drawn_scratch_with_soft_edges_is_a_mask(file, width):
+    mask = cv2.line(np.zeros_like(MASK), (10, 20), (240, 160), 255, width, cv2.LINE_AA)
+    assert np.array_equal(read_truth(file("scratch.png", _png(mask))), mask > 0)
+    labels = np.zeros_like(MASK)
+    for number in range(30):
+        labels[6 * number : 6 * number + 3, 10:40] = number + 1
+    assert np.array_equal(read_truth(file("labels.png", _png(labels))), labels > 0)
+
+
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path):
+    with pytest.raises(InputError):
+        read_rgb(tmp_path / "a\0b.png")

@@ -441,3 +441,35 @@ def _send_until(line, reader):
         assert time.monotonic() < end
         line.publisher.send(sample_message(7).frames())
         reader.join(0.05)
+
+
+def test_a_request_that_may_have_been_executed_is_not_sent_again():
+    """The line takes it and ends; what is there next refuses the connection; then a line is there again."""
+    address = f"tcp://127.0.0.1:{free_port()}"
+    context, taken = zmq.Context(), []
+
+    def listening(keyed=False):
+        socket = context.socket(zmq.ROUTER)
+        socket.setsockopt(zmq.LINGER, 0)
+        if keyed:
+            public, secret = zmq.curve_keypair()
+            socket.curve_server, socket.curve_publickey, socket.curve_secretkey = True, public, secret
+        socket.bind(address)
+        return socket
+
+    asked = threading.Thread(target=lambda: pytest.raises(NoAnswer, ask, address, {"do": "trigger"}, 6.0))
+    first = listening()
+    asked.start()
+    assert first.poll(5000)
+    taken.append(first.recv_multipart())
+    first.close()
+    keyed = listening(keyed=True)
+    keyed.poll(1500)
+    keyed.close()
+    last = listening()
+    if last.poll(3000):
+        taken.append(last.recv_multipart())
+    asked.join()
+    last.close()
+    context.term()
+    assert len(taken) == 1
