@@ -67,8 +67,8 @@ def field_of(text: str, field: str, gs1: bool = False) -> str | None:
     """The value of a label's field by its data or application identifier; None where it is not there just once.
 
     ``gs1``: the symbol itself says that its text is a GS1 element string. A text that does not show it (by GS,
-    brackets, a symbology identifier, or a GTIN or SSCC with its check digit in front) is not taken for one: a serial number may
-    begin with 21.
+    brackets, a symbology identifier, or a GTIN or SSCC with its check digit in front) is not taken for one: a serial
+    number may begin with 21.
     """
     plain = canonical(text)
     if plain.startswith(ISO_15434):
