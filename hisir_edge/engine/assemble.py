@@ -43,10 +43,12 @@ from hisir_edge.engine.manifest import (
 from hisir_edge.engine.onnx_limits import check_network
 from hisir_edge.engine.options import BuildOptions, archs_of
 from hisir_edge.engine.plants import self_test_from_pictures
+from hisir_edge.errors import BundleError, InputError
 from hisir_edge.gpus import gpus
 from hisir_edge.images import jpeg_bytes, read_rgb
 from hisir_edge.learn.distinct import boards_among
 from hisir_edge.learn.run import RunRecord, load_memory
+from hisir_edge.line.board import BoardInspector
 from hisir_edge.line.gain import noise_shape
 from hisir_edge.line.inspect import Inspector
 from hisir_edge.line.selftest import check_draw, golden_picture
@@ -150,8 +152,20 @@ def with_self_test(manifest: Manifest, staged: Path, network: Path, record: RunR
         (staged / SELF_TEST).write_bytes(jpeg_bytes(picture, SELF_TEST_QUALITY))
     manifest = manifest.model_copy(update={"self_test": chosen})
     tested = replace(bundle, manifest=manifest)
-    check_draw(Inspector(tested, engine), 0)
+    check_drawn(Inspector(tested, engine), 0)
     return manifest
+
+
+def check_drawn(inspector: BoardInspector, seed: int) -> None:
+    """InputError where a draw of planted defects into the self-test's picture shows less than held-out boards did."""
+    try:
+        check_draw(inspector, seed)
+    except BundleError as error:
+        raise InputError(
+            expected="a fresh draw of planted defects to be found as on the held-out boards",
+            received=error.received,
+            fix="train longer, or with more good boards, or lower --least-planted-recall",
+        ) from error
 
 
 def _as_stored(picture: U8) -> U8:

@@ -8,15 +8,15 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from hisir_edge.engine.assemble import float_bundle, with_engine, with_network, with_self_test
+from hisir_edge.engine.assemble import check_drawn, float_bundle, with_engine, with_network, with_self_test
 from hisir_edge.engine.attempt import OnProgress, OnStage, Task, accepted
 from hisir_edge.engine.bundle import load_bundle, replace_folder, write_manifest
 from hisir_edge.engine.compile import module_of
-from hisir_edge.engine.load import available_threads
+from hisir_edge.engine.load import available_threads, inspector_from_bundle
 from hisir_edge.engine.lock import sole_writer
 from hisir_edge.engine.manifest import Manifest
 from hisir_edge.engine.onnx_limits import check_network
@@ -25,6 +25,7 @@ from hisir_edge.engine.precision import Style
 from hisir_edge.engine.releases import takes_int8
 from hisir_edge.errors import InputError
 from hisir_edge.learn.train import progress_of
+from hisir_edge.line.selftest import draw_seed
 
 
 def build_bundle(
@@ -69,7 +70,10 @@ def build_bundle(
                 on_stage(f"compile for {options.target}")
                 manifest = with_engine(manifest, staged, options, on_progress)
             write_manifest(staged, manifest)
-            load_bundle(staged)
+            loaded = load_bundle(staged)
+            if options.target == "onnxruntime":  # the very draw that every daemon with this bundle will make
+                with closing(inspector_from_bundle(loaded)) as inspector:
+                    check_drawn(inspector, draw_seed(loaded))
             _make_private(staged)
             check_out(out)  # somebody may have put something there meanwhile
             replace_folder(staged, out)
