@@ -274,7 +274,7 @@ def refused(run: Path, out: Path, options: BuildOptions) -> str:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "0 bytes"),
+        (b"", "an empty file"),
         (b"no picture", "another kind"),
         ("grey", "one colour all over"),
         ("small", "100x100"),
