@@ -151,16 +151,15 @@ def test_nothing_of_a_decoder_reaches_standard_error(file, tmp_path):
     assert done.stdout.split() == ["InputError", "a.jpg", "InputError", "b.tif", "read", "c.png", "InputError", "d.tif"]
 
 
-@pytest.mark.parametrize("compression", ["lzw", "zlib", "packbits"])
+@pytest.mark.parametrize("compression", ["lzw", "zlib"])
 @pytest.mark.parametrize("seed", range(6))
-def test_a_compressed_tiff_with_a_hole_is_refused_or_reads_as_it_was(file, compression, seed):
+def test_a_compressed_tiff_with_a_hole_is_refused(file, compression, seed):
+    """Not PackBits: zeros there are literal pixels like any others."""
     data = bytearray(_tiff(np.kron(PHOTO, np.ones((2, 2, 1), np.uint8)), compression=compression, rowsperstrip=16))
     at = int(np.random.default_rng(seed).integers(500, len(data) - 1500))
-    hole = bytes(data[at : at + 1024])
+    assert data[at : at + 1024].count(0) < 1000
     data[at : at + 1024] = bytes(1024)
-    path = file("board.tif", bytes(data))
-    if hole.count(0) < 1000 and compression != "packbits":  # packed literals of zeros are pixels like any other
-        _refused(path, "damaged")
+    _refused(file("board.tif", bytes(data)), "damaged")
 
 
 @pytest.mark.parametrize("behind", [bytes(5000), b"ftypmp42" * 300, b"\r\n", _jpeg()])
