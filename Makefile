@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo test lint test-lowest test-slow soak audit fuzz gpu-check gpu-emulated bench engines schema lock clean help
+.PHONY: demo test lint test-lowest test-slow soak audit fuzz wheelhouse gpu-parts gpu-check gpu-emulated gpu-rehearsal bench engines schema lock clean help
 help:
 	@echo "make demo   inspect 12 rendered boards with the real daemon"
 	@echo "make test   linters, types, import rules and the default test suite"
@@ -21,6 +21,8 @@ help:
 	@echo "make audit  20,000 verdicts to five subscribers while everything is killed and cut"
 	@echo "make fuzz   random input to everything that listens (FUZZ_INPUTS=1000000)"
 	@echo "make gpu-check  kernels, streams and engines on this machine's GPU, into one JSON (needs nvcc)"
+	@echo "make wheelhouse  a folder to install from without a network (PY=3.12 EXTRAS=gpu,barcode OUT=build/wheelhouse)"
+	@echo "make gpu-rehearsal  the GPU check of a wheelhouse, in a namespace without a network, on an emulated GPU"
 	@echo "make gpu-emulated  pycuda and the line on a driver that runs on the processor (needs nvcc)"
 	@echo "make engines  fp16 and int8 bundles of every backbone, for onnxruntime and tensorrt-rtx (trains them first)"
 
@@ -70,13 +72,42 @@ FUZZ_INPUTS ?= 1000000
 fuzz: $(DEV)
 	PYTHONPATH=tests $(BIN)/python tests/fuzz/run.py --inputs $(FUZZ_INPUTS)
 
+# a folder from which hisir-edge is installed on a machine without a network; with the extra gpu also the GPU check
+# (CHECK=no leaves it out). PY and MACHINE are of that machine, HAVE is what "pip list" says there
+PY ?= $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+MACHINE ?= x86_64
+EXTRAS ?=
+OUT ?= build/wheelhouse
+HAVE ?=
+GLIBC ?= 2.35
+comma := ,
+CHECK ?= $(if $(filter gpu,$(subst $(comma), ,$(EXTRAS))),yes,no)
+MOST_MIB ?= $(if $(filter yes,$(CHECK)),60)
+
+wheelhouse: $(BASE) $(if $(filter yes,$(CHECK)),gpu-parts)
+	$(BIN)/python requirements/wheelhouse/make_wheelhouse.py --python $(PY) --machine $(MACHINE) --glibc $(GLIBC) \
+	  --extras "$(EXTRAS)" $(if $(HAVE),--have $(HAVE)) $(if $(filter yes,$(CHECK)),--check build/gpu-parts) \
+	  $(if $(MOST_MIB),--most-mib $(MOST_MIB)) --out $(OUT)
+
+# what the GPU check needs and no GPU makes: minutes the first time
+gpu-parts: $(DEV)
+	$(BIN)/python tests/gpu/prepare.py --out build/gpu-parts
+
+# the GPU check as a machine without a network runs it, on the emulated driver (needs nvcc, g++ and unshare)
+gpu-rehearsal: $(DEV)
+	@mkdir -p build/rehearsal
+	$(BIN)/python -m pip list --format freeze 2>/dev/null | grep -v -i -E '^(pycuda|hisir)' >build/rehearsal/have.txt
+	$(MAKE) --no-print-directory wheelhouse PY=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
+	  EXTRAS=gpu HAVE=build/rehearsal/have.txt OUT=build/rehearsal/wheelhouse
+	$(BIN)/python tests/gpu/rehearse.py
+
 # pycuda is built where it is missing; all figures go into build/gpu-check.json
-gpu-check: $(DEV)
+gpu-check: gpu-parts
 ifneq ($(TORCH_INDEX),)
 	$(BIN)/python -c 'import sys, torch; sys.exit(torch.cuda.is_available() - 1)' || \
 	  $(PIP) install --force-reinstall --index-url $(TORCH_INDEX) torch==$(TORCH_VERSION)
 endif
-	PYTHONPATH=tests $(BIN)/python tests/gpu/check.py
+	$(BIN)/python tests/gpu/check.py
 
 # the same tests where there is no GPU: real pycuda on a driver that runs on the processor (needs nvcc and cuda.h)
 gpu-emulated: $(DEV)
@@ -151,8 +182,21 @@ lock:
 	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate \
 	  pyproject.toml requirements/torch-runtime.in --extra dev --override requirements/no-torch.txt \
 	  -c requirements/base.lock -o requirements/dev.lock
+	for name in $(EXTRAS_LOCKED); do $(MAKE) --no-print-directory requirements/extras/$$name.lock; done
 	uv pip compile -q --universal --resolution lowest-direct --python-version 3.10 --generate-hashes --no-header \
 	  --no-annotate pyproject.toml --extra barcode --extra tiff -o requirements/lowest.lock
+
+# what an extra adds to the base install; gpu-check and gpu-check-torch are no extras, they have an .in file alone
+EXTRAS_LOCKED := barcode gpu gpu-check gpu-check-torch mqtt postgres tensorrt-rtx tiff train webhook
+extra_of = $(filter-out gpu-check gpu-check-torch,$(1))
+
+.PHONY: $(EXTRAS_LOCKED:%=requirements/extras/%.lock)
+$(EXTRAS_LOCKED:%=requirements/extras/%.lock): requirements/extras/%.lock:
+	@mkdir -p build
+	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate pyproject.toml \
+	  $(wildcard requirements/extras/$*.in) $(if $(call extra_of,$*),--extra $*) --override requirements/no-torch.txt \
+	  -c requirements/base.lock -c requirements/dev.lock -o build/$*.lock
+	$(BIN)/python requirements/wheelhouse/locks.py requirements/base.lock build/$*.lock > $@
 
 clean:
 	rm -rf $(VENV) $(LOWEST) build

@@ -15,7 +15,7 @@ from typing import Any
 
 from hisir_edge import __version__
 from hisir_edge.cpu import int8_instructions
-from hisir_edge.cuda.fatbin import kernels_path, nvcc_path
+from hisir_edge.cuda.fatbin import ARCHITECTURES, cache_folder, kernels_found, nvcc_path, shipped_folder, stem
 from hisir_edge.engine.load import available_threads
 from hisir_edge.gpus import Gpu, gpus, jetson_release
 
@@ -41,6 +41,7 @@ def examine(producers: tuple[Path, ...] = (), with_aravis: bool = False) -> dict
         "int8_instructions": int8_instructions(),
         "gpus": [asdict(card) for card in cards],
         "cuda": _cuda(),
+        "kernels": _kernels(cards),
         "tensorrt": flavours,
         "packages": {name: _version(name) for name in PACKAGES},
         "genicam": [_producer(path) for path in (*_producers_on_path(), *producers)],
@@ -59,6 +60,7 @@ def table_of_findings(found: dict[str, Any]) -> str:
         *(("GPU", text) for text in cards or ["none (neither nvidia-smi nor the CUDA driver lists one)"]),
         *([("Jetson", found["jetson"])] if found["jetson"] else []),
         ("CUDA", found["cuda"] or "no nvcc on the path"),
+        ("kernels", found["kernels"]),
         *((f"{target}", text["version"] or text["reason"]) for target, text in found["tensorrt"].items()),
         *((name, version or "not installed") for name, version in found["packages"].items()),
     ]
@@ -95,9 +97,22 @@ def _used(cards: tuple[Gpu, ...], flavours: dict[str, dict[str, str]]) -> list[s
 def _missing_for_gpu(arch: str) -> str:
     """What bundles lack that are to run on a GPU; empty where nothing is missing."""
     missing = [] if importlib.util.find_spec("pycuda") else ["pycuda is not installed"]
-    if nvcc_path() is None and not kernels_path(arch).is_file():
-        missing.append(f"neither nvcc nor {kernels_path(arch)}")
+    if int(arch[2:]) < ARCHITECTURES[0]:
+        missing.append(f"the line's kernels are for compute capability {ARCHITECTURES[0] / 10} or later")
+    elif nvcc_path() is None and kernels_found(arch) is None:
+        missing.append(f"neither nvcc nor {stem()}_*.fatbin in {shipped_folder()} or {cache_folder()}")
     return "; ".join(missing)
+
+
+def _kernels(cards: tuple[Gpu, ...]) -> str:
+    """The file of compiled kernels that the first GPU would use, or what becomes of it."""
+    arch = cards[0].arch if cards else f"sm{ARCHITECTURES[-1]}"
+    found = kernels_found(arch)
+    if found is None:
+        return f"compiled by nvcc at the first start, into {cache_folder()}" if nvcc_path() else "none"
+    machine_code = ", ".join(f"sm{number}" for number in found.machine_code)
+    here = f"; {arch} here runs the {found.how(arch)}" if cards else ""
+    return f"{found.path}: machine code for {machine_code}, PTX for sm{found.ptx} and later{here}"
 
 
 def _version(package: str) -> str:

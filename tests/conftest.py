@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import small
 
 # before torch is loaded: threads that wait by spinning take a shared machine's cores from each other
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -128,37 +129,21 @@ def shared_transistor() -> Path:
 
 @pytest.fixture(scope="session")
 def small_boards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A rendered data set of 512x384 boards, as `hisir-edge synth` writes it."""
-    from hisir_edge.sim.synth import write_dataset
-
+    """See small.py."""
     out = tmp_path_factory.mktemp("boards") / "p3"
-    write_dataset(3, 5, (512, 384), out, (10, 4, 6), classes=("missing", "foreign_object", "shifted"))
-    return out
+    return small.prepared("small-boards", out) or small.small_boards(out)
 
 
 @pytest.fixture(scope="session")
 def small_run(small_boards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short but real training run on the small boards."""
-    from hisir_edge.learn.run import RunSettings
-    from hisir_edge.learn.train import train
-
-    run = tmp_path_factory.mktemp("runs") / "p3"
-    settings = RunSettings(str(small_boards), "unet", 16, 128, 32, 1.0, "auto", 8, 300, 3e-3, 0)
-    train(settings, run, workers=1)
-    return run
+    """See small.py."""
+    out = tmp_path_factory.mktemp("runs") / "p3"
+    run = small.prepared("small-run", out)
+    return small.small_run(small_boards, out) if run is None else small.with_boards(run, small_boards)
 
 
 @pytest.fixture(scope="session")
-def small_bundle(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An int8 bundle of the short run.
-
-    Two held-out boards set its threshold, and at a rate of 0.05 that lay anywhere from 3.2 to 5.3 on different
-    processors; good boards score up to 1.9, missing parts from 5.4. At 0.2 it lies between the two with room on
-    both sides.
-    """
-    from hisir_edge.engine.build import build_bundle
-    from hisir_edge.engine.options import BuildOptions
-
+def small_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """See small.py; the run is not made where a bundle was prepared."""
     out = tmp_path_factory.mktemp("bundles") / "p3"
-    build_bundle(small_run, out, BuildOptions(product="p3", false_calls_per_board=0.2, least_planted_recall=0.5))
-    return out
+    return small.prepared("small-bundle", out) or small.small_bundle(request.getfixturevalue("small_run"), out)

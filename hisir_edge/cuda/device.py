@@ -150,15 +150,24 @@ class PycudaDevice:
         try:
             self.cuda.init()
             device = self.cuda.Device(index)
-            self.context = device.retain_primary_context()
             major, minor = device.compute_capability()
+            image = kernels_for(f"sm{major}{minor}", device.name())
+            self.context = device.retain_primary_context()
         except self.cuda.Error as error:
             raise InputError(
                 expected=f"CUDA device {index}", received=str(error), fix="check the GPU and its driver with nvidia-smi"
             ) from error
-        image = kernels_for(f"sm{major}{minor}")
-        with self.active():
-            self.module = self.cuda.module_from_buffer(image)
+        try:
+            with self.active():
+                self.module = self.cuda.module_from_buffer(image)
+        except self.cuda.Error as error:
+            self._end()
+            raise InputError(
+                expected=f"the driver to load the line's kernels on {device.name()} (sm{major}{minor})",
+                received=str(error),
+                fix="install a driver of the toolkit's version or later; remove kernels-*.fatbin (hisir-edge check "
+                "names it) to have them compiled again",
+            ) from error
         self._kernels: dict[str, Any] = {}
         atexit.register(self._end)
 

@@ -1,8 +1,6 @@
-"""Install pycuda where it is missing: it has no wheels, and its build asks for cuRAND, which few CUDA images have.
+"""Install pycuda where it is missing, from its source on the package index: see requirements/wheelhouse/pycuda_build.py.
 
-    python tests/gpu/pycuda_here.py [--libcuda FOLDER]
-
-Needs the CUDA toolkit (nvcc on the path, cuda.h) and a C++ compiler; minutes on two cores.
+    python tests/gpu/pycuda_here.py [--libcuda FOLDER] [--archive FILE]
 """
 
 from __future__ import annotations
@@ -11,48 +9,52 @@ import argparse
 import importlib.util
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
-from shutil import which
 
-VERSION = "2026.1"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "requirements" / "wheelhouse"))
+
+from pycuda_build import OFFLINE, VERSION, CannotBuild, build
 
 
-def cuda_root() -> Path:
-    """The CUDA toolkit's folder; ends with one line where there is none."""
-    nvcc = which("nvcc") or which("nvcc", path="/usr/local/cuda/bin")
-    for root in (Path(nvcc).resolve().parents[1] if nvcc else None, Path("/usr/local/cuda")):
-        if root is not None and (root / "include" / "cuda.h").is_file():
-            return root
-    sys.exit("expected the CUDA toolkit with nvcc and cuda.h, for pycuda; got none; install it")
+def missing(here: bool = False) -> bool:
+    """Whether it is not there; ``here``: not in this very environment."""
+    found = importlib.util.find_spec("pycuda")
+    return found is None or (here and not Path(found.origin or "").is_relative_to(sys.prefix))
+
+
+def install_carried(archive: Path) -> None:
+    """Build it from a carried source, with what is installed and no network; ends with one line where that fails."""
+    try:
+        build(archive, Path(sys.executable), OFFLINE)
+    except CannotBuild as error:
+        sys.exit(str(error))
 
 
 def install(libcuda: Path | None) -> None:
-    """Build and install it from its source."""
-    root = cuda_root()
-    folders = [str(libcuda)] if libcuda else [str(root / "lib64"), str(root / "lib64" / "stubs")]
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    """Download and build it; ends with one line where that fails."""
     with tempfile.TemporaryDirectory(prefix="hisir-pycuda-") as folder:
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
         download = ["download", "--no-deps", "--no-binary", "pycuda", "-d", folder, f"pycuda=={VERSION}"]
         subprocess.run([*pip, *download], check=True)
-        with tarfile.open(next(Path(folder).glob("pycuda-*.tar.gz"))) as archive:
-            archive.extractall(folder, filter="data")
-        source = Path(folder) / f"pycuda-{VERSION}"
-        (source / "siteconf.py").write_text(
-            f"CUDA_ROOT = {str(root)!r}\nCUDA_ENABLE_CURAND = {(root / 'include' / 'curand.h').is_file()}\n"
-            f"CUDADRV_LIB_DIR = {folders!r}\nCUDADRV_LIBNAME = ['cuda']\n"
-        )
-        subprocess.run([*pip, "install", str(source)], check=True)
+        try:
+            build(next(Path(folder).glob("pycuda-*.tar.gz")), Path(sys.executable), [], libcuda)
+        except CannotBuild as error:
+            sys.exit(str(error))
 
 
 def main() -> None:
     """Install it unless it is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--libcuda", type=Path, help="folder of a libcuda.so to link against, where no driver is")
+    parser.add_argument("--archive", type=Path, help="its source, carried here; nothing is downloaded")
     options = parser.parse_args()
-    if importlib.util.find_spec("pycuda") is None:
-        print("building pycuda", flush=True)
+    if not missing(here=options.archive is not None):
+        return
+    print("building pycuda", flush=True)
+    if options.archive is not None:
+        install_carried(options.archive)
+    else:
         install(options.libcuda)
 
 

@@ -80,12 +80,21 @@ def test_a_bundle_without_its_engine_is_refused():
 
 def test_check_says_what_bundles_for_a_gpu_lack_here(monkeypatch, tmp_path):
     from hisir_edge import doctor
+    from hisir_edge.cuda import fatbin
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(doctor, "nvcc_path", lambda: None)
+    monkeypatch.setattr(fatbin, "shipped_folder", lambda: tmp_path / "shipped")
     card, flavours = Gpu("an RTX", "sm86", "580", 8192), {"tensorrt-rtx": {"version": "1.7", "reason": ""}}
-    path = doctor.kernels_path("sm86")
-    assert str(path) in doctor._used((card,), flavours)[-1]
-    path.parent.mkdir()
-    path.write_bytes(b"compiled")
-    assert str(path) not in doctor._used((card,), flavours)[-1]
+    cache = fatbin.cache_folder()
+    assert f"neither nvcc nor {fatbin.stem()}" in doctor._used((card,), flavours)[-1]
+    assert doctor._kernels((card,)) == "none"
+    cache.mkdir()
+    (cache / f"{fatbin.stem()}_sm75-90_ptx90.fatbin").write_bytes(b"compiled")  # none for 8.6
+    (cache / "kernels-0123456789abcdef_sm86_ptx86.fatbin").write_bytes(b"of other sources")
+    assert "neither nvcc nor" in doctor._used((card,), flavours)[-1]
+    (cache / f"{fatbin.stem()}_sm80_ptx120.fatbin").write_bytes(b"compiled")
+    assert "neither nvcc nor" not in doctor._used((card,), flavours)[-1]
+    assert doctor._kernels((card,)).endswith("machine code for sm80, PTX for sm120 and later; sm86 here runs the machine code")
+    old = Gpu("a GTX", "sm61", "580", 8192)
+    assert "for compute capability 7.5 or later" in doctor._used((old,), flavours)[-1]

@@ -3,7 +3,8 @@
 // on a GPU, and whoever forgets to wait reads too early. What a GPU forgives, or punishes later, is an error at once:
 // addresses and lengths outside of an allocation, copies of memory that is not page-locked, the default stream, memory
 // freed twice, waiting or allocating while this thread records a graph. EMULATED_GPU_DIES=N: run N of a kernel and all
-// calls after it fail as those of a context that is lost.
+// calls after it fail as those of a context that is lost. EMULATED_GPU_ARCH=90: its compute capability, 8.6 by default;
+// it takes no image without machine code or PTX for that.
 #include <cuda.h>
 
 #include <atomic>
@@ -36,6 +37,33 @@ static std::atomic<int> captures{0};
 static thread_local std::vector<CUcontext> contexts;
 static const size_t TOTAL = size_t(8) << 30;
 static char the_context;
+
+static int arch() {
+    const char *said = getenv("EMULATED_GPU_ARCH");
+    return said ? atoi(said) : 86;
+}
+
+// Whether a fatbin has a part that this GPU runs: 1 is PTX, 2 machine code, each behind a header of its own.
+static bool runs(const char *image) {
+    struct { uint32_t magic; uint16_t version, header; uint64_t bytes; } whole;
+    struct {
+        uint16_t kind, version;
+        uint32_t header;
+        uint64_t bytes;
+        uint32_t packed, rest;
+        uint16_t minor, major;
+        uint32_t arch;
+    } part;
+    memcpy(&whole, image, sizeof whole);
+    if (whole.magic != 0xBA55ED50) return false;
+    const char *at = image + whole.header, *end = at + whole.bytes;
+    for (; at < end; at += part.header + part.bytes) {
+        memcpy(&part, at, sizeof part);
+        int made_for = int(part.arch), here = arch();
+        if (part.kind == 1 ? made_for <= here : made_for / 10 == here / 10 && made_for <= here) return true;
+    }
+    return false;
+}
 
 struct CUgraph_st {
     std::vector<Work> steps;
@@ -158,13 +186,15 @@ CUresult cuDeviceGetName(char *name, int length, CUdevice) {
 }
 CUresult cuDeviceTotalMem(size_t *bytes, CUdevice) { return *bytes = TOTAL, CUDA_SUCCESS; }
 CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice) {
-    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR   ? 8
-             : which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR ? 6
+    *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR   ? arch() / 10
+             : which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR ? arch() % 10
              : which == CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK    ? 1024
                                                                      : 1;
     return CUDA_SUCCESS;
 }
-CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice) { return *major = 8, *minor = 6, CUDA_SUCCESS; }
+CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice) {
+    return *major = arch() / 10, *minor = arch() % 10, CUDA_SUCCESS;
+}
 
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice) {
     return *context = (CUcontext)&the_context, CUDA_SUCCESS;
@@ -298,8 +328,9 @@ CUresult cuEventElapsedTime(float *ms, CUevent start, CUevent end) {
     return *ms = std::chrono::duration<float, std::milli>(end->at - start->at).count(), CUDA_SUCCESS;
 }
 
-CUresult cuModuleLoadDataEx(CUmodule *module, const void *, unsigned, CUjit_option *, void **) {
+CUresult cuModuleLoadDataEx(CUmodule *module, const void *image, unsigned, CUjit_option *, void **) {
     CURRENT;
+    if (!runs((const char *)image)) return CUDA_ERROR_NO_BINARY_FOR_GPU;
     return *module = (CUmodule)&the_context, CUDA_SUCCESS;
 }
 CUresult cuModuleLoadData(CUmodule *module, const void *image) {

@@ -1,0 +1,268 @@
+"""Make a folder from which hisir-edge is installed on a machine without a network: ``make wheelhouse``.
+
+    python requirements/wheelhouse/make_wheelhouse.py --python 3.12 --machine x86_64 --extras gpu,barcode --out FOLDER
+        [--have PIP_LIST] [--check PARTS] [--most-mib 60]
+
+In it: ``wheels/`` (locked, with hashes, and hisir-edge itself), ``sources/`` (pycuda), ``demo/`` (the demonstration's
+bundle), ``docs/``, ``install.sh``, and with ``--check`` the GPU check and what was prepared for it; ``manifest.json``
+names every file with its hash. What does not fit into ``--most-mib`` goes into the folder ``FOLDER-large`` beside it.
+Runs where there is a network, on any machine: nothing is built but hisir-edge's wheel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from have import installed_from_list, left_out
+from locks import MACHINES, PYTHONS, SOURCES, Pin, Target, extras_locked, pins_for
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+CARRIED = ("install.sh", "install.py", "pycuda_build.py", "installed.py")
+MIB = 1 << 20
+DOCUMENTS = ("README.md", "CHANGELOG.md", "LICENSE")
+NO_EXTRA = {
+    "aravis": "it is built from sources with the desktop's libraries; install python3-gi and gir1.2-aravis-0.8 instead",
+    "dev": "it is for the checkout; use make test",
+}
+
+
+class Refused(Exception):
+    """What is wrong, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Files of a wheelhouse before they are laid out, and what was left out: name -> version that is there."""
+
+    wheels: list[Path]
+    sources: list[Path]
+    left_out: dict[str, str]
+
+
+def pip(arguments: list[str]) -> None:
+    """``pip`` with these arguments; Refused with what it said last."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise Refused(f"expected pip to fetch what is locked; got {' | '.join(said[-3:])[-600:]}")
+
+
+def download(pins: list[Pin], target: Target, folder: Path) -> None:
+    """Wheels for the target, and sources where there are none, of these pins and no other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for sources in (False, True):
+        lines = [pin.line() for pin in pins if (pin.name in SOURCES) is sources]
+        if not lines:
+            continue
+        listed = folder / "fetch.txt"
+        listed.write_text("\n".join(lines))
+        options = ["--no-binary", ",".join(SOURCES)] if sources else ["--only-binary", ":all:", *target.pip_options()]
+        pip(["download", "--no-deps", "--require-hashes", "-r", str(listed), "-d", str(folder), *options])
+        listed.unlink()
+
+
+def fetched(target: Target, extras: list[str], have: dict[str, str], folder: Path) -> Fetched:
+    """Everything that the target lacks; what another left-out package would need in another version is fetched, too."""
+    pins = pins_for(target, extras)
+    own = hisir_edge_wheel(folder)
+    out = left_out(pins, have, [own], target, extras)
+    while True:
+        there = {canonicalize_name(path.name.split("-")[0]) for path in folder.iterdir()}
+        download([pin for pin in pins.values() if pin.name not in out and pin.name not in there], target, folder)
+        wheels = sorted(folder.glob("*.whl"))
+        now = left_out(pins, {name: have[name] for name in out}, wheels, target, extras)
+        if now == out:
+            return Fetched(wheels, sorted(folder.glob("*.tar.gz")), out)
+        out = now
+
+
+def hisir_edge_wheel(folder: Path) -> Path:
+    """hisir-edge itself, with the compiled kernels where nvcc is at hand."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run([sys.executable, "-m", "hisir_edge.cuda.fatbin"], cwd=ROOT, capture_output=True, check=False)
+    pip(["wheel", "--no-deps", "-w", str(folder), str(ROOT)])
+    return next(folder.glob("hisir_edge-*.whl"))
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's content."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def least_glibc(wheels: list[Path]) -> int:
+    """The minor number of the oldest glibc that runs all of these wheels."""
+    least = 0
+    for path in wheels:
+        minors = [
+            int(tag.platform.split("_")[2])
+            for tag in parse_wheel_filename(path.name)[3]
+            if tag.platform.startswith("manylinux_2_")
+        ]
+        least = max(least, min(minors, default=0))
+    return least
+
+
+def lay_out(out: Path, found: Fetched, target: Target, extras: list[str], check: Path | None) -> None:
+    """The folder without its manifest."""
+    for name, files in (("wheels", found.wheels), ("sources", found.sources)):
+        (out / name).mkdir(parents=True)
+        for path in files:
+            shutil.copy2(path, out / name / path.name)
+    for name in CARRIED:
+        shutil.copy2(HERE / name, out / name)
+    for name in DOCUMENTS:
+        shutil.copy2(ROOT / name, out / name)
+    shutil.copytree(ROOT / "docs", out / "docs")
+    shutil.copytree(ROOT / "engines" / "demo", out / "demo")
+    installed = {*pins_for(target, extras), "hisir-edge"}
+    for name, of_the_line in (("requirements.txt", True), ("check-requirements.txt", False)):
+        wheels = [path for path in found.wheels if (name_of(path) in installed) is of_the_line]
+        (out / name).write_text("".join(f"{line}\n" for line in sorted(map(requirement, wheels))))
+    if check is not None:
+        shutil.copy2(HERE / "gpu-check.sh", out / "gpu-check.sh")
+        shutil.copytree(check, out / "check")
+
+
+def name_of(wheel: Path) -> str:
+    """The canonical name of a wheel's package."""
+    return parse_wheel_filename(wheel.name)[0]
+
+
+def requirement(wheel: Path) -> str:
+    """A wheel as a line of a requirements file, with its own hash."""
+    name, version, _, _ = parse_wheel_filename(wheel.name)
+    return f"{name}=={version} --hash=sha256:{sha256_of(wheel)}"
+
+
+def spill(out: Path, most_bytes: int) -> Path | None:
+    """Move the largest wheels into the folder beside it until the rest fits; that folder, None where all fits."""
+    large = out.with_name(f"{out.name}-large")
+    shutil.rmtree(large, ignore_errors=True)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    total = sum(path.stat().st_size for path in files)
+    for path in sorted((out / "wheels").iterdir(), key=lambda one: -one.stat().st_size):
+        if total <= most_bytes:
+            break
+        large.mkdir(exist_ok=True)
+        total -= path.stat().st_size
+        shutil.move(path, large / path.name)
+    if total > most_bytes:
+        raise Refused(f"expected at most {most_bytes / MIB:.0f} MiB beside the wheels; got {total / MIB:.1f}")
+    return large if large.is_dir() else None
+
+
+def write_manifest(out: Path, large: Path | None, found: Fetched, target: Target, extras: list[str]) -> None:
+    """``manifest.json``: for what it is, what was left out, and every file with its hash."""
+    files = {}
+    for folder in filter(None, (out, large)):
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path != out / "manifest.json":
+                place = str(path.relative_to(out)) if folder == out else f"../{folder.name}/{path.name}"
+                files[place] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+    own = next(path for path in found.wheels if path.name.startswith("hisir_edge-"))
+    manifest = {
+        "format": 1, "hisir_edge": str(parse_wheel_filename(own.name)[1]), **asdict(target),
+        "glibc": least_glibc(found.wheels), "extras": extras,
+        "sources": sorted({path.name.split("-")[0] for path in found.sources}), "left_out": found.left_out,
+        "files": files,
+    }  # fmt: skip
+    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def options_from_command_line() -> argparse.Namespace:
+    """Checked options; Refused where one is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    parser.add_argument("--python", default=here, help="of the machine that is installed on")
+    parser.add_argument("--machine", default="x86_64", help="x86_64, or aarch64 for a Jetson")
+    parser.add_argument("--glibc", default="2.35", help="of that machine, or older (ldd --version)")
+    parser.add_argument("--extras", default="", help="as in pyproject.toml, with commas")
+    parser.add_argument("--have", type=Path, help="what 'pip list' says there: it is not carried")
+    parser.add_argument("--check", type=Path, help="the GPU check's prepared parts")
+    parser.add_argument("--most-mib", type=float, help="what does not fit goes into FOLDER-large")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    options.extras = sorted(set(options.extras.replace(",", " ").split()))
+    for what, given, known in (("PY", options.python, PYTHONS), ("MACHINE", options.machine, MACHINES)):
+        if given not in known:
+            raise Refused(f"expected {what} to be one of {', '.join(known)}; got {given}")
+    if not options.glibc.startswith("2.") or not options.glibc[2:].isdigit():
+        raise Refused(f"expected GLIBC as 2.35; got {options.glibc}")
+    known = [name for name in extras_locked() if not name.startswith("gpu-check")]
+    for name in options.extras:
+        if name not in known:
+            why = f": {NO_EXTRA[name]}" if name in NO_EXTRA else ""
+            raise Refused(f"expected EXTRAS to be of {', '.join(known)}; got {name}{why}")
+    marker = options.out / "manifest.json"
+    if options.out.exists() and any(options.out.iterdir()) and not marker.is_file():
+        raise Refused(f"expected OUT to be a new folder or an old wheelhouse; got {options.out} with other files")
+    return options
+
+
+def main() -> int:
+    """Make it in a folder beside, then take its place: a wheelhouse is whole or not there."""
+    options = options_from_command_line()
+    out: Path = options.out
+    target = Target(options.python, options.machine, int(options.glibc[2:]))
+    try:
+        have = installed_from_list(options.have) if options.have else {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Refused(f"expected what 'pip list' said in {options.have}; got {error}") from error
+    checks = ["gpu-check", *(["gpu-check-torch"] if "torch" in have else [])] if options.check else []
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
+        found = fetched(target, [*options.extras, *checks], have, Path(folder) / "fetched")
+        made = Path(folder) / out.name
+        lay_out(made, found, target, options.extras, options.check)
+        large = spill(made, int(options.most_mib * MIB)) if options.most_mib else None
+        write_manifest(made, large, found, target, options.extras)
+        for path in (out, out.with_name(f"{out.name}-large")):
+            shutil.rmtree(path, ignore_errors=True)
+        made.rename(out)
+        if large is not None:
+            large.rename(out.with_name(large.name))
+    report(out)
+    return 0
+
+
+def report(out: Path) -> None:
+    """What there is now."""
+    manifest = json.loads((out / "manifest.json").read_text())
+    sizes = {place: one["bytes"] for place, one in manifest["files"].items()}
+    beside = sum(size for place, size in sizes.items() if place.startswith("../"))
+    print(f"{out}: {(sum(sizes.values()) - beside) / MIB:.1f} MiB in {len(sizes)} files, for Python "
+          f"{manifest['python']} on {manifest['machine']}, glibc 2.{manifest['glibc']} or later")  # fmt: skip
+    if beside:
+        print(f"{out}-large: {beside / MIB:.1f} MiB; copy both folders, side by side")
+    if manifest["left_out"]:
+        print(f"left out, being there: {', '.join(sorted(manifest['left_out']))}")
+    if not any("kernels-" in name for name in _names_in_wheel(out, manifest)):
+        print("without compiled kernels: no nvcc here; a line PC with a GPU compiles them itself, with nvcc")
+    print(f"there: sh {out.name}/install.sh /opt/hisir-edge")
+
+
+def _names_in_wheel(out: Path, manifest: dict[str, dict[str, object]]) -> list[str]:
+    from zipfile import ZipFile
+
+    place = next(place for place in manifest["files"] if "hisir_edge-" in place)
+    with ZipFile(out / place) as wheel:
+        return wheel.namelist()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except Refused as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
