@@ -96,7 +96,7 @@ gpu-parts: $(DEV)
 # the GPU check as a machine without a network runs it, on the emulated driver (needs nvcc, g++ and unshare)
 gpu-rehearsal: $(DEV)
 	@mkdir -p build/rehearsal
-	$(BIN)/python -m pip list --format freeze 2>/dev/null | grep -v -i -E '^(pycuda|hisir)' >build/rehearsal/have.txt
+	$(BIN)/python -m pip list --format freeze 2>/dev/null | grep -v -i -E '^(pycuda|pytools|siphash24|mako|hisir)' >build/rehearsal/have.txt
 	$(MAKE) --no-print-directory wheelhouse PY=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])') \
 	  EXTRAS=gpu HAVE=build/rehearsal/have.txt OUT=build/rehearsal/wheelhouse
 	$(BIN)/python tests/gpu/rehearse.py

@@ -17,6 +17,8 @@ from packaging.utils import canonicalize_name
 FOLDER = Path(__file__).resolve().parents[1]
 SOURCES = ("pycuda",)
 """Packages without wheels: their source is carried, and built where it is installed."""
+WHEELS_MADE = ("tensorrt-rtx", "tensorrt-rtx-cu13")
+"""Packages of metadata alone that have no wheels either: theirs are made here, and are for any machine."""
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 MACHINES = ("x86_64", "aarch64")
 OLDEST_GLIBC = 5

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from have import installed_from_list, left_out
-from locks import MACHINES, PYTHONS, SOURCES, Pin, Target, extras_locked, pins_for
+from locks import MACHINES, PYTHONS, SOURCES, WHEELS_MADE, Pin, Target, extras_locked, pins_for
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
 HERE = Path(__file__).resolve().parent
@@ -61,15 +61,18 @@ def pip(arguments: list[str]) -> None:
 def download(pins: list[Pin], target: Target, folder: Path) -> None:
     """Wheels for the target, and sources where there are none, of these pins and no other."""
     folder.mkdir(parents=True, exist_ok=True)
-    for sources in (False, True):
-        lines = [pin.line() for pin in pins if (pin.name in SOURCES) is sources]
-        if not lines:
-            continue
-        listed = folder / "fetch.txt"
-        listed.write_text("\n".join(lines))
-        options = ["--no-binary", ",".join(SOURCES)] if sources else ["--only-binary", ":all:", *target.pip_options()]
-        pip(["download", "--no-deps", "--require-hashes", "-r", str(listed), "-d", str(folder), *options])
-        listed.unlink()
+    to_folder = ["--no-deps", "--require-hashes", "-r", str(folder / "fetch.txt")]
+    for names, command in (
+        (SOURCES, ["download", *to_folder, "-d", str(folder), "--no-binary", ",".join(SOURCES)]),
+        (WHEELS_MADE, ["wheel", *to_folder, "-w", str(folder)]),
+        (None, ["download", *to_folder, "-d", str(folder), "--only-binary", ":all:", *target.pip_options()]),
+    ):
+        rest = names is None
+        lines = [pin.line() for pin in pins if (pin.name not in (*SOURCES, *WHEELS_MADE) if rest else pin.name in names)]
+        if lines:
+            (folder / "fetch.txt").write_text("\n".join(lines))
+            pip(command)
+            (folder / "fetch.txt").unlink()
 
 
 def fetched(target: Target, extras: list[str], have: dict[str, str], folder: Path) -> Fetched:
@@ -81,10 +84,10 @@ def fetched(target: Target, extras: list[str], have: dict[str, str], folder: Pat
         there = {canonicalize_name(path.name.split("-")[0]) for path in folder.iterdir()}
         download([pin for pin in pins.values() if pin.name not in out and pin.name not in there], target, folder)
         wheels = sorted(folder.glob("*.whl"))
-        now = left_out(pins, {name: have[name] for name in out}, wheels, target, extras)
-        if now == out:
+        still = left_out({name: pins[name] for name in out}, have, wheels, target, extras)
+        if still == out:
             return Fetched(wheels, sorted(folder.glob("*.tar.gz")), out)
-        out = now
+        out = still
 
 
 def hisir_edge_wheel(folder: Path) -> Path:

@@ -1,8 +1,8 @@
 """Bytes a second of each kernel against this GPU's own copy ceiling, for docs/RESULTS.md.
 
-    python tests/gpu/kernels.py [--size 4096x3000] [--rounds 21] [--json FILE]
+    python tests/gpu/kernels.py [--size 4096x3000] [--rounds 21] [--copy-mib 256] [--json FILE]
 
-Kernel and a copy of 256 MiB within the GPU's memory take turns; medians. Bytes are those that a kernel has to read and
+Kernel and a copy within the GPU's memory take turns; medians. Bytes are those that a kernel has to read and
 write at least: what several threads read of one place counts once, and of the tables the part that is used.
 """
 
@@ -25,7 +25,7 @@ from hisir_edge.errors import HisirEdgeError
 from hisir_edge.line.merge import merge_plan_from_tiles
 from hisir_edge.line.tile import plan_from_size
 
-COPY, LAUNCHES = 1 << 28, 5
+LAUNCHES = 5
 TILE, SIDE = 256, 16
 Kernels = dict[str, tuple[int, Callable[[], None]]]
 
@@ -35,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="4096x3000")
     parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--copy-mib", type=int, default=256, help="of the copies that kernels are compared with")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     w, h = size_from_text(options.size)
@@ -42,7 +43,7 @@ def main() -> None:
         device = PycudaDevice()
     except HisirEdgeError as error:
         sys.exit(f"not measured on a GPU: {error}")
-    found = measured(device, (h, w), options.rounds)
+    found = measured(device, (h, w), options.rounds, options.copy_mib << 20)
     print("| kernel | us | GB/s | of the copy ceiling |\n|---|---|---|---|")
     for name, one in found.items():
         print(f"| {name} | {one['us']:.0f} | {one['gb_per_s']:.0f} | {one['of_copy']:.2f} |")
@@ -50,13 +51,15 @@ def main() -> None:
         options.json.write_text(json.dumps(found, indent=1))
 
 
-def measured(device: PycudaDevice, hw: tuple[int, int], rounds: int) -> dict[str, dict[str, float]]:
+def measured(
+    device: PycudaDevice, hw: tuple[int, int], rounds: int, copy_bytes: int
+) -> dict[str, dict[str, float]]:
     """Medians of each kernel: microseconds, GB/s, and share of the copy's bytes a second in the same rounds."""
     found = {}
     with device.active():
         stream = device.stream()
         start, end = device.event(timed=True), device.event(timed=True)
-        a, b = device.alloc(COPY), device.alloc(COPY)
+        a, b = device.alloc(copy_bytes), device.alloc(copy_bytes)
 
         def seconds(work: Callable[[], None]) -> float:
             stream.copy_within(b, a)  # while it runs the host is ahead: launches are not what is measured
@@ -71,7 +74,7 @@ def measured(device: PycudaDevice, hw: tuple[int, int], rounds: int) -> dict[str
             work()
             pairs = [(seconds(work), seconds(lambda: stream.copy_within(b, a))) for _ in range(rounds)]
             took = median(pair[0] for pair in pairs)
-            of_copy = median(nbytes / pair[0] / (2 * COPY / pair[1]) for pair in pairs)
+            of_copy = median(nbytes / pair[0] / (2 * copy_bytes / pair[1]) for pair in pairs)
             found[name] = {"us": 1e6 * took, "bytes": nbytes, "gb_per_s": nbytes / took / 1e9, "of_copy": of_copy}
     return found
 

@@ -23,7 +23,7 @@ from hisir_edge.line.infer_onnxruntime import session_options
 from hisir_edge.line.tile import plan_from_size, scaled_hw, tiles_from_planes
 
 TILES, CHECKED, CALLS = 64, 8, 9
-PRECISIONS = ("fp32", "fp16", "int8")
+NETWORKS = {"fp32": "cpu/model.onnx", "fp16": "onnx/fp16.onnx", "int8": "onnx/int8.onnx"}
 
 
 def tiles_of(bundle: Bundle, count: int) -> dict[str, np.ndarray]:
@@ -72,7 +72,7 @@ def main() -> None:
     if options.provider in there:
         given = tiles_of(load_bundle(options.prepared / "cpu"), TILES)
         found: dict[str, Any] = {
-            name: measured(options.prepared / "onnx" / f"{name}.onnx", given, options.provider) for name in PRECISIONS
+            name: measured(options.prepared / place, given, options.provider) for name, place in NETWORKS.items()
         }
         found["onnxruntime"] = ort.__version__
     else:

@@ -4,7 +4,7 @@
 
 Minutes the first time; what is there is kept until the sources that it is made by change. ``prepared/`` has
 ``small-boards``, ``small-run`` and ``small-bundle`` (the tests'), ``run`` and ``cpu`` (a rep network and its float32
-bundle), ``onnx`` (that network in float32, float16 and int8) and, where TensorRT for RTX is installed,
+bundle), ``onnx`` (that network in float16 and int8) and, where TensorRT for RTX is installed,
 ``tensorrt-rtx`` (a bundle for RTX GPUs, compiled without one). ``tests/`` and ``pyproject.toml`` are the check itself.
 """
 
@@ -75,29 +75,30 @@ def make_rep(out: Path, work: Path) -> None:
 
 
 def networks(out: Path, int8: Path) -> None:
-    """The rep network as ONNX files in three precisions."""
+    """The rep network as ONNX files, but for float32, which the bundle has."""
     import onnx
 
     from hisir_edge.engine.precision import fp16_model, kept_in_float, prepared_model
 
     folder = out / "onnx"
     folder.mkdir()
-    shutil.copy2(out / "cpu" / "model.onnx", folder / "fp32.onnx")
     if (int8 / "model.onnx").is_file():
         shutil.copy2(int8 / "model.onnx", folder / "int8.onnx")
-    model = prepared_model(folder / "fp32.onnx")
+    model = prepared_model(out / "cpu" / "model.onnx")
     onnx.save(fp16_model(model, kept_in_float(model)), str(folder / "fp16.onnx"))
 
 
 def keep(run: Path) -> None:
-    """Only what is needed of a run is carried: its record, the boards' memory, and the weights without the optimiser."""
+    """Only what is needed of a run is carried: its record, the boards' memory, and the best weights."""
     from hisir_edge.learn.run import load_checkpoint, save_checkpoint
 
     for path in run.iterdir():
         if path.name not in KEPT_OF_RUN:
             path.unlink() if path.is_file() else shutil.rmtree(path)
-    state = load_checkpoint(run) or {}
-    save_checkpoint(run, {name: state[name] for name in ("best", "average", "step") if name in state})
+    state = load_checkpoint(run)
+    if state is None:
+        sys.exit(f"expected a checkpoint in {run}; got none")
+    save_checkpoint(run, {"average": state.get("best") or state["average"], "step": state["step"]})
 
 
 def main() -> None:
