@@ -33,8 +33,8 @@ test: lint test-packages
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 lint: $(DEV)
-	$(BIN)/ruff format --check hisir_edge tests
-	$(BIN)/ruff check hisir_edge tests
+	$(BIN)/ruff format --check hisir_edge tests requirements
+	$(BIN)/ruff check hisir_edge tests requirements
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 

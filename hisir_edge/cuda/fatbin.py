@@ -70,7 +70,7 @@ def stem() -> str:
 
 
 def kernels_found(arch: str) -> Kernels | None:
-    """The compiled kernels of these sources that ``sm86`` or another runs best: shipped ones, else those in the cache."""
+    """The compiled kernels of these sources that ``sm86`` or another runs best; shipped ones come first."""
     found = []
     for folder in (shipped_folder(), cache_folder()):
         for path in sorted(folder.glob(f"{stem()}_*.fatbin")):
@@ -119,7 +119,7 @@ def kernels_for(arch: str, gpu: str = "") -> bytes:
 
 
 def compiled(folder: Path) -> Kernels:
-    """Compile for all of ``ARCHITECTURES`` that nvcc knows, into a folder; InputError without nvcc, or as it refuses."""
+    """Compile for all of ``ARCHITECTURES`` that nvcc knows, into a folder; InputError without nvcc, or by its words."""
     nvcc = nvcc_path()
     if nvcc is None:
         raise InputError(

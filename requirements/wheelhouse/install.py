@@ -70,19 +70,29 @@ def environment(folder: Path, system_packages: bool) -> Path:
     if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
         raise Refused(f"expected a new folder or an environment; got {folder} with other files; choose another")
     if not python.exists():
-        command = [sys.executable, "-m", "venv", *(["--system-site-packages"] if system_packages else []), str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = (done.stdout + done.stderr).strip().splitlines()
-            raise Refused(
-                f"expected Python's venv module to make {folder}; got {lines[-1] if lines else 'a failure'}; install "
-                f"python{sys.version_info[0]}.{sys.version_info[1]}-venv (Debian, Ubuntu), or choose another folder"
-            )
+        make_environment(folder, ["--system-site-packages"] if system_packages else [])
     parent = Path(said([python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]).strip()) / PARENT
     if system_packages and sys.prefix != sys.base_prefix:
         paths = dict.fromkeys((sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]))
         parent.write_text("".join(f"{path}\n" for path in paths))
     return python
+
+
+def make_environment(folder: Path, options: list[str]) -> None:
+    """With a pip of its own; where Python comes without ensurepip, with that of the environment around."""
+    without_pip = ["--without-pip"] if options and importlib.util.find_spec("pip") else None
+    for more in ([], without_pip):
+        if more is None:
+            break
+        command = [sys.executable, "-m", "venv", "--clear", *options, *more, str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+    lines = (done.stdout + done.stderr).strip().splitlines()
+    raise Refused(
+        f"expected Python's venv module to make {folder}; got {lines[-1] if lines else 'a failure'}; install "
+        f"python{sys.version_info[0]}.{sys.version_info[1]}-venv (Debian, Ubuntu), or choose another folder"
+    )
 
 
 def said(command: list[Any], extra: dict[str, str] | None = None) -> str:
@@ -123,7 +133,9 @@ def install_sources(python: Path, manifest: dict[str, Any], without: list[str]) 
 
 def has_pycuda(python: Path) -> bool:
     """Whether the environment has it."""
-    return said([python, "-c", "import importlib.util as u; print(u.find_spec('pycuda') is not None)"]).strip() == "True"
+    return (
+        said([python, "-c", "import importlib.util as u; print(u.find_spec('pycuda') is not None)"]).strip() == "True"
+    )
 
 
 def options_from_command_line() -> argparse.Namespace:

@@ -49,8 +49,8 @@ def missing(name: str, extras: tuple[str, ...], seen: set[str]) -> list[str]:
             lines.append(f"expected {one.name}{one.specifier}, for {name}; got none; {fix}")
         elif there and not one.specifier.contains(there, prereleases=True):
             lines.append(
-                f"expected {one.name}{one.specifier}, for {name}; got {there}; make the folder again, with a 'pip list' "
-                "of this machine for HAVE"
+                f"expected {one.name}{one.specifier}, for {name}; got {there}; make the folder again, with a "
+                "'pip list' of this machine for HAVE"
             )
         elif there:
             lines += missing(wanted, tuple(one.extras), seen)
@@ -58,7 +58,7 @@ def missing(name: str, extras: tuple[str, ...], seen: set[str]) -> list[str]:
 
 
 def version_of(name: str) -> str | None:
-    """Its version, or that of a package with the same modules; "" for one without metadata, None where there is none."""
+    """Its version, or that of a package with the same modules; "" for one without metadata, None for none."""
     for one in (name, *STAND_INS.get(name, ())):
         try:
             return importlib.metadata.version(one)

@@ -27,7 +27,7 @@ OLDEST_GLIBC = 5
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """One locked package: its canonical name, version, the marker's text ("": everywhere), and hashes as pip has them."""
+    """One locked package: canonical name, version, the marker's text ("": everywhere), and hashes as pip has them."""
 
     name: str
     version: str
@@ -52,8 +52,8 @@ class Target:
         return {
             "python_version": self.python, "python_full_version": f"{self.python}.0", "implementation_name": "cpython",
             "implementation_version": f"{self.python}.0", "platform_python_implementation": "CPython",
-            "platform_machine": self.machine, "platform_system": "Linux", "platform_release": "", "platform_version": "",
-            "sys_platform": "linux", "os_name": "posix", "extra": "",
+            "platform_machine": self.machine, "platform_system": "Linux", "platform_release": "",
+            "platform_version": "", "sys_platform": "linux", "os_name": "posix", "extra": "",
         }  # fmt: skip
 
     def pip_options(self) -> list[str]:
@@ -63,7 +63,8 @@ class Target:
         abis = (f"cp{self.python.replace('.', '')}", "abi3", "none")
         return [
             "--python-version", self.python, "--implementation", "cp",
-            *(part for abi in abis for part in ("--abi", abi)), *(part for one in named for part in ("--platform", one)),
+            *(part for abi in abis for part in ("--abi", abi)),
+            *(part for one in named for part in ("--platform", one)),
         ]  # fmt: skip
 
 
@@ -106,7 +107,9 @@ def beyond(base: Path, whole: Path) -> str:
     for pin in pins_from_lock(whole):
         if (pin.name, pin.version, pin.marker) not in have:
             marker = f" ; {pin.marker}" if pin.marker else ""
-            out.append(" \\\n    ".join([f"{pin.name}=={pin.version}{marker}", *(f"--hash={one}" for one in pin.hashes)]))
+            out.append(
+                " \\\n    ".join([f"{pin.name}=={pin.version}{marker}", *(f"--hash={one}" for one in pin.hashes)])
+            )
     return "".join(f"{line}\n" for line in out)
 
 

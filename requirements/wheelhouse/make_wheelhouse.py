@@ -68,7 +68,9 @@ def download(pins: list[Pin], target: Target, folder: Path) -> None:
         (None, ["download", *to_folder, "-d", str(folder), "--only-binary", ":all:", *target.pip_options()]),
     ):
         rest = names is None
-        lines = [pin.line() for pin in pins if (pin.name not in (*SOURCES, *WHEELS_MADE) if rest else pin.name in names)]
+        lines = [
+            pin.line() for pin in pins if (pin.name not in (*SOURCES, *WHEELS_MADE) if rest else pin.name in names)
+        ]
         if lines:
             (folder / "fetch.txt").write_text("\n".join(lines))
             pip(command)

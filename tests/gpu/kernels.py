@@ -51,9 +51,7 @@ def main() -> None:
         options.json.write_text(json.dumps(found, indent=1))
 
 
-def measured(
-    device: PycudaDevice, hw: tuple[int, int], rounds: int, copy_bytes: int
-) -> dict[str, dict[str, float]]:
+def measured(device: PycudaDevice, hw: tuple[int, int], rounds: int, copy_bytes: int) -> dict[str, dict[str, float]]:
     """Medians of each kernel: microseconds, GB/s, and share of the copy's bytes a second in the same rounds."""
     found = {}
     with device.active():

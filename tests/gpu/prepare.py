@@ -34,7 +34,10 @@ NEVER_CARRIED = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 def works(*arguments: object) -> bool:
     """Whether ``hisir-edge`` with these arguments works."""
-    return subprocess.run([sys.executable, "-m", "hisir_edge", *map(str, arguments)], cwd=ROOT, check=False).returncode == 0
+    return (
+        subprocess.run([sys.executable, "-m", "hisir_edge", *map(str, arguments)], cwd=ROOT, check=False).returncode
+        == 0
+    )
 
 
 def hisir_edge(*arguments: object) -> None:

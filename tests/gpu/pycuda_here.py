@@ -1,6 +1,6 @@
-"""Install pycuda where it is missing, from its source on the package index: see requirements/wheelhouse/pycuda_build.py.
+"""Install pycuda where it is missing, from its source: see requirements/wheelhouse/pycuda_build.py.
 
-    python tests/gpu/pycuda_here.py [--libcuda FOLDER] [--archive FILE]
+python tests/gpu/pycuda_here.py [--libcuda FOLDER] [--archive FILE]
 """
 
 from __future__ import annotations

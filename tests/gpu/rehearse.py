@@ -2,8 +2,8 @@
 
     python tests/gpu/rehearse.py [--wheelhouse build/rehearsal/wheelhouse] [--arch 90]
 
-The namespace has a loopback device and no route. The GPU is the driver of ``emulated/``; the line's engine there is ONNX
-Runtime. Green: every step that can run there ran, and those that cannot said the expected reason.
+The namespace has a loopback device and no route. The GPU is the driver of ``emulated/``; the line's engine there is
+ONNX Runtime. Green: every step that can run there ran, and those that cannot said the expected reason.
 """
 
 from __future__ import annotations

@@ -118,7 +118,8 @@ def sanitizer(at: Place) -> Found:
     if program is None:
         raise Skipped("compute-sanitizer is not installed")
     text = at.said(
-        program, "--tool", "memcheck", "--error-exitcode", "9", sys.executable, HERE / "kernels.py", "--size", "403x301", *QUICK
+        program, "--tool", "memcheck", "--error-exitcode", "9", sys.executable, HERE / "kernels.py", "--size",
+        "403x301", *QUICK,
     )  # fmt: skip
     summary = re.findall(r"ERROR SUMMARY: (\d+) error", text)
     if not summary:
@@ -159,8 +160,8 @@ def tensorrt(at: Place) -> Found:
 
     def built() -> Path:
         with_boards(Path(shutil.copytree(at.prepared / "run", run)), boards(at.hisir_edge, at.work / "boards"))
-        at.hisir_edge("build-engine", run, "--target", "tensorrt", "--precision", "fp16", "--false-calls-per-board", 0.5,
-                      "--least-planted-recall", 0, "--out", bundle)  # fmt: skip
+        lax = ("--false-calls-per-board", 0.5, "--least-planted-recall", 0)
+        at.hisir_edge("build-engine", run, "--target", "tensorrt", "--precision", "fp16", *lax, "--out", bundle)
         return bundle
 
     return _measured(at, "tensorrt", built)

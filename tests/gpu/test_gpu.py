@@ -329,6 +329,40 @@ def test_the_emulated_driver_minds_what_a_gpu_forgives(device):
         device.free(there, host)
 
 
+def opened(arch: str) -> subprocess.CompletedProcess[str]:
+    """The device with its kernels, on an emulated GPU of another kind."""
+    code = (
+        "import hisir_edge.cli as cli\nfrom hisir_edge.cuda.device import first_device\n"
+        "def opens():\n"
+        "    device = first_device()\n"
+        "    with device.active():\n"
+        "        print(device.kernel('gather', ()) is not None)\n"
+        "cli.app = opens\n"
+        "cli.main()\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "EMULATED_GPU_ARCH": arch},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("arch", ["75", "87", "90", "100", "103", "120", "130"])
+def test_every_gpu_that_is_covered_loads_the_kernels(arch):
+    if not EMULATED:
+        pytest.skip("a real GPU is what it is")
+    done = opened(arch)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_a_gpu_that_is_not_covered_is_named_before_anything_runs():
+    if not EMULATED:
+        pytest.skip("a real GPU is what it is")
+    done = opened("61")
+    assert done.returncode == 2 and done.stdout == ""
+    assert "expected a GPU of compute capability 7.5 or later; got emulated on a CPU (sm61)" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_lost_context_is_known_by_its_end(small_bundle, small_boards, tmp_path):
     """The daemon on the emulated driver, which fails for good at a kernel: ERROR, exit code 2, and one line."""
     if not EMULATED:

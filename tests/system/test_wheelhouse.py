@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from hisir_edge.line.selftest import picture_of
 
 MAKER = REPOSITORY / "requirements" / "wheelhouse" / "make_wheelhouse.py"
 LIMIT_S = 600
+X86 = platform.machine() == "x86_64"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,12 +39,16 @@ def made(out: Path, *options: object) -> dict[str, object]:
 
 def offline(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     """A shell script in an empty folder, with a loopback device and nothing of this environment."""
-    environment = {"HOME": str(folder), "PATH": "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "PYTHON": sys.executable}
+    environment = {
+        "HOME": str(folder),
+        "PATH": "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "PYTHON": sys.executable,
+    }
     if "LD_LIBRARY_PATH" in os.environ:
         environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     return subprocess.run(
-        ["unshare", "-n", "sh", "-ec", f"ip link set lo up\n{script}"], cwd=folder, env=environment, capture_output=True,
-        text=True, timeout=LIMIT_S, check=False,
+        ["unshare", "-n", "sh", "-ec", f"ip link set lo up\n{script}"], cwd=folder, env=environment,
+        capture_output=True, text=True, timeout=LIMIT_S, check=False,
     )  # fmt: skip
 
 
@@ -77,7 +83,7 @@ def test_beside_what_a_machine_has(tmp_path):
 @pytest.mark.slow
 def test_from_nothing_to_the_demonstration(tmp_path):
     """Every wheel is carried; the demonstration's twelve boards are judged without a network."""
-    made(tmp_path / "there" / "house", "--extras", "barcode,tiff")
+    made(tmp_path / "there" / "house", "--extras", "barcode,tiff,tensorrt-rtx" if X86 else "barcode,tiff")
     done = offline(
         tmp_path / "there",
         'sh house/install.sh venv --python "$PYTHON" --no-system-site-packages; venv/bin/hisir-edge check\n'
@@ -87,6 +93,6 @@ def test_from_nothing_to_the_demonstration(tmp_path):
     assert "12 of 12 boards right" in done.stdout
     again = offline(tmp_path / "there", 'sh house/install.sh venv --python "$PYTHON" --no-system-site-packages')
     assert again.returncode == 0, again.stderr
-    (tmp_path / "there" / "house" / "wheels" / next(iter(os.listdir(tmp_path / "there" / "house" / "wheels")))).unlink()
+    next((tmp_path / "there" / "house" / "wheels").iterdir()).unlink()
     less = offline(tmp_path / "there", 'sh house/install.sh other --python "$PYTHON"')
     assert less.returncode == 2 and "copy the whole folder again" in less.stderr

@@ -1,4 +1,4 @@
-"""The kernels' file covers GPUs of compute capability 7.5 to 12.0 and, by PTX, later ones; what it does not, is named."""
+"""The kernels' file covers compute capabilities 7.5 to 12.0 and, by PTX, later ones; what it does not, is named."""
 
 from __future__ import annotations
 

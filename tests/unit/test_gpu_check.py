@@ -1,4 +1,4 @@
-"""The GPU check tells what it saw after each step, ends what takes too long, and puts no number where nothing was measured."""
+"""The GPU check tells what it saw after each step, ends what takes too long, and has no number that is not measured."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def test_a_failure_is_told_and_the_others_go_on(monkeypatch, tmp_path):
 
     code, found = run(
         monkeypatch, tmp_path, Step("bad", fails, 10), Step("after", cannot, 10, ("bad",)), Step("not", cannot, 10),
-        Step("part", lambda at: {"fp16": {"failed": "no"}, "fp32": {"tiles_per_s": 1.0}}, 10), Step("good", lambda at: {}, 10),
+        Step("part", lambda at: {"fp16": {"failed": "no"}, "fp32": {"tiles_per_s": 1.0}}, 10),
+        Step("good", lambda at: {}, 10),
     )  # fmt: skip
     assert code == 1
     assert found["bad"] == {"failed": "RuntimeError: first | no such kernel"}
@@ -78,7 +79,10 @@ def test_a_failure_is_told_and_the_others_go_on(monkeypatch, tmp_path):
 
 def test_a_step_that_hangs_is_ended_with_all_that_it_started(monkeypatch, tmp_path):
     child = "import time, pathlib, sys, os; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
-    parent = f"import subprocess, sys; print('began', flush=True); subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]])"
+    parent = (
+        "import subprocess, sys; print('began', flush=True); "
+        f"subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]])"
+    )
 
     def hangs(at):
         at.said(sys.executable, "-c", parent, at.work / "pid")
@@ -108,7 +112,8 @@ def test_what_was_reached_is_of_what_was_measured():
         "tensorrt": {"failed": "no"},
     }  # fmt: skip
     assert check.reached(found) == {
-        "kernels_of_copy": "0.8 of 0.7: yes", "pipeline_efficiency": "0.95 of 0.9: yes", "frames_per_s": "250 of 200: yes"
+        "kernels_of_copy": "0.8 of 0.7: yes", "pipeline_efficiency": "0.95 of 0.9: yes",
+        "frames_per_s": "250 of 200: yes",
     }  # fmt: skip
     found["tensorrt-rtx"] = {"slots_1": {"pipeline_efficiency": 0.5, "frames_per_s": 20.0}, "took_s": 1}
     assert check.reached(found)["frames_per_s"] == "20 of 200: NO"

@@ -95,6 +95,8 @@ def test_check_says_what_bundles_for_a_gpu_lack_here(monkeypatch, tmp_path):
     assert "neither nvcc nor" in doctor._used((card,), flavours)[-1]
     (cache / f"{fatbin.stem()}_sm80_ptx120.fatbin").write_bytes(b"compiled")
     assert "neither nvcc nor" not in doctor._used((card,), flavours)[-1]
-    assert doctor._kernels((card,)).endswith("machine code for sm80, PTX for sm120 and later; sm86 here runs the machine code")
+    assert doctor._kernels((card,)).endswith(
+        "machine code for sm80, PTX for sm120 and later; sm86 here runs the machine code"
+    )
     old = Gpu("a GTX", "sm61", "580", 8192)
     assert "for compute capability 7.5 or later" in doctor._used((old,), flavours)[-1]

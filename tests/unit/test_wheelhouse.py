@@ -45,7 +45,9 @@ def test_the_locks_hold_what_pyproject_asks_for():
     import tomllib
 
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    extras = {name: wanted for name, wanted in project["optional-dependencies"].items() if name not in ("dev", "aravis")}
+    extras = {
+        name: wanted for name, wanted in project["optional-dependencies"].items() if name not in ("dev", "aravis")
+    }
     assert set(extras) == {name for name in extras_locked() if not name.startswith("gpu-check")}
     for name, wanted in {"": project["dependencies"], **extras}.items():
         pins = pins_for(RTX, [name] if name else [])
@@ -145,7 +147,9 @@ def test_wrong_options_are_one_line(options, said, tmp_path):
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").touch()
-    done = subprocess.run([sys.executable, str(MAKER), "--out", str(tmp_path)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, str(MAKER), "--out", str(tmp_path)], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 2 and "with other files" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -176,10 +180,10 @@ def test_without_a_toolkit_pycuda_is_refused_in_one_line(monkeypatch, tmp_path):
 
     monkeypatch.setattr(pycuda_build, "which", lambda *_, **__: None)
     if not (Path("/usr/local/cuda") / "include" / "cuda.h").is_file():
-        with pytest.raises(CannotBuild, match="expected the CUDA toolkit with nvcc and cuda.h, for pycuda; got none"):
+        with pytest.raises(CannotBuild, match=r"expected the CUDA toolkit with nvcc and cuda.h, for pycuda; got none"):
             pycuda_build.cuda_root()
     monkeypatch.setattr(pycuda_build, "cuda_root", lambda: tmp_path)
-    with pytest.raises(CannotBuild, match="expected a C\\+\\+ compiler, for pycuda"):
+    with pytest.raises(CannotBuild, match=r"expected a C\+\+ compiler, for pycuda"):
         pycuda_build.build(tmp_path / "none.tar.gz", Path(sys.executable), [])
 
 
@@ -241,3 +245,23 @@ def test_what_is_missing_is_named(house):
     done = installed(folder, manifest, "--no-system-site-packages")
     assert done.returncode == 2 and "but for what is named above" in done.stderr
     assert "hisir-edge" in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_python_without_ensurepip_uses_the_pip_around_it(monkeypatch, tmp_path):
+    import install
+
+    real = subprocess.run
+
+    def without_ensurepip(command, **options):
+        if "venv" in command and "--without-pip" not in command:
+            return subprocess.CompletedProcess(command, 1, "", "Error: ensurepip is not available")
+        return real(command, **options)
+
+    monkeypatch.setattr(install.subprocess, "run", without_ensurepip)
+    python = install.environment(tmp_path / "venv", system_packages=True)
+    monkeypatch.undo()
+    assert not list((tmp_path / "venv").rglob("pip"))
+    assert install.said([python, "-m", "pip", "--version"]).startswith("pip ")
+    monkeypatch.setattr(install.subprocess, "run", without_ensurepip)
+    with pytest.raises(install.Refused, match="got Error: ensurepip is not available; install python3"):
+        install.environment(tmp_path / "other", system_packages=False)
