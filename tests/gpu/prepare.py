@@ -62,10 +62,10 @@ def make_small(out: Path) -> None:
 
 
 def make_rep(out: Path, work: Path) -> None:
-    """A rep network, trained for a minute and a half: its speed is that of a well trained one."""
+    """A rep network, trained for a minute: its speed is that of a well trained one."""
     made = boards(hisir_edge, work / "boards")
     run = out / "run"
-    hisir_edge("train", "--data", made, "--backbone", "rep", "--max-minutes", 1.5, "--out", run)
+    hisir_edge("train", "--data", made, "--backbone", "rep", "--scale", 1, "--max-minutes", 1, "--out", run)
     lax = ("--false-calls-per-board", 0.5, "--least-planted-recall", 0)
     hisir_edge("build-engine", run, "--precision", "fp32", *lax, "--out", out / "cpu")
     if not works("build-engine", run, "--precision", "int8", "--max-drop", 0.9, *lax, "--out", work / "int8"):

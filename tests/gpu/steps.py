@@ -179,11 +179,11 @@ def _measured(at: Place, target: str, built: Callable[[], Path]) -> Found:
 
 
 def boards(hisir_edge: Callable[..., object], out: Path) -> Path:
-    """The rendered boards that the prepared run was trained on; made where they are not there: they are large."""
+    """The rendered boards that the prepared run was trained on; made again where they are not there."""
     if not (out / "ground_truth").is_dir():
         shutil.rmtree(out, ignore_errors=True)
-        hisir_edge("synth", "--product", 7, "--seed", 7, "--good", 16, "--test-good", 4, "--defective", 6, "--size",
-                   "2048x1536", "--out", out)  # fmt: skip
+        hisir_edge("synth", "--product", 7, "--seed", 7, "--good", 16, "--test-good", 1, "--defective", 2, "--size",
+                   "1024x768", "--out", out)  # fmt: skip
     return out
 
 
