@@ -86,8 +86,8 @@ MOST_MIB ?= $(if $(filter yes,$(CHECK)),60)
 
 wheelhouse: $(BASE) $(if $(filter yes,$(CHECK)),gpu-parts)
 	$(BIN)/python requirements/wheelhouse/make_wheelhouse.py --python $(PY) --machine $(MACHINE) --glibc $(GLIBC) \
-	  --extras "$(EXTRAS)" $(if $(HAVE),--have $(HAVE)) $(if $(filter yes,$(CHECK)),--check build/gpu-parts) \
-	  $(if $(MOST_MIB),--most-mib $(MOST_MIB)) --out $(OUT)
+	  --extras "$(EXTRAS)" $(if $(HAVE),--have "$(HAVE)") $(if $(filter yes,$(CHECK)),--check build/gpu-parts) \
+	  $(if $(MOST_MIB),--most-mib $(MOST_MIB)) --out "$(OUT)"
 
 # what the GPU check needs and no GPU makes: minutes the first time
 gpu-parts: $(DEV)

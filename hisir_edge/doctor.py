@@ -107,6 +107,8 @@ def _missing_for_gpu(arch: str) -> str:
 def _kernels(cards: tuple[Gpu, ...]) -> str:
     """The file of compiled kernels that the first GPU would use, or what becomes of it."""
     arch = cards[0].arch if cards else f"sm{ARCHITECTURES[-1]}"
+    if int(arch[2:]) < ARCHITECTURES[0]:
+        return f"none for {cards[0].name} ({arch}): compute capability {ARCHITECTURES[0] / 10} or later is needed"
     found = kernels_found(arch)
     if found is None:
         return f"compiled by nvcc at the first start, into {cache_folder()}" if nvcc_path() else "none"

@@ -14,7 +14,15 @@ from pathlib import Path
 def prepared(name: str, out: Path) -> Path | None:
     """A copy of what was prepared; None where nothing was."""
     folder = os.environ.get("HISIR_PREPARED")
-    return None if folder is None else Path(shutil.copytree(Path(folder) / name, out))
+    return None if folder is None else writable_copy(Path(folder) / name, out)
+
+
+def writable_copy(folder: Path, out: Path) -> Path:
+    """A copy that can be written to, also of a folder that cannot."""
+    shutil.copytree(folder, out)
+    for path in (out, *out.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o200)
+    return out
 
 
 def small_boards(out: Path) -> Path:

@@ -8,10 +8,12 @@ for what comes after. A file of other sources is not looked at.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,7 @@ OPTIONS = ("-std=c++17", "-O3", "-fmad=false", "--fatbin")
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 110, 120)
 """Compute capabilities of which nvcc is asked for machine code, where it knows them (110 is Jetson Thor)."""
 TIMEOUT_S = 300
+HEAD, MAGIC = struct.Struct("<IHHQ"), 0xBA55ED50
 NAME = re.compile(r"kernels-[0-9a-f]{16}_sm(\d+(?:-\d+)*)_ptx(\d+)\.fatbin")
 
 
@@ -69,15 +72,25 @@ def stem() -> str:
     return f"kernels-{hashlib.sha256(sources).hexdigest()[:16]}"
 
 
+def is_whole(image: bytes) -> bool:
+    """Whether it begins as a fatbin does and is as long as it says: 16 bytes of head, 8 of them the rest's length."""
+    return len(image) > HEAD.size and HEAD.unpack_from(image)[::3] == (MAGIC, len(image) - HEAD.size)
+
+
 def kernels_found(arch: str) -> Kernels | None:
-    """The compiled kernels of these sources that ``sm86`` or another runs best; shipped ones come first."""
+    """The file of compiled kernels that ``sm86`` or another would use."""
+    return next(iter(kernels_of(arch)), None)
+
+
+def kernels_of(arch: str) -> list[Kernels]:
+    """Files of these sources that ``sm86`` or another runs, machine code before PTX, shipped ones before cached."""
     found = []
     for folder in (shipped_folder(), cache_folder()):
         for path in sorted(folder.glob(f"{stem()}_*.fatbin")):
             if (named := NAME.fullmatch(path.name)) is not None:
                 one = Kernels(path, tuple(map(int, named[1].split("-"))), int(named[2]))
                 found += [one] if one.how(arch) else []
-    return min(found, key=lambda one: one.how(arch) != "machine code", default=None)
+    return sorted(found, key=lambda one: one.how(arch) != "machine code")
 
 
 def nvcc_path() -> str | None:
@@ -96,12 +109,11 @@ def kernels_for(arch: str, gpu: str = "") -> bytes:
             received=f"{gpu} ({arch})" if gpu else arch,
             fix="use another GPU, or a bundle built with --target onnxruntime",
         )
-    found = kernels_found(arch)
-    if found is not None:
-        try:
-            return found.path.read_bytes()
-        except OSError:
-            pass  # compiled again
+    for found in kernels_of(arch):
+        with contextlib.suppress(OSError):
+            image = found.path.read_bytes()
+            if is_whole(image):
+                return image
     with tempfile.TemporaryDirectory(prefix="hisir-kernels-") as folder:
         made = compiled(Path(folder))
         image = made.path.read_bytes()
@@ -160,14 +172,16 @@ def main() -> None:
     folder: Path = parser.parse_args().out
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        made = compiled(folder)
+        with tempfile.TemporaryDirectory(prefix="hisir-kernels-") as work:
+            made = compiled(Path(work)).path
+            write_atomic(folder / made.name, made.read_bytes())
     except (HisirEdgeError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
     for old in folder.glob("kernels-*.fatbin"):
-        if old != made.path:
+        if old.name != made.name:
             old.unlink()
-    sys.stdout.write(f"{made.path}\n")
+    sys.stdout.write(f"{folder / made.name}\n")
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pycuda_build import OFFLINE, CannotBuild, build
-
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))  # run with -I: nothing of the folder that it is started from
 TEGRA_RELEASE = Path("/etc/nv_tegra_release")
 PARENT = "hisir-parent-environment.pth"
 """Names the packages of the environment that this one was made from: venv looks at those of the system alone."""
@@ -66,12 +65,23 @@ def wants_system_packages() -> bool:
 
 def environment(folder: Path, system_packages: bool) -> Path:
     """The Python of a new environment, or of the one that is there."""
-    python = folder / "bin" / "python"
+    python, ours = folder / "bin" / "python", f"{sys.version_info[0]}.{sys.version_info[1]}"
     if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
         raise Refused(f"expected a new folder or an environment; got {folder} with other files; choose another")
-    if not python.exists():
+    if python.exists():
+        config = (folder / "pyvenv.cfg").read_text().lower()
+        if f"version = {ours}." not in config and f"version_info = {ours}." not in config:
+            raise Refused(f"expected an environment of Python {ours} in {folder}; got another; choose another folder")
+        if "include-system-site-packages = true" not in config and system_packages and sys.prefix == sys.base_prefix:
+            raise Refused(
+                f"expected an environment with --system-site-packages in {folder}; got one without; choose another "
+                "folder, or give --no-system-site-packages"
+            )
+    else:
         make_environment(folder, ["--system-site-packages"] if system_packages else [])
-    parent = Path(said([python, "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]).strip()) / PARENT
+    parent = (
+        Path(said([python, "-I", "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]).strip()) / PARENT
+    )
     if system_packages and sys.prefix != sys.base_prefix:
         paths = dict.fromkeys((sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]))
         parent.write_text("".join(f"{path}\n" for path in paths))
@@ -101,8 +111,9 @@ def said(command: list[Any], extra: dict[str, str] | None = None) -> str:
         list(map(str, command)), capture_output=True, text=True, env={**os.environ, **(extra or {})}, check=False
     )
     if done.returncode:
-        lines = [line for line in (done.stderr + done.stdout).splitlines() if "rror" in line] or ["a failure"]
-        raise Refused(f"expected {' '.join(map(str, command[:5]))} ... to work; got {lines[-1][-400:]}")
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()] or ["a failure"]
+        told = [line for line in lines if "rror" in line] or lines
+        raise Refused(f"expected {' '.join(map(str, command[:3]))} ... to work; got {told[-1][-400:]}")
     return done.stdout
 
 
@@ -111,17 +122,20 @@ def install_wheels(python: Path, manifest: dict[str, Any], lists: list[str]) -> 
     folders = sorted({str((HERE / place).parent) for place in manifest["files"] if place.endswith(".whl")})
     links = [part for folder in folders for part in ("--find-links", folder)]
     said(
-        [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "-q", "install", "--no-index", "--no-deps",
-         "--require-hashes", "--force-reinstall", *links, *(part for name in lists for part in ("-r", HERE / name))],
+        [python, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", "-q", "install", "--no-index",
+         "--no-deps", "--require-hashes", "--force-reinstall", *links,
+         *(part for name in lists for part in ("-r", HERE / name))],
         {"PIP_CONFIG_FILE": os.devnull},
     )  # fmt: skip
 
 
 def install_sources(python: Path, manifest: dict[str, Any], without: list[str]) -> list[str]:
     """pycuda, where it was carried and is not there; lines for what could not be built."""
-    archive = next(iter(sorted((HERE / "sources").glob("pycuda-*.tar.gz"))), None)
+    archive = next((HERE / place for place in manifest["files"] if place.startswith("sources/pycuda-")), None)
     if archive is None or "pycuda" in without or has_pycuda(python):
         return []
+    from pycuda_build import OFFLINE, CannotBuild, build
+
     start = time.monotonic()
     try:
         build(archive, python, OFFLINE)
@@ -134,7 +148,8 @@ def install_sources(python: Path, manifest: dict[str, Any], without: list[str]) 
 def has_pycuda(python: Path) -> bool:
     """Whether the environment has it."""
     return (
-        said([python, "-c", "import importlib.util as u; print(u.find_spec('pycuda') is not None)"]).strip() == "True"
+        said([python, "-I", "-c", "import importlib.util as u; print(u.find_spec('pycuda') is not None)"]).strip()
+        == "True"
     )
 
 
@@ -165,7 +180,7 @@ def main() -> int:
     install_wheels(python, manifest, ["requirements.txt", *(["check-requirements.txt"] if options.check else [])])
     lines = install_sources(python, manifest, options.without)
     extras = [name for name in manifest["extras"] if not (name == "gpu" and "pycuda" in options.without)]
-    done = subprocess.run([python, HERE / "installed.py", *extras], capture_output=True, text=True, check=False)
+    done = subprocess.run([python, "-I", HERE / "installed.py", *extras], capture_output=True, text=True, check=False)
     found = done.stdout.strip().splitlines() or done.stderr.strip().splitlines()[-1:]
     if any("pycuda" in line for line in lines):
         found = [line for line in found if not line.startswith("expected pycuda")]

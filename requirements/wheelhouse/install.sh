@@ -5,22 +5,22 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 want=$(sed -n 's/^ "python": "\(.*\)",$/\1/p' "$here/manifest.json" 2>/dev/null) || want=
 [ -n "$want" ] || { echo "expected manifest.json in $here; got none; copy the whole folder again" >&2; exit 2; }
-version='import sys; print("%d.%d" % sys.version_info[:2])'
+version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo "no such program"; }
 python=
 previous=
 for argument in "$@"; do
+    case $argument in --python=*) python=${argument#--python=} ;; esac
     [ "$previous" = --python ] && python=$argument
     previous=$argument
 done
 if [ -z "$python" ]; then
-    for python in python3 "python$want" none; do
-        [ "$("$python" -c "$version" 2>/dev/null)" = "$want" ] && break
-    done
+    python=python3
+    [ "$(version python3)" = "$want" ] || [ "$(version "python$want")" != "$want" ] || python=python$want
 fi
-got=$("$python" -c "$version" 2>/dev/null) || got="no such program"
+got=$(version "$python")
 if [ "$got" != "$want" ]; then
-    echo "expected Python $want, for which this folder was made; got $got ($python); install python$want and its" \
-        "python$want-venv, or make the folder with PY=$("python3" -c "$version" 2>/dev/null || echo 3.x)" >&2
+    echo "expected Python $want, for which this folder was made; got $got ($python); install python$want and" \
+        "python$want-venv, or make the folder for the Python that is here (PY)" >&2
     exit 2
 fi
-exec "$python" "$here/install.py" "$@"
+exec "$python" -I "$here/install.py" "$@"

@@ -18,7 +18,7 @@ STAND_INS = {
 }
 MODULES = ("cv2", "onnxruntime", "zmq", "simplejpeg", "PIL", "tifffile", "hisir_edge.cli", "harvesters.core")
 OF_EXTRA = {
-    "gpu": ("pycuda",), "barcode": ("zxingcpp",), "tiff": ("imagecodecs",), "tensorrt-rtx": ("tensorrt_rtx",),
+    "gpu": ("pycuda.driver",), "barcode": ("zxingcpp",), "tiff": ("imagecodecs",), "tensorrt-rtx": ("tensorrt_rtx",),
     "postgres": ("psycopg",), "mqtt": ("paho.mqtt",), "webhook": ("httpx",),
     "train": ("torch", "onnx", "scipy", "sklearn", "matplotlib", "jinja2"),
 }  # fmt: skip
@@ -43,7 +43,7 @@ def missing(name: str, extras: tuple[str, ...], seen: set[str]) -> list[str]:
         if wanted in seen:
             continue
         seen.add(wanted)
-        there = version_of(wanted)
+        found, there = found_as(wanted)
         if there is None:
             fix = FIXES.get(wanted, "make the folder again, with a 'pip list' of this machine for HAVE")
             lines.append(f"expected {one.name}{one.specifier}, for {name}; got none; {fix}")
@@ -52,26 +52,27 @@ def missing(name: str, extras: tuple[str, ...], seen: set[str]) -> list[str]:
                 f"expected {one.name}{one.specifier}, for {name}; got {there}; make the folder again, with a "
                 "'pip list' of this machine for HAVE"
             )
-        elif there:
-            lines += missing(wanted, tuple(one.extras), seen)
+        elif found:
+            lines += missing(found, tuple(one.extras), seen)
     return lines
 
 
-def version_of(name: str) -> str | None:
-    """Its version, or that of a package with the same modules; "" for one without metadata, None for none."""
+def found_as(name: str) -> tuple[str, str | None]:
+    """The distribution that has its modules, and its version; ("", "") for one without metadata, None for none."""
     for one in (name, *STAND_INS.get(name, ())):
         try:
-            return importlib.metadata.version(one)
+            return one, importlib.metadata.version(one)
         except importlib.metadata.PackageNotFoundError:
             continue
     if name == "opencv-python" and loads("cv2") == "":
-        return ""  # as JetPack brings it
-    return None
+        return "", ""  # as JetPack brings it
+    return "", None
 
 
 def loads(module: str) -> str:
     """Why a module does not load; empty where it does. In a process of its own: it may end it."""
-    done = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-I", "-c", f"import {module}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return ""
     return (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
@@ -86,9 +87,7 @@ def main() -> int:
         lines = [f"expected hisir-edge and packaging to be installed; got {error}; make the folder again"]
     modules = [*MODULES, *(module for extra in extras for module in OF_EXTRA.get(extra, ()))]
     for module in modules if not lines else ():
-        if module == "pycuda":  # it loads with a driver alone
-            continue
-        if why := loads(module):
+        if (why := loads(module)) and not (module == "pycuda.driver" and "libcuda.so" in why):  # it needs a driver
             fix = next((text for word, text in FIXES.items() if word in why), "install what it names")
             lines.append(f"expected {module} to load; got {why}; {fix}")
     print("\n".join(lines))

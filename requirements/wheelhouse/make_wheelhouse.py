@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -25,10 +26,13 @@ from have import installed_from_list, left_out
 from locks import MACHINES, PYTHONS, SOURCES, WHEELS_MADE, Pin, Target, extras_locked, pins_for
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
+from hisir_edge.cuda.fatbin import stem
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 CARRIED = ("install.sh", "install.py", "pycuda_build.py", "installed.py")
 MIB = 1 << 20
+FORMAT = "hisir-edge wheelhouse 1"
 DOCUMENTS = ("README.md", "CHANGELOG.md", "LICENSE")
 NO_EXTRA = {
     "aravis": "it is built from sources with the desktop's libraries; install python3-gi and gir1.2-aravis-0.8 instead",
@@ -95,6 +99,8 @@ def fetched(target: Target, extras: list[str], have: dict[str, str], folder: Pat
 def hisir_edge_wheel(folder: Path) -> Path:
     """hisir-edge itself, with the compiled kernels where nvcc is at hand."""
     folder.mkdir(parents=True, exist_ok=True)
+    for stale in (ROOT / "hisir_edge" / "cuda").glob("kernels-*.fatbin"):
+        stale.unlink()
     subprocess.run([sys.executable, "-m", "hisir_edge.cuda.fatbin"], cwd=ROOT, capture_output=True, check=False)
     pip(["wheel", "--no-deps", "-w", str(folder), str(ROOT)])
     return next(folder.glob("hisir_edge-*.whl"))
@@ -152,8 +158,7 @@ def requirement(wheel: Path) -> str:
 
 def spill(out: Path, most_bytes: int) -> Path | None:
     """Move the largest wheels into the folder beside it until the rest fits; that folder, None where all fits."""
-    large = out.with_name(f"{out.name}-large")
-    shutil.rmtree(large, ignore_errors=True)
+    large = large_of(out)
     files = [path for path in out.rglob("*") if path.is_file()]
     total = sum(path.stat().st_size for path in files)
     for path in sorted((out / "wheels").iterdir(), key=lambda one: -one.stat().st_size):
@@ -177,7 +182,7 @@ def write_manifest(out: Path, large: Path | None, found: Fetched, target: Target
                 files[place] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
     own = next(path for path in found.wheels if path.name.startswith("hisir_edge-"))
     manifest = {
-        "format": 1, "hisir_edge": str(parse_wheel_filename(own.name)[1]), **asdict(target),
+        "format": FORMAT, "hisir_edge": str(parse_wheel_filename(own.name)[1]), **asdict(target),
         "glibc": least_glibc(found.wheels), "extras": extras,
         "sources": sorted({path.name.split("-")[0] for path in found.sources}), "left_out": found.left_out,
         "files": files,
@@ -202,17 +207,34 @@ def options_from_command_line() -> argparse.Namespace:
     for what, given, known in (("PY", options.python, PYTHONS), ("MACHINE", options.machine, MACHINES)):
         if given not in known:
             raise Refused(f"expected {what} to be one of {', '.join(known)}; got {given}")
-    if not options.glibc.startswith("2.") or not options.glibc[2:].isdigit():
+    if not re.fullmatch(r"2\.[0-9]{1,2}", options.glibc):
         raise Refused(f"expected GLIBC as 2.35; got {options.glibc}")
     known = [name for name in extras_locked() if not name.startswith("gpu-check")]
     for name in options.extras:
         if name not in known:
             why = f": {NO_EXTRA[name]}" if name in NO_EXTRA else ""
             raise Refused(f"expected EXTRAS to be of {', '.join(known)}; got {name}{why}")
-    marker = options.out / "manifest.json"
-    if options.out.exists() and any(options.out.iterdir()) and not marker.is_file():
-        raise Refused(f"expected OUT to be a new folder or an old wheelhouse; got {options.out} with other files")
+    options.out = options.out.absolute()
+    for folder in (options.out, large_of(options.out)):
+        if folder.exists() and not (folder.is_dir() and is_ours(folder)):
+            raise Refused(f"expected OUT to be a new folder or an old wheelhouse; got {folder} with other files")
     return options
+
+
+def large_of(out: Path) -> Path:
+    """The folder beside it for what does not fit."""
+    return out.with_name(f"{out.name}-large")
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder is empty, or an old wheelhouse, or all wheels."""
+    if all(path.suffix == ".whl" for path in folder.iterdir()):
+        return True
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        return manifest["format"] == FORMAT and all((folder / name).is_file() for name in CARRIED)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def main() -> int:
@@ -232,8 +254,9 @@ def main() -> int:
         lay_out(made, found, target, options.extras, options.check)
         large = spill(made, int(options.most_mib * MIB)) if options.most_mib else None
         write_manifest(made, large, found, target, options.extras)
-        for path in (out, out.with_name(f"{out.name}-large")):
-            shutil.rmtree(path, ignore_errors=True)
+        for path in (out, large_of(out)):
+            if path.exists():
+                shutil.rmtree(path)
         made.rename(out)
         if large is not None:
             large.rename(out.with_name(large.name))
@@ -252,7 +275,7 @@ def report(out: Path) -> None:
         print(f"{out}-large: {beside / MIB:.1f} MiB; copy both folders, side by side")
     if manifest["left_out"]:
         print(f"left out, being there: {', '.join(sorted(manifest['left_out']))}")
-    if not any("kernels-" in name for name in _names_in_wheel(out, manifest)):
+    if not any(stem() in name for name in _names_in_wheel(out, manifest)):
         print("without compiled kernels: no nvcc here; a line PC with a GPU compiles them itself, with nvcc")
     print(f"there: sh {out.name}/install.sh /opt/hisir-edge")
 
@@ -270,4 +293,10 @@ if __name__ == "__main__":
         sys.exit(main())
     except Refused as error:
         print(error, file=sys.stderr)
+        sys.exit(2)
+    except (OSError, ValueError) as error:
+        print(
+            f"expected to make the wheelhouse; got {error}; choose another OUT, or correct what is named",
+            file=sys.stderr,
+        )
         sys.exit(2)

@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -88,7 +89,9 @@ def done(step: Step, at: Place, found: dict[str, Any], whole_until: float) -> di
     except Skipped as reason:
         return {"not_measured": str(reason)}
     except TimeIsUp as error:
-        return {"failed": f"not done within {min(step.limit_s, left):.0f} s: {error}"}
+        if left < step.limit_s:
+            return {"not_measured": f"no time was left: {left:.0f} s of {step.limit_s:.0f}: {error}"}
+        return {"failed": f"not done within {step.limit_s:.0f} s: {error}"}
     except Exception as error:
         return {"failed": f"{type(error).__name__}: {error}"}
     return {**result, "took_s": round(time.monotonic() - start, 1)}
@@ -124,6 +127,8 @@ def options_from_command_line() -> argparse.Namespace:
     parser.add_argument("--begun", type=float, default=time.time(), help="when the minutes began (date +%%s)")
     parser.add_argument("--only", nargs="*", default=None, help="these steps")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # with all that it started
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
     unknown = set(options.only or ()) - {step.name for step in STEPS}
     if unknown:
         parser.error(f"expected steps out of {', '.join(step.name for step in STEPS)}; got {', '.join(unknown)}")
@@ -139,8 +144,17 @@ def main() -> int:
     work, prepared, out = (folder.absolute() for folder in (options.work, options.prepared, options.out))
     at = Place(work, prepared, out, options.wheelhouse, options.size, options.frames, until)
     path = at.out / "gpu-check.json"
+    if path.is_file():
+        path.replace(path.with_name("gpu-check-before.json"))
+    (at.out / "steps.log").unlink(missing_ok=True)
+    write({"unfinished": "machine"}, path)
     found: dict[str, Any] = {"machine": machine()}
-    steps = [step for step in STEPS if options.only is None or step.name in options.only]
+    only = (
+        None
+        if options.only is None
+        else {*options.only, *(n for s in STEPS if s.name in options.only for n in s.needs)}
+    )
+    steps = [step for step in STEPS if only is None or step.name in only]
     if not found["machine"]["gpus"]:
         print("not measured on a GPU: there is none here, or no driver for it (nvidia-smi)")
         found["not_measured"], steps = "no GPU here", []
@@ -157,5 +171,14 @@ def main() -> int:
     return int(failed(found))
 
 
+def told() -> int:
+    """``main``, and one line for what is no step's fault."""
+    try:
+        return main()
+    except (OSError, ImportError) as error:
+        print(f"expected the check to run; got {type(error).__name__}: {error}; look at steps.log", file=sys.stderr)
+        return 2
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(told())

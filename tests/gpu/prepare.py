@@ -49,7 +49,9 @@ def hisir_edge(*arguments: object) -> None:
 def sources() -> str:
     """A hash of what the parts are made by."""
     files = [path for name in MADE_BY for path in sorted((ROOT / "hisir_edge" / name).rglob("*.py"))]
-    content = b"".join(path.read_bytes() for path in [*files, Path(__file__), TESTS / "small.py"])
+    content = b"".join(
+        path.read_bytes() for path in [*files, Path(__file__), TESTS / "small.py", TESTS / "gpu" / "steps.py"]
+    )
     return hashlib.sha256(content).hexdigest()
 
 

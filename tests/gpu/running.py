@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from hisir_edge.processes import die_with_parent
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parent
@@ -39,24 +42,29 @@ class Place:
     frames: int
     until: float
 
-    def said(self, *command: object, environment: dict[str, str] | None = None) -> str:
-        """What a command printed; RuntimeError with its last lines where it failed, TimeIsUp at the step's limit."""
+    def said(self, *command: object, environment: dict[str, str] | None = None, fails: tuple[int, ...] = ()) -> str:
+        """What a command printed; RuntimeError with its last lines where it failed, TimeIsUp at the step's limit.
+
+        ``fails``: exit codes that the caller looks into itself.
+        """
         known = {**os.environ, "PYTHONPATH": f"{TESTS}:{HERE}", "PYTHONUNBUFFERED": "1", **(environment or {})}
-        log = self.work / "said.txt"
-        with log.open("w+") as file:
-            process = subprocess.Popen(
-                [str(part) for part in command], cwd=TESTS.parent, stdout=file, stderr=subprocess.STDOUT, env=known,
-                start_new_session=True,
-            )  # fmt: skip
-            try:
-                code = process.wait(max(self.until - time.monotonic(), 0.1))
-            except subprocess.TimeoutExpired:
-                end_group(process)
-                raise TimeIsUp(f"{_last(log)}") from None
-            except BaseException:
-                end_group(process)
-                raise
-        if code:
+        log, parent = self.work / "said.txt", os.getpid()
+        try:
+            with log.open("w") as file:
+                process = subprocess.Popen(
+                    [str(part) for part in command], cwd=TESTS.parent, stdout=file, stderr=subprocess.STDOUT, env=known,
+                    start_new_session=True, preexec_fn=lambda: die_with_parent(parent),
+                )  # fmt: skip
+                try:
+                    code = process.wait(max(self.until - time.monotonic(), 0.1))
+                except subprocess.TimeoutExpired:
+                    raise TimeIsUp(_last(log)) from None
+                finally:
+                    end_group(process)
+        finally:
+            with (self.out / "steps.log").open("a") as whole:  # all that every step said
+                whole.write(f"$ {' '.join(map(str, command))}\n{log.read_text(errors='replace')}\n")
+        if code and code not in fails:
             raise RuntimeError(_last(log))
         return log.read_text(errors="replace")
 
@@ -66,17 +74,14 @@ class Place:
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
+    """End all that a process started and, where it still runs, itself; one that hangs in the driver is left."""
     for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        except ProcessLookupError:
-            break
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            continue
-    process.wait()
+            if number is signal.SIGTERM and process.returncode == 0:
+                return  # it had ended by itself, and so had what it started
 
 
 def _last(log: Path, lines: int = 8) -> str:

@@ -37,6 +37,11 @@ def folders(monkeypatch, tmp_path):
     return shipped, cache
 
 
+def fatbin_of(content: bytes) -> bytes:
+    """As long as it says."""
+    return fatbin.HEAD.pack(fatbin.MAGIC, 1, 16, len(content)) + content
+
+
 @pytest.mark.parametrize(
     ("arch", "how"),
     [("sm75", "machine code"), ("sm86", "machine code"), ("sm87", "machine code"), ("sm88", "machine code"),
@@ -72,11 +77,15 @@ def test_shipped_ones_need_no_nvcc(folders, monkeypatch):
     monkeypatch.setattr(fatbin, "nvcc_path", lambda: None)
     with pytest.raises(InputError, match=r"compiled kernels kernels-\w+_\*.fatbin in .*shipped or .*cache, or nvcc"):
         fatbin.kernels_for("sm90")
-    (folders[0] / f"{fatbin.stem()}_sm75-90_ptx90.fatbin").write_bytes(b"shipped")
-    assert fatbin.kernels_for("sm90") == b"shipped"
+    shipped, cached = fatbin_of(b"shipped"), fatbin_of(b"machine code is before PTX")
+    (folders[0] / f"{fatbin.stem()}_sm75-90_ptx90.fatbin").write_bytes(shipped)
+    assert fatbin.kernels_for("sm90") == shipped
     folders[1].mkdir()
-    (folders[1] / f"{fatbin.stem()}_sm120_ptx120.fatbin").write_bytes(b"machine code is before PTX")
-    assert fatbin.kernels_for("sm120") == b"machine code is before PTX"
+    (folders[1] / f"{fatbin.stem()}_sm120_ptx120.fatbin").write_bytes(cached)
+    assert fatbin.kernels_for("sm120") == cached
+    for damaged in (b"", cached[:-1], b"x" * len(cached)):
+        (folders[1] / f"{fatbin.stem()}_sm120_ptx120.fatbin").write_bytes(damaged)
+        assert fatbin.kernels_for("sm120") == shipped  # by its PTX
 
 
 def test_a_gpu_that_is_too_old_is_named_before_anything_is_compiled(folders, monkeypatch):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +16,7 @@ import pytest
 import rehearse
 from onnxruntime_cuda import measured, tiles_of
 from running import Place, Skipped, TimeIsUp
-from steps import STEPS, Step
+from steps import STEPS, Step, counts_of_tests
 
 from hisir_edge.engine.bundle import load_bundle
 
@@ -32,13 +35,18 @@ def run(monkeypatch, folder: Path, *steps: Step, options: tuple[str, ...] = ()) 
 
 
 def test_without_a_gpu_nothing_is_measured_and_nothing_failed(monkeypatch, tmp_path):
+    monkeypatch.setattr(check, "machine", lambda: {"gpus": [], "emulated": False})
     monkeypatch.setattr(sys, "argv", ["check.py", "--work", str(tmp_path / "work"), "--out", str(tmp_path)])
     code = check.main()
     found = json.loads((tmp_path / "gpu-check.json").read_text())
-    if not found["machine"]["gpus"]:
-        assert (code, found["not_measured"]) == (0, "no GPU here")
-        assert not {step.name for step in STEPS} & set(found)
-        assert set(found["reached"].values()) == {"not measured"}
+    assert (code, found["not_measured"]) == (0, "no GPU here")
+    assert not {step.name for step in STEPS} & set(found)
+    assert set(found["reached"].values()) == {"not measured"}
+
+
+def test_the_machine_is_described():
+    seen = check.machine()
+    assert seen["packages"]["numpy"] and seen["cores"] >= 1 and isinstance(seen["gpus"], list)
 
 
 def test_each_step_is_told_before_the_next_begins(monkeypatch, tmp_path):
@@ -98,6 +106,9 @@ def test_a_step_that_hangs_is_ended_with_all_that_it_started(monkeypatch, tmp_pa
 def test_no_step_is_begun_without_time(monkeypatch, tmp_path):
     code, found = run(monkeypatch, tmp_path, Step("late", lambda at: {}, 10), options=("--minutes", "0.01"))
     assert (code, found["late"]) == (0, {"not_measured": "no time was left"})
+    cut = Step("cut", lambda at: at.said(sys.executable, "-c", "import time; time.sleep(60)"), 60)
+    code, found = run(monkeypatch, tmp_path, cut, options=("--minutes", "0.1"))
+    assert code == 0 and found["cut"]["not_measured"].startswith("no time was left: ")
     with pytest.raises(TimeIsUp):
         place(tmp_path, 0.2).said(sys.executable, "-c", "import time; time.sleep(60)")
 
@@ -142,6 +153,68 @@ def test_another_provider_is_measured_against_the_cpu(small_bundle):
     assert given["tile"].shape == (64, 3, 128, 128) and given["cue"].shape == (64, 4, 128, 128)
     found = measured(small_bundle / "model.onnx", given, "CPUExecutionProvider")
     assert found["most_off"] == 0 and found["tiles_per_s"] > 0 and found["scores_to"] > 0
+    assert measured(small_bundle / "model.onnx", given, "NoSuchProvider")["failed"]
+    assert "failed" in measured(small_bundle / "manifest.json", given, "CPUExecutionProvider")
     assert measured(small_bundle / "none.onnx", given, "CPUExecutionProvider") == {
         "not_measured": "this network was not prepared"
     }
+
+
+def test_steps_that_are_asked_for_bring_what_they_need_and_keep_the_result_before(monkeypatch, tmp_path):
+    steps = (
+        Step("base", lambda at: {"n": 1}, 10),
+        Step("more", lambda at: {"n": 2}, 10, ("base",)),
+        Step("no", dict, 10),
+    )
+    run(monkeypatch, tmp_path, *steps[:1])
+    code, found = run(monkeypatch, tmp_path, *steps, options=("--only", "more"))
+    assert code == 0 and found["base"]["n"] == 1 and found["more"]["n"] == 2 and "no" not in found
+    assert "base" in json.loads((tmp_path / "gpu-check-before.json").read_text())
+
+
+def test_all_that_steps_say_is_kept(monkeypatch, tmp_path):
+    def says(text):
+        return Step(text, lambda at: {"n": len(at.said(sys.executable, "-c", f"print({text!r})"))}, 10)
+
+    run(monkeypatch, tmp_path, says("one"), says("two"))
+    log = (tmp_path / "steps.log").read_text()
+    assert log.index("\none\n") < log.index("\ntwo\n")
+
+
+def test_a_check_that_is_ended_leaves_nothing_running(tmp_path):
+    """SIGTERM and SIGKILL: what its step started ends, too."""
+    sleeper = "import os, pathlib, sys, time; pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); time.sleep(600)"
+    program = (
+        "import sys; import check; from steps import Step\n"
+        f"check.STEPS = (Step('s', lambda at: at.said(sys.executable, '-c', {sleeper!r}, at.work / 'pid'), 500),)\n"
+        "check.machine = lambda: {'gpus': [1], 'emulated': False}\n"
+        "sys.exit(check.main())\n"
+    )
+    here = Path(check.__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{here}:{here.parent}"}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        work = tmp_path / number.name
+        command = [sys.executable, "-c", program, "--work", str(work), "--out", str(work)]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not (work / "pid").is_file() or not (work / "pid").read_text():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        child = psutil.Process(int((work / "pid").read_text()))
+        process.send_signal(number)
+        process.wait(30)
+        psutil.wait_procs([child], timeout=30)
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_pytests_own_counts_are_taken(tmp_path):
+    report = tmp_path / "tests.xml"
+    report.write_text(
+        '<testsuites><testsuite><testcase name="a"/>'
+        '<testcase name="b"><failure message="assert 1 == 2&#10;more"/></testcase>'
+        '<testcase name="c"><error message="no GPU"/></testcase><testcase name="d"><skipped message="why"/></testcase>'
+        '<testcase name="e"><skipped message="why"/></testcase></testsuite></testsuites>'
+    )
+    assert counts_of_tests(report) == (
+        {"passed": 1, "failed": 2, "skipped": 2}, {"failed": ["b: assert 1 == 2", "c: no GPU"], "skipped": ["why"]},
+    )  # fmt: skip

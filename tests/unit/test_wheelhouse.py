@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from zipfile import ZipFile
 
+import packaging
 import pytest
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
 from conftest import REPOSITORY
 from have import installed_from_list, left_out, requirements_of
 from locks import Pin, Target, beyond, extras_locked, pins_for, pins_from_lock
@@ -42,8 +49,6 @@ def test_every_extra_is_locked_with_hashes_for_every_machine(target):
 
 
 def test_the_locks_hold_what_pyproject_asks_for():
-    import tomllib
-
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = {
         name: wanted for name, wanted in project["optional-dependencies"].items() if name not in ("dev", "aravis")
@@ -168,11 +173,9 @@ def test_pycudas_source_is_told_where_the_toolkit_is(tmp_path):
     out.mkdir()
     made = patched(tmp_path / "pycuda-1.tar.gz", out, root)
     assert "CUDA_ENABLE_CURAND = False" in (made / "siteconf.py").read_text()
+    assert repr(str(root / "lib64")) in (made / "siteconf.py").read_text()
     compile((made / "setup.py").read_text(), "setup.py", "exec")  # the future comes first
     assert '"setuptools", "pybind11",' in (made / "pyproject.toml").read_text()
-    (root / "include" / "curand.h").touch()
-    (out / "again").mkdir()
-    assert "CURAND = True" in (patched(tmp_path / "pycuda-1.tar.gz", out / "again", root) / "siteconf.py").read_text()
 
 
 def test_without_a_toolkit_pycuda_is_refused_in_one_line(monkeypatch, tmp_path):
@@ -199,7 +202,8 @@ def house(tmp_path):
         (out / name).write_bytes((MAKER.parent / name).read_bytes())
     (out / "requirements.txt").touch()
     manifest = {
-        "format": 1, "hisir_edge": "0", "python": f"{sys.version_info[0]}.{sys.version_info[1]}", "machine": "x86_64",
+        "format": "hisir-edge wheelhouse 1", "hisir_edge": "0",
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}", "machine": "x86_64",
         "glibc": 0, "extras": [], "sources": [], "left_out": {}, "files": {},
     }  # fmt: skip
     import platform
@@ -265,3 +269,87 @@ def test_a_python_without_ensurepip_uses_the_pip_around_it(monkeypatch, tmp_path
     monkeypatch.setattr(install.subprocess, "run", without_ensurepip)
     with pytest.raises(install.Refused, match="got Error: ensurepip is not available; install python3"):
         install.environment(tmp_path / "other", system_packages=False)
+
+
+def test_a_folder_that_is_no_wheelhouse_is_left_alone(tmp_path):
+    """A bundle has a manifest.json, too, and the folder beside may be anybody's."""
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (bundle / "manifest.json").write_text("{}")
+    beside = tmp_path / "house-large"
+    beside.mkdir()
+    (beside / "data.txt").touch()
+    for out in (bundle, tmp_path / "house", bundle / "manifest.json"):
+        done = subprocess.run(
+            [sys.executable, str(MAKER), "--out", str(out)], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 2 and "with other files" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (bundle / "manifest.json").is_file() and (beside / "data.txt").is_file()
+
+
+def test_an_environment_of_another_python_is_left_alone(house):
+    folder, manifest = house
+    venv = folder.parent / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    (venv / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.7.1\n")
+    done = installed(folder, manifest)
+    assert done.returncode == 2 and "expected an environment of Python" in done.stderr, done.stderr
+    assert sorted(path.name for path in venv.rglob("*")) == ["bin", "python", "pyvenv.cfg"]
+
+
+def test_a_damaged_installer_is_one_line(house):
+    folder, manifest = house
+    (folder / "pycuda_build.py").write_text("def")
+    done = installed(folder, manifest)
+    assert done.returncode == 2 and "pycuda_build.py as it was made" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_python_that_is_named_is_taken(house):
+    folder, manifest = house
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    command = ["sh", str(folder / "install.sh"), str(folder.parent / "venv"), "--python=/bin/false"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "got no such program (/bin/false)" in done.stderr
+
+
+def test_another_package_with_the_same_modules_will_do(tmp_path):
+    """hisir-edge asks for opencv-python; what is there is called otherwise, and asks for something itself."""
+    for name, version, requires in (
+        ("hisir_edge", "1", "opencv-python<5,>=4.10"), ("opencv_python_headless", "4.12", "numpy>=2"),
+        ("numpy", "1.0", ""),
+    ):  # fmt: skip
+        info = tmp_path / f"{name}-{version}.dist-info"
+        info.mkdir()
+        lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}"]
+        (info / "METADATA").write_text("\n".join([*lines, *([f"Requires-Dist: {requires}"] if requires else [])]))
+    code = "import installed\nprint(installed.missing('hisir-edge', (), set()))\n"
+    shutil.copytree(Path(packaging.__file__).parent, tmp_path / "packaging")
+    environment = {"PYTHONPATH": f"{tmp_path}:{MAKER.parent}", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code], capture_output=True, text=True, timeout=60, check=True, env=environment
+    )
+    assert "expected numpy>=2, for opencv-python-headless; got 1.0" in done.stdout, done.stdout
+
+
+def test_the_drivers_own_library_is_linked_with(monkeypatch, tmp_path):
+    import pycuda_build
+
+    (tmp_path / "driver").mkdir()
+    (tmp_path / "driver" / "libcuda.so.1").touch()
+    monkeypatch.setenv("LD_LIBRARY_PATH", f":{tmp_path}:{tmp_path / 'driver'}")
+    folder = pycuda_build.linkable(tmp_path / "link")
+    assert (folder / "libcuda.so").resolve() == tmp_path / "driver" / "libcuda.so.1"
+
+
+@pytest.mark.parametrize(
+    ("line", "tells"),
+    [("/usr/bin/ld: cannot find -lcuda: No such file or directory", True), ("a.cpp:1:2: error: no such thing", True),
+     ("x.hpp:1:10: fatal error: boost/a.hpp: No such file", True), ("SyntaxError: invalid syntax", True),
+     ("error: subprocess-exited-with-error", False), ("error: command '/usr/bin/g++' failed", False),
+     ("warning: static void detail::error::virtual_function_default()", False)],
+)  # fmt: skip
+def test_of_a_build_that_fails_the_lines_that_tell_are_told(line, tells):
+    from pycuda_build import TELLING
+
+    assert bool(TELLING.search(line)) is tells
