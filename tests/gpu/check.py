@@ -98,12 +98,12 @@ def done(step: Step, at: Place, found: dict[str, Any], whole_until: float) -> di
 
 
 def _well(one: dict[str, Any] | None) -> bool:
-    return one is None or not {"failed", "not_measured"} & set(one)  # None: not asked for this time
+    return one is None or not any(isinstance(one.get(key), str) for key in ("failed", "not_measured"))
 
 
 def failed(found: dict[str, Any]) -> bool:
     """Whether a step, or a part of one, failed."""
-    return "failed" in found or any(failed(one) for one in found.values() if isinstance(one, dict))
+    return isinstance(found.get("failed"), str) or any(failed(one) for one in found.values() if isinstance(one, dict))
 
 
 def write(found: dict[str, Any], path: Path) -> None:

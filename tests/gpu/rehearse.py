@@ -64,7 +64,7 @@ def main() -> int:
     code = rehearsed(options.wheelhouse.absolute(), out, options.arch)
     minutes = (time.monotonic() - start) / 60
     found = json.loads((out / "gpu-check.json").read_text()) if (out / "gpu-check.json").is_file() else {}
-    lines = wrong(found)
+    lines = wrong(found) + ([f"exit code {code}"] if code else [])
     print("\n".join(lines) or f"as expected: {', '.join(RAN)}", f"in {minutes:.1f} minutes, exit code {code}")
     return int(bool(lines))
 

@@ -59,7 +59,7 @@ def test_each_step_is_told_before_the_next_begins(monkeypatch, tmp_path):
 
         return Step(name, work, 10)
 
-    code, found = run(monkeypatch, tmp_path, step("one"), step("two"))
+    code, found = run(monkeypatch, tmp_path, step("one"), step("two"), Step("tests", lambda at: {"failed": 0}, 10))
     assert code == 0
     assert [one["unfinished"] for one in seen] == ["one", "two"]
     assert "one" not in seen[0] and seen[1]["one"]["figure"] == 1
