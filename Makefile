@@ -136,7 +136,7 @@ build/runs/%.trained: build/boards.rendered
 
 # the published schema of manifest.json
 schema: | $(DEV)
-	$(BIN)/python -c 'import json; from hisir_edge.engine.manifest import Manifest; \
+	$(BIN)/python -c 'import json; from hisir_edge.bundle.manifest import Manifest; \
 	  print(json.dumps(Manifest.model_json_schema(), indent=2))' > docs/bundle.schema.json
 
 $(VENV)/bin/python:

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from hisir_edge.addresses import not_an_address, reachable_by_others
 from hisir_edge.errors import ConfigError
 from hisir_edge.images.header import MAX_SIDE_PX
 from hisir_edge.labels import FIELD
+from hisir_edge.transport.addresses import not_an_address, reachable_by_others
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from hisir_edge.arrays import U8, Bool
-from hisir_edge.line.pixels import Pixels
+from hisir_edge.images.pixels import Pixels
+
+MAX_REGIONS = 256
+"""The most that a judgement lists."""
 
 
 class Result(str, Enum):

@@ -12,8 +12,8 @@ from pathlib import Path
 from host_device import HostDevice, HostEngine
 
 import hisir_edge.line.products as products
-from hisir_edge.cli import main
-from hisir_edge.cuda.line import CudaInspector
+from hisir_edge.cli.main import main
+from hisir_edge.cuda.inspector import CudaInspector
 
 
 class MortalEngine(HostEngine):

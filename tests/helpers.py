@@ -12,9 +12,9 @@ from unittest.mock import patch
 
 import numpy as np
 
-from hisir_edge.cli import main
-from hisir_edge.line.message import Message, Recipe, message_from_judgement
-from hisir_edge.line.pixels import Pixels
+from hisir_edge.cli.main import main
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.line.sockets.message import Message, Recipe, message_from_judgement
 from hisir_edge.mes import Verdict
 from hisir_edge.records import Frame, Judgement, Region, Result
 

@@ -18,14 +18,14 @@ from types import SimpleNamespace
 
 from helpers import sample_message
 
-from hisir_edge.addresses import heard_at
 from hisir_edge.config import ControlTable, JournalTable, PublishTable, SecurityTable
-from hisir_edge.line.commands import commands
-from hisir_edge.line.control import ControlSocket
-from hisir_edge.line.journal import Accepted, Journal
-from hisir_edge.line.outbox import Outbox
-from hisir_edge.line.publish import Publisher
-from hisir_edge.line.wire import Wire
+from hisir_edge.line.journal.outbox import Outbox
+from hisir_edge.line.journal.store import Accepted, Journal
+from hisir_edge.line.sockets.commands import commands
+from hisir_edge.line.sockets.context import Wire
+from hisir_edge.line.sockets.control import ControlSocket
+from hisir_edge.line.sockets.publish import Publisher
+from hisir_edge.transport.addresses import heard_at
 
 
 def main() -> None:

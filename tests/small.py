@@ -35,8 +35,8 @@ def small_boards(out: Path) -> Path:
 
 def small_run(boards: Path, out: Path) -> Path:
     """A short but real training run on the small boards."""
-    from hisir_edge.learn.run import RunSettings
-    from hisir_edge.learn.train import train
+    from hisir_edge.learn.data.run import RunSettings
+    from hisir_edge.learn.training.train import train
 
     settings = RunSettings(str(boards), "unet", 16, 128, 32, 1.0, "auto", 8, 300, 3e-3, 0)
     train(settings, out, workers=1)

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from hisir_edge.mes import subscribe
-from hisir_edge.mes.sinks import Target
+from hisir_edge.mes.sinks.base import Target
 from hisir_edge.mes.sinks.sqlite import SqliteSink
 
 

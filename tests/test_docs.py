@@ -117,11 +117,11 @@ def test_the_example_message_has_the_fields_of_the_schema():
 
 
 def test_every_request_and_limit_is_documented():
-    from hisir_edge.keys import ROLES
-    from hisir_edge.line import commands, control, guard, publish
+    from hisir_edge.line.sockets import commands, control, guard, publish
+    from hisir_edge.transport.curve_keys import ROLES
 
     text = (ROOT / "docs" / "protocol.md").read_text()
-    source = (ROOT / "hisir_edge" / "line" / "commands.py").read_text()
+    source = (ROOT / "hisir_edge" / "line" / "sockets" / "commands.py").read_text()
     asked = {name for name in re.findall(r'"([a-z]+)": [a-z_]+[,}\n]', source) if len(name) > 2} & {
         "replay", "snapshot", "decisions", "ack", "forget", "verify", "status", "trigger", "announce", "select",
         "pause", "resume", "drain", "reload",

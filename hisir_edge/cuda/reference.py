@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hisir_edge.arrays import F32, F64, I32, I64, U8
-from hisir_edge.line.pixels import rgb_from_pixels
-from hisir_edge.line.rops import KEPT_FROM
+from hisir_edge.images.pixels import rgb_from_pixels
+from hisir_edge.inspection.rops import KEPT_FROM
 
 LAYOUTS = ("Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8")
 """Pixel formats by the kernels' numbers."""

@@ -18,9 +18,9 @@ from hisir_edge.arrays import F32, I32, I64, U8, Bool
 from hisir_edge.cuda.device import Buffer, Device, Event, Graph, Stream
 from hisir_edge.cuda.reference import LAYOUTS
 from hisir_edge.cuda.tensorrt_engine import DeviceEngine
-from hisir_edge.line.merge import MergePlan
-from hisir_edge.line.rops import SWEEPS
-from hisir_edge.line.tile import REGION_PX
+from hisir_edge.geometry.merge_plan import MergePlan
+from hisir_edge.geometry.tile import REGION_PX
+from hisir_edge.inspection.rops import SWEEPS
 
 log = structlog.get_logger()
 

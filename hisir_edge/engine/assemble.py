@@ -13,9 +13,8 @@ import onnxruntime as ort
 
 from hisir_edge import __version__
 from hisir_edge.arrays import U8
-from hisir_edge.cpu import int8_instructions
-from hisir_edge.engine.attempt import Accepted, OnProgress, OnStage
-from hisir_edge.engine.bundle import (
+from hisir_edge.backends import available_threads, onnxruntime_engine
+from hisir_edge.bundle.load import (
     CALIBRATION,
     ENGINE,
     GOLDEN,
@@ -26,10 +25,7 @@ from hisir_edge.engine.bundle import (
     write_memory,
     write_noise,
 )
-from hisir_edge.engine.compile import Plan, engine_from_onnx, module_of
-from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
-from hisir_edge.engine.load import available_threads, onnxruntime_engine
-from hisir_edge.engine.manifest import (
+from hisir_edge.bundle.manifest import (
     EngineModel,
     JudgedOnModel,
     Manifest,
@@ -40,18 +36,23 @@ from hisir_edge.engine.manifest import (
     TensorModel,
     ThresholdModel,
 )
-from hisir_edge.engine.onnx_limits import check_network
+from hisir_edge.engine.attempt import Accepted, OnProgress, OnStage
+from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
 from hisir_edge.engine.options import BuildOptions, archs_of
 from hisir_edge.engine.plants import self_test_from_pictures
+from hisir_edge.engine.tensorrt.compile import Plan, engine_from_onnx
+from hisir_edge.engine.tensorrt.onnx_limits import check_network
 from hisir_edge.errors import BundleError, InputError
-from hisir_edge.gpus import gpus
+from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.images import jpeg_bytes, read_rgb
-from hisir_edge.learn.distinct import boards_among
-from hisir_edge.learn.run import RunRecord, load_memory
-from hisir_edge.line.board import BoardInspector
-from hisir_edge.line.gain import noise_shape
-from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.selftest import check_draw, golden_picture
+from hisir_edge.inspection.board import BoardInspector
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.selftest import check_draw, golden_picture
+from hisir_edge.learn.data.distinct import boards_among
+from hisir_edge.learn.data.run import RunRecord, load_memory
+from hisir_edge.machine.cpu import int8_instructions
+from hisir_edge.machine.gpus import gpus
+from hisir_edge.machine.tensorrt import module_of
 from hisir_edge.net.hisir_net import HisirNet
 
 SELF_TEST_BOARDS = 3

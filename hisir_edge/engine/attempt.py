@@ -11,23 +11,23 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from hisir_edge.backends import onnxruntime_engine
+from hisir_edge.bundle.load import Bundle
+from hisir_edge.bundle.manifest import CalibrationModel
 from hisir_edge.corruption.plant import words_of_classes
-from hisir_edge.engine.bundle import Bundle
-from hisir_edge.engine.calibration import Calibration, calibration_from_images, default_images
-from hisir_edge.engine.cpu_graph import for_cpu_kernels
+from hisir_edge.engine.calibration.ranges import Activation, Range, activations_from_tiles, range_by_method
+from hisir_edge.engine.calibration.sensitivity import layer_costs, logit_error, scores_of_model
+from hisir_edge.engine.calibration.tiles import Calibration, calibration_from_images, default_images
+from hisir_edge.engine.cpu.graph import for_cpu_kernels
 from hisir_edge.engine.derive import Reading, reading_from_maps
 from hisir_edge.engine.gate import Drift, drift_between, table_of_drift
-from hisir_edge.engine.load import onnxruntime_engine
-from hisir_edge.engine.manifest import CalibrationModel
 from hisir_edge.engine.maps import Maps, maps_from_inspector
 from hisir_edge.engine.precision import Style, fp16_model, half_emulated, int8_model, prepared_model, quantised_nodes
-from hisir_edge.engine.ranges import Activation, Range, activations_from_tiles, range_by_method
 from hisir_edge.engine.recipe import EngineRecipe, Precision, matching_nodes
-from hisir_edge.engine.sensitivity import layer_costs, logit_error, scores_of_model
 from hisir_edge.errors import InputError, InspectionError
-from hisir_edge.learn.run import RunRecord, words_of_steps
-from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.rops import Rops
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.rops import Rops
+from hisir_edge.learn.data.run import RunRecord, words_of_steps
 
 COST_TILES = 4
 KEPT_SHARES = (0, 1 / 8, 1 / 4, 1 / 2)

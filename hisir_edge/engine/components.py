@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hisir_edge.engine.manifest import ComponentModel
+from hisir_edge.bundle.manifest import ComponentModel
 from hisir_edge.errors import InputError
 
 NAMES = ("x", "y", "width", "height")

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from hisir_edge.arrays import F32, F64, U8
-from hisir_edge.engine.bundle import Bundle
+from hisir_edge.bundle.load import Bundle
 from hisir_edge.engine.maps import Maps
-from hisir_edge.learn.evaluate import SIZEABLE_PX, defects_in, open_regions
-from hisir_edge.learn.metrics import PixelTally
-from hisir_edge.learn.thresholds import (
+from hisir_edge.inspection.gain import gain_map, noise_in_logits, sensitivity_map
+from hisir_edge.learn.evaluation.evaluate import SIZEABLE_PX, defects_in, open_regions
+from hisir_edge.learn.evaluation.metrics import PixelTally
+from hisir_edge.learn.evaluation.thresholds import (
     AREAS_NETWORK_PX,
     Derived,
     block_peaks,
@@ -20,7 +21,6 @@ from hisir_edge.learn.thresholds import (
     noise_from_peaks,
     peaks_by_area,
 )
-from hisir_edge.line.gain import gain_map, noise_in_logits, sensitivity_map
 
 MOST_FPR = 0.3
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from hisir_edge.backends import PORTABLE_WORDS
+from hisir_edge.bundle.manifest import Manifest
 from hisir_edge.corruption.plant import words_of_classes
-from hisir_edge.engine.load import PORTABLE_WORDS
-from hisir_edge.engine.manifest import Manifest
 
 IDENTITY = ("created_at", "seal_sha256")
 """Keys that differ between any two builds and say nothing."""

@@ -13,10 +13,10 @@ from hisir_edge.corruption.plant import WINDOWS_PER_BOARD, plant
 from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images import read_rgb
-from hisir_edge.learn.distinct import boards_among
-from hisir_edge.learn.run import RunRecord
-from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.pixels import Pixels
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.learn.data.distinct import boards_among
+from hisir_edge.learn.data.run import RunRecord
 
 NOISE_BOARDS = 24
 PLANTED = 54

@@ -6,16 +6,17 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hisir_edge.engine.bundle import MANIFEST, sha256_of
-from hisir_edge.engine.calibration import images_from_list
-from hisir_edge.engine.compile import check_target
-from hisir_edge.engine.manifest import DEFAULT_LEAST_PLANTED_RECALL, DEFAULT_MAX_DROP, ComponentModel, ZoneModel
+from hisir_edge.bundle.load import MANIFEST, sha256_of
+from hisir_edge.bundle.manifest import DEFAULT_LEAST_PLANTED_RECALL, DEFAULT_MAX_DROP, ComponentModel, ZoneModel
+from hisir_edge.bundle.thresholds import Zone
+from hisir_edge.engine.calibration.tiles import images_from_list
 from hisir_edge.engine.recipe import EngineRecipe, Precision, Target
+from hisir_edge.engine.tensorrt.compile import check_target
 from hisir_edge.errors import InputError
-from hisir_edge.learn.run import RunRecord, check_pictures
-from hisir_edge.learn.thresholds import check_rate
-from hisir_edge.learn.train import trained_net
-from hisir_edge.line.gain import Zone, inside_zone, sensitivity_map
+from hisir_edge.inspection.gain import inside_zone, sensitivity_map
+from hisir_edge.learn.data.run import RunRecord, check_pictures
+from hisir_edge.learn.evaluation.thresholds import check_rate
+from hisir_edge.learn.training.train import trained_net
 from hisir_edge.net.hisir_net import HisirNet
 
 

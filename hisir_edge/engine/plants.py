@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from hisir_edge.arrays import U8
+from hisir_edge.bundle.manifest import PlantModel, SelfTestModel
 from hisir_edge.corruption.spots import part_boxes
-from hisir_edge.engine.manifest import PlantModel, SelfTestModel
 from hisir_edge.errors import InputError
-from hisir_edge.line.board import BoardInspector
-from hisir_edge.line.selftest import highest_peak_at, with_plants
+from hisir_edge.inspection.board import BoardInspector
+from hisir_edge.inspection.selftest import highest_peak_at, with_plants
 from hisir_edge.records import Result
 
 OFFERED, KEPT = 10, 3

@@ -20,7 +20,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from hisir_edge.engine.ranges import Range, float_tensors
+from hisir_edge.engine.calibration.ranges import Range, float_tensors
 
 Style = Literal["cpu", "gpu"]
 """cpu: uint8 activations, every operator that ONNX Runtime's int8 kernels join up (AVX512-VNNI).

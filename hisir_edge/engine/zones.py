@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from hisir_edge.engine.manifest import ZoneModel
+from hisir_edge.bundle.manifest import ZoneModel
 from hisir_edge.errors import InputError
 
 _ZONES = TypeAdapter(tuple[ZoneModel, ...])

@@ -10,7 +10,7 @@ import numpy as np
 
 from hisir_edge.arrays import U8, Bool
 from hisir_edge.errors import InputError
-from hisir_edge.mes.mask import rle_from_runs
+from hisir_edge.transport.run_lengths import rle_from_runs
 
 
 def png_bytes(image: U8, compression: int = 3) -> bytes:

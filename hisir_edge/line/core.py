@@ -14,18 +14,18 @@ from typing import Any
 import structlog
 
 from hisir_edge import __version__
+from hisir_edge.camera.paired import judged
+from hisir_edge.camera.source import Source
 from hisir_edge.errors import HisirEdgeError, InputError
+from hisir_edge.inspection.board import BoardInspector, error_judgement
 from hisir_edge.labels import board_name, shown
 from hisir_edge.line.barcode import reader_from_settings
-from hisir_edge.line.board import BoardInspector, error_judgement
-from hisir_edge.line.grab import Source
-from hisir_edge.line.journal import Accepted, Journal
-from hisir_edge.line.message import Message, Recipe, message_from_judgement
+from hisir_edge.line.journal.store import Accepted, Journal
 from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.line.products import Product, Products
+from hisir_edge.line.sockets.message import Message, Recipe, message_from_judgement
 from hisir_edge.line.states import State, StateMachine
 from hisir_edge.line.triggers import Identity, Trigger, Waiting
-from hisir_edge.line.views import judged
 from hisir_edge.records import Frame, GrabFault, Judgement
 
 log = structlog.get_logger()

@@ -11,31 +11,32 @@ from types import TracebackType
 
 import structlog
 
-from hisir_edge.addresses import heard_at
+from hisir_edge.camera.factory import source_from_settings
+from hisir_edge.camera.paired import Views
+from hisir_edge.camera.source import EndOfFrames, Source
 from hisir_edge.config import OutputTable, Settings
 from hisir_edge.errors import HungError, PublishError
-from hisir_edge.line.board import error_judgement
-from hisir_edge.line.commands import commands
-from hisir_edge.line.control import ControlSocket
+from hisir_edge.inspection.board import error_judgement
 from hisir_edge.line.core import Core, Verdict
-from hisir_edge.line.grab import EndOfFrames, Source, source_from_settings
 from hisir_edge.line.heap import return_freed_memory
-from hisir_edge.line.hermes import Board
-from hisir_edge.line.hermes_link import HermesLink
-from hisir_edge.line.journal import Journal, folder_of
-from hisir_edge.line.message import Message
-from hisir_edge.line.metrics import Metrics
-from hisir_edge.line.notify import Systemd
-from hisir_edge.line.outbox import Outbox
+from hisir_edge.line.hermes.link import HermesLink
+from hisir_edge.line.hermes.protocol import Board
+from hisir_edge.line.journal.outbox import Outbox
+from hisir_edge.line.journal.store import Journal, folder_of
 from hisir_edge.line.pictures import Pictures, PictureWriter
 from hisir_edge.line.products import Products, check_frames, products_from_settings
-from hisir_edge.line.publish import Publisher
+from hisir_edge.line.prometheus import Metrics
 from hisir_edge.line.reload import Reloader
+from hisir_edge.line.sockets.commands import commands
+from hisir_edge.line.sockets.context import Wire
+from hisir_edge.line.sockets.control import ControlSocket
+from hisir_edge.line.sockets.message import Message
+from hisir_edge.line.sockets.publish import Publisher
 from hisir_edge.line.states import State, StateMachine
+from hisir_edge.line.systemd import Systemd
 from hisir_edge.line.triggers import Identity
-from hisir_edge.line.views import Views
-from hisir_edge.line.wire import Wire
 from hisir_edge.records import Result
+from hisir_edge.transport.addresses import heard_at
 
 log = structlog.get_logger()
 

@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import inspector_from_bundle
+from hisir_edge.backends import inspector_from_bundle
+from hisir_edge.bundle.load import load_bundle
 from hisir_edge.errors import InputError
 from hisir_edge.images import check_apart, pictures_in, read_rgb, write_atomic
-from hisir_edge.line.board import error_judgement
-from hisir_edge.line.message import message_from_judgement, recipe_from_manifest
-from hisir_edge.line.overlay import overlay_jpeg
-from hisir_edge.line.pixels import Pixels
-from hisir_edge.line.selftest import self_test
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.board import error_judgement
+from hisir_edge.inspection.overlay import overlay_jpeg
+from hisir_edge.inspection.selftest import self_test
+from hisir_edge.line.sockets.message import message_from_judgement, recipe_from_manifest
 from hisir_edge.records import Frame, GrabFault, Judgement
 
 

@@ -16,7 +16,7 @@ import structlog
 from hisir_edge.config import OutputTable
 from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
-from hisir_edge.line.overlay import overlay_of_views_jpeg
+from hisir_edge.inspection.overlay import overlay_of_views_jpeg
 from hisir_edge.records import Frame, GrabFault, Judgement, Result
 
 log = structlog.get_logger()

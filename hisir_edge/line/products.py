@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from hisir_edge.backends import inspector_from_bundle
+from hisir_edge.bundle.load import Bundle, check_private, load_bundle
+from hisir_edge.camera.source import Source
 from hisir_edge.config import AnySource, BundleTable, CameraTable, Settings
-from hisir_edge.engine.bundle import Bundle, check_private, load_bundle
-from hisir_edge.engine.load import inspector_from_bundle
 from hisir_edge.errors import InputError
-from hisir_edge.line.board import BoardInspector, in_flight
-from hisir_edge.line.grab import Source
-from hisir_edge.line.message import Recipe, recipe_from_manifest
-from hisir_edge.line.selftest import self_test
+from hisir_edge.inspection.board import BoardInspector, in_flight
+from hisir_edge.inspection.selftest import self_test
+from hisir_edge.line.sockets.message import Recipe, recipe_from_manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import structlog
 from hisir_edge.config import OutputTable, Settings
 from hisir_edge.errors import ConfigError, HisirEdgeError
 from hisir_edge.line.core import Core
-from hisir_edge.line.notify import Systemd
 from hisir_edge.line.products import products_from_settings
+from hisir_edge.line.systemd import Systemd
 
 log = structlog.get_logger()
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import zmq
 
-from hisir_edge.addresses import port_of
-from hisir_edge.ask import ask
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import CursorStore
 from hisir_edge.mes.follow import POLL_MS, Line, Stop, numbered_after, whole
 from hisir_edge.mes.subscription import Subscription, Tell
 from hisir_edge.mes.verdict import Verdict, verdict_from_frames
+from hisir_edge.transport.addresses import port_of
+from hisir_edge.transport.control_client import ask
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 KINDS = ("verdict/", "brief/", "rle/", "overlay/")

@@ -13,12 +13,12 @@ from typing import Any
 
 import zmq
 
-from hisir_edge.addresses import beside
-from hisir_edge.ask import Asker
 from hisir_edge.errors import InputError, NoAnswer, TryLater
 from hisir_edge.mes.cursor import Cursor, CursorFile, CursorStore
 from hisir_edge.mes.subscription import SILENT_S, Subscription, Tell
 from hisir_edge.mes.verdict import Verdict, verdict_from_frames
+from hisir_edge.transport.addresses import beside
+from hisir_edge.transport.control_client import Asker
 
 POLL_MS = 100
 QUIET_S = 2.0

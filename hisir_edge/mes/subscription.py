@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import zmq
 
-from hisir_edge.ask import connected, keep_alive, secured
-from hisir_edge.handshake import Handshake
+from hisir_edge.transport.control_client import connected, keep_alive, secured
+from hisir_edge.transport.handshake import Handshake
 
 WAITING = 1000
 """Live verdicts that wait for the caller; what is beyond comes from the journal."""

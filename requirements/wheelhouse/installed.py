@@ -16,7 +16,7 @@ STAND_INS = {
     "opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless", "opencv"),
     "onnxruntime": ("onnxruntime-gpu",),
 }
-MODULES = ("cv2", "onnxruntime", "zmq", "simplejpeg", "PIL", "tifffile", "hisir_edge.cli", "harvesters.core")
+MODULES = ("cv2", "onnxruntime", "zmq", "simplejpeg", "PIL", "tifffile", "hisir_edge.cli.main", "harvesters.core")
 OF_EXTRA = {
     "gpu": ("pycuda.driver",), "barcode": ("zxingcpp",), "tiff": ("imagecodecs",), "tensorrt-rtx": ("tensorrt_rtx",),
     "postgres": ("psycopg",), "mqtt": ("paho.mqtt",), "webhook": ("httpx",),

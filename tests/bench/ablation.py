@@ -16,12 +16,12 @@ import sys
 from pathlib import Path
 
 from hisir_edge.arrays import F32, U8
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import engine_from_bundle
-from hisir_edge.learn.evaluate import evaluate_inspector, figures
-from hisir_edge.learn.merges import MERGES, merge_from_name
-from hisir_edge.line.infer import Engine
-from hisir_edge.line.inspect import Inspector
+from hisir_edge.backends import engine_from_bundle
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.inspection.engine import Engine
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.learn.evaluation.evaluate import evaluate_inspector, figures
+from hisir_edge.learn.evaluation.merge_baselines import MERGES, merge_from_name
 
 COLUMNS = ("pixel_auroc", "aupro", "image_auroc", "recall_from_6px_at_0.1_false_regions", "false_calls_per_board")
 

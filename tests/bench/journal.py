@@ -18,15 +18,15 @@ from statistics import median, quantiles
 
 from helpers import sample_message
 
-from hisir_edge.ask import Asker
 from hisir_edge.config import JournalTable, PublishTable, SecurityTable
 from hisir_edge.images import mask_png_bytes, mask_rle_bytes, read_mask
-from hisir_edge.line.journal import Accepted, Entry, Journal
-from hisir_edge.line.message import Message
-from hisir_edge.line.outbox import Outbox
-from hisir_edge.line.publish import Publisher
-from hisir_edge.line.wire import Wire
+from hisir_edge.line.journal.outbox import Outbox
+from hisir_edge.line.journal.store import Accepted, Entry, Journal
+from hisir_edge.line.sockets.context import Wire
+from hisir_edge.line.sockets.message import Message
+from hisir_edge.line.sockets.publish import Publisher
 from hisir_edge.mes import Cursor, subscribe
+from hisir_edge.transport.control_client import Asker
 
 MASK = os.urandom(20_000)
 COUNT = """

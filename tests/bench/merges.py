@@ -17,14 +17,14 @@ import cv2
 import numpy as np
 from ablation import Remembering
 
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.backends import engine_from_bundle
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.geometry.tile import REGION_PX
 from hisir_edge.images import read_mask, read_rgb
-from hisir_edge.learn.datasets import test_items
-from hisir_edge.learn.merges import MERGES, merge_from_name
-from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.judge import regions_from_map
-from hisir_edge.line.tile import REGION_PX
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.regions import regions_from_map
+from hisir_edge.learn.data.datasets import test_items
+from hisir_edge.learn.evaluation.merge_baselines import MERGES, merge_from_name
 
 
 def seams(mask: np.ndarray, truth: np.ndarray, where: np.ndarray) -> int:

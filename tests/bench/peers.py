@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, U8
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import available_threads, onnxruntime_engine
-from hisir_edge.learn.evaluate import evaluate_inspector, figures
-from hisir_edge.line.infer import Engine
-from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.rops import Rops
+from hisir_edge.backends import available_threads, onnxruntime_engine
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.inspection.engine import Engine
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.rops import Rops
+from hisir_edge.learn.evaluation.evaluate import evaluate_inspector, figures
 from hisir_edge.net.position import DEVIATION_GAIN
 
 LEAST_DEVIATION = 4.0

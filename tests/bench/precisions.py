@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hisir_edge.engine.bundle import ENGINE, MODEL, load_bundle
-from hisir_edge.engine.load import engine_from_bundle
-from hisir_edge.learn.evaluate import evaluate, figures
+from hisir_edge.backends import engine_from_bundle
+from hisir_edge.bundle.load import ENGINE, MODEL, load_bundle
+from hisir_edge.learn.evaluation.evaluate import evaluate, figures
 
 PRECISIONS = ("fp32", "fp16", "int8")
 ROUNDS = 7

@@ -15,15 +15,15 @@ from statistics import median
 import cv2
 import numpy as np
 
-from hisir_edge.bench import _in_a_row, _Work, bundle_of_size
-from hisir_edge.console import size_from_text
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import inspector_from_bundle
-from hisir_edge.line.board import in_flight
+from hisir_edge.backends import inspector_from_bundle
+from hisir_edge.bench.measure import _in_a_row, _Work, bundle_of_size
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.cli.console import size_from_text
+from hisir_edge.inspection.board import in_flight
+from hisir_edge.inspection.selftest import picture_of
 from hisir_edge.line.heap import return_freed_memory
-from hisir_edge.line.message import Recipe
 from hisir_edge.line.pipeline import Pipeline
-from hisir_edge.line.selftest import picture_of
+from hisir_edge.line.sockets.message import Recipe
 
 PIXELS_A_TURN = 5e7
 

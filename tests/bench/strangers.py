@@ -22,8 +22,8 @@ from statistics import median
 import zmq
 from helpers import free_port
 
-from hisir_edge.ask import Asker
 from hisir_edge.errors import InputError
+from hisir_edge.transport.control_client import Asker
 
 STALLED = 8
 

@@ -20,17 +20,17 @@ import numpy as np
 import torch
 from anomalib.data.utils.tiler import Tiler
 
-from hisir_edge.bench import bundle_of_size
-from hisir_edge.console import size_from_text
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import available_threads, engine_from_bundle
-from hisir_edge.line.board import BoardInspector, in_flight
-from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine
-from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.message import Recipe, message_from_judgement
+from hisir_edge.backends import available_threads, engine_from_bundle
+from hisir_edge.bench.measure import bundle_of_size
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.cli.console import size_from_text
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.board import BoardInspector, in_flight
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.onnxruntime import OnnxRuntimeEngine
+from hisir_edge.inspection.selftest import picture_of
 from hisir_edge.line.pipeline import Pipeline
-from hisir_edge.line.pixels import Pixels
-from hisir_edge.line.selftest import picture_of
+from hisir_edge.line.sockets.message import Recipe, message_from_judgement
 from hisir_edge.records import Frame
 
 BATCH = 16

@@ -20,11 +20,11 @@ from fuzz.mutate import mutated
 from fuzz.targets import Targets
 from helpers import free_port
 
-from hisir_edge.ask import ask
 from hisir_edge.config import ControlTable, PublishTable, SecurityTable
-from hisir_edge.line.control import ControlSocket
-from hisir_edge.line.publish import Publisher
-from hisir_edge.line.wire import Wire
+from hisir_edge.line.sockets.context import Wire
+from hisir_edge.line.sockets.control import ControlSocket
+from hisir_edge.line.sockets.publish import Publisher
+from hisir_edge.transport.control_client import ask
 
 MOST_GROWTH_MB = 200
 

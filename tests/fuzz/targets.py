@@ -14,20 +14,20 @@ from types import SimpleNamespace
 import zmq
 from helpers import sample_message
 
-from hisir_edge.ask import Asker
 from hisir_edge.config import ControlTable, JournalTable, SecurityTable
 from hisir_edge.errors import InputError
-from hisir_edge.keys import clients_from_folder
-from hisir_edge.line.commands import commands
-from hisir_edge.line.control import ControlSocket
-from hisir_edge.line.hermes import Channel, Decoder, HermesError, Receiver
-from hisir_edge.line.journal import Journal
-from hisir_edge.line.outbox import Outbox
-from hisir_edge.line.publish import Publisher
-from hisir_edge.line.wire import Wire
+from hisir_edge.line.hermes.protocol import Channel, Decoder, HermesError, Receiver
+from hisir_edge.line.journal.outbox import Outbox
+from hisir_edge.line.journal.store import Journal
+from hisir_edge.line.sockets.commands import commands
+from hisir_edge.line.sockets.context import Wire
+from hisir_edge.line.sockets.control import ControlSocket
+from hisir_edge.line.sockets.publish import Publisher
 from hisir_edge.mes import verdict_from_frames
 from hisir_edge.mes.follow import Line
-from hisir_edge.mes.mask import runs_of_rle
+from hisir_edge.transport.control_client import Asker
+from hisir_edge.transport.curve_keys import clients_from_folder
+from hisir_edge.transport.run_lengths import runs_of_rle
 
 SPLIT = b"\x00|\x00"
 """Between the frames of a message of many."""

@@ -39,7 +39,7 @@ LEAST_S = 5.0
 
 def machine() -> dict[str, Any]:
     """What this is measured on."""
-    from hisir_edge.doctor import examine
+    from hisir_edge.cli.doctor import examine
 
     versions = {}
     for name in PACKAGES:

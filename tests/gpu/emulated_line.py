@@ -9,10 +9,10 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from emulated_engine import EmulatedEngine
 
-from hisir_edge import bench
-from hisir_edge.cli import main
+from hisir_edge.bench import measure as bench
+from hisir_edge.cli.main import main
 from hisir_edge.cuda.device import first_device
-from hisir_edge.cuda.line import CudaInspector
+from hisir_edge.cuda.inspector import CudaInspector
 from hisir_edge.line import products
 
 

@@ -18,12 +18,12 @@ from statistics import median
 
 import numpy as np
 
-from hisir_edge.console import size_from_text
+from hisir_edge.cli.console import size_from_text
 from hisir_edge.cuda.device import Buffer, PycudaDevice
 from hisir_edge.cuda.reference import LAYOUTS, fixed_point
 from hisir_edge.errors import HisirEdgeError
-from hisir_edge.line.merge import merge_plan_from_tiles
-from hisir_edge.line.tile import plan_from_size
+from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
+from hisir_edge.geometry.tile import plan_from_size
 
 LAUNCHES = 5
 TILE, SIDE = 256, 16

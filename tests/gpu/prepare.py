@@ -95,7 +95,7 @@ def networks(out: Path, int8: Path) -> None:
 
 def keep(run: Path) -> None:
     """Only what is needed of a run is carried: its record, the boards' memory, and the best weights."""
-    from hisir_edge.learn.run import load_checkpoint, save_checkpoint
+    from hisir_edge.learn.data.run import load_checkpoint, save_checkpoint
 
     for path in run.iterdir():
         if path.name not in KEPT_OF_RUN:

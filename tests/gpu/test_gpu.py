@@ -23,21 +23,21 @@ from emulated_engine import EmulatedEngine
 from helpers import facts
 from steps import REFUSALS
 
+from hisir_edge.backends import inspector_from_bundle
+from hisir_edge.bundle.load import load_bundle
 from hisir_edge.cuda.device import BLOCK, PycudaDevice, first_device
-from hisir_edge.cuda.line import GPU_THREAD, CudaInspector
+from hisir_edge.cuda.inspector import GPU_THREAD, CudaInspector
 from hisir_edge.cuda.reference import LAYOUTS, fixed_point
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import inspector_from_bundle
 from hisir_edge.errors import HisirEdgeError
-from hisir_edge.gpus import gpus
+from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
+from hisir_edge.geometry.tile import padded_size, plan_from_size
 from hisir_edge.images import read_rgb
-from hisir_edge.line.board import in_flight
-from hisir_edge.line.journal import read_journal
-from hisir_edge.line.merge import merge_plan_from_tiles
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.board import in_flight
+from hisir_edge.inspection.selftest import self_test
+from hisir_edge.line.journal.store import read_journal
 from hisir_edge.line.pipeline import Pipeline
-from hisir_edge.line.pixels import Pixels
-from hisir_edge.line.selftest import self_test
-from hisir_edge.line.tile import padded_size, plan_from_size
+from hisir_edge.machine.gpus import gpus
 from hisir_edge.records import Result
 
 pytestmark = pytest.mark.gpu
@@ -72,7 +72,7 @@ def line(device, small_run, small_bundle):
         if not torch.cuda.is_available():
             pytest.skip("torch without CUDA: no engine that runs here without TensorRT")
         from hisir_edge.cuda.torch_engine import TorchEngine
-        from hisir_edge.learn.train import trained_net
+        from hisir_edge.learn.training.train import trained_net
         from hisir_edge.net.hisir_net import PlanesNet
 
         record, net = trained_net(small_run)
@@ -339,7 +339,7 @@ def test_the_emulated_driver_minds_what_a_gpu_forgives(device):
 def opened(arch: str) -> subprocess.CompletedProcess[str]:
     """The device with its kernels, on an emulated GPU of another kind."""
     code = (
-        "import hisir_edge.cli as cli\nfrom hisir_edge.cuda.device import first_device\n"
+        "import hisir_edge.cli.main as cli\nfrom hisir_edge.cuda.device import first_device\n"
         "def opens():\n"
         "    device = first_device()\n"
         "    with device.active():\n"

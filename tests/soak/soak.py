@@ -29,17 +29,17 @@ import genicam
 import psutil
 import zmq
 
-from hisir_edge.ask import ask
+from hisir_edge.camera.process_host import GenicamCamera
 from hisir_edge.config import GenicamSource
 from hisir_edge.engine.build import build_bundle
 from hisir_edge.engine.options import BuildOptions
 from hisir_edge.errors import HisirEdgeError
-from hisir_edge.learn.run import RunSettings
-from hisir_edge.learn.train import train
-from hisir_edge.line.genicam import GenicamCamera
-from hisir_edge.line.journal import read_journal
+from hisir_edge.learn.data.run import RunSettings
+from hisir_edge.learn.training.train import train
+from hisir_edge.line.journal.store import read_journal
 from hisir_edge.mes import subscribe
 from hisir_edge.records import Frame
+from hisir_edge.transport.control_client import ask
 
 VIKY = Path(genicam.__file__).parent / "viky.cti"
 SIZE = (256, 192)

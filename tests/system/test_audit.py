@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from hisir_edge.keys import write_keys
-from hisir_edge.line.journal import read_journal
+from hisir_edge.line.journal.store import read_journal
+from hisir_edge.transport.curve_keys import write_keys
 
 TESTS = Path(__file__).parents[1]
 LINES, SUBSCRIBERS = 3, 5

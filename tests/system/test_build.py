@@ -19,16 +19,16 @@ import onnxruntime as ort
 import pytest
 from helpers import here
 
+from hisir_edge.backends import engine_from_bundle
+from hisir_edge.bundle.load import CALIBRATION, ENGINE, MANIFEST, load_bundle, seal_of, sha256_of
 from hisir_edge.engine.build import build_bundle
-from hisir_edge.engine.bundle import CALIBRATION, ENGINE, MANIFEST, load_bundle, seal_of, sha256_of
-from hisir_edge.engine.calibration import images_from_list
-from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.engine.calibration.tiles import images_from_list
 from hisir_edge.engine.options import BuildOptions
 from hisir_edge.engine.recipe import recipe_from_toml
 from hisir_edge.errors import BundleError, InputError
-from hisir_edge.learn.run import load_checkpoint, load_record, save_checkpoint
-from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.selftest import self_test
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.selftest import self_test
+from hisir_edge.learn.data.run import load_checkpoint, load_record, save_checkpoint
 
 RATE = ("--false-calls-per-board", 0.2, "--least-planted-recall", 0.5)
 
@@ -424,7 +424,7 @@ def test_a_service_refuses_a_bundle_that_others_can_write(small_bundle, tmp_path
 def test_the_published_schema_is_that_of_the_code_and_takes_real_bundles(small_bundle):
     import jsonschema
 
-    from hisir_edge.engine.manifest import Manifest
+    from hisir_edge.bundle.manifest import Manifest
 
     published = json.loads(Path("docs/bundle.schema.json").read_text())
     assert published == Manifest.model_json_schema(), "make schema writes it anew"

@@ -19,11 +19,11 @@ import pytest
 import zmq
 from helpers import facts, free_port, here
 
-from hisir_edge.ask import ask
 from hisir_edge.errors import InputError
-from hisir_edge.keys import write_keys
-from hisir_edge.line.hermes import Decoder, Message, encoded
+from hisir_edge.line.hermes.protocol import Decoder, Message, encoded
 from hisir_edge.mes import subscribe
+from hisir_edge.transport.control_client import ask
+from hisir_edge.transport.curve_keys import write_keys
 
 
 class Line:

@@ -14,10 +14,10 @@ import pytest
 import zmq
 from helpers import free_port, sample_message
 
-from hisir_edge.ask import ask
 from hisir_edge.errors import InputError
-from hisir_edge.keys import write_keys
-from hisir_edge.line.journal import read_journal
+from hisir_edge.line.journal.store import read_journal
+from hisir_edge.transport.control_client import ask
+from hisir_edge.transport.curve_keys import write_keys
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "hisir_edge" / "mes" / "verdict.schema.json"

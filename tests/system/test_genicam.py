@@ -18,11 +18,11 @@ import psutil
 import pytest
 from helpers import here
 
+from hisir_edge.camera.process_client import Grabber
+from hisir_edge.camera.process_host import MAX_SINGLE_FAULTS, GenicamCamera
+from hisir_edge.cli.doctor import examine
 from hisir_edge.config import GenicamSource
-from hisir_edge.doctor import examine
 from hisir_edge.errors import CameraError
-from hisir_edge.line.camera_process import Grabber
-from hisir_edge.line.genicam import MAX_SINGLE_FAULTS, GenicamCamera
 from hisir_edge.records import Frame, GrabFault
 
 _genicam = importlib.util.find_spec("genicam")

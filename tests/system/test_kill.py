@@ -16,10 +16,10 @@ from pathlib import Path
 
 from helpers import facts, free_port
 
-from hisir_edge.ask import ask
 from hisir_edge.errors import InputError
-from hisir_edge.line.journal import read_journal
+from hisir_edge.line.journal.store import read_journal
 from hisir_edge.mes import subscribe
+from hisir_edge.transport.control_client import ask
 
 KILLS = int(os.environ.get("HISIR_KILLS", "12"))
 

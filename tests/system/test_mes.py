@@ -21,13 +21,13 @@ import pytest
 import zmq
 from helpers import free_port, greet, here, sample_message
 
-from hisir_edge.ask import Asker, ask
 from hisir_edge.config import JournalTable, PublishTable, SecurityTable
 from hisir_edge.errors import InputError, NoAnswer, TryLater
-from hisir_edge.line.journal import FILE, Decision, Entry, Journal, read_journal
-from hisir_edge.line.publish import Publisher
-from hisir_edge.line.wire import Wire
+from hisir_edge.line.journal.store import FILE, Decision, Entry, Journal, read_journal
+from hisir_edge.line.sockets.context import Wire
+from hisir_edge.line.sockets.publish import Publisher
 from hisir_edge.mes import subscribe, subscribe_async, verdict_from_frames, verify
+from hisir_edge.transport.control_client import Asker, ask
 
 ROOT = Path(__file__).parents[2]
 

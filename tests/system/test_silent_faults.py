@@ -15,8 +15,8 @@ from picture_kinds import WANTED, write_picture_kinds
 from PIL import Image
 
 from hisir_edge.images import read_rgb
-from hisir_edge.learn.run import load_record
-from hisir_edge.learn.train import progress_of
+from hisir_edge.learn.data.run import load_record
+from hisir_edge.learn.training.train import progress_of
 
 TINY = ["--width", 8, "--tile", 128, "--batch", 2, "--scale", 1, "--workers", 0]
 
@@ -179,10 +179,10 @@ def test_a_bundle_that_has_gone_blind_fails_its_draw(small_bundle, tmp_path, mon
     """Thresholds so high that next to nothing is called: hashes and the manifest's own planted defects say nothing."""
     from dataclasses import replace
 
-    from hisir_edge.engine.bundle import load_bundle
-    from hisir_edge.engine.load import inspector_from_bundle
+    from hisir_edge.backends import inspector_from_bundle
+    from hisir_edge.bundle.load import load_bundle
     from hisir_edge.errors import BundleError
-    from hisir_edge.line.selftest import check_draw
+    from hisir_edge.inspection.selftest import check_draw
 
     loaded = load_bundle(small_bundle)
     assert check_draw(inspector_from_bundle(loaded), 1).recall > 0.4

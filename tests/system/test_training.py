@@ -17,10 +17,10 @@ import pytest
 import torch
 from helpers import here
 
-from hisir_edge.engine.lock import sole_writer
+from hisir_edge.bundle.lock import sole_writer
 from hisir_edge.errors import InputError
-from hisir_edge.learn.run import RunSettings, load_checkpoint, load_record, save_checkpoint
-from hisir_edge.learn.train import train, trained_net
+from hisir_edge.learn.data.run import RunSettings, load_checkpoint, load_record, save_checkpoint
+from hisir_edge.learn.training.train import train, trained_net
 
 
 def command(*arguments: object) -> list[str]:
@@ -147,7 +147,7 @@ def test_boards_of_another_product_are_left_out_named_and_do_not_stop_the_build(
     settings = _small(photos, 4, scale=None)
     strangers = [render_board(4, seed, (512, 384)).frame_rgb[..., ::-1] for seed in (1, 2)]
     # one board that is learnt from and one that is held out
-    from hisir_edge.learn.datasets import split_held_out
+    from hisir_edge.learn.data.datasets import split_held_out
 
     learnt, held_out = split_held_out([photos / n for n in names], settings.seed)
     for odd, stranger in zip((learnt[0], held_out[0]), strangers, strict=True):
@@ -271,7 +271,7 @@ def test_a_refusal_under_torchrun_is_one_line(tmp_path):
 
 
 def test_training_ends_when_the_held_out_loss_no_longer_falls(small_boards, tmp_path, monkeypatch):
-    from hisir_edge.learn import train as training
+    from hisir_edge.learn.training import train as training
 
     monkeypatch.setattr(training, "EPOCH_STEPS", 4)
     train(_small(small_boards, 2000, patience=2, learning_rate=1e-6), tmp_path / "run", workers=0)
@@ -281,14 +281,14 @@ def test_training_ends_when_the_held_out_loss_no_longer_falls(small_boards, tmp_
 
 
 def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
+    from hisir_edge.backends import engine_from_bundle
+    from hisir_edge.bundle.load import load_bundle
     from hisir_edge.engine.build import build_bundle
-    from hisir_edge.engine.bundle import load_bundle
-    from hisir_edge.engine.load import engine_from_bundle
     from hisir_edge.engine.options import BuildOptions
     from hisir_edge.engine.zones import zones_from_json
     from hisir_edge.images import read_mask, read_rgb
-    from hisir_edge.line.inspect import Inspector
-    from hisir_edge.line.rops import Rops
+    from hisir_edge.inspection.inspector import Inspector
+    from hisir_edge.inspection.rops import Rops
 
     image = sorted((small_boards / "test" / "missing").iterdir())[0]
     truth = read_mask(small_boards / "ground_truth" / "missing" / f"{image.stem}_mask.png")
@@ -315,13 +315,13 @@ def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
 
 
 def test_an_ignored_zone_does_not_set_the_threshold(small_run, small_bundle, tmp_path):
-    from hisir_edge.engine.bundle import load_bundle
+    from hisir_edge.backends import engine_from_bundle
+    from hisir_edge.bundle.load import load_bundle
+    from hisir_edge.bundle.thresholds import Zone
     from hisir_edge.engine.derive import derived_from_maps
-    from hisir_edge.engine.load import engine_from_bundle
     from hisir_edge.engine.maps import maps_from_inspector
-    from hisir_edge.line.gain import Zone
-    from hisir_edge.line.inspect import Inspector
-    from hisir_edge.line.rops import Rops
+    from hisir_edge.inspection.inspector import Inspector
+    from hisir_edge.inspection.rops import Rops
 
     bundle = load_bundle(small_bundle)
     inspector = Inspector(bundle, engine_from_bundle(bundle), Rops)
@@ -336,8 +336,8 @@ def test_an_ignored_zone_does_not_set_the_threshold(small_run, small_bundle, tmp
 
 
 def test_a_board_that_is_ignored_whole_is_no_bundle(small_run, tmp_path):
+    from hisir_edge.bundle.manifest import ZoneModel
     from hisir_edge.engine.build import build_bundle
-    from hisir_edge.engine.manifest import ZoneModel
     from hisir_edge.engine.options import BuildOptions
 
     square = ((-1.0, -1.0), (600.0, -1.0), (600.0, 600.0), (-1.0, 600.0))
@@ -355,8 +355,8 @@ def test_a_board_that_is_ignored_whole_is_no_bundle(small_run, tmp_path):
 
 
 def test_a_zone_outside_the_picture_is_refused(small_run, tmp_path):
+    from hisir_edge.bundle.manifest import ZoneModel
     from hisir_edge.engine.build import build_bundle
-    from hisir_edge.engine.manifest import ZoneModel
     from hisir_edge.engine.options import BuildOptions
 
     zone = ZoneModel(name="far", polygon=((900.0, 900.0), (990.0, 900.0), (990.0, 990.0)), sensitivity=0)
@@ -411,7 +411,7 @@ def test_bad_zones_are_one_line(small_run, tmp_path, text, words):
 def test_int8_judges_as_fp32_does(small_run, small_bundle, small_boards, tmp_path):
     from hisir_edge.engine.build import build_bundle
     from hisir_edge.engine.options import BuildOptions
-    from hisir_edge.learn.evaluate import evaluate, figures
+    from hisir_edge.learn.evaluation.evaluate import evaluate, figures
 
     build_bundle(small_run, tmp_path / "fp32", BuildOptions(least_planted_recall=0.5, precision="fp32"))
     exact, quantised = (figures(evaluate(b, small_boards)) for b in (tmp_path / "fp32", small_bundle))

@@ -16,8 +16,8 @@ import pytest
 from conftest import REPOSITORY
 from helpers import facts
 
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.line.selftest import picture_of
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.inspection.selftest import picture_of
 
 MAKER = REPOSITORY / "requirements" / "wheelhouse" / "make_wheelhouse.py"
 LIMIT_S = 600

@@ -8,12 +8,12 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from hisir_edge.bench import bundle_of_size
-from hisir_edge.cli import app
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import engine_from_bundle
-from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.selftest import golden_picture
+from hisir_edge.backends import engine_from_bundle
+from hisir_edge.bench.measure import bundle_of_size
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.cli.main import app
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.selftest import golden_picture
 from hisir_edge.records import Result
 
 POSITIVE = (

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hisir_edge.cpu import int8_instructions
-from hisir_edge.engine.bundle import MANIFEST, check_private, load_bundle, replace_folder, seal_of
-from hisir_edge.engine.load import available_threads, engine_from_bundle
+from hisir_edge.backends import available_threads, engine_from_bundle
+from hisir_edge.bundle.load import MANIFEST, check_private, load_bundle, replace_folder, seal_of
 from hisir_edge.errors import BundleError
-from hisir_edge.line import infer_onnxruntime
-from hisir_edge.line.infer_onnxruntime import OnnxRuntimeEngine, session_options
+from hisir_edge.inspection import onnxruntime as infer_onnxruntime
+from hisir_edge.inspection.onnxruntime import OnnxRuntimeEngine, session_options
+from hisir_edge.machine.cpu import int8_instructions
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_a_model_of_another_kind_is_one_line(copied):
     (copied / "model.onnx").write_bytes(b"no onnx")
     with pytest.raises(BundleError, match="altered"):
         load_bundle(copied)
-    from hisir_edge.engine.bundle import sha256_of
+    from hisir_edge.bundle.load import sha256_of
 
     _edit(copied, lambda m: m["files"].update({"model.onnx": sha256_of(copied / "model.onnx")}))
     with pytest.raises(BundleError, match="ONNX Runtime"):

@@ -15,13 +15,14 @@ import torch
 from onnx import TensorProto, helper
 
 from hisir_edge.cuda import tensorrt_engine as running
-from hisir_edge.engine import compile as compiling
-from hisir_edge.engine.compile import engine_from_onnx, module_of
+from hisir_edge.engine.calibration.ranges import activations_from_tiles, range_by_method
 from hisir_edge.engine.export import QUANTISED_HALF_OPSET, onnx_from_net
 from hisir_edge.engine.precision import fp16_model, int8_model, prepared_model
-from hisir_edge.engine.ranges import activations_from_tiles, range_by_method
 from hisir_edge.engine.recipe import TensorRtTable
+from hisir_edge.engine.tensorrt import compile as compiling
+from hisir_edge.engine.tensorrt.compile import engine_from_onnx
 from hisir_edge.errors import InputError
+from hisir_edge.machine.tensorrt import module_of
 from hisir_edge.net.backbones import BACKBONES
 from hisir_edge.net.hisir_net import HisirNet
 
@@ -219,7 +220,7 @@ def test_int8_is_refused_before_any_work_where_the_release_compiles_none(monkeyp
 
 
 def test_a_float32_product_for_sm75_is_named():
-    from hisir_edge.engine.onnx_limits import check_network
+    from hisir_edge.engine.tensorrt.onnx_limits import check_network
 
     def product(kind):
         a = helper.make_tensor_value_info("a", kind, [2, 3])
@@ -240,7 +241,7 @@ def test_a_float32_product_for_sm75_is_named():
 
 def test_a_librarys_raw_lines_stay_off_the_terminal():
     script = (
-        "import os, sys; from hisir_edge.engine.terminal import kept_off_the_terminal\n"
+        "import os, sys; from hisir_edge.engine.tensorrt.terminal import kept_off_the_terminal\n"
         "with kept_off_the_terminal() as said:\n"
         "    os.write(2, b'[MyelinCheckException] raw\\n'); print('progress', file=sys.stderr)\n"
         "    print(said())\n"

@@ -12,8 +12,8 @@ from helpers import facts
 from hisir_edge.config import BundleTable, LineTable, ReplaySource, Settings
 from hisir_edge.errors import CameraError, InputError
 from hisir_edge.images import read_rgb
+from hisir_edge.images.pixels import Pixels
 from hisir_edge.line.core import Core
-from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.products import products_from_settings
 from hisir_edge.line.states import State, StateMachine
 from hisir_edge.line.triggers import Identity

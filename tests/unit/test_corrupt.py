@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from hisir_edge.corruption.appearance import add_sensor_noise, vary_appearance
 from hisir_edge.corruption.changes import scratch, vanish
 from hisir_edge.corruption.corrupt import (
     CORRUPTERS,
@@ -18,7 +19,6 @@ from hisir_edge.corruption.corrupt import (
 )
 from hisir_edge.corruption.ground import LEAST_CHANGE_LEVELS, _lift, _plain_rim, fitting_ground, ring_of, twin_under
 from hisir_edge.corruption.spots import Spot, object_spot, part_boxes, salient_objects, shape_spot
-from hisir_edge.learn.appearance import add_sensor_noise, vary_appearance
 from hisir_edge.sim.synth import render_board
 
 

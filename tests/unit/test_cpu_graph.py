@@ -9,11 +9,11 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from hisir_edge.engine.cpu_graph import CHANNEL_BLOCK, MOST_LOGIT, for_cpu_kernels
+from hisir_edge.engine.calibration.ranges import activations_from_tiles, range_by_method
+from hisir_edge.engine.cpu.graph import CHANNEL_BLOCK, MOST_LOGIT, for_cpu_kernels
 from hisir_edge.engine.export import onnx_from_net
 from hisir_edge.engine.precision import int8_model, prepared_model, quantisable
-from hisir_edge.engine.ranges import activations_from_tiles, range_by_method
-from hisir_edge.line.infer_onnxruntime import session_options
+from hisir_edge.inspection.onnxruntime import session_options
 from hisir_edge.net.hisir_net import HisirNet
 
 TILE = 64

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hisir_edge.errors import InputError
-from hisir_edge.learn import datasets
+from hisir_edge.learn.data import datasets
 
 
 def picture(path: Path, value: int = 90, hw: tuple[int, int] = (16, 20)) -> Path:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hisir_edge.images import jpeg_bytes
-from hisir_edge.learn.distinct import boards_among, boards_of_looks, difference, look_of, same_boards
+from hisir_edge.learn.data.distinct import boards_among, boards_of_looks, difference, look_of, same_boards
 from hisir_edge.sim.camera import frame_from_board, shot_from_seed
 from hisir_edge.sim.render import board_from_seed, draw_board
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hisir_edge.line.frame_clock import MOST_KEPT, WINDOW_NS, FrameClock
-from hisir_edge.line.sfnc import ExposureCheck, drift
+from hisir_edge.camera.frame_clock import MOST_KEPT, WINDOW_NS, FrameClock
+from hisir_edge.camera.sfnc import ExposureCheck, drift
 
 MS = 1_000_000
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.engine.derive import Reading
 from hisir_edge.engine.gate import CLEAR, Drift, drift_between, table_of_drift
 from hisir_edge.engine.maps import Maps, plant
-from hisir_edge.learn.thresholds import Derived
-from hisir_edge.line.judge import Thresholds
+from hisir_edge.learn.evaluation.thresholds import Derived
 
 SAME = Drift(
     map_error_max=0.1, map_error_p999=0.01, pixel_auroc_fp32=0.99, pixel_auroc=0.99, aupro_fp32=0.95, aupro=0.95,

@@ -18,7 +18,7 @@ from onnxruntime_cuda import measured, tiles_of
 from running import Place, Skipped, TimeIsUp
 from steps import STEPS, Step, counts_of_tests
 
-from hisir_edge.engine.bundle import load_bundle
+from hisir_edge.bundle.load import load_bundle
 
 
 def place(folder: Path, seconds: float = 60) -> Place:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hisir_edge.config import HermesTable
-from hisir_edge.line.hermes import (
+from hisir_edge.line.hermes.link import HermesLink
+from hisir_edge.line.hermes.protocol import (
     MOST_MESSAGE_BYTES,
     Board,
     Channel,
@@ -20,7 +21,6 @@ from hisir_edge.line.hermes import (
     Receiver,
     encoded,
 )
-from hisir_edge.line.hermes_link import HermesLink
 
 TEXT = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cs"), exclude_characters="\ufffe\uffff"), max_size=30

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import engine_from_bundle, onnxruntime_engine
+from hisir_edge.backends import engine_from_bundle, onnxruntime_engine
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.errors import InspectionError
 from hisir_edge.images import read_mask, read_rgb
-from hisir_edge.line.gain import Zone
-from hisir_edge.line.inspect import Inspector
-from hisir_edge.line.judge import regions_from_map
-from hisir_edge.line.rops import Rops
-from hisir_edge.line.selftest import self_test
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.regions import regions_from_map
+from hisir_edge.inspection.rops import Rops
+from hisir_edge.inspection.selftest import self_test
 from hisir_edge.records import Result
 
 

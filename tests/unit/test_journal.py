@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from hisir_edge.config import JournalTable
 from hisir_edge.errors import JournalError
-from hisir_edge.line.journal import FILE, Accepted, Entry, Journal, folder_of, read_journal
-from hisir_edge.line.outbox import Outbox
+from hisir_edge.line.journal.outbox import Outbox
+from hisir_edge.line.journal.store import FILE, Accepted, Entry, Journal, folder_of, read_journal
 
 TABLE = JournalTable()
 
@@ -273,8 +273,8 @@ FULL_DISK = textwrap.dedent(
     import json, os, sys
     from pathlib import Path
     from hisir_edge.config import JournalTable
-    from hisir_edge.line.journal import Journal
-    from hisir_edge.line.outbox import Outbox
+    from hisir_edge.line.journal.store import Journal
+    from hisir_edge.line.journal.outbox import Outbox
     sys.path.insert(0, {tests!r})
     from helpers import facts, sample_message
     folder, sent = Path({folder!r}), []

@@ -7,7 +7,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hisir_edge.line.judge import MAX_CONTOUR_POINTS, MAX_REGIONS, Thresholds, regions_from_map
+from hisir_edge.bundle.thresholds import Thresholds
+from hisir_edge.inspection.regions import MAX_CONTOUR_POINTS, regions_from_map
+from hisir_edge.records import MAX_REGIONS
 
 
 def _flood(over: np.ndarray, start: tuple[int, int]) -> set[tuple[int, int]]:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 import hisir_edge.cuda
 from hisir_edge.cuda import reference
 from hisir_edge.cuda.reference import LAYOUTS, fixed_point
-from hisir_edge.line.merge import merge_plan_from_tiles
-from hisir_edge.line.rops import Rops
-from hisir_edge.line.tile import padded_size, plan_from_size
+from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
+from hisir_edge.geometry.tile import padded_size, plan_from_size
+from hisir_edge.inspection.rops import Rops
 
 SOURCE = Path(hisir_edge.cuda.__file__).parent / "kernels.cu"
 CHANNELS = {"Mono8": 1, "RGB8": 3, "BGR8": 3, "RGBa8": 4}
@@ -76,7 +76,7 @@ def test_tiles_of_a_raw_frame(kernels, seed, pixel_format, hw, degrees, shift, l
 
 @pytest.mark.parametrize("pixel_format", LAYOUTS)
 def test_an_unmoved_frame_is_what_the_camera_path_makes_of_it(kernels, pixel_format):
-    from hisir_edge.line.pixels import rgb_from_pixels
+    from hisir_edge.images.pixels import rgb_from_pixels
 
     rng, hw = np.random.default_rng(3), (64, 96)
     raw = _raw(rng, pixel_format, hw)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hisir_edge.errors import InspectionError
-from hisir_edge.line.light import gains_from_light, golden_light, light_of_frame, tables_of_gains, without_light
-from hisir_edge.line.tile import plan_from_size, tiles_from_frame
+from hisir_edge.geometry.tile import plan_from_size, tiles_from_frame
+from hisir_edge.inspection.light import gains_from_light, golden_light, light_of_frame, tables_of_gains, without_light
 from hisir_edge.sim.render import board_from_seed, draw_board
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hisir_edge.engine.load import check_compiled_for
-from hisir_edge.engine.manifest import EngineModel, Manifest
+from hisir_edge.backends import check_compiled_for
+from hisir_edge.bundle.manifest import EngineModel, Manifest
 from hisir_edge.errors import BundleError
-from hisir_edge.gpus import Gpu
+from hisir_edge.machine.gpus import Gpu
 
 DEMO = Path(__file__).parents[2] / "engines" / "demo" / "manifest.json"
 ORIN = Gpu("Orin", "sm87", "CUDA 12.6", 0)
@@ -79,7 +79,7 @@ def test_a_bundle_without_its_engine_is_refused():
 
 
 def test_check_says_what_bundles_for_a_gpu_lack_here(monkeypatch, tmp_path):
-    from hisir_edge import doctor
+    from hisir_edge.cli import doctor
     from hisir_edge.cuda import fatbin
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

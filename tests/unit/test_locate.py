@@ -12,10 +12,10 @@ from helpers import here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hisir_edge.bundle.manifest import ComponentModel, Manifest
 from hisir_edge.engine.components import components_from_csv
-from hisir_edge.engine.manifest import ComponentModel, Manifest
 from hisir_edge.errors import InputError
-from hisir_edge.line.locate import confidence_of, located
+from hisir_edge.inspection.locate import confidence_of, located
 from hisir_edge.records import Region
 
 MANIFEST = Manifest.model_validate_json((Path(__file__).parents[2] / "engines/demo/manifest.json").read_bytes())

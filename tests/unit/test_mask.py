@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from hisir_edge.errors import InputError
 from hisir_edge.images import mask_rle_bytes
-from hisir_edge.mes.mask import HEAD, MAGIC, rle_from_runs, runs_of_rle, size_of_rle
+from hisir_edge.transport.run_lengths import HEAD, MAGIC, rle_from_runs, runs_of_rle, size_of_rle
 
 
 def decoded(data: bytes) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hisir_edge.errors import InputError
-from hisir_edge.learn.memory import good_boards_from_frames, good_boards_like, lost_allowed
+from hisir_edge.learn.data.memory import good_boards_from_frames, good_boards_like, lost_allowed
 from hisir_edge.sim.synth import render_board
 
 SIZE = (384, 320)

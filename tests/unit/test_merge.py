@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hisir_edge.errors import InspectionError
-from hisir_edge.line.merge import merge_plan_from_tiles
-from hisir_edge.line.rops import KEPT_FROM, Rops, map_from_tiles
-from hisir_edge.line.tile import REGION_PX, plan_from_size
+from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
+from hisir_edge.geometry.tile import REGION_PX, plan_from_size
+from hisir_edge.inspection.rops import KEPT_FROM, Rops, map_from_tiles
 
 
 def _two_tiles():

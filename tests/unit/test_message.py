@@ -18,8 +18,8 @@ import pytest
 
 from hisir_edge.errors import InputError
 from hisir_edge.images import mask_png_bytes
-from hisir_edge.line.message import SCHEMA, Recipe, as_error, message_from_judgement
-from hisir_edge.line.pixels import Pixels
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.line.sockets.message import SCHEMA, Recipe, as_error, message_from_judgement
 from hisir_edge.mes import verdict_from_frames
 from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result, StageTimes, View
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from hisir_edge.learn.metrics import PixelTally, image_auroc
+from hisir_edge.learn.evaluation.metrics import PixelTally, image_auroc
 
 
 def _scene(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,9 +9,9 @@ import pytest
 
 from hisir_edge.config import OutputTable
 from hisir_edge.errors import InputError
-from hisir_edge.line.board import error_judgement
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.board import error_judgement
 from hisir_edge.line.pictures import OURS, Pictures
-from hisir_edge.line.pixels import Pixels
 from hisir_edge.records import Frame, GrabFault, Judgement, Result
 
 RNG = np.random.default_rng(0)

@@ -8,11 +8,11 @@ import numpy as np
 import psutil
 import pytest
 
-from hisir_edge.engine.bundle import load_bundle
-from hisir_edge.engine.load import engine_from_bundle
+from hisir_edge.backends import engine_from_bundle
+from hisir_edge.bundle.load import load_bundle
 from hisir_edge.images import read_rgb
-from hisir_edge.line.board import in_flight
-from hisir_edge.line.inspect import Inspector
+from hisir_edge.inspection.board import in_flight
+from hisir_edge.inspection.inspector import Inspector
 from hisir_edge.line.pipeline import Pipeline
 
 FRAMES = 14

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hisir_edge.errors import InspectionError
-from hisir_edge.line.pixels import CONVERSIONS, rgb_from_pixels
+from hisir_edge.images.pixels import CONVERSIONS, rgb_from_pixels
 
 # PFNC: the first row's first two pixels name the format, the second row follows from it
 BAYER = {

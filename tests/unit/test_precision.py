@@ -9,6 +9,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+from hisir_edge.engine.calibration.ranges import activations_from_tiles, range_by_method
 from hisir_edge.engine.export import QUANTISED_HALF_OPSET, onnx_from_net
 from hisir_edge.engine.precision import (
     fp16_model,
@@ -19,7 +20,6 @@ from hisir_edge.engine.precision import (
     quantisable,
     quantised_nodes,
 )
-from hisir_edge.engine.ranges import activations_from_tiles, range_by_method
 from hisir_edge.net.backbones import BACKBONES
 from hisir_edge.net.hisir_net import HisirNet
 

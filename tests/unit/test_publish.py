@@ -17,17 +17,18 @@ from helpers import sample_message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.config import PublishTable, SecurityTable
 from hisir_edge.errors import InputError, PublishError
-from hisir_edge.line.judge import Thresholds, regions_from_map
-from hisir_edge.line.message import Recipe, message_from_judgement
-from hisir_edge.line.pixels import Pixels
-from hisir_edge.line.publish import MOST_SUBSCRIPTIONS, Publisher
-from hisir_edge.line.wire import Wire
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.regions import regions_from_map
+from hisir_edge.line.sockets.context import Wire
+from hisir_edge.line.sockets.message import Recipe, message_from_judgement
+from hisir_edge.line.sockets.publish import MOST_SUBSCRIPTIONS, Publisher
 from hisir_edge.mes import verdict_from_frames
 from hisir_edge.mes.client import numbered
-from hisir_edge.mes.mask import runs_of_rle
 from hisir_edge.records import Frame, GrabFault, Judgement, Result, StageTimes
+from hisir_edge.transport.run_lengths import runs_of_rle
 
 SCHEMA = json.loads((resources.files("hisir_edge.mes") / "verdict.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from hisir_edge.engine.ranges import BINS, Activation, activations_from_tiles, float_tensors, range_by_method
+from hisir_edge.engine.calibration.ranges import (
+    BINS,
+    Activation,
+    activations_from_tiles,
+    float_tensors,
+    range_by_method,
+)
 from hisir_edge.errors import InputError
 
 METHODS = ("minmax", "percentile", "entropy", "mse")

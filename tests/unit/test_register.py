@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from hisir_edge.errors import InspectionError
-from hisir_edge.line.pixels import Pixels
-from hisir_edge.line.register import _grey_shrunk, anchors_from_golden, register_frame
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.register import _grey_shrunk, anchors_from_golden, register_frame
 from hisir_edge.sim.camera import Shot, frame_from_board
 from hisir_edge.sim.render import board_from_seed, draw_board
 

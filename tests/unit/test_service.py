@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import here
 
-from hisir_edge.service import UNITS, service_files
+from hisir_edge.cli.service import UNITS, service_files
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
 

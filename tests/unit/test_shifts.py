@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from hisir_edge.errors import InputError
-from hisir_edge.learn.merges import MERGES, merge_from_name
-from hisir_edge.learn.shifts import STANDARD, Shift, shift_from_text, shifted
-from hisir_edge.line.merge import merge_plan_from_tiles
-from hisir_edge.line.tile import plan_from_size
+from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
+from hisir_edge.geometry.tile import plan_from_size
+from hisir_edge.learn.evaluation.merge_baselines import MERGES, merge_from_name
+from hisir_edge.learn.evaluation.shifts import STANDARD, Shift, shift_from_text, shifted
 
 
 @pytest.fixture

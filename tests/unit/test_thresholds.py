@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hisir_edge.bundle.thresholds import Thresholds, Zone
 from hisir_edge.errors import InputError
-from hisir_edge.learn.thresholds import (
+from hisir_edge.geometry.noise_shape import NOISE_CELL_PX, noise_shape
+from hisir_edge.inspection.gain import NOISE_STEPS_PER_LOGIT, gain_map, noise_in_logits
+from hisir_edge.learn.evaluation.thresholds import (
     Derived,
     block_peaks,
     derived_from_peaks,
@@ -15,8 +18,6 @@ from hisir_edge.learn.thresholds import (
     peaks_by_area,
     score_of_logit,
 )
-from hisir_edge.line.gain import NOISE_CELL_PX, NOISE_STEPS_PER_LOGIT, Zone, gain_map, noise_in_logits, noise_shape
-from hisir_edge.line.judge import Thresholds
 
 
 def derived(peaks: list[np.ndarray], rate: float) -> Derived:

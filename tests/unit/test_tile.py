@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hisir_edge.errors import InputError
-from hisir_edge.line.merge import merge_plan_from_tiles
-from hisir_edge.line.rops import map_from_tiles
-from hisir_edge.line.tile import (
+from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
+from hisir_edge.geometry.tile import (
     REGION_PX,
     padded_frame,
     plan_from_size,
@@ -20,6 +19,7 @@ from hisir_edge.line.tile import (
     tiles_from_frame,
     tiles_from_planes,
 )
+from hisir_edge.inspection.rops import map_from_tiles
 
 AWKWARD = [(64, 64), (65, 64), (64, 127), (97, 131), (128, 128), (255, 257), (300, 97), (191, 640)]
 
@@ -108,7 +108,7 @@ def test_scaling_averages_areas():
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_cues_are_the_same_kept_or_cut(monkeypatch, kept):
-    from hisir_edge.line import workers
+    from hisir_edge.inspection import tile_workers as workers
 
     if not kept:
         monkeypatch.setattr(workers, "KEPT_CUES_BYTES", 0)

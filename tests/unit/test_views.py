@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from helpers import facts
 
+from hisir_edge.camera.paired import Views
+from hisir_edge.camera.source import EndOfFrames
 from hisir_edge.config import Settings
 from hisir_edge.images import read_rgb
+from hisir_edge.images.pixels import Pixels
 from hisir_edge.line.core import judge_product
-from hisir_edge.line.grab import EndOfFrames
-from hisir_edge.line.message import message_from_judgement
-from hisir_edge.line.pixels import Pixels
 from hisir_edge.line.products import products_from_settings
-from hisir_edge.line.views import Views
+from hisir_edge.line.sockets.message import message_from_judgement
 from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result
 
 
@@ -197,7 +197,7 @@ def test_one_verdict_of_two_views(small_bundle, small_boards):
 
 
 def test_views_of_different_sizes_lie_one_below_the_other():
-    from hisir_edge.line.views import judged
+    from hisir_edge.camera.paired import judged
 
     def judge(frame):
         mask = np.zeros(frame.rgb.shape[:2], bool)

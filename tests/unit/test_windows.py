@@ -7,11 +7,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hisir_edge.line.gain import Gain, Zone, gain_map, noise_shape
-from hisir_edge.line.judge import Found, Thresholds, found_from_regions, regions_from_map, regions_in_window
-from hisir_edge.line.rops import KEPT_FROM
-from hisir_edge.line.tile import padded_size
-from hisir_edge.line.windows import MOST_WINDOWS, calibrated_windows, highest_calibrated, warped_window
+from hisir_edge.bundle.thresholds import Thresholds, Zone
+from hisir_edge.geometry.noise_shape import noise_shape
+from hisir_edge.geometry.tile import padded_size
+from hisir_edge.inspection.gain import Gain, gain_map
+from hisir_edge.inspection.regions import Found, found_from_regions, regions_from_map, regions_in_window
+from hisir_edge.inspection.rops import KEPT_FROM
+from hisir_edge.inspection.windows import MOST_WINDOWS, calibrated_windows, highest_calibrated, warped_window
 
 THRESHOLDS = Thresholds(0.7, 2.0, 4)
 ZONES = (

@@ -17,14 +17,14 @@ import pytest
 import zmq
 from helpers import free_port, greet, sample_message
 
-from hisir_edge.ask import Asker, ask
 from hisir_edge.config import ControlTable, PublishTable, SecurityTable
 from hisir_edge.errors import ConfigError, InputError, NoAnswer
-from hisir_edge.keys import clients_from_folder, key_pair, write_keys
-from hisir_edge.line.control import BURST, Command, ControlSocket
-from hisir_edge.line.publish import Publisher
-from hisir_edge.line.wire import Wire
+from hisir_edge.line.sockets.context import Wire
+from hisir_edge.line.sockets.control import BURST, Command, ControlSocket
+from hisir_edge.line.sockets.publish import Publisher
 from hisir_edge.mes import subscribe
+from hisir_edge.transport.control_client import Asker, ask
+from hisir_edge.transport.curve_keys import clients_from_folder, key_pair, write_keys
 
 ROLES = {"reader": ("read",), "mes-1": ("read", "ack"), "operator": ("read", "verify"), "plc": ("control",)}
 
@@ -311,7 +311,7 @@ import socket, struct, sys, time
 import zmq
 from helpers import free_port, greet
 from hisir_edge.config import SecurityTable
-from hisir_edge.line.wire import CONTROL, Wire
+from hisir_edge.line.sockets.context import CONTROL, Wire
 port = free_port()
 with Wire(SecurityTable()) as wire:
     if sys.argv[1] == "limited":

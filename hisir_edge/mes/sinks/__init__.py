@@ -3,33 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from hisir_edge.errors import InputError
-from hisir_edge.mes.cursor import CursorStore
-from hisir_edge.mes.verdict import Verdict
+from hisir_edge.mes.sinks.base import Sink, Target
 
 KINDS = ("jsonl", "sqlite", "postgres", "mqtt", "webhook")
-
-
-class Sink(CursorStore, Protocol):
-    """Stores verdicts; what ``put`` has taken is stored, or comes again under the same epoch and number."""
-
-    def put(self, verdict: Verdict) -> None:
-        """Store one. InputError for what no retry can mend."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """What ``hisir-edge forward`` is asked for: ``target`` is a file, a database's address, or a URL."""
-
-    kind: str
-    target: str
-    name: str
-    state_dir: Path
-    masks: bool
 
 
 def opened(target: Target, on_retry: Callable[[str], None]) -> Sink:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import SYNC_EACH_S, Cursor, CursorFile
-from hisir_edge.mes.sinks import Target
+from hisir_edge.mes.sinks.base import Target
 from hisir_edge.mes.verdict import Verdict
 
 BLOCK = 65536

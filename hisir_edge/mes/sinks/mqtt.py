@@ -15,7 +15,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import Cursor, CursorFile
-from hisir_edge.mes.sinks import Target
+from hisir_edge.mes.sinks.base import Target
 from hisir_edge.mes.verdict import Verdict
 
 ANSWER_S = 5.0

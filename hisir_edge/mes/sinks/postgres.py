@@ -10,7 +10,7 @@ import stamina
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import Cursor
-from hisir_edge.mes.sinks import Target
+from hisir_edge.mes.sinks.base import Target
 from hisir_edge.mes.verdict import Verdict
 
 TABLES = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import Cursor
-from hisir_edge.mes.sinks import Target
+from hisir_edge.mes.sinks.base import Target
 from hisir_edge.mes.verdict import Verdict
 
 TABLES = """

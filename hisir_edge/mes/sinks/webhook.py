@@ -10,7 +10,7 @@ import stamina
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import Cursor, CursorFile
-from hisir_edge.mes.sinks import Target
+from hisir_edge.mes.sinks.base import Target
 from hisir_edge.mes.verdict import Verdict
 
 TIMEOUT_S = 10.0

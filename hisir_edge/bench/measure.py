@@ -1,0 +1,351 @@
+"""``hisir-edge bench``: what a bundle costs on this machine, beside what the machine itself can do.
+
+Latency (one frame alone), throughput (frames in flight), the engine alone, a matrix product and a copy of memory take
+turns in one process, so that other work on the machine falls on all of them; medians are reported.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import cv2
+import numpy as np
+
+from hisir_edge.arrays import F32, U8, u8
+from hisir_edge.backends import available_threads, inspector_from_bundle
+from hisir_edge.bench.limits import CpuLimits, GpuLimits, device_name
+from hisir_edge.bundle.load import Bundle
+from hisir_edge.cuda.inspector import GPU_THREAD, CudaInspector
+from hisir_edge.errors import InputError
+from hisir_edge.geometry.noise_shape import noise_shape
+from hisir_edge.geometry.tile import padded_size, scaled_hw, tiles_from_frame, tiles_from_planes
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.board import BoardInspector, in_flight
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.selftest import picture_of
+from hisir_edge.inspection.tile_workers import OnSpan
+from hisir_edge.line.heap import return_freed_memory
+from hisir_edge.line.pipeline import Pipeline
+from hisir_edge.line.sockets.message import Recipe, message_from_judgement
+from hisir_edge.records import Frame, Judgement, Result
+
+LEAST_SIDE_PX, MOST_SIDE_PX = 64, 16384
+KEPT_TILES = 128
+"""So many different tiles are kept for the engine alone; larger frames see them again."""
+LEAST_IN_A_ROW, MOST_IN_A_ROW, ROW_S = 4, 400, 1.0
+"""Frames in a row: as many as take a second or so."""
+Span = tuple[str, str, float, float]
+"""(thread, what, start, end), seconds of ``time.perf_counter``."""
+
+
+def bundle_of_size(bundle: Bundle, frame_hw: tuple[int, int]) -> Bundle:
+    """The bundle as if its camera had this resolution: the same network, the board's pictures enlarged or cut down."""
+    if frame_hw == bundle.recipe.frame_hw:
+        return bundle
+    recipe = replace(bundle.recipe, frame_hw=frame_hw)
+    h, w = scaled_hw(frame_hw, recipe.scale)
+    old_h, old_w = scaled_hw(bundle.recipe.frame_hw, recipe.scale)
+    planes = np.empty((4, *padded_size((h, w))), np.uint8)
+    for new, old in zip(planes, bundle.memory, strict=True):
+        new[:h, :w] = cv2.resize(old[:old_h, :old_w], (w, h), interpolation=cv2.INTER_AREA)
+        new[h:, :w], new[:, w:] = new[h - 1, :w], new[:, w - 1 : w]
+    rows, columns = noise_shape((h, w))
+    noise = np.asarray(cv2.resize(bundle.noise, (columns, rows), interpolation=cv2.INTER_LINEAR), np.uint8)
+    return replace(bundle, recipe=recipe, memory=planes, noise=noise.reshape(rows, columns), zones=())
+
+
+def measured(
+    bundle: Bundle,
+    frame_hw: tuple[int, int] | None,
+    threads: int,
+    slots: int,
+    rounds: int,
+    on_round: Callable[[], None],
+    torch_run: Path | None = None,
+) -> tuple[dict[str, Any], list[Span]]:
+    """Figures of a bundle on frames of a size, None: its own, and what every thread did with some frames at the end.
+
+    ``torch_run``: a training run whose network torch runs on the GPU, in place of the bundle's engine.
+    """
+    frame_hw = frame_hw or bundle.recipe.frame_hw
+    if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in frame_hw):
+        raise InputError(
+            expected=f"frames of {LEAST_SIDE_PX} to {MOST_SIDE_PX} px a side",
+            received=f"{frame_hw[1]}x{frame_hw[0]}",
+            fix="correct --size",
+        )
+    return_freed_memory()
+    frame = u8(cv2.resize(picture_of(bundle), frame_hw[::-1], interpolation=cv2.INTER_AREA))
+    manifest, sized = bundle.manifest, bundle_of_size(bundle, frame_hw)
+    del bundle  # where the caller has not kept it, only the one of this size takes memory from here on
+    inspector = inspector_from_bundle(sized, threads) if torch_run is None else _by_torch(sized, torch_run)
+    spans: list[Span] = []
+    recipe = Recipe("bench", "0" * 32, manifest.product, sized.manifest_sha256)
+    work = _Work(recipe, frame)
+    rows: list[dict[str, float]] = []
+    pipeline = Pipeline[BoardInspector, int, Judgement](
+        in_flight(inspector, slots), lambda one, _: work.verdict(one), lambda _: None
+    )
+    with pipeline:
+        first = work.verdict(inspector)  # warms up, and shows whether it can be done
+        one_s = _in_a_row(pipeline, LEAST_IN_A_ROW)
+        frames = int(np.clip(ROW_S / one_s, LEAST_IN_A_ROW, MOST_IN_A_ROW))
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        engine_alone = _engine_alone(inspector, frame)
+        limits = GpuLimits(inspector) if isinstance(inspector, CudaInspector) else CpuLimits()
+        for _ in range(rounds):
+            row = limits.measured() | {"engine_s": engine_alone()} | work.alone(inspector)
+            rows.append(row | {"frame_s": _in_a_row(pipeline, frames)})
+            on_round()
+        inspector.trace(_into(spans))
+        traced_s = _in_a_row(pipeline, LEAST_IN_A_ROW) * LEAST_IN_A_ROW
+        inspector.trace(None)
+    figures = _figures(sized, inspector, rows, first.result, peak_mb, threads, slots)
+    figures |= {"engine": "torch", "precision": "fp16"} if torch_run is not None else {}
+    figures |= _of_spans(spans, traced_s) | limits.memory()
+    limits.close()
+    inspector.close()
+    return figures, spans
+
+
+def _by_torch(bundle: Bundle, run: Path) -> CudaInspector:
+    """The bundle's line with a training run's network, in half precision by torch."""
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            expected="torch with CUDA, for --torch", received=str(error), fix="pip install 'hisir-edge[train]'"
+        ) from error
+    from hisir_edge.cuda.device import first_device
+    from hisir_edge.cuda.torch_engine import TorchEngine
+    from hisir_edge.engine.export import folded_net
+    from hisir_edge.learn.training.train import trained_net
+    from hisir_edge.net.hisir_net import PlanesNet
+
+    if not torch.cuda.is_available():
+        raise InputError(
+            expected="a torch with CUDA, and a GPU, for --torch", received=f"torch {torch.__version__}",
+            fix=f"pip install torch=={torch.__version__.split('+')[0]} --index-url https://download.pytorch.org/whl/cu130",
+        )  # fmt: skip
+    record, net = trained_net(run)
+    if record.settings.tile_px != bundle.recipe.tile_px:
+        raise InputError(
+            expected=f"a run with tiles of {bundle.recipe.tile_px} px, as the bundle's",
+            received=str(record.settings.tile_px),
+            fix="give --torch the run that the bundle was built from",
+        )
+    net = folded_net(net)
+    return CudaInspector(bundle, first_device(), lambda: TorchEngine(PlanesNet(net), record.settings.tile_px))
+
+
+def _of_spans(spans: list[Span], wall_s: float) -> dict[str, float]:
+    """How many threads (or streams of a GPU) were at work at a time, and a GPU's seconds a frame by step."""
+    on_gpu = [span for span in spans if span[0].startswith(GPU_THREAD)]
+    at_work = on_gpu or spans
+    found = {"busy_streams" if on_gpu else "busy_threads": sum(s[3] - s[2] for s in at_work) / wall_s}
+    for step in dict.fromkeys(span[1] for span in on_gpu):
+        found[f"gpu_{step.replace(' ', '_')}_s"] = median(s[3] - s[2] for s in on_gpu if s[1] == step)
+    return found
+
+
+def _into(spans: list[Span]) -> OnSpan:
+    def keep(thread: str, what: str, start: float, end: float) -> None:
+        spans.append((thread, what, start, end))
+
+    return keep
+
+
+class _Work:
+    """What the line does with one frame, encoded message included; nothing is sent."""
+
+    def __init__(self, recipe: Recipe, frame: U8) -> None:
+        self.recipe, self.frame = recipe, frame
+
+    def judged(self, inspector: BoardInspector) -> tuple[Judgement, float]:
+        judgement = inspector.inspect(self.frame)
+        if judgement.result is Result.ERROR:
+            raise InputError(
+                expected="the bundle's own board to be inspected at this size", received=judgement.reason,
+                fix="choose another --size, or see why this engine fails",
+            )  # fmt: skip
+        start = time.perf_counter()
+        message_from_judgement(self.recipe, 1, Frame(Pixels(self.frame), "bench", 1, "board", 0), judgement).frames()
+        end = time.perf_counter()
+        inspector.span("encode", start, end)
+        return judgement, end - start
+
+    def alone(self, inspector: BoardInspector) -> dict[str, float]:
+        """Latency and stages of one frame that nothing runs beside."""
+        start = time.perf_counter()
+        judgement, encode_s = self.judged(inspector)
+        latency_s, times = time.perf_counter() - start, judgement.times
+        return {
+            "latency_s": latency_s, "register_s": times.register_s, "tile_s": times.tile_s, "infer_s": times.infer_s,
+            "merge_s": times.merge_s, "judge_s": times.judge_s, "encode_s": encode_s,
+        }  # fmt: skip
+
+    def verdict(self, inspector: BoardInspector) -> Judgement:
+        return self.judged(inspector)[0]
+
+
+def _in_a_row(pipeline: Pipeline[BoardInspector, int, Judgement], frames: int) -> float:
+    """Seconds a frame with all slots in use."""
+    start = time.perf_counter()
+    for number in range(frames):
+        pipeline.put(number)
+    pipeline.flush()
+    return (time.perf_counter() - start) / frames
+
+
+def _engine_alone(inspector: BoardInspector, frame: U8) -> Callable[[], float]:
+    """What runs the network alone over a frame's tiles, and says how many seconds it took."""
+    if isinstance(inspector, Inspector):
+        return _EngineAlone(inspector, frame).seconds
+    if isinstance(inspector, CudaInspector):
+        return inspector.network_seconds
+    raise TypeError(type(inspector).__name__)
+
+
+class _EngineAlone:
+    """The network on a frame's tiles that lie ready, called from as many threads as on the line; nothing else."""
+
+    def __init__(self, inspector: Inspector, frame: U8) -> None:
+        self.workers, plan = inspector.workers, inspector.plan
+        _, gains = inspector.prepare(Pixels(frame))
+        self.count, t = len(inspector.numbers), plan.tile_px
+        numbers = inspector.numbers[: max(KEPT_TILES, inspector.engine.batch)]
+        self.tiles = np.empty((len(numbers), 3, t, t), np.uint8)
+        self.cues = np.empty((len(numbers), 4, t, t), np.uint8)
+        tiles_from_frame(plan, inspector.padded, numbers, self.tiles, gains)
+        tiles_from_planes(plan, self.workers.cues.memory, numbers, self.cues)
+
+    def seconds(self) -> float:
+        """Seconds for as many tiles as the frame has."""
+        k = self.workers.engine.batch
+        kept = max(len(self.tiles) // k, 1)
+        calls = [(n % kept * k, min(k, self.count - n * k)) for n in range(-(-self.count // k))]
+        start = time.perf_counter()
+        self.workers.each(calls, self._call)
+        return time.perf_counter() - start
+
+    def _call(self, call: tuple[int, int], scores: F32, misfit: F32) -> None:
+        first, n = call
+        here = slice(first, first + n)
+        self.workers.engine.infer(self.tiles[here], self.cues[here], scores[:n], misfit[:n])
+
+
+def _figures(
+    bundle: Bundle, inspector: BoardInspector, rows: list[dict[str, float]], result: Result, peak_mb: float,
+    threads: int, slots: int,
+) -> dict[str, Any]:  # fmt: skip
+    found: dict[str, Any] = {name: median(row[name] for row in rows) for name in rows[0]}
+    latencies, (h, w) = [row["latency_s"] for row in rows], bundle.recipe.frame_hw
+    tiles = len(inspector.numbers)
+    engine_s, frame_s = found.pop("engine_s"), found.pop("frame_s")
+    latency_s = found.pop("latency_s")
+    found.setdefault("matmul_gflops", None)
+    gflop = gflop_per_tile(bundle)
+    moved = _bytes_moved(inspector) / 1e9
+    return {
+        "product": bundle.manifest.product, "backbone": bundle.manifest.backbone,
+        "precision": bundle.manifest.precision, "engine": bundle.manifest.target,
+        "device": device_name(inspector), "frame": f"{w}x{h}", "result": result.value,
+        "rounds": len(rows), "tiles": tiles,
+        "threads": threads or available_threads(), "callers": inspector.callers, "tiles_a_call": inspector.batch,
+        "slots": slots,
+        "latency_p50_s": latency_s, "latency_p95_s": float(np.quantile(latencies, 0.95)),
+        "latency_p99_s": float(np.quantile(latencies, 0.99)), "latency_max_s": max(latencies),
+        "frames_per_s": 1 / frame_s, "engine_only_frames_per_s": 1 / engine_s,
+        # of paired rounds: both saw the same minute of a shared machine
+        "pipeline_efficiency": median(row["engine_s"] / row["frame_s"] for row in rows),
+        "s_per_megapixel": frame_s / (h * w / 1e6), "peak_memory_mb": peak_mb,
+        **found,
+        "gflop_per_frame": gflop * tiles if gflop else None,
+        "network_gflops": gflop * tiles / engine_s if gflop else None,
+        "network_of_matmul_peak": gflop * tiles / engine_s / found["matmul_gflops"]
+        if gflop and found["matmul_gflops"]
+        else None,
+        "moved_gb_per_frame": moved, "moved_gb_per_s": moved / frame_s,
+    }  # fmt: skip
+
+
+def _bytes_moved(inspector: BoardInspector) -> float:
+    """Bytes that the line itself reads and writes a frame, the network's own left out."""
+    t, n = inspector.plan.tile_px, len(inspector.numbers)
+    h, w = inspector.plan.padded_hw
+    if isinstance(inspector, CudaInspector):
+        taken = 14 if inspector.rig.engine.half_planes else 3
+        across = h * w * 3 * 2 + h * w / 8 * 2  # over the bus, both ends: the frame in RGB, the mask
+        return float(across + h * w * 3 + n * t * t * (taken + 4) + h * w * 4 * 2)
+    cut = n * t * t * 2 * 7  # three planes of the frame and four of the memory, read and written
+    merged = n * t * t * 2 * 4
+    registered = h * w * 3 * 3  # read in grey, read and written by the warp
+    return float(cut + merged + registered)
+
+
+def gflop_per_tile(bundle: Bundle) -> float | None:
+    """Multiply-adds of the convolutions of one tile, times two, in 1e9; None where ``onnx`` is not installed."""
+    try:
+        import onnx
+    except ImportError:
+        return None
+    graph = onnx.shape_inference.infer_shapes(onnx.load_from_string(bundle.network)).graph
+    shapes = {
+        value.name: [d.dim_value or 1 for d in value.type.tensor_type.shape.dim]
+        for value in [*graph.value_info, *graph.output, *graph.input]
+    }
+    sizes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    made_by = {name: node for node in graph.node for name in node.output}
+    total = 0
+    for node in graph.node:
+        if node.op_type != "Conv":
+            continue
+        weight = node.input[1]
+        while weight not in sizes:  # a quantised weight is behind its DequantizeLinear
+            weight = made_by[weight].input[0]
+        channels, height, width = shapes[node.output[0]][1:]
+        total += 2 * int(np.prod(sizes[weight][1:])) * channels * height * width
+    return total / 1e9
+
+
+def trace_json(spans: list[Span]) -> str:
+    """Spans as a trace for Perfetto or chrome://tracing (Trace Event Format, complete events, microseconds)."""
+    first = min((span[2] for span in spans), default=0.0)
+    threads = {name: number for number, name in enumerate(sorted({span[0] for span in spans}), 1)}
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "name": "thread_name", "pid": 1, "tid": number, "args": {"name": name}}
+        for name, number in threads.items()
+    ]
+    for thread, what, start, end in spans:
+        microseconds = {"ts": round((start - first) * 1e6, 1), "dur": round((end - start) * 1e6, 1)}
+        events.append({"ph": "X", "name": what, "cat": "line", "pid": 1, "tid": threads[thread], **microseconds})
+    return json.dumps({"traceEvents": events, "displayTimeUnit": "ms"})
+
+
+def figures_from_file(file: Path) -> dict[str, Any]:
+    """What an earlier ``--json`` wrote; InputError for anything else."""
+    try:
+        found = json.loads(file.read_text())
+        if not isinstance(found, dict) or "latency_p50_s" not in found:
+            raise ValueError("other content")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            expected="--vs of a file that bench --json wrote", received=f"{file}: {error}", fix="correct --vs"
+        ) from error
+    return found
+
+
+def ratios(figures: dict[str, Any], before: dict[str, Any]) -> dict[str, float]:
+    """Each number of the figures over the same one of other figures."""
+    return {
+        name: value / before[name]
+        for name, value in figures.items()
+        if isinstance(value, float) and isinstance(before.get(name), (int, float)) and before[name]
+    }

@@ -1,0 +1,1 @@
+"""A deployable product in one folder: what is in it, and how it is loaded."""

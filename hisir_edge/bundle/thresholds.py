@@ -1,0 +1,32 @@
+"""When a board fails, and where it is judged otherwise: what a bundle says of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """When a board fails. In the calibrated map 1.0 is the pixel threshold.
+
+    ``pixel``: raw score of the pixel threshold; ``region_peak``: least peak (calibrated) and
+    ``min_area_px``: least area (frame pixels) of a region that is called a defect.
+    """
+
+    pixel: float
+    region_peak: float
+    min_area_px: int
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """A named polygon in golden-image pixels (of the camera's frame size) and its sensitivity.
+
+    ``sensitivity`` multiplies scores: 0 ignores the zone, 1 is the board's own, 2 alarms at half the score.
+    Where zones overlap, the later one counts. ``outside``: the zone is all that the polygon leaves out.
+    """
+
+    name: str
+    polygon_xy: tuple[tuple[float, float], ...]
+    sensitivity: float
+    outside: bool = False

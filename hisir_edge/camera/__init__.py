@@ -1,0 +1,1 @@
+"""Cameras and their stand-ins: each gives frames in order."""

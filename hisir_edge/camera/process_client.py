@@ -1,0 +1,315 @@
+"""A camera's own process, whatever library reaches it: frames go into the shared ring, everything else is said.
+
+A process, because a vendor's library may hold the GIL (harvesters does while it fetches:
+https://github.com/genicam/harvesters/issues/508), hang, or crash. Talks over a SOCK_SEQPACKET socket in JSON, and
+passes the ring's descriptor with the first message. Lost frames show only as gaps in the frame id, so every id is
+followed.
+
+Started by ``genicam.py`` as ``python -m hisir_edge.line.KIND_process FD PARENT_PID JSON``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from hisir_edge.arrays import U8
+from hisir_edge.camera.frame_clock import FrameClock
+from hisir_edge.camera.ring import FrameRing
+from hisir_edge.camera.sfnc import ExposureCheck, SetupError, drift, profile_of, text_of
+from hisir_edge.images.pixels import CONVERSIONS
+from hisir_edge.processes import die_with_parent
+
+POLL_S = 0.25
+TRIGGERED_POLL_S = 0.02
+"""Between two frames that were asked for the camera's process listens so often."""
+MOST_DRIFT = 3
+LAST_16_BIT_ID = 65535
+"""GigE Vision 1.x counts frames in 16 bits and leaves out 0 (GVSP block id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One buffer: its flat bytes until ``done`` is called; None for ``data`` where it is incomplete.
+
+    ``frame_id`` is None where not even that is known: it is taken for the next one.
+    """
+
+    frame_id: int | None
+    data: U8 | None
+    device_ns: int | None
+    done: Callable[[], None]
+    problem: str = ""
+
+
+class Device(Protocol):
+    """An opened camera, set up as configured."""
+
+    nodes: Any
+    """Its features, as genapi shows them."""
+
+    def start(self) -> None:
+        """Begin the acquisition; nothing from before is fetched any more."""
+        ...
+
+    def stop(self) -> None:
+        """End it."""
+        ...
+
+    def trigger(self) -> None:
+        """Execute TriggerSoftware."""
+        ...
+
+    def fetch(self, timeout_s: float) -> Fetched | None:
+        """The next buffer, complete or not; None when none came in time. Raises when the camera is gone."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Grabber:
+    """One camera's loop; everything it says goes through ``outbox`` in the camera's order."""
+
+    def __init__(self, channel: socket.socket, device: Device, settings: dict[str, Any]) -> None:
+        self.channel, self.device = channel, device
+        slots, triggered = settings["ring_slots"], settings["trigger"] == "software"
+        self.clock = FrameClock(settings.get("late_ms", 0.0))
+        node_map = device.nodes
+        self.width, self.height = int(node_map.Width.value), int(node_map.Height.value)
+        self.pixel_format = str(node_map.PixelFormat.value)
+        channels = CONVERSIONS[self.pixel_format][0]
+        self.exposure = ExposureCheck(node_map, settings)
+        self.ring = FrameRing.create(slots, self.width * self.height * channels)
+        self.free = deque(range(slots))
+        self.outbox: deque[dict[str, Any]] = deque()
+        self.last_id: int | None = None
+        self.stopped = False
+        self.poll_s = TRIGGERED_POLL_S if triggered else POLL_S
+        self.told_at = 0.0
+
+    def run(self) -> None:
+        """Announce the ring, then fetch until told to stop or the parent is gone."""
+        opened = {
+            "kind": "opened", "width": self.width, "height": self.height, "pixel_format": self.pixel_format,
+            "slots": self.ring.slots, "slot_bytes": self.ring.slot_bytes,
+        }  # fmt: skip
+        socket.send_fds(self.channel, [json.dumps(opened).encode()], [self.ring.fd])
+        self.channel.setblocking(False)
+        self.device.start()
+        try:
+            while not self.stopped:
+                self._listen()
+                self._fetch_one()
+                self._talk()
+        finally:
+            self.device.stop()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                data = self.channel.recv(4096)
+            except BlockingIOError:
+                return
+            if not data:
+                self.stopped = True
+                return
+            message = json.loads(data)
+            if message["kind"] == "free":
+                self.free.append(message["slot"])
+            elif message["kind"] == "trigger":
+                self.device.trigger()
+            elif message["kind"] == "rearm":
+                self._rearm()
+            else:
+                self.stopped = True
+                return
+
+    def _rearm(self) -> None:
+        """Stop, throw away what was on its way, start again; what was queued for the line is dropped there."""
+        self.device.stop()
+        self.device.start()
+        self.last_id = None
+        self.clock.forget()
+        self.outbox.append({"kind": "rearmed"})
+
+    def _fetch_one(self) -> None:
+        fetched = self.device.fetch(self.poll_s)
+        if fetched is None:
+            if not self.outbox and time.monotonic() > self.told_at + POLL_S:
+                self.told_at = time.monotonic()
+                self.outbox.append({"kind": "alive"})
+            return
+        try:
+            self._take(fetched, time.time_ns())
+        finally:
+            fetched.done()
+
+    def _take(self, fetched: Fetched, now: int) -> None:
+        data, frame_id = fetched.data, fetched.frame_id
+        if frame_id is None:
+            frame_id = 0 if self.last_id is None else self.last_id + 1
+            self.last_id = frame_id or None
+        elif not self._follow(frame_id, now):
+            return
+        if data is None or data.nbytes != self.ring.slot_bytes:
+            got = fetched.problem or f"{0 if data is None else data.nbytes} of {self.ring.slot_bytes} bytes"
+            self._lost(frame_id, frame_id, f"incomplete frame: {got}", now)
+            return
+        if wrong := self.clock.wrong(fetched.device_ns, time.monotonic_ns()) or self.exposure.wrong():
+            self._lost(frame_id, frame_id, wrong, now)
+            return
+        if not self.free:
+            self._lost(frame_id, frame_id, "overrun: the line inspects slower than the camera sends", now)
+            return
+        slot = self.free.popleft()
+        self.ring.slot(slot)[:] = data
+        self.outbox.append(
+            {"kind": "frame", "slot": slot, "id": frame_id, "time_ns": now, "device_ns": fetched.device_ns}
+        )
+
+    def _follow(self, frame_id: int, now: int) -> bool:
+        """Compare a frame id with the last one; false when this frame has been seen already."""
+        last, self.last_id = self.last_id, frame_id
+        if last is None or frame_id == last + 1:
+            return True
+        if last == frame_id:
+            self._lost(frame_id, frame_id, f"repeated frame: id {frame_id} after {last}", now, boards=0)
+            return False
+        if frame_id > last:
+            self._lost(last + 1, frame_id - 1, "lost between camera and PC (gap in the frame ids)", now)
+            return True
+        if last == LAST_16_BIT_ID and frame_id <= 1:
+            return True
+        # smaller for any other reason: the camera began anew, how many were lost is unknown
+        self._lost(frame_id, frame_id, f"frame ids went back: id {frame_id} after {last}", now, boards=None)
+        return False
+
+    def _lost(self, first: int, last: int, reason: str, now: int, boards: int | None = 1) -> None:
+        """Queue a loss; a run of them is one entry, so that the outbox cannot grow without bound."""
+        tail = self.outbox[-1] if self.outbox else None
+        if tail is not None and tail["kind"] == "lost" and tail["reason"] == reason and tail["last"] + 1 == first:
+            tail["last"] = last
+            return
+        self.outbox.append(
+            {"kind": "lost", "first": first, "last": last, "reason": reason, "time_ns": now, "boards": boards}
+        )
+
+    def _talk(self) -> None:
+        while self.outbox:
+            try:
+                self.channel.send(json.dumps(self.outbox[0]).encode())
+            except BlockingIOError:
+                return
+            except OSError:
+                self.stopped = True
+                return
+            self.outbox.popleft()
+
+
+def _check_profile(device: Device, settings: dict[str, Any]) -> None:
+    """SetupError where the camera is not as it was when its profile was saved."""
+    if not settings.get("profile"):
+        return
+    try:
+        saved = json.loads(Path(settings["profile"]).read_text(encoding="utf-8"))["features"]
+        found = drift(dict(saved), profile_of(device.nodes))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(
+            "source.profile to be a file of hisir-edge camera", f"{settings['profile']} ({error})", "save it anew"
+        ) from error
+    if found:
+        raise SetupError(
+            "the camera as its profile has it",
+            "; ".join(found[:MOST_DRIFT])
+            + (f"; and {len(found) - MOST_DRIFT} more" if len(found) > MOST_DRIFT else ""),
+            "set the camera right, or save its profile anew with hisir-edge camera",
+        )
+
+
+def print_profile(settings: dict[str, Any], open_device: Callable[[dict[str, Any]], Device]) -> int:
+    """Print what the camera is and every setting of it as JSON, on an output that the vendor's library cannot reach."""
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    logging.disable(logging.CRITICAL)
+    try:
+        device = open_device(settings)
+        names = ("DeviceVendorName", "DeviceModelName", "DeviceSerialNumber", "DeviceID", "DeviceFirmwareVersion")
+        camera = {name: text for name in names if (text := text_of(device.nodes, name)) is not None}
+        data = json.dumps({"camera": camera, "features": profile_of(device.nodes)}, indent=1).encode()
+        while data:
+            data = data[os.write(answer, data) :]
+        device.close()
+    except SetupError as error:
+        sys.stderr.write(json.dumps(error.args) + "\n")
+        return 2
+    except Exception as error:
+        sys.stderr.write(json.dumps(("to read the camera", f"{type(error).__name__}: {error}", "check it")) + "\n")
+        return 2
+    return 0
+
+
+def serve(arguments: list[str], open_device: Callable[[dict[str, Any]], Device]) -> int:
+    """The process's life; 0 when told to stop, 2 when the camera cannot be used."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    fd, parent_pid, settings = int(arguments[0]), int(arguments[1]), json.loads(arguments[2])
+    die_with_parent(parent_pid)
+    # libraries log tracebacks of what is reported to the line in one sentence anyway
+    logging.disable(logging.CRITICAL)
+    channel = socket.socket(fileno=fd)
+    device: Device | None = None
+    try:
+        device = open_device(settings)
+        _check_profile(device, settings)
+        Grabber(channel, device, settings).run()
+        return 0
+    except SetupError as error:
+        expected, received, fix = error.args
+        return _fail(channel, expected, received, fix)
+    except Exception as error:  # whatever the vendor's library throws ends this process, not the line
+        return _fail(
+            channel,
+            "the camera to deliver frames",
+            f"{type(error).__name__}: {error}",
+            "check the camera and its cable",
+        )
+    finally:
+        if device is not None:
+            device.close()
+        channel.close()
+
+
+def _fail(channel: socket.socket, expected: str, received: str, fix: str) -> int:
+    message = {"kind": "failed", "expected": expected, "received": " ".join(received.split())[:400], "fix": fix}
+    try:
+        channel.setblocking(True)
+        channel.settimeout(2)
+        channel.send(json.dumps(message).encode())
+    except OSError:
+        pass
+    return 2
+
+
+def run(open_device: Callable[[dict[str, Any]], Device], more: Callable[[list[str]], int | None]) -> None:
+    """Entry point of a process; ``more`` are requests of one library alone, None for what is none of them."""
+    arguments = sys.argv[1:]
+    code = more(arguments)
+    if code is None and arguments[:1] == ["--profile"]:
+        code = print_profile(json.loads(arguments[1]), open_device)
+    elif code is None:
+        code = serve(arguments, open_device)
+    sys.stdout.flush()
+    # vendor libraries have been seen to hang or crash in their own unloading; everything is closed by now
+    os._exit(code)

@@ -1,0 +1,113 @@
+"""``hisir-edge control``, ``status``, ``install-service``: what asks a running line, and what makes it a service."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from hisir_edge.errors import InputError
+
+Endpoint = Annotated[str, typer.Option(help="The line's control.endpoint, such as tcp://127.0.0.1:5557.")]
+Config = Annotated[Path | None, typer.Option(help="The line's TOML file, for its control.endpoint.")]
+ServerKey = Annotated[str, typer.Option(help="File with the line's public key, where it asks for keys.")]
+Key = Annotated[str, typer.Option(help="File with your secret key, where the line asks for keys.")]
+Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")]
+
+
+class Do(str, Enum):
+    """What a line can be asked to do."""
+
+    status = "status"
+    trigger = "trigger"
+    announce = "announce"
+    select = "select"
+    pause = "pause"
+    resume = "resume"
+    drain = "drain"
+    reload = "reload"
+    forget = "forget"
+    decisions = "decisions"
+
+
+def control(
+    do: Annotated[Do, typer.Argument(help="What to do.")],
+    endpoint: Endpoint = "",
+    config: Config = None,
+    unit: Annotated[str, typer.Option(help="The board, with trigger and announce.")] = "",
+    product: Annotated[str, typer.Option(help="The product, with trigger, announce and select.")] = "",
+    name: Annotated[str, typer.Option(help="With forget: who acknowledges no more.")] = "",
+    server_key: ServerKey = "",
+    key: Key = "",
+    timeout: Timeout = 5.0,
+) -> None:
+    """Ask a running line: trigger or announce a board, select a product, pause, resume, drain, reload, forget."""
+    if do is Do.forget and not name:
+        raise InputError(expected="--name with forget", received="none", fix="status lists the names (acknowledged)")
+    request: dict[str, Any] = {"do": do.value}
+    request |= {name: value for name, value in (("unit", unit), ("product", product), ("name", name)) if value}
+    print(json.dumps(_asked(request, endpoint, config, server_key, key, timeout)))
+
+
+def status(
+    endpoint: Endpoint = "",
+    config: Config = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    server_key: ServerKey = "",
+    key: Key = "",
+    timeout: Timeout = 5.0,
+) -> None:
+    """Say what a running line is doing. Exit code 0 when it takes boards, 1 when it does not, 2 when it is gone."""
+    found = _asked({"do": "status"}, endpoint, config, server_key, key, timeout)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        for name, value in found.items():
+            shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+            print(f"{name:22s}{', '.join(map(str, shown)) if isinstance(shown, list) else shown}")
+    working = found["state"] in ("Ready", "SingleExecution", "ContinuousExecution")
+    raise typer.Exit(0 if working and not found["paused"] and not found["draining"] else 1)
+
+
+def _asked(
+    request: dict[str, Any], endpoint: str, config: Path | None, server_key: str, key: str, timeout_s: float
+) -> dict[str, Any]:
+    from hisir_edge.config import settings_from_toml
+    from hisir_edge.transport.control_client import ask
+
+    if config is not None:
+        settings = settings_from_toml(config)
+        endpoint = endpoint or settings.control.endpoint
+        keyed = settings.security.server_key if not endpoint.startswith("ipc://") else ""
+        server_key = server_key or keyed
+    if not endpoint:
+        raise InputError(
+            expected="--endpoint, or --config of a line with control.endpoint", received="neither", fix="name one"
+        )
+    if server_key and not key:
+        raise InputError(expected="--key, since this line asks for keys", received="none", fix="name your *.key_secret")
+    return ask(endpoint, request, timeout_s, server_key, key)
+
+
+def install_service(
+    line: Annotated[str, typer.Option(help="The line's name, as in the commands that are printed.")] = "LINE",
+    gpu: Annotated[bool, typer.Option("--gpu", help="For bundles that run on an NVIDIA GPU.")] = False,
+    root: Annotated[Path, typer.Option(help="Write below this folder.")] = Path("/"),
+    program: Annotated[Path | None, typer.Option(help="The hisir-edge to run; default: this one.")] = None,
+    show: Annotated[bool, typer.Option("--print", help="Print the files, write nothing.")] = False,
+) -> None:
+    """Install the systemd units: the service for each line, its user, its folders. Prints what to do next."""
+    from hisir_edge.cli import service
+
+    files = service.service_files(gpu, program or service.program_here(), service.systemd_version())
+    if show:
+        for file in files:
+            print(f"# {file.path}\n{file.text}")
+        return
+    for path in service.install(files, root):
+        print(path)
+    unit = service.UNITS["gpu" if gpu else "cpu"].replace("@", f"@{line}")
+    print(service.NEXT.replace("LINE", line).format(unit=unit))

@@ -1,0 +1,341 @@
+"""One frame through the line on a GPU: copy in, tiles, engine, ROPS, mask, copy out, all in one stream.
+
+The host registers the frame and measures its light, both from the pixels as the camera gave them; from there on only
+addresses are handed on. The raw frame crosses the bus once. What comes back is the mask as bits, a small map of each
+region's highest score and, where a bit is set, the scores of those rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from threading import Lock, current_thread
+from typing import Any
+
+import cv2
+import numpy as np
+import structlog
+
+from hisir_edge.arrays import F64, I64, U8, Bool, u8
+from hisir_edge.bundle.load import Bundle
+from hisir_edge.cuda.device import Device, Event
+from hisir_edge.cuda.reference import fixed_point
+from hisir_edge.cuda.slot import STEPS, Rig, Shared, Slot
+from hisir_edge.cuda.tensorrt_engine import DeviceEngine
+from hisir_edge.errors import BundleError, HisirEdgeError, InspectionError
+from hisir_edge.geometry.tile import REGION_PX, scaled_frame, tiles_from_planes
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.board import BoardInspector, Seen, check_frame
+from hisir_edge.inspection.light import (
+    SAMPLE_EACH_PX,
+    SAMPLE_FIRST_PX,
+    gains_from_light,
+    is_sampled,
+    light_of_frame,
+    light_of_samples,
+    tables_of_gains,
+)
+from hisir_edge.inspection.regions import regions_in_window
+from hisir_edge.inspection.register import Registration, register_frame, warp_by_matrix
+from hisir_edge.inspection.tile_workers import OnSpan
+from hisir_edge.inspection.windows import MOST_WINDOWS, Box, apart
+from hisir_edge.records import Region, StageTimes
+
+log = structlog.get_logger()
+
+MOST_CANDIDATES = 16
+"""As in ``kernels.cu``: tiles that may see one region."""
+IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+GPU_THREAD = "gpu stream"
+"""By what a trace calls the streams, with their handles behind it."""
+LOST_AFTER = 2
+"""So many slots in a row that could not be made, and the GPU is taken for lost to this process."""
+
+
+@dataclass
+class _Family:
+    """What all siblings have in common beside the rig."""
+
+    members: list[CudaInspector] = field(default_factory=list)
+    on_span: OnSpan | None = None
+    origin: tuple[Event, float] | None = None
+    """An event and when it was over (``time.perf_counter``): the GPU's clock on the host's."""
+    unmade: int = 0
+    """Slots in a row that could not be made."""
+    lock: Lock = field(default_factory=Lock)
+
+
+class CudaInspector(BoardInspector):
+    """A bundle on a GPU; see ``BoardInspector``. ``device`` and ``engine`` are shared by all siblings."""
+
+    def __init__(self, bundle: Bundle, device: Device, make_engine: Callable[[], DeviceEngine]) -> None:
+        super().__init__(bundle)
+        depth = len(self.merge_plan.candidate)
+        if depth > MOST_CANDIDATES:
+            raise BundleError(
+                expected=f"at most {MOST_CANDIDATES} tiles over one place", received=str(depth),
+                fix="build a bundle with a smaller overlap",
+            )  # fmt: skip
+        self.device, self.callers = device, 1
+        self._family = _Family([self])
+        with device.active():
+            engine, n = make_engine(), len(self.numbers)
+            calls = -(-n // engine.batch)
+            self.batch = -(-n // max(calls, 1))
+            self.rig = Rig(
+                device, engine, self.merge_plan, bundle.recipe.frame_hw, n, calls, self.batch, self.light is not None,
+                self._uploaded(calls * self.batch, engine.half_planes), [not engine.captures],
+            )  # fmt: skip
+            self._slot: Slot | None = Slot(self.rig) if n else None
+
+    def _uploaded(self, tiles: int, half_planes: bool) -> Shared:
+        n, t = len(self.numbers), self.plan.tile_px
+        cues = self.bundle.memory
+        if not half_planes:
+            cues = np.zeros((max(tiles, 1), 4, t, t), np.uint8)
+            tiles_from_planes(self.plan, self.bundle.memory, self.numbers, cues)
+        position = np.full(len(self.plan.origins_yx), -1, np.int32)
+        position[self.numbers] = np.arange(n)
+        merge = self.merge_plan
+        candidate = np.where(merge.candidate >= 0, position[merge.candidate], -1).astype(np.int32)
+        origins = np.array(self.plan.origins_yx, np.int32)[self.numbers] if n else np.zeros((1, 2), np.int32)
+        gain = self.gain.window(0, self.plan.frame_hw[0], 0, self.plan.frame_hw[1])
+        arrays = (origins, cues, candidate, merge.cell, merge.border, gain, self.gain.most)
+        return Shared(*(self.device.upload(a) for a in arrays))
+
+    @property
+    def lost(self) -> bool:
+        """See ``BoardInspector.lost``."""
+        return self._family.unmade >= LOST_AFTER
+
+    def sibling(self) -> CudaInspector:
+        """See ``BoardInspector.sibling``: a stream, context and memory of its own."""
+        other = copy.copy(self)
+        other._slot = None
+        with self.device.active():
+            other._slot = Slot(self.rig) if len(self.numbers) else None
+        self._family.members.append(other)
+        return other
+
+    def close(self, wait: bool = True) -> None:
+        """See ``BoardInspector.close``; what hangs keeps its memory."""
+        if not wait:
+            return
+        with self.device.active():
+            for one in self._family.members:
+                if one._slot is not None:
+                    one._slot.free()
+                    one._slot = None
+            shared = self.rig.shared
+            self.device.free(
+                shared.origins_yx, shared.cues, shared.candidate, shared.cell, shared.border, shared.gain,
+                shared.most_gain,
+            )  # fmt: skip
+
+    def span(self, what: str, start: float, end: float) -> None:
+        """See ``BoardInspector.span``."""
+        if (tell := self._family.on_span) is not None:
+            tell(current_thread().name, what, start, end)
+
+    def trace(self, on_span: OnSpan | None) -> None:
+        """See ``BoardInspector.trace``: what the GPU does is told as a thread's for each stream."""
+        if on_span is not None:
+            with self.device.active():
+                event = self.device.event(timed=True)
+                event.record(self.device.stream())
+                event.wait()
+                self._family.origin = event, time.perf_counter()
+        self._family.on_span = on_span
+
+    def _seen(self, image: Pixels) -> Seen:
+        """See ``BoardInspector``."""
+        check_frame(image, self.bundle.recipe.frame_hw)
+        t0 = time.perf_counter()
+        work = self._as_it_crosses(image)
+        registration = register_frame(self.anchors, work) if self.anchors is not None else None
+        tables = self._light_tables(work, registration)
+        t1 = time.perf_counter()
+        mask: Bool = np.zeros(image.hw, np.bool_)
+        if not len(self.numbers):  # all of the board is ignored
+            return Seen(0.0, [], mask, registration, StageTimes(register_s=t1 - t0))
+        try:
+            with self._current_device():
+                slot = self._ready_slot()
+                self._fill(slot, work, registration, tables)
+                t2 = time.perf_counter()
+                slot.run(work.pixel_format, traced=self._family.on_span is not None)
+                t3 = time.perf_counter()
+                if slot.host.no_number[0]:
+                    raise InspectionError(
+                        expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle"
+                    )
+                regions = self._regions(slot, mask)
+        except Exception as error:
+            self._drop_slot(error)  # whatever it was: the next frame gets a stream, context and memory of its own
+            if isinstance(error, HisirEdgeError):
+                raise
+            raise InspectionError(
+                expected="the GPU to do a frame's work", received=f"{type(error).__name__}: {error}",
+                fix="see the driver's log (dmesg)",
+            ) from error  # fmt: skip
+        t4 = time.perf_counter()
+        for what, start, end in (("register", t0, t1), ("fill", t1, t2), ("gpu", t2, t3), ("judge", t3, t4)):
+            self.span(what, start, end)
+        self._tell_steps(slot)
+        times = StageTimes(register_s=t1 - t0, tile_s=t2 - t1, infer_s=t3 - t2, judge_s=t4 - t3)
+        return Seen(float(slot.host.small.max()), regions, mask, registration, times)
+
+    @contextlib.contextmanager
+    def _current_device(self) -> Iterator[None]:
+        """``Device.active``; a GPU that cannot even be made current is one on which no slot can be made."""
+        active = self.device.active()
+        try:
+            active.__enter__()
+        except Exception:
+            with self._family.lock:
+                self._family.unmade += 1
+            raise
+        try:
+            yield
+        finally:
+            active.__exit__(None, None, None)
+
+    def _as_it_crosses(self, image: Pixels) -> Pixels:
+        """The frame as the GPU gets it: raw, or scaled for the network, which takes all three colours."""
+        scale = self.bundle.recipe.scale
+        return image if scale == 1.0 else Pixels(scaled_frame(image.rgb, scale))
+
+    def _ready_slot(self) -> Slot:
+        """The slot, made anew after a failure; how often that failed in a row is counted."""
+        if self._slot is None:
+            try:
+                self._slot = Slot(self.rig)
+            except Exception:
+                with self._family.lock:
+                    self._family.unmade += 1
+                raise
+            with self._family.lock:
+                self._family.unmade = 0
+        return self._slot
+
+    def _drop_slot(self, error: BaseException) -> None:
+        """Free what the slot has; also what the failure's traceback would keep for later, when no GPU is active."""
+        slot, self._slot = self._slot, None
+        if slot is None:
+            return
+        try:
+            with self.device.active():
+                slot.free()
+                cause: BaseException | None = error
+                while cause is not None:
+                    traceback.clear_frames(cause.__traceback__)
+                    cause = cause.__cause__ or cause.__context__
+        except Exception as failure:
+            log.warning("a slot of the GPU could not be freed", error=f"{type(failure).__name__}: {failure}")
+
+    def _fill(self, slot: Slot, work: Pixels, registration: Registration | None, tables: U8 | None) -> None:
+        to_frame = IDENTITY if registration is None else cv2.invertAffineTransform(registration.matrix)
+        to_golden = self._to_golden(registration)
+        slot.fill(
+            work.data, work.pixel_format, _fixed(to_frame), _fixed(IDENTITY if to_golden is None else to_golden),
+            None if tables is None else tables[self.numbers],
+        )  # fmt: skip
+
+    def _light_tables(self, work: Pixels, registration: Registration | None) -> U8 | None:
+        """As the CPU's, but only the pixels that the light is measured at are registered on the host."""
+        if self.light is None or registration is None:
+            return None
+        if is_sampled(self.plan.frame_hw):
+            planes = light_of_samples(self.light, _samples(work, registration.matrix))
+        else:
+            planes = light_of_frame(self.light, warp_by_matrix(work.rgb, registration.matrix))
+        return tables_of_gains(gains_from_light(self.plan, planes))
+
+    def _regions(self, slot: Slot, mask: Bool) -> list[Region]:
+        """Regions of the frame, added to its mask, from the mask and the scores that the GPU made."""
+        windows = windows_of_bits(slot.host.bits, self.bundle.recipe.frame_hw)
+        if not windows:
+            return []
+        rows = np.zeros(len(mask), np.bool_)
+        for y0, y1, _, _ in windows:
+            rows[y0:y1] = True
+        slot.fetch_values(rows)
+        regions: list[Region] = []
+        for y0, y1, x0, x1 in windows:
+            bits = np.unpackbits(slot.host.bits[y0:y1, x0 // 8 : -(-x1 // 8)], axis=1)[:, : x1 - x0]
+            window = np.where(bits > 0, slot.host.values[y0:y1, x0:x1], np.float32(0))
+            regions += regions_in_window(window, self.bundle.thresholds, (y0, x0), mask)
+        return regions
+
+    def _tell_steps(self, slot: Slot) -> None:
+        """The GPU's own times of a traced frame, on the host's clock."""
+        origin, tell = self._family.origin, self._family.on_span
+        if origin is None or tell is None or not slot.marks:
+            return
+        with self.device.active():
+            at = [origin[1] + mark.seconds_since(origin[0]) for mark in slot.marks]
+        for step, start, end in zip(STEPS, at[:-1], at[1:], strict=True):
+            tell(f"{GPU_THREAD} {slot.stream.handle:#x}", step, start, end)
+
+    def network_seconds(self) -> float:
+        """Seconds that the engine alone takes for the tiles of the last frame."""
+        slot = self._slot
+        if slot is None:
+            raise InspectionError(expected="a frame to be inspected first", received="none", fix="inspect one")
+        with self.device.active():
+            start = time.perf_counter()
+            slot.enqueue_network()
+            slot.done.record(slot.stream)
+            slot.done.wait()
+            return time.perf_counter() - start
+
+
+def windows_of_bits(bits: U8, frame_hw: tuple[int, int]) -> list[Box]:
+    """Boxes around what is set in a mask of bits (h, ceil(w / 8)): none cuts a region, and no two touch."""
+    h, w = frame_hw
+    if not bits.any():
+        return []
+    rows, columns = -(-h // REGION_PX), -(-w // REGION_PX)
+    padded = np.zeros((rows * REGION_PX, columns * 2), np.uint8)
+    padded[:h, : bits.shape[1]] = bits
+    cells = u8(padded.reshape(rows, REGION_PX, columns, 2).max((1, 3)) > 0)
+    count, _, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=8)
+    boxes = []
+    for x, y, wide, high, _ in stats[1:count].tolist():
+        bottom, right = min((y + high) * REGION_PX, h), min((x + wide) * REGION_PX, w)
+        boxes.append((y * REGION_PX, bottom, x * REGION_PX, right))
+    if len(boxes) > MOST_WINDOWS:
+        tops, bottoms, lefts, rights = zip(*boxes, strict=True)
+        boxes = [(min(tops), max(bottoms), min(lefts), max(rights))]
+    return [frame for _, frame in apart(boxes, frame_hw, None, frame_hw)]
+
+
+def _fixed(matrix: Any) -> I64:
+    return fixed_point(np.asarray(matrix, np.float64))
+
+
+def _samples(work: Pixels, matrix: F64) -> U8:
+    """The registered frame, RGB, at the pixels by which light is measured; ``matrix``: frame -> golden pixels."""
+    (h, w), each, first = work.hw, SAMPLE_EACH_PX, SAMPLE_FIRST_PX
+    size = (-(-(w - first) // each), -(-(h - first) // each))
+    to_samples: Any = np.array([[1 / each, 0, -first / each], [0, 1 / each, -first / each]])
+    whole: Any = to_samples @ np.vstack([matrix, (0.0, 0.0, 1.0)])
+    picture = work.half_rgb() if work.is_mosaic else work.data
+    if work.is_mosaic:  # pixel x of the half picture lies at 2 x + 0.5
+        whole = whole @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
+    out = u8(cv2.warpAffine(picture, whole, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+    return out if work.is_mosaic else Pixels(out, work.pixel_format).rgb
+
+
+def inspector_on_gpu(bundle: Bundle, trt: Any, plan: bytes) -> CudaInspector:
+    """A bundle's compiled engine on the first GPU; InputError or BundleError where that cannot be."""
+    from hisir_edge.cuda.device import first_device
+    from hisir_edge.cuda.tensorrt_engine import TensorRtEngine
+
+    carries_runtime = bool(bundle.manifest.engine and bundle.manifest.engine.version_compatible)
+    tile_px = bundle.recipe.tile_px
+    return CudaInspector(bundle, first_device(), lambda: TensorRtEngine(trt, plan, tile_px, carries_runtime))

@@ -1,0 +1,1 @@
+"""Ranges of int8 activations, and which layers take them worst."""

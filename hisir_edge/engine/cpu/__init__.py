@@ -1,0 +1,1 @@
+"""The network as ONNX Runtime runs it best."""

@@ -1,0 +1,1 @@
+"""ONNX to engines of TensorRT and TensorRT for RTX."""

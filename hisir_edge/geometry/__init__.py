@@ -1,0 +1,1 @@
+"""Pure values: frame size to tiles, regions and cells."""

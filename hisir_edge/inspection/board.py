@@ -1,0 +1,153 @@
+"""What every backend does with a frame: the bundle's geometry before, the judgement after the map is made."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+
+from hisir_edge.arrays import F64, U8, Bool
+from hisir_edge.bundle.load import Bundle
+from hisir_edge.errors import HisirEdgeError, InspectionError
+from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
+from hisir_edge.geometry.tile import REGION_PX, TilePlan, plan_from_size, scaled_hw
+from hisir_edge.images.pixels import CONVERSIONS, Pixels
+from hisir_edge.inspection.gain import Gain
+from hisir_edge.inspection.light import golden_light
+from hisir_edge.inspection.locate import located
+from hisir_edge.inspection.regions import found_from_regions
+from hisir_edge.inspection.register import Registration, anchors_from_golden
+from hisir_edge.inspection.tile_workers import OnSpan
+from hisir_edge.records import Judgement, Region, Result, StageTimes
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was found on a frame: its highest calibrated score, regions in the frame's pixels, and their mask (h, w)."""
+
+    score: float
+    regions: list[Region] = field(repr=False)
+    mask: Bool = field(repr=False)
+    registration: Registration | None
+    times: StageTimes
+
+
+class BoardInspector(ABC):
+    """A bundle ready to inspect frames, one at a time; siblings share what is loaded and inspect others meanwhile."""
+
+    batch: int
+    """Tiles a call of the engine at most, and from how many threads it is called."""
+    callers: int
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        recipe = bundle.recipe
+        self.plan = plan_from_size(scaled_hw(recipe.frame_hw, recipe.scale), recipe.tile_px, recipe.overlap_px)
+        self.gain = Gain(self.plan.frame_hw, recipe.scale, bundle.thresholds, bundle.noise, bundle.zones)
+        judged = _judged(self.plan, self.gain)
+        self.numbers = np.flatnonzero(judged)
+        self.merge_plan = merge_plan_from_tiles(self.plan, judged)
+        golden = bundle.memory_rgbd[..., :3]
+        self.anchors = anchors_from_golden(golden) if recipe.registered else None
+        self.light = golden_light(golden) if recipe.registered else None
+
+    @property
+    def lost(self) -> bool:
+        """Whether what it runs on is lost to this process: from here on everything is an ERROR, until a new one."""
+        return False
+
+    @abstractmethod
+    def sibling(self) -> BoardInspector:
+        """Another one for the same bundle, with frame buffers of its own."""
+
+    @abstractmethod
+    def close(self, wait: bool = True) -> None:
+        """End its threads and free what the GPU holds, for all siblings; ``wait`` until they have ended."""
+
+    @abstractmethod
+    def span(self, what: str, start: float, end: float) -> None:
+        """Tell whoever traces what this thread did from when to when (``time.perf_counter``)."""
+
+    @abstractmethod
+    def trace(self, on_span: OnSpan | None) -> None:
+        """Whom ``span`` tells, for all siblings; None: nobody."""
+
+    @abstractmethod
+    def _seen(self, image: Pixels) -> Seen:
+        """What is over the pixel threshold on a frame; InspectionError for a wrong frame or a void result."""
+
+    def inspect(self, frame: U8 | Pixels) -> Judgement:
+        """Judge one frame, RGB (h, w, 3) or as its camera gave it; what cannot be judged is an ERROR, never raised."""
+        try:
+            return self._judge(frame)
+        except HisirEdgeError as error:
+            return error_judgement(str(error))
+        except cv2.error as error:
+            return error_judgement(f"image processing failed: {error}")
+
+    def _judge(self, frame: U8 | Pixels) -> Judgement:
+        start = time.perf_counter()
+        seen = self._seen(frame if isinstance(frame, Pixels) else Pixels(frame))
+        if not np.isfinite(seen.score):
+            raise InspectionError(
+                expected="finite calibrated scores", received=f"{seen.score}", fix="verify or rebuild the bundle"
+            )
+        found = found_from_regions(seen.regions, seen.mask)
+        regions = located(found.regions, self.bundle.manifest, self._to_golden(seen.registration))
+        return Judgement(
+            result=Result.FAIL if found.total else Result.PASS,
+            reason=f"{found.total} region(s)" if found.total else "",
+            score=seen.score,
+            regions=regions,
+            regions_total=found.total,
+            mask=found.mask,
+            times=replace(seen.times, total_s=time.perf_counter() - start),
+            registration_residual_px=seen.registration.residual_px if seen.registration else None,
+        )
+
+    def _to_golden(self, registration: Registration | None) -> F64 | None:
+        """Matrix (2, 3) from the camera's pixels to golden, scaled ones; None where they are the same."""
+        scale = self.bundle.recipe.scale
+        if registration is None and scale == 1.0:
+            return None
+        matrix = np.array([[1.0, 0, 0], [0, 1.0, 0]]) if registration is None else registration.matrix
+        # pixel centres sit at +0.5: frame x -> scaled (x + 0.5) * scale - 0.5
+        to_scaled = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5], [0, 0, 1]])
+        return np.asarray(matrix @ to_scaled, np.float64)
+
+
+def in_flight(inspector: BoardInspector, count: int) -> list[BoardInspector]:
+    """An inspector and as many siblings as it takes for ``count`` frames at a time."""
+    return [inspector, *(inspector.sibling() for _ in range(count - 1))]
+
+
+def _judged(plan: TilePlan, gain: Gain) -> Bool:
+    """Which tiles (n,) see anything that counts: those wholly in ignored zones are not run."""
+    side = plan.tile_px // REGION_PX
+    cells = [(y // REGION_PX, x // REGION_PX) for y, x in plan.origins_yx]
+    return np.array([gain.most[y : y + side, x : x + side].any() for y, x in cells])
+
+
+def check_frame(image: Pixels, frame_hw: tuple[int, int]) -> None:
+    """InspectionError unless it is a frame of uint8 in this size, with the channels of its format."""
+    data, channels = image.data, CONVERSIONS[image.pixel_format][0]
+    if data.dtype != np.uint8 or data.ndim < 2 or data.shape[2:] != (() if channels == 1 else (channels,)):
+        raise InspectionError(
+            expected="8-bit RGB frames" if image.pixel_format == "RGB8" else f"{image.pixel_format} frames",
+            received=f"{data.dtype} of shape {data.shape}",
+            fix="set the camera's pixel format",
+        )
+    if image.hw != frame_hw:
+        raise InspectionError(
+            expected=f"a frame of {frame_hw[1]}x{frame_hw[0]}, for which the bundle was built",
+            received=f"{image.hw[1]}x{image.hw[0]}",
+            fix="set the camera to that size, or build a bundle from frames of this size",
+        )
+
+
+def error_judgement(reason: str) -> Judgement:
+    """An ERROR with its reason and nothing else."""
+    return Judgement(Result.ERROR, reason, None, (), 0, None)

@@ -1,0 +1,168 @@
+"""One frame through the line on a CPU: register, tile, infer, merge; judged as every backend's (board.py)."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from hisir_edge.arrays import F32, U8, Bool
+from hisir_edge.bundle.load import Bundle
+from hisir_edge.geometry.merge_plan import MergePlan
+from hisir_edge.geometry.tile import padded_frame, scaled_frame
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.board import BoardInspector, Seen, check_frame
+from hisir_edge.inspection.engine import Engine
+from hisir_edge.inspection.light import gains_from_light, light_of_frame
+from hisir_edge.inspection.regions import regions_in_window
+from hisir_edge.inspection.register import Registration, register_frame, warp_by_matrix
+from hisir_edge.inspection.rops import Rops
+from hisir_edge.inspection.tile_workers import Cues, Merger, OnSpan, TileWorkers
+from hisir_edge.inspection.windows import calibrated_windows, highest_calibrated, warped_window
+from hisir_edge.records import Judgement, Region, Result, StageTimes
+
+
+@dataclass(frozen=True, slots=True)
+class RawMap:
+    """Raw anomaly scores over the scaled golden image, valid until the next call, and how they came about.
+
+    ``cell_max`` (gh, gw): the highest score in each region of 16 x 16 px of the padded map.
+    """
+
+    scores: F32 = field(repr=False)
+    cell_max: F32 = field(repr=False)
+    registration: Registration | None
+    times: StageTimes
+
+
+MakeMerger = Callable[[MergePlan], Merger]
+"""ROPS with the whole map, or others for comparison."""
+
+
+class Inspector(BoardInspector):
+    """A bundle ready to inspect frames; holds the buffers, so one frame at a time.
+
+    The line keeps of the map only what may come near the thresholds; ``merger`` keeps all of it, for those who look at
+    maps: then ``golden_map``, ``inspect_with_map`` and ``map_with_tiles`` may be asked.
+    """
+
+    def __init__(self, bundle: Bundle, engine: Engine, merger: MakeMerger | None = None) -> None:
+        super().__init__(bundle)
+        self.engine, self.batch, self.callers = engine, engine.batch, engine.callers
+        self.workers = TileWorkers(engine, self.plan, Cues(self.plan, bundle.memory, self.numbers))
+        self._make_merger = merger
+        self._make_buffers()
+
+    def _make_buffers(self) -> None:
+        # frame-sized buffers are kept: the pages of a fresh 50 MB array cost as much as filling it
+        make = self._make_merger
+        self.merger = Rops(self.merge_plan, self.gain.most) if make is None else make(self.merge_plan)
+        self.padded = np.empty((*self.plan.padded_hw, 3), np.uint8)
+
+    def sibling(self) -> Inspector:
+        """Another one for the same bundle, with frame buffers of its own and this one's engine and threads."""
+        other = copy.copy(self)
+        other._make_buffers()
+        return other
+
+    def close(self, wait: bool = True) -> None:
+        """See ``BoardInspector.close``."""
+        self.workers.close(wait)
+
+    def span(self, what: str, start: float, end: float) -> None:
+        """See ``BoardInspector.span``."""
+        self.workers.span(what, start, end)
+
+    def trace(self, on_span: OnSpan | None) -> None:
+        """See ``BoardInspector.trace``."""
+        self.workers.on_span = on_span
+
+    def inspect_with_map(self, frame_rgb: U8) -> tuple[Judgement, F32 | None]:
+        """As ``inspect``, with the calibrated anomaly map (h, w), None for ERROR."""
+        self._needs_whole_map()
+        judgement = self.inspect(frame_rgb)
+        if judgement.result is Result.ERROR:
+            return judgement, None
+        golden = self._last
+        whole = golden.scores * self.gain.window(0, self.plan.frame_hw[0], 0, self.plan.frame_hw[1])
+        matrix, (h, w) = self._to_golden(golden.registration), self.bundle.recipe.frame_hw
+        return judgement, whole if matrix is None else warped_window(whole, (0, 0), (0, h, 0, w), matrix)
+
+    def golden_map(self, frame_rgb: U8) -> RawMap:
+        """Raw scores over the scaled golden image; InspectionError for a wrong frame or a void result."""
+        self._needs_whole_map()
+        return self._merged_map(Pixels(frame_rgb))
+
+    def _seen(self, image: Pixels) -> Seen:
+        """See ``BoardInspector``: looked for only where a score can reach the pixel threshold."""
+        golden = self._last = self._merged_map(image)
+        start = time.perf_counter()
+        score = highest_calibrated(golden.scores, golden.cell_max, self.gain)
+        frame_hw, matrix = self.bundle.recipe.frame_hw, self._to_golden(golden.registration)
+        mask: Bool = np.zeros(frame_hw, np.bool_)
+        regions: list[Region] = []
+        for y, x, window in calibrated_windows(golden.scores, golden.cell_max, self.gain, matrix, frame_hw):
+            regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
+        end = time.perf_counter()
+        self.span("judge", start, end)
+        return Seen(score, regions, mask, golden.registration, replace(golden.times, judge_s=end - start))
+
+    def _merged_map(self, image: Pixels) -> RawMap:
+        t0 = time.perf_counter()
+        registration, gains = self.prepare(image)
+        t1 = time.perf_counter()
+        self.merger.undo()
+        spent = self.workers.run(self.padded, gains, self.numbers, self.merger)
+        t2 = time.perf_counter()
+        merged = self.merger.merged()
+        t3 = time.perf_counter()
+        merge_s = spent.put_s + t3 - t2
+        self.span("register", t0, t1)
+        self.span("choose", t2, t3)
+        # what the threads did beside inferring is theirs; the rest of the time they inferred, or waited to
+        times = StageTimes(t1 - t0, spent.tile_s, t2 - t1 - spent.tile_s - spent.put_s, merge_s)
+        return RawMap(merged, self.merger.cell_max, registration, times)
+
+    def prepare(self, image: Pixels) -> tuple[Registration | None, F32 | None]:
+        """Put a frame into ``self.padded`` as the network is to see it: (registration, light table per tile).
+
+        InspectionError for a wrong frame, or one that cannot be registered.
+        """
+        check_frame(image, self.bundle.recipe.frame_hw)
+        registration = self._register(scaled_frame(image.rgb, self.bundle.recipe.scale))
+        return registration, self._light_gains()
+
+    def map_with_tiles(self, numbers: Iterable[int], gains: F32 | None) -> F32:
+        """The map of ``golden_map`` after ``self.padded`` was changed where these tiles lie: they alone run again."""
+        self._needs_whole_map()
+        self.merger.undo()
+        self.workers.run(self.padded, gains, np.intersect1d(list(numbers), self.numbers), self.merger)
+        return self.merger.merged()
+
+    def _needs_whole_map(self) -> None:
+        if self._make_merger is None:
+            raise RuntimeError("of maps only what matters is kept: make the Inspector with merger=Rops")
+
+    def _register(self, work: U8) -> Registration | None:
+        """Put the scaled frame, in golden coordinates where it is registered, into ``self.padded``."""
+        if self.anchors is None:
+            padded_frame(self.plan, work, self.padded)
+            return None
+        registration = register_frame(self.anchors, work)
+        h = work.shape[0]
+        if self.plan.padded_hw[1] == work.shape[1]:
+            warp_by_matrix(work, registration.matrix, self.padded[:h])
+            self.padded[h:] = self.padded[h - 1]
+        else:
+            padded_frame(self.plan, warp_by_matrix(work, registration.matrix), self.padded)
+        return registration
+
+    def _light_gains(self) -> F32 | None:
+        """Per tile the table that gives it the golden image's light; None for frames that are not registered."""
+        if self.light is None:
+            return None
+        h, w = self.plan.frame_hw
+        return gains_from_light(self.plan, light_of_frame(self.light, self.padded[:h, :w]))

@@ -1,0 +1,136 @@
+"""Light: how much brighter or darker a frame is than the golden image, smoothly over the board, per colour.
+
+A lamp that ages or a board that lies higher changes large areas by a few per cent; to the network
+that is the same as a stain. So the smooth part of the ratio is measured and taken out, tile by tile.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from hisir_edge.arrays import F32, F64, U8
+from hisir_edge.errors import InspectionError
+from hisir_edge.geometry.tile import TilePlan
+
+CELL_PX = 32
+DARKEST, BRIGHTEST = 24, 245
+"""Cells outside say more about noise or clipping than about light."""
+LEAST_CELLS = 24
+GAIN_LIMIT = 1.6
+ROUNDS = 4
+OUTLIER_LOG_RATIO = 0.03
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenLight:
+    """The golden image by cells, (gh, gw, 3) float64, and the plane basis (gh * gw, 3): 1, x, y in -1..1."""
+
+    frame_hw: tuple[int, int]
+    cells: F64 = field(repr=False)
+    basis: F64 = field(repr=False)
+
+
+SAMPLE_EACH_PX, SAMPLE_FIRST_PX = 4, 2
+
+
+def is_sampled(hw: tuple[int, int]) -> bool:
+    """Whether of a frame so large every fourth row and column will do (64 samples a cell are plenty)."""
+    return min(hw) >= 16 * CELL_PX
+
+
+def _cells(rgb: U8) -> F64:
+    """Mean colour of each cell."""
+    hw = (rgb.shape[0], rgb.shape[1])
+    each, first = (SAMPLE_EACH_PX, SAMPLE_FIRST_PX) if is_sampled(hw) else (1, 0)
+    return _cells_of_samples(np.ascontiguousarray(rgb[first::each, first::each]), hw)
+
+
+def _cells_of_samples(sampled: U8, hw: tuple[int, int]) -> F64:
+    size = (max(hw[1] // CELL_PX, 4), max(hw[0] // CELL_PX, 4))
+    return np.asarray(cv2.resize(sampled, size, interpolation=cv2.INTER_AREA), np.float64)
+
+
+def golden_light(golden_rgb: U8) -> GoldenLight:
+    """What is needed of a golden image, RGB uint8 (h, w, 3)."""
+    cells = _cells(golden_rgb)
+    gh, gw = cells.shape[:2]
+    y, x = np.mgrid[-1 : 1 : gh * 1j, -1 : 1 : gw * 1j]
+    basis = np.stack([np.ones(gh * gw), x.ravel(), y.ravel()], 1)
+    return GoldenLight((golden_rgb.shape[0], golden_rgb.shape[1]), cells, basis)
+
+
+def light_of_frame(golden: GoldenLight, frame_rgb: U8) -> F64:
+    """Log gain planes (3 colours, 3 coefficients) of a registered frame against the golden image.
+
+    A robust fit (iteratively reweighted least squares, Cauchy weights): parts of another lot and
+    defects are outliers. InspectionError where the light is too far off to be judged.
+    """
+    return _light_of_cells(golden, _cells(frame_rgb))
+
+
+def light_of_samples(golden: GoldenLight, sampled: U8) -> F64:
+    """``light_of_frame`` from the registered frame at ``SAMPLE_FIRST_PX`` and each ``SAMPLE_EACH_PX`` on alone."""
+    return _light_of_cells(golden, _cells_of_samples(sampled, golden.frame_hw))
+
+
+def _light_of_cells(golden: GoldenLight, cells: F64) -> F64:
+    planes = np.zeros((3, 3))
+    for colour in range(3):
+        expected, seen = golden.cells[..., colour].ravel(), cells[..., colour].ravel()
+        usable = (expected > DARKEST) & (expected < BRIGHTEST) & (seen > 1) & (seen < BRIGHTEST)
+        if usable.sum() < LEAST_CELLS:
+            continue
+        ratio, basis = np.log(seen[usable] / expected[usable]), golden.basis[usable]
+        plane = np.array([np.median(ratio), 0.0, 0.0])
+        for _ in range(ROUNDS):
+            weight = 1 / (1 + ((ratio - basis @ plane) / OUTLIER_LOG_RATIO) ** 2)
+            weighted = basis * weight[:, None]
+            plane = np.linalg.solve(weighted.T @ basis + 1e-9 * np.eye(3), weighted.T @ ratio)
+        planes[colour] = plane
+    furthest = float(np.exp(np.abs(planes).sum(1).max()))
+    if furthest > GAIN_LIMIT:
+        raise InspectionError(
+            expected=f"light within a factor of {GAIN_LIMIT:g} of the golden image",
+            received=f"a factor of {furthest:.2f}",
+            fix="check lamp, aperture and exposure",
+        )
+    return planes
+
+
+def gains_from_light(plan: TilePlan, planes: F64) -> F32:
+    """Per tile and colour what levels are multiplied by, (n, 3), to take the light at the tile's middle out."""
+    centres = np.array(plan.origins_yx, np.float64) + plan.tile_px / 2
+    return gains_at(planes, plan.frame_hw, centres)
+
+
+def gains_at(planes: F64, frame_hw: tuple[int, int], centres_yx: F64) -> F32:
+    """What takes the light at these places (n, 2) of a registered frame out, by multiplication: (n, 3)."""
+    h, w = frame_hw
+    x, y = centres_yx[:, 1] / w * 2 - 1, centres_yx[:, 0] / h * 2 - 1
+    log_gain = planes @ np.stack([np.ones(len(x)), x, y])
+    return np.asarray(np.exp(-log_gain.T), np.float32)
+
+
+def tables_of_gains(gains: F32) -> U8:
+    """Look-up tables (n, 1, 256, 3) of gains (n, 3): each level times its gain in float32, rounded to the even one.
+
+    OpenCV's ``convertScaleAbs`` by the same gain gives the same.
+    """
+    levels = np.arange(256, dtype=np.float32)[None, :, None] * gains[:, None, :]
+    return np.ascontiguousarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)[:, None])
+
+
+def without_light(rgb: U8, planes: F64) -> U8:
+    """A whole registered frame (h, w, 3) with its light taken out pixel by pixel."""
+    h, w = rgb.shape[:2]
+    y, x = np.linspace(-1, 1, h, dtype=np.float32), np.linspace(-1, 1, w, dtype=np.float32)
+    out = np.empty_like(rgb)
+    across = np.exp(-(planes[:, 0] + x[:, None] * planes[:, 1])).astype(np.float32)
+    for row in range(0, h, 256):
+        down = np.exp(-y[row : row + 256, None] * planes[:, 2]).astype(np.float32)
+        piece = rgb[row : row + 256] * across[None] * down[:, None]
+        out[row : row + 256] = np.clip(np.round(piece), 0, 255).astype(np.uint8)
+    return out

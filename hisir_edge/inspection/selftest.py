@@ -1,0 +1,99 @@
+"""Self-test of a loaded bundle: its golden board must PASS, FAIL at the defects that its manifest plants into it, and
+show enough of a fresh draw of planted defects of every class.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from hisir_edge.arrays import U8, u8
+from hisir_edge.bundle.load import GOLDEN, Bundle, rebuild_command
+from hisir_edge.bundle.manifest import PlantModel
+from hisir_edge.errors import BundleError
+from hisir_edge.images import read_rgb
+from hisir_edge.inspection.board import BoardInspector
+from hisir_edge.inspection.draw import Draw, draw_defects
+from hisir_edge.records import Judgement, Result
+
+
+def self_test(inspector: BoardInspector) -> None:
+    """BundleError unless the engine, as loaded here, tells the bundle's own good board from a defective one."""
+    bundle = inspector.bundle
+    picture = picture_of(bundle)
+    good = inspector.inspect(picture)
+    if good.result is not Result.PASS:
+        raise _failed(bundle, "its good board to PASS", f"{good.result.value} ({good.reason})")
+    plants = bundle.manifest.self_test.plants
+    defective = inspector.inspect(with_plants(picture, plants))
+    if defective.result is not Result.FAIL:
+        raise _failed(bundle, "its planted defects to FAIL", f"{defective.result.value} ({defective.reason})".strip())
+    missed = [plant for plant in plants if not highest_peak_at(defective, plant)]
+    if missed:
+        raise _failed(bundle, f"all {len(plants)} planted defects to be found", f"{len(missed)} missed")
+    check_draw(inspector, draw_seed(bundle))
+
+
+def draw_seed(bundle: Bundle) -> int:
+    """The draw of a bundle's own self-test: always the same, so that one machine always gives one answer."""
+    return int(bundle.manifest_sha256[:8] or "0", 16)
+
+
+def check_draw(inspector: BoardInspector, seed: int, rounds: int = 1) -> Draw:
+    """Inspect a draw of planted defects (``line/draw.py``); BundleError where too few are found.
+
+    Too few: what a bundle with the recall that its manifest promises would not show once in a thousand draws.
+    """
+    bundle = inspector.bundle
+    draw = draw_defects(inspector, picture_of(bundle), seed, rounds)
+    metrics = bundle.manifest.metrics
+    promised = 0.0 if metrics is None else metrics.least_planted_recall
+    if draw.total and draw.recall < draw.least_recall(promised):
+        raise _failed(
+            bundle,
+            f"at least {draw.least_recall(promised):.0%} of a fresh draw of {draw.total} planted defects to be found",
+            f"{draw.recall:.0%} ({draw.words()})",
+        )
+    return draw
+
+
+def _failed(bundle: Bundle, expected: str, received: str) -> BundleError:
+    return BundleError(
+        expected=f"the self-test of {bundle.folder}: {expected}",
+        received=received,
+        fix=f"do not use this bundle here; {rebuild_command(bundle.folder, bundle.manifest)}",
+    )
+
+
+def picture_of(bundle: Bundle) -> U8:
+    """The good board of the self-test, RGB (h, w, 3) in the camera's size."""
+    name = bundle.manifest.self_test.image
+    if name != GOLDEN:
+        return read_rgb(bundle.folder / name)
+    return golden_picture(bundle)
+
+
+def golden_picture(bundle: Bundle) -> U8:
+    """The golden image in the camera's size."""
+    golden = np.ascontiguousarray(bundle.memory_rgbd[..., :3])
+    h, w = bundle.recipe.frame_hw
+    return golden if golden.shape[:2] == (h, w) else u8(cv2.resize(golden, (w, h), interpolation=cv2.INTER_CUBIC))
+
+
+def with_plants(picture: U8, plants: tuple[PlantModel, ...]) -> U8:
+    """A copy of a picture with patches of itself where they do not belong."""
+    out: U8 = picture.copy()
+    for p in plants:
+        source = picture[p.from_y : p.from_y + p.height, p.from_x : p.from_x + p.width]
+        out[p.y : p.y + p.height, p.x : p.x + p.width] = 255 - source if p.negative else source
+    return out
+
+
+def highest_peak_at(judgement: Judgement, plant: PlantModel) -> float:
+    """The highest peak of the called regions whose box touches a plant; 0 when none does."""
+    peaks = [0.0]
+    for region in judgement.regions:
+        x, y, w, h = region.box_xywh
+        if x < plant.x + plant.width and plant.x < x + w and y < plant.y + plant.height and plant.y < y + h:
+            peaks.append(region.peak)
+    return max(peaks)

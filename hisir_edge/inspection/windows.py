@@ -1,0 +1,127 @@
+"""Where on a frame something may be seen: from bounds per region of the map to a few windows of the frame.
+
+A good board ends here: where no region's highest score times the highest gain in it reaches 1.0, no pixel can, and
+neither gain nor warp of twelve million pixels is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from hisir_edge.arrays import F32, F64
+from hisir_edge.geometry.tile import REGION_PX
+from hisir_edge.inspection.gain import Gain
+from hisir_edge.inspection.rops import KEPT_FROM
+
+Box = tuple[int, int, int, int]
+"""y0, y1, x0, x1: half-open, in pixels."""
+MOST_WINDOWS = 64
+"""Of more, one window around all is quicker: each costs a gain and a warp, and is compared with the others."""
+
+
+def highest_calibrated(raw: F32, cell_max: F32, gain: Gain) -> float:
+    """The highest of ``raw * gain`` in the golden image; ``raw`` (h, w), ``cell_max`` (gh, gw) of its regions.
+
+    Below ``KEPT_FROM``, where a merger need not keep the pixels, it is what their region cannot exceed.
+    """
+    bound = cell_max * gain.most
+    best = -np.inf
+    for flat in np.argsort(bound, axis=None)[::-1]:
+        row, column = divmod(int(flat), bound.shape[1])
+        if bound[row, column] <= best:
+            break
+        if bound[row, column] < KEPT_FROM:
+            return max(best, float(bound[row, column]))
+        y, x = row * REGION_PX, column * REGION_PX
+        box = (y, min(y + REGION_PX, gain.hw[0]), x, min(x + REGION_PX, gain.hw[1]))
+        best = max(best, float((raw[y : box[1], x : box[3]] * gain.window(*box)).max()))
+    return best
+
+
+def calibrated_windows(
+    raw: F32, cell_max: F32, gain: Gain, to_golden: F64 | None, frame_hw: tuple[int, int]
+) -> Iterator[tuple[int, int, F32]]:
+    """(y, x, window): parts of the frame's calibrated map, upper left corners first; all else of it is below 1.
+
+    ``raw`` (h, w) and ``cell_max`` (gh, gw): scores of the golden image; ``to_golden`` (2, 3): the camera's pixels ->
+    golden, scaled pixels, None where they are the same. No region of the map is in two windows, none is cut by one.
+    """
+    hot = (cell_max * gain.most >= 1.0).astype(np.uint8)
+    near = cv2.dilate(hot, np.ones((3, 3), np.uint8))
+    count, _, stats, _ = cv2.connectedComponentsWithStats(near, connectivity=8)
+    golden = []
+    for x, y, w, h, _ in stats[1:count].tolist():
+        bottom, right = min((y + h) * REGION_PX, gain.hw[0]), min((x + w) * REGION_PX, gain.hw[1])
+        golden.append((y * REGION_PX, bottom, x * REGION_PX, right))
+    if len(golden) > MOST_WINDOWS:
+        tops, bottoms, lefts, rights = zip(*golden, strict=True)
+        golden = [(min(tops), max(bottoms), min(lefts), max(rights))]
+    for (y0, y1, x0, x1), frame in apart(golden, gain.hw, to_golden, frame_hw):
+        window = raw[y0:y1, x0:x1] * gain.window(y0, y1, x0, x1)
+        if to_golden is not None:
+            window = warped_window(window, (y0, x0), frame, to_golden)
+        yield frame[0], frame[2], window
+
+
+def apart(
+    golden: list[Box], golden_hw: tuple[int, int], to_golden: F64 | None, frame_hw: tuple[int, int]
+) -> list[tuple[Box, Box]]:
+    """Boxes of the golden image, each with that of the frame, joined until no two of the frame's touch."""
+    out: list[tuple[Box, Box]] = []
+    for one in golden:
+        box = one
+        while True:
+            frame = box if to_golden is None else box_in_frame(box, golden_hw, to_golden, frame_hw)
+            meeting = [other for other in out if _meet(frame, other[1])]
+            if not meeting:
+                break
+            out = [other for other in out if other not in meeting]
+            tops, bottoms, lefts, rights = zip(box, *(other[0] for other in meeting), strict=True)
+            box = (min(tops), max(bottoms), min(lefts), max(rights))
+        if frame[0] < frame[1] and frame[2] < frame[3]:
+            out.append((box, frame))
+    return out
+
+
+def _meet(a: Box, b: Box) -> bool:
+    return a[0] <= b[1] and b[0] <= a[1] and a[2] <= b[3] and b[2] <= a[3]
+
+
+def box_in_frame(box: Box, golden_hw: tuple[int, int], to_golden: F64, frame_hw: tuple[int, int]) -> Box:
+    """The frame's pixels that may take their value from a box of the golden image; empty where there are none.
+
+    ``to_golden`` (2, 3): frame pixels -> golden, scaled pixels.
+    """
+    y0, y1, x0, x1 = box
+    h, w = frame_hw
+    edges = np.array([[x, y, 1.0] for x in (0, w - 1) for y in (0, h - 1)]) @ to_golden.T
+    (low_x, low_y), (high_x, high_y) = edges.min(0), edges.max(0)
+    # what lies outside of the golden image takes its value from the nearest edge: a window there reaches out
+    reach = (
+        min(x0, low_x) if x0 <= 0 else x0,
+        max(x1, high_x) if x1 >= golden_hw[1] else x1,
+        min(y0, low_y) if y0 <= 0 else y0,
+        max(y1, high_y) if y1 >= golden_hw[0] else y1,
+    )
+    inverse = cv2.invertAffineTransform(to_golden)
+    corners = np.array([[x, y, 1.0] for x in reach[:2] for y in reach[2:]]) @ inverse.T
+    (left, top), (right, bottom) = np.floor(corners.min(0)) - 2, np.ceil(corners.max(0)) + 3
+    return int(np.clip(top, 0, h)), int(np.clip(bottom, 0, h)), int(np.clip(left, 0, w)), int(np.clip(right, 0, w))
+
+
+def warped_window(window: F32, at_yx: tuple[int, int], box: Box, to_golden: F64) -> F32:
+    """The frame's box of a map whose golden window (h, w) lies at ``at_yx``."""
+    y0, y1, x0, x1 = box
+    matrix = np.array(to_golden, np.float64)
+    matrix[:, 2] += matrix[:, :2] @ (x0, y0) - (at_yx[1], at_yx[0])
+    out = cv2.warpAffine(
+        window,
+        matrix,
+        (x1 - x0, y1 - y0),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(out, np.float32)

@@ -1,0 +1,1 @@
+"""Data sets, the memory of good boards, tiles to train on."""

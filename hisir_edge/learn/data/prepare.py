@@ -1,0 +1,140 @@
+"""What a training run begins with: its record, the boards, the memory, tiles to train on and held-out ones, the net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+from hisir_edge.errors import InputError
+from hisir_edge.geometry.tile import plan_from_size, scaled_hw
+from hisir_edge.learn.data.datasets import frame_size, good_images, orientations, split_held_out
+from hisir_edge.learn.data.distinct import boards_of_pictures, same_boards
+from hisir_edge.learn.data.memory import (
+    GoodBoards,
+    good_boards_from_frames,
+    good_boards_like,
+    load_scaled,
+    lost_allowed,
+)
+from hisir_edge.learn.data.run import RunRecord, RunSettings, check_pictures, load_record, save_memory, save_record
+from hisir_edge.learn.data.tiles import CorruptedTiles, TileBatch
+from hisir_edge.net.hisir_net import HisirNet
+
+HELD_OUT_BATCHES = 8
+HELD_OUT_BOARDS = 8
+HELD_OUT_SEED = 9091
+SCALE_SAMPLE = 8
+
+
+def prepare_run(
+    settings: RunSettings, run: Path, on_load: Callable[[int, int], None]
+) -> tuple[RunRecord, CorruptedTiles, list[TileBatch]]:
+    """Load the boards, write the run's record and memory, and set the tile stream and held-out tiles up."""
+    net_from_settings(settings)  # names that are unknown are told before anything is written
+    record = _open_run(settings, run, on_load)
+    dropped = [path for path in record.dropped if Path(path).is_file()]  # who was told may have removed them
+    offered = sorted((*record.train, *dropped), key=Path)
+    boards = _load_boards(record, offered, on_load)
+    train = tuple(offered[i] for i in boards.kept)
+    left_out = sorted({*record.dropped, *offered} - set(train), key=Path)
+    record = replace(record, registered=boards.registered, train=train, dropped=tuple(left_out))
+    record = _without_lost_held_out(record, boards)
+    run.mkdir(parents=True, exist_ok=True)
+    save_record(run, record)
+    save_memory(run, boards.memory)
+    held_out = _held_out_batches(record, boards, run)
+    stream = CorruptedTiles(run / "boards.npy", boards, settings.tile_px, settings.batch, settings.seed)
+    boards.frames.clear()
+    return record, stream, held_out
+
+
+def _without_lost_held_out(record: RunRecord, boards: GoodBoards) -> RunRecord:
+    """The record without the held-out boards that the line could not judge; InputError for too many of them."""
+    kept: list[str] = []
+    lost: list[str] = []
+    for path in record.held_out:
+        seen = good_boards_like(boards, [load_scaled(Path(path), record.frame_hw, record.scale)])
+        (kept if seen.kept else lost).append(path)
+    if not kept or len(lost) > lost_allowed(len(record.held_out)):
+        raise InputError(
+            expected="held-out good boards that lie and are lit like the others",
+            received=", ".join(lost),
+            fix="remove these pictures, or train with --register off",
+        )
+    return replace(record, held_out=tuple(kept), dropped_held_out=(*record.dropped_held_out, *lost))
+
+
+def _held_out_batches(record: RunRecord, boards: GoodBoards, run: Path) -> list[TileBatch]:
+    """Corrupted tiles of held-out boards, the same ones whenever the run is continued."""
+    s = record.settings
+    frames = [load_scaled(Path(p), record.frame_hw, record.scale) for p in record.held_out[:HELD_OUT_BOARDS]]
+    like = good_boards_like(boards, frames)
+    file = run / "held_out.npy"
+    stream = CorruptedTiles(file, like, s.tile_px, s.batch, s.seed + HELD_OUT_SEED)
+    batches = [stream.batch_of(number) for number in range(HELD_OUT_BATCHES)]
+    file.unlink(missing_ok=True)
+    return batches
+
+
+def _differing(settings: RunSettings, others: RunSettings) -> str:
+    """The settings that are not as in the others, as ``name value`` pairs."""
+    pairs = [(f.name, getattr(settings, f.name)) for f in fields(settings)]
+    return ", ".join(f"{name} {value}" for name, value in pairs if value != getattr(others, name))
+
+
+def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], None]) -> RunRecord:
+    if (run / "run.json").exists():
+        record = load_record(run)
+        if record.settings != settings:
+            raise InputError(
+                expected=f"the settings that {run} was begun with ({_differing(record.settings, settings)})",
+                received=_differing(settings, record.settings),
+                fix="repeat the first command to continue, or choose another --out",
+            )
+        check_pictures(record)
+        return record
+    if run.exists() and any(run.iterdir()):
+        raise InputError(
+            expected="a new folder or a training run", received=f"{run} with other files", fix="choose another --out"
+        )
+    good = good_images(Path(settings.data), settings.recursive)
+    frame_hw = frame_size(good)
+    counter = iter(range(1, len(good) + 1))
+    boards = boards_of_pictures(good, frame_hw, lambda: on_load(next(counter), len(good)))
+    training, held_out = split_held_out(good, settings.seed, boards)
+    scale = settings.scale if settings.scale is not None else _scale_from_data(settings, training, frame_hw)
+    plan_from_size(scaled_hw(frame_hw, scale), settings.tile_px, settings.overlap_px)
+    return RunRecord(
+        settings, frame_hw, scale, False, tuple(map(str, training)), tuple(map(str, held_out)),
+        same_board=same_boards(good, boards), orientations=orientations(good),
+    )  # fmt: skip
+
+
+def _scale_from_data(settings: RunSettings, training: list[Path], frame_hw: tuple[int, int]) -> float:
+    """1 for boards that lie alike; else the scale at which one tile sees the short side of the frame.
+
+    Where position at pixel level means nothing (loose objects), context is worth more than detail.
+    """
+    if settings.register == "on":
+        return 1.0
+    sample = [load_scaled(path, frame_hw, 1.0) for path in training[:SCALE_SAMPLE]]
+    alike = settings.register == "auto" and len(sample) > 1 and good_boards_from_frames(sample).registered
+    return 1.0 if alike else min(1.0, settings.tile_px / min(frame_hw))
+
+
+def _load_boards(record: RunRecord, paths: list[str], on_load: Callable[[int, int], None]) -> GoodBoards:
+    total = 2 * len(paths)
+    frames = []
+    for i, path in enumerate(paths):
+        frames.append(load_scaled(Path(path), record.frame_hw, record.scale))
+        on_load(i + 1, total)
+    counter = iter(range(len(frames) + 1, total + 1))
+    boards = good_boards_from_frames(frames, record.settings.register, lambda: on_load(next(counter, total), total))
+    on_load(total, total)
+    return boards
+
+
+def net_from_settings(settings: RunSettings) -> HisirNet:
+    """An untrained network of a run."""
+    return HisirNet(settings.backbone, settings.width, settings.without)

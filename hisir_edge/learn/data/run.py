@@ -1,0 +1,178 @@
+"""A training run on disk: its settings, its board memory, its checkpoint; all written atomically."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hisir_edge.errors import InputError
+from hisir_edge.images import header_of_picture, write_atomic
+from hisir_edge.learn.data.memory import BoardMemory
+
+RUN_SCHEMA = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What a run was asked for; ``tile_px``, ``overlap_px`` in scaled pixels; ``scale`` None: chosen from the data.
+
+    ``without``: parts of the network left out, for comparison; ``patience``: epochs without a better
+    held-out loss before training ends, 0: never.
+    """
+
+    data: str
+    backbone: str
+    width: int
+    tile_px: int
+    overlap_px: int
+    scale: float | None
+    register: str
+    batch: int
+    steps: int
+    learning_rate: float
+    seed: int
+    patience: int = 0
+    precision: str = "bf16"
+    without: tuple[str, ...] = ()
+    recursive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """``run.json``: settings and what the data turned out to be.
+
+    ``dropped`` and ``dropped_held_out``: boards that were offered but could not be registered, or lie in
+    quite another light; nothing is learnt from them. ``same_board``: groups of pictures that show one board.
+    ``orientations``: (EXIF orientation, number of pictures) as read and applied; None in runs of versions that did not.
+    """
+
+    settings: RunSettings
+    frame_hw: tuple[int, int]
+    scale: float
+    registered: bool
+    train: tuple[str, ...]
+    held_out: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
+    dropped_held_out: tuple[str, ...] = ()
+    same_board: tuple[tuple[str, ...], ...] = ()
+    orientations: tuple[tuple[int, int], ...] | None = None
+
+
+USUAL_STEPS = 2000
+"""Runs of about so many steps reach their figures in docs/RESULTS.md; below half of it a network is not trained."""
+
+
+def words_of_steps(steps: int) -> str:
+    """How far a training has come, in words."""
+    if steps >= USUAL_STEPS:
+        return f"{steps} steps"
+    state = "not trained" if steps < USUAL_STEPS // 2 else "trained in part"
+    return f"{steps} of about {USUAL_STEPS:,} steps: {state}"
+
+
+def save_record(run: Path, record: RunRecord) -> None:
+    """Write ``run.json``."""
+    write_atomic(run / "run.json", json.dumps({"schema": RUN_SCHEMA, **asdict(record)}, indent=1).encode())
+
+
+def load_record(run: Path) -> RunRecord:
+    """Read ``run.json``; InputError when this is no training run or one of another version."""
+    try:
+        raw: dict[str, Any] = json.loads((run / "run.json").read_text())
+        if raw.get("schema") != RUN_SCHEMA:
+            raise ValueError(f"schema {raw.get('schema')}")
+        known = {f.name for f in fields(RunSettings)}
+        stored = {k: v for k, v in raw["settings"].items() if k in known}
+        settings = RunSettings(**{**stored, "without": tuple(stored["without"])})
+        h, w = raw["frame_hw"]
+        return RunRecord(
+            settings, (h, w), float(raw["scale"]), bool(raw["registered"]), tuple(raw["train"]), tuple(raw["held_out"]),
+            tuple(raw.get("dropped", ())), tuple(raw.get("dropped_held_out", ())),
+            tuple(tuple(group) for group in raw.get("same_board", ())),
+            None if raw.get("orientations") is None else tuple((int(a), int(b)) for a, b in raw["orientations"]),
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        is_bundle = os.path.exists(run / "manifest.json")  # noqa: PTH110  # says no where it may not look
+        raise InputError(
+            expected="a training run (a folder written by 'hisir-edge train')",
+            received=f"{run}, a bundle" if is_bundle else f"{run} ({type(error).__name__}: {error})",
+            fix="name the run that it was built from" if is_bundle else "check the path, or train again",
+        ) from error
+
+
+def pictures_of(record: RunRecord) -> tuple[str, ...]:
+    """Every picture that was offered to the run."""
+    return (*record.train, *record.held_out, *record.dropped, *record.dropped_held_out)
+
+
+def check_pictures(record: RunRecord) -> None:
+    """InputError when pictures of the run are no longer where they were."""
+    gone = [path for path in (*record.train, *record.held_out) if not Path(path).is_file()]
+    if gone:
+        raise InputError(
+            expected=f"the {len(record.train) + len(record.held_out)} pictures that the run was trained on",
+            received=f"{len(gone)} of them gone, such as {gone[0]}",
+            fix="put them back, or train again where they are now",
+        )
+    if record.orientations is None:
+        turned = [path for path in (*record.train, *record.held_out) if header_of_picture(Path(path)).orientation != 1]
+        if turned:
+            raise InputError(
+                expected="a run that was trained on pictures turned upright by their EXIF orientation",
+                received=f"one of an earlier version, which read {turned[0]} as stored",
+                fix="train again",
+            )
+
+
+def save_memory(run: Path, memory: BoardMemory) -> None:
+    """Write the board memory."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, mean_rgb=memory.mean_rgb, deviation=memory.deviation)
+    write_atomic(run / "memory.npz", buffer.getvalue())
+
+
+def load_memory(run: Path) -> BoardMemory:
+    """Read the board memory of a run."""
+    try:
+        with np.load(run / "memory.npz", allow_pickle=False) as stored:
+            return BoardMemory(stored["mean_rgb"], stored["deviation"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            expected=f"the run's board memory, {run / 'memory.npz'}", received=str(error), fix="train again"
+        ) from error
+
+
+def save_checkpoint(run: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint durably: a kill at any instant leaves the old one or the new one whole."""
+    import torch
+
+    temporary = run / "checkpoint.pt.tmp"
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(run / "checkpoint.pt")
+
+
+def load_checkpoint(run: Path) -> dict[str, Any] | None:
+    """The last checkpoint, or None if training has not reached one."""
+    import torch
+
+    path = run / "checkpoint.pt"
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return state
+    except Exception as error:
+        raise InputError(
+            expected=f"a whole checkpoint, {path}",
+            received=f"{path.stat().st_size} bytes that are none ({type(error).__name__})",
+            fix="delete it and train again",
+        ) from error

@@ -1,0 +1,158 @@
+"""The stream of training tiles: random places of registered good boards, corrupted in worker processes.
+
+Workers are spawned, not forked (OpenCV's and torch's thread pools do not survive a fork), read the
+boards through a memory-mapped file, so that all share one copy, and never load torch.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from hisir_edge.arrays import F64, U8, u8
+from hisir_edge.bundle.load import memory_as_shipped
+from hisir_edge.corruption.appearance import add_sensor_noise, vary_appearance
+from hisir_edge.corruption.corrupt import corrupt_tile, region_weights
+from hisir_edge.corruption.spots import part_boxes
+from hisir_edge.inspection.light import gains_at, tables_of_gains
+from hisir_edge.learn.data.memory import GoodBoards
+from hisir_edge.processes import die_with_parent
+
+JITTER_PX = 0.45
+JITTER_DEG = 0.06
+LOOSE_PX = 2.5
+LOOSE_DEG = 0.7
+LIGHT_LEFT = 0.35
+BATCHES_AHEAD = 4
+
+
+class TileBatch(NamedTuple):
+    """uint8 arrays: tile and clean (N, 3, t, t), cue (N, 4, t, t), mask (N, 1, t, t) of 0/1.
+
+    ``weight`` (N, 1, t, t): how much each pixel counts in the gate's loss, in units of 1 / ``WEIGHT_GAIN``.
+    """
+
+    tile: U8
+    cue: U8
+    clean: U8
+    mask: U8
+    weight: U8
+
+
+class CorruptedTiles:
+    """Numbered batches; a number and the seed fix a batch, whichever process makes it.
+
+    The boards' frames are written to ``frames_file`` and read back through the page cache, so that all
+    processes share one copy.
+    """
+
+    def __init__(self, frames_file: Path, boards: GoodBoards, tile_px: int, batch: int, seed: int) -> None:
+        self.frames_file, self.tile_px, self.batch, self.seed = frames_file, tile_px, batch, seed
+        self.matrices, self.lights, memory = boards.matrices, boards.lights, boards.memory
+        # what light is left after the line has taken the rest out, as a share of what a lamp does
+        self.drift = LIGHT_LEFT if boards.registered else 1.0
+        self.jitter_px, self.jitter_deg = (JITTER_PX, JITTER_DEG) if boards.registered else (LOOSE_PX, LOOSE_DEG)
+        self.cue = memory_as_shipped(memory.mean_rgb, memory.deviation)
+        self.boxes = part_boxes(memory.mean_rgb, largest_px=int(tile_px * 0.86))
+        self.frames: U8 | None = None
+        stored = np.lib.format.open_memmap(frames_file, "w+", np.uint8, (len(boards.frames), *boards.frames[0].shape))
+        for slot, frame in zip(stored, boards.frames, strict=True):
+            slot[:] = frame
+        stored.flush()
+
+    def batch_of(self, number: int) -> TileBatch:
+        """Batch ``number`` of the stream."""
+        if self.frames is None:
+            self.frames = np.load(self.frames_file, mmap_mode="r")
+        rng = np.random.default_rng([self.seed, number])
+        made = [self._one(rng, self.frames) for _ in range(self.batch)]
+        tile, cue, clean, mask = (np.stack(column) for column in zip(*made, strict=True))
+        nchw = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (tile, cue, clean)]
+        weight = np.stack([region_weights(m) for m in mask])
+        return TileBatch(nchw[0], nchw[1], nchw[2], np.ascontiguousarray(mask[:, None]), weight[:, None])
+
+    def _one(self, rng: np.random.Generator, frames: U8) -> tuple[U8, U8, U8, U8]:
+        t = self.tile_px
+        number = int(rng.integers(len(frames)))
+        y, x = self._place(rng, frames[number])
+        crop = self._crop(rng, frames[number], self.matrices[number], y, x)
+        centre = np.array([[y + t / 2, x + t / 2]])
+        even = u8(cv2.LUT(crop, tables_of_gains(gains_at(self.lights[number], frames.shape[1:3], centre))[0]))
+        clean = vary_appearance(rng, even, self.drift)
+        other = frames[int(rng.integers(len(frames)))]
+        donor_y, donor_x = self._place(rng, other)
+        donor = other[donor_y : donor_y + t, donor_x : donor_x + t]
+        inside = (
+            (self.boxes[:, 0] >= x) & (self.boxes[:, 1] >= y)
+            & (self.boxes[:, 0] + self.boxes[:, 2] <= x + t) & (self.boxes[:, 1] + self.boxes[:, 3] <= y + t)
+        )  # fmt: skip
+        made = corrupt_tile(rng, clean, donor, self.boxes[inside] - np.array([x, y, 0, 0], np.int32))
+        return add_sensor_noise(rng, made.tile), self.cue[y : y + t, x : x + t], made.clean, made.mask
+
+    def _place(self, rng: np.random.Generator, frame: U8) -> tuple[int, int]:
+        h, w = frame.shape[:2]
+        return int(rng.integers(h - self.tile_px + 1)), int(rng.integers(w - self.tile_px + 1))
+
+    def _crop(self, rng: np.random.Generator, frame: U8, to_golden: F64, y: int, x: int) -> U8:
+        """The tile as registration would leave it, about half a pixel off; interpolated once, as on the line.
+
+        Loose objects, which nothing registers, lie by some pixels differently each time.
+        """
+        t = self.tile_px
+        turn = float(rng.normal(0, self.jitter_deg))
+        jitter = np.asarray(cv2.getRotationMatrix2D((t / 2, t / 2), turn, 1.0), np.float64)
+        jitter[:, 2] += rng.normal(0, self.jitter_px, 2)
+        m = jitter[:, :2] @ to_golden
+        m[:, 2] += jitter[:, 2] - jitter[:, :2] @ (x, y)
+        out = cv2.warpAffine(frame, m, (t, t), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+        return out.astype(np.uint8, copy=False)
+
+
+_worker_stream: CorruptedTiles | None = None
+
+
+def _start_worker(stream: CorruptedTiles, parent_pid: int) -> None:
+    global _worker_stream
+    die_with_parent(parent_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the trainer ends its workers
+    cv2.setNumThreads(1)
+    _worker_stream = stream
+
+
+def _make(number: int) -> TileBatch:
+    if _worker_stream is None:
+        raise RuntimeError("a tile worker was used before it was started")
+    return _worker_stream.batch_of(number)
+
+
+def batches_from_stream(
+    stream: CorruptedTiles, first: int, workers: int, stride: int = 1
+) -> Generator[TileBatch, None, None]:
+    """Endless batches ``first``, ``first + stride``, ... in order, made ahead in ``workers`` processes (0: here)."""
+    if workers == 0:
+        number = first
+        while True:
+            yield stream.batch_of(number)
+            number += stride
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (stream, os.getpid()))
+    try:
+        ahead: deque[Future[TileBatch]] = deque()
+        for number in range(first, first + BATCHES_AHEAD * workers * stride, stride):
+            ahead.append(pool.submit(_make, number))
+        number = first + len(ahead) * stride
+        while True:
+            yield ahead.popleft().result()
+            ahead.append(pool.submit(_make, number))
+            number += stride
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

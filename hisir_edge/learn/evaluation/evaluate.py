@@ -1,0 +1,306 @@
+"""Accuracy of a bundle on labelled pictures, through the line's own inspector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from sklearn.metrics import f1_score
+
+from hisir_edge.arrays import F32, F64, I32, U8, Bool
+from hisir_edge.backends import engine_from_bundle
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.bundle.thresholds import Thresholds
+from hisir_edge.errors import InputError
+from hisir_edge.images import header_of_picture, read_rgb, read_truth
+from hisir_edge.inspection.board import error_judgement
+from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.learn.data.datasets import TestItem, test_items
+from hisir_edge.learn.data.layouts import GOOD
+from hisir_edge.learn.evaluation.merge_baselines import merge_from_name
+from hisir_edge.learn.evaluation.metrics import PixelTally, image_auroc
+from hisir_edge.learn.evaluation.shifts import Shift, shifted
+from hisir_edge.records import Judgement, Result
+
+AUPRO_FPR = 0.3
+JOIN_PX = 13
+SIZEABLE_PX = 6
+AT_FALSE_REGIONS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """A ground-truth defect: its longer side, the highest peak of the regions that touch it (0: none), its middle."""
+
+    size_px: int
+    peak: float
+    centre_yx: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One inspected test picture, without its map: what the figures and the report need of it.
+
+    ``number`` is its place in the data set. ``score`` is None for an ERROR; ``false_peaks`` are the peaks of
+    regions that touch no truth, one without end for a good board that could not be judged: it stops the line.
+    """
+
+    number: int
+
+    item: TestItem
+    result: Result
+    reason: str
+    score: float | None
+    defects: tuple[Defect, ...]
+    false_peaks: tuple[float, ...]
+    pixels: PixelTally = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Everything seen, the thresholds it was judged with, and how it was seen."""
+
+    seen: list[Seen]
+    thresholds: Thresholds
+    inspector: Inspector
+    shifts: tuple[Shift, ...] = ()
+
+    def pixels(self, kind: str | None = None) -> PixelTally:
+        """Pixel tally of good pictures and those of one class, or of all."""
+        total = PixelTally()
+        for one in self.seen:
+            if kind is None or one.item.kind in (GOOD, kind):
+                total = total.joined(one.pixels)
+        return total
+
+
+def evaluate(
+    bundle_folder: Path,
+    data: Path,
+    threads: int = 0,
+    on_done: Callable[[int, int], None] = lambda d, t: None,
+    shifts: tuple[Shift, ...] = (),
+    merge: str = "rops",
+    recursive: bool = False,
+) -> Evaluation:
+    """Inspect every test picture of a data set, under ``shifts`` where asked for; ``recursive``: folders below, too."""
+    bundle = load_bundle(bundle_folder)
+    inspector = Inspector(bundle, engine_from_bundle(bundle, threads), merge_from_name(merge))
+    return evaluate_inspector(inspector, data, on_done, shifts, recursive)
+
+
+def evaluate_inspector(
+    inspector: Inspector,
+    data: Path,
+    on_done: Callable[[int, int], None] = lambda d, t: None,
+    shifts: tuple[Shift, ...] = (),
+    recursive: bool = False,
+) -> Evaluation:
+    """As ``evaluate``, with an inspector of any engine."""
+    items = test_items(data, recursive)
+    for item in items:
+        _check_mask(item, inspector.bundle.recipe.frame_hw)
+    thresholds = inspector.bundle.thresholds
+    seen = []
+    for number, item in enumerate(items):
+        judgement, scores, truth = _inspected(inspector, item, number, shifts)
+        seen.append(_seen(number, item, judgement, scores, truth, thresholds))
+        on_done(number + 1, len(items))
+    return Evaluation(seen, thresholds, inspector, shifts)
+
+
+def _check_mask(item: TestItem, wanted_hw: tuple[int, int]) -> None:
+    """InputError for a mask that cannot be meant: before the work, not in the middle of it."""
+    sizes = [wanted_hw]
+    with suppress(InputError):  # a picture that cannot be read is an ERROR later on
+        sizes.insert(0, header_of_picture(item.image).upright_hw)
+    _truth(item, *sizes)
+
+
+def _inspected(
+    inspector: Inspector, item: TestItem, number: int, shifts: tuple[Shift, ...]
+) -> tuple[Judgement, F32 | None, Bool]:
+    """What the line makes of a picture, its map and its truth.
+
+    A picture that cannot be read, or has another size than bundle and mask have, is an ERROR there.
+    """
+    wanted_hw = inspector.bundle.recipe.frame_hw
+    try:
+        frame = read_rgb(item.image)
+    except InputError as error:
+        return error_judgement(str(error)), None, _truth(item, wanted_hw)
+    truth = _truth(item, frame.shape[:2], wanted_hw)
+    if truth.shape != frame.shape[:2]:
+        return inspector.inspect(frame), None, truth
+    frame, truth = _shifted(frame, truth, number, shifts)
+    return *inspector.inspect_with_map(frame), truth
+
+
+def shifted_frame_and_truth(item: TestItem, number: int, shifts: tuple[Shift, ...]) -> tuple[U8, Bool]:
+    """A test picture (h, w, 3) and its truth (h, w) under ``shifts``; ``number`` fixes what is random in them."""
+    frame = read_rgb(item.image)
+    return _shifted(frame, _truth(item, frame.shape[:2]), number, shifts)
+
+
+def _shifted(frame: U8, truth: Bool, number: int, shifts: tuple[Shift, ...]) -> tuple[U8, Bool]:
+    for shift in shifts:
+        frame, truth = shifted(shift, frame, truth, number)
+    return frame, truth
+
+
+def _truth(item: TestItem, *sizes_hw: tuple[int, ...]) -> Bool:
+    """Where a picture is defective (h, w); InputError for a mask of none of these sizes, or without a defect."""
+    if item.mask is None:
+        return np.zeros(sizes_hw[0], np.bool_)
+    truth = read_truth(item.mask)
+    if truth.shape not in sizes_hw:
+        h, w = sizes_hw[0]
+        raise InputError(
+            expected=f"a mask of {w}x{h}, as {item.image}",
+            received=f"{item.mask} of {truth.shape[1]}x{truth.shape[0]}",
+            fix="replace whichever of the two is wrong",
+        )
+    if not truth.any():
+        raise InputError(
+            expected=f"a mask with defective pixels for {item.image}",
+            received=f"{item.mask} all black",
+            fix="replace the mask, or move the picture to the good ones",
+        )
+    return truth
+
+
+def _seen(
+    number: int, item: TestItem, judgement: Judgement, scores: F32 | None, truth: Bool, thresholds: Thresholds
+) -> Seen:
+    tally = PixelTally()
+    if scores is None:
+        return _unjudged(number, item, judgement, truth)
+    tally.add(scores, truth)
+    labels, peaks = open_regions(scores, thresholds)
+    hit = np.zeros(len(peaks), np.bool_)
+    defects = []
+    for inside, size, centre in defects_in(truth):
+        touching = np.unique(labels[inside])
+        hit[touching] = True
+        defects.append(Defect(size, float(peaks[touching].max(initial=0.0)), centre))
+    false_peaks = tuple(sorted((float(p) for p in peaks[~hit] if p > 0), reverse=True))
+    return Seen(number, item, judgement.result, judgement.reason, judgement.score, tuple(defects), false_peaks, tally)
+
+
+def _unjudged(number: int, item: TestItem, judgement: Judgement, truth: Bool) -> Seen:
+    """An ERROR: its defects are missed in every figure, and on a good board it counts as a false call."""
+    tally = PixelTally()
+    tally.add(np.zeros(truth.shape, np.float32), truth)
+    tally.normal[:] = 0  # normal pixels that nobody looked at are no success
+    missed = tuple(Defect(size, 0.0, centre) for _, size, centre in defects_in(truth))
+    false_peaks = (float("inf"),) if item.kind == GOOD else ()
+    return Seen(number, item, judgement.result, judgement.reason, None, missed, false_peaks, tally)
+
+
+def open_regions(scores: F32, thresholds: Thresholds) -> tuple[I32, F64]:
+    """Labels (h, w) of all regions over the pixel threshold and their peaks, 0 for too small ones and the ground."""
+    over = (scores >= 1.0).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
+    peaks = np.zeros(count)
+    for label in range(1, count):
+        x, y, w, h, area = (int(v) for v in stats[label])
+        if area >= thresholds.min_area_px:
+            inside = labels[y : y + h, x : x + w] == label
+            peaks[label] = scores[y : y + h, x : x + w][inside].max()
+    return np.asarray(labels, np.int32), peaks
+
+
+def defects_in(truth: Bool) -> list[tuple[tuple[Any, ...], int, tuple[int, int]]]:
+    """Ground-truth defects as (pixel indices, longer side, middle y, x); fragments within 12 px are one defect."""
+    joined = cv2.dilate(truth.astype(np.uint8), np.ones((JOIN_PX, JOIN_PX), np.uint8))
+    count, labels = cv2.connectedComponents(joined)
+    out = []
+    for label in range(1, count):
+        ys, xs = np.nonzero((labels == label) & truth)
+        if len(ys):  # not where a shift moved all of it out of the picture
+            out.append(((ys, xs), int(max(np.ptp(ys), np.ptp(xs))) + 1, (int(np.median(ys)), int(np.median(xs)))))
+    return out
+
+
+def recall_at(evaluation: Evaluation, false_regions_per_board: float, smallest_px: int) -> float | None:
+    """Recall of defects of a size at the region threshold that leaves so many false regions a good board."""
+    good = [one for one in evaluation.seen if one.item.kind == GOOD]
+    defects = _sizeable(evaluation, smallest_px)
+    if not good or not defects:
+        return None
+    allowed = int(false_regions_per_board * len(good) + 1e-9)
+    peaks = sorted((p for one in good for p in one.false_peaks), reverse=True)
+    limit = peaks[allowed] if len(peaks) > allowed else 1.0
+    return float(np.mean([d.peak > limit if len(peaks) > allowed else d.peak >= limit for d in defects]))
+
+
+def _sizeable(evaluation: Evaluation, smallest_px: int, kind: str | None = None) -> list[Defect]:
+    return [
+        d
+        for one in evaluation.seen
+        if one.item.kind != GOOD and kind in (None, one.item.kind)
+        for d in one.defects
+        if d.size_px >= smallest_px
+    ]
+
+
+def figures(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures of an evaluation.
+
+    ``pixel_auroc``, ``aupro`` (false-positive rate up to 0.3) and ``image_auroc`` rank scores; ``f1``
+    (boards), ``false_calls_per_board`` (regions on good boards) and recalls (ground-truth defects
+    touched by a called region) hold at the bundle's own thresholds, except the recall at 0.1 false regions,
+    for which the region threshold is moved to what these good boards allow. A picture that cannot be
+    judged is listed in ``errors`` and counts as failed, as it would on the line: a false call on a good
+    board, a miss in recall and pixel figures on a defective one.
+    """
+    seen, limit = evaluation.seen, evaluation.thresholds.region_peak
+    good = [one for one in seen if one.item.kind == GOOD]
+    kinds = sorted({one.item.kind for one in seen} - {GOOD})
+    defective = [one.item.kind != GOOD for one in seen]
+    failed = [one.result is not Result.PASS for one in seen]
+    false_calls = [sum(p >= limit for p in one.false_peaks) for one in good]
+    pixels = evaluation.pixels()
+
+    def recall(defects: list[Defect]) -> float | None:
+        return float(np.mean([d.peak >= limit for d in defects])) if defects else None
+
+    return {
+        "images": len(seen),
+        "good_boards": len(good),
+        "pixel_auroc": pixels.auroc(),
+        "aupro": pixels.aupro(AUPRO_FPR),
+        "aupro_fpr_limit": AUPRO_FPR,
+        "image_auroc": image_auroc(_scores(seen), defective),
+        "f1": float(f1_score(defective, failed, zero_division=0.0)),
+        "false_calls_per_board": sum(false_calls) / len(good) if good else None,
+        "good_boards_failed": sum(one.result is not Result.PASS for one in good),
+        "recall": recall(_sizeable(evaluation, 1)),
+        "recall_from_6px": recall(_sizeable(evaluation, SIZEABLE_PX)),
+        "recall_from_6px_at_0.1_false_regions": recall_at(evaluation, AT_FALSE_REGIONS, SIZEABLE_PX),
+        "recall_by_class": {k: recall(_sizeable(evaluation, 1, k)) for k in kinds},
+        "defects_by_class": {k: len(_sizeable(evaluation, 1, k)) for k in kinds},
+        "by_class": {k: _class_figures(evaluation, k) for k in kinds},
+        "errors": [f"{one.item.image}: {one.reason}" for one in seen if one.result is Result.ERROR],
+    }
+
+
+def _scores(seen: list[Seen]) -> list[float]:
+    """Board scores; a board that could not be judged ranks above all others."""
+    highest = max((one.score for one in seen if one.score is not None), default=0.0)
+    return [highest + 1 if one.score is None else one.score for one in seen]
+
+
+def _class_figures(evaluation: Evaluation, kind: str) -> dict[str, float | None]:
+    pixels = evaluation.pixels(kind)
+    seen = [one for one in evaluation.seen if one.item.kind in (GOOD, kind)]
+    return {
+        "pixel_auroc": pixels.auroc(),
+        "aupro": pixels.aupro(AUPRO_FPR),
+        "image_auroc": image_auroc(_scores(seen), [one.item.kind == kind for one in seen]),
+    }

@@ -1,0 +1,214 @@
+"""Thresholds from good boards only, for a stated number of false calls per board.
+
+Peaks over threshold (Coles 2001, An Introduction to Statistical Modeling of Extreme Values, ch. 4)
+with an exponential tail on the gate's logits: the highest local peaks of the held-out good boards,
+about one a board, say how fast peaks thin out, and the tail is followed to the wanted rate. Before
+that, the noise of each place, as all good boards show it, is taken off its peaks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.stats import chi2
+
+from hisir_edge.arrays import F32, F64, U8
+from hisir_edge.bundle.thresholds import Thresholds
+from hisir_edge.errors import InputError
+from hisir_edge.geometry.noise_shape import NOISE_CELL_PX
+from hisir_edge.inspection.gain import NOISE_STEPS_PER_LOGIT
+
+PEAKS_PER_BOARD = 12
+SURE_SCORE = float(np.log(2.0))
+"""softplus(0): the score at which the gate trusts input and reconstruction alike."""
+AREAS_NETWORK_PX = (9, 18, 36)
+"""Minimum areas tried, in the network's (scaled) pixels: 3 x 3 up to 6 x 6."""
+WORTH_A_DOUBLING_LOGITS = 0.5
+LEAST_TAIL_PEAKS = 8
+LEAST_TAIL_LOGITS = 0.05
+QUIET_SHARE = 0.8
+MOST_NOISE_LOGITS = 6.0
+LEAST_NOISE_BOARDS = 4
+CONFIDENCE = 0.95
+RESAMPLES = 400
+FEW_BOARDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Thresholds and what is known of them.
+
+    ``upper_bound``: false calls per board that these thresholds stay under with 95 % confidence, by
+    resampling the held-out boards along the fitted tail. ``boards_to_prove``: good boards without one
+    false call that would prove the wanted rate with 95 % confidence and no assumption (rule of three,
+    Hanley and Lippman-Hand 1983). ``tail_scale_logits``: every so much fewer peaks of good boards remain, by e.
+    """
+
+    thresholds: Thresholds
+    upper_bound: float
+    boards_to_prove: int
+    tail_scale_logits: float = 1.0
+
+
+def logit_of_score(score: F32 | F64) -> F64:
+    """Inverse of softplus, stable at both ends."""
+    score = np.maximum(np.asarray(score, np.float64), 1e-12)
+    return np.asarray(score + np.log(-np.expm1(-score)))
+
+
+def score_of_logit(logit: float) -> float:
+    """Softplus."""
+    return float(np.logaddexp(0.0, logit))
+
+
+def block_peaks(logits: F32) -> F64:
+    """Highest logit of each noise cell (64 px), (rows, columns)."""
+    h, w = logits.shape
+    padded = np.pad(logits, ((0, -h % NOISE_CELL_PX), (0, -w % NOISE_CELL_PX)), constant_values=-np.inf)
+    rows, columns = padded.shape[0] // NOISE_CELL_PX, padded.shape[1] // NOISE_CELL_PX
+    cells = padded.reshape(rows, NOISE_CELL_PX, columns, NOISE_CELL_PX).max((1, 3))
+    return np.asarray(cells, np.float64)
+
+
+def noise_from_peaks(peaks: list[F64]) -> U8:
+    """Noise map (rows, columns) in steps of 1/32 logit from the block peaks of many good boards.
+
+    Where boards peak in the mean higher than in four fifths of all places, by how much. Zero
+    everywhere with fewer than ``LEAST_NOISE_BOARDS`` boards: what they share would be chance.
+    """
+    typical = np.mean(peaks, axis=0)
+    if len(peaks) < LEAST_NOISE_BOARDS:
+        return np.zeros(typical.shape, np.uint8)
+    quiet = float(np.quantile(typical, QUIET_SHARE))
+    excess = np.clip(typical - quiet, 0, MOST_NOISE_LOGITS).astype(np.float32)
+    # a peak may lie at a cell's border: neighbours count, and the map is smooth
+    spread = cv2.blur(cv2.dilate(excess, np.ones((3, 3), np.uint8)), (3, 3))
+    return np.round(spread * NOISE_STEPS_PER_LOGIT).astype(np.uint8)
+
+
+def peaks_by_area(logits: F32, areas_px: tuple[int, ...]) -> list[F64]:
+    """Per minimum area a board's peaks, highest first.
+
+    Each region (over logit 0) of that area or more gives one, however many blocks it covers: at thresholds from logit 0
+    on it would be one false call. Of the blocks without such a region the ``PEAKS_PER_BOARD`` highest follow, smaller
+    regions counting as 0.
+    """
+    over = (logits > 0).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
+    tops = np.full(len(stats), -np.inf)
+    inside = np.flatnonzero(over)
+    np.maximum.at(tops, np.asarray(labels, np.int32).ravel()[inside], logits.ravel()[inside])
+    out = []
+    for area in areas_px:
+        large = stats[:, cv2.CC_STAT_AREA] >= area
+        large[0] = False
+        of_region = block_peaks(np.asarray(large[labels], np.float32)) > 0
+        quiet = block_peaks(np.minimum(logits, np.float32(0)))[~of_region]
+        out.append(np.sort(np.concatenate([tops[large], np.sort(quiet)[-PEAKS_PER_BOARD:]]))[::-1])
+    return out
+
+
+def check_rate(false_calls_per_board: float) -> None:
+    """InputError unless the wanted rate is one that can be derived."""
+    if not 0 < false_calls_per_board <= 1:
+        raise InputError(
+            expected="a false-call rate above 0 and up to 1 a board",
+            received=str(false_calls_per_board),
+            fix="change --false-calls-per-board",
+        )
+
+
+def derived_from_peaks(
+    peaks: list[list[F64]],
+    false_calls_per_board: float,
+    areas_px: tuple[int, ...],
+    seed: int = 0,
+    zoned: list[list[F64]] | None = None,
+) -> Derived:
+    """Thresholds at which a good board shows ``false_calls_per_board`` regions in the mean.
+
+    ``peaks``: per held-out board the peaks of each minimum area (``peaks_by_area``). A larger area is
+    taken where it lowers the threshold enough to be worth the small defects it hides. The mask's threshold
+    is the gate's own boundary, or the region threshold where that is lower. ``zoned``: the same peaks with
+    zones that are more sensitive than the board; the bound is theirs, while the thresholds stay the board's.
+    """
+    check_rate(false_calls_per_board)
+    if not peaks:
+        raise InputError(
+            expected="at least one held-out good board", received="none", fix="train with more good boards"
+        )
+    logits = [_logit_at_rate([board[i] for board in peaks], false_calls_per_board) for i in range(len(areas_px))]
+    chosen = 0
+    while chosen + 1 < len(areas_px) and logits[chosen] - logits[chosen + 1] > WORTH_A_DOUBLING_LOGITS:
+        chosen += 1
+    region = score_of_logit(logits[chosen])
+    pixel = min(region, SURE_SCORE)
+    called = [board[chosen] for board in zoned or peaks]
+    bound = max(_upper_bound(called, logits[chosen], seed), _bound_of_few(called, logits[chosen]))
+    needed = int(np.ceil(-np.log(1 - CONFIDENCE) / false_calls_per_board))
+    return Derived(
+        Thresholds(pixel, max(region / pixel, 1.0), areas_px[chosen]),
+        bound,
+        needed,
+        _tail([board[chosen] for board in peaks])[1],
+    )
+
+
+def _tail(peaks: list[F64]) -> tuple[float, float, int]:
+    """(floor, scale, peaks above the floor): about one peak a board lies above the floor.
+
+    Regions below the minimum area count as 0 and say nothing of how fast the others thin out: where the floor would lie
+    among them, it is the lowest peak over 0, or 0 itself where only one is over it.
+    """
+    ordered = np.sort(np.concatenate(peaks))[::-1]
+    over = min(max(len(peaks), LEAST_TAIL_PEAKS), len(ordered) - 1)
+    sure = int((ordered > 0).sum())
+    if 0 < sure < over and ordered[sure] == 0:
+        over = max(sure - 1, 1)
+    if over < 1:
+        return float(ordered[0]), 1.0, 1
+    floor = float(ordered[over])
+    return floor, max(float((ordered[:over] - floor).mean()), LEAST_TAIL_LOGITS), over
+
+
+def _logit_at_rate(peaks: list[F64], rate: float) -> float:
+    """Where ``rate`` peaks a board remain: the tail above the highest peaks, followed.
+
+    Never below the highest peak seen where fewer than one is wanted on all these boards together; nor below 0 where
+    regions were too small to count: below 0 they would grow.
+    """
+    floor, scale, over = _tail(peaks)
+    # peaks over the floor thin by e every `scale` logits
+    at_rate = floor + scale * float(np.log(over / len(peaks) / rate))
+    if any((board == 0).any() for board in peaks):
+        at_rate = max(at_rate, 0.0)
+    highest = max(float(board[0]) for board in peaks)
+    return max(at_rate, highest) if rate * len(peaks) < 1 else at_rate
+
+
+def _bound_of_few(peaks: list[F64], logit: float) -> float:
+    """The rate that so few boards can exclude with 95 % confidence by what was counted on them, with no tail assumed.
+
+    0 from ``FEW_BOARDS`` on: below, resampling knows next to nothing of how boards differ. The upper limit of a Poisson
+    mean (Garwood 1936, Biometrika 28); 3 divided by the number of boards where none was called.
+    """
+    if len(peaks) >= FEW_BOARDS:
+        return 0.0
+    count = sum(int((board >= logit).sum()) for board in peaks)
+    return float(chi2.ppf(CONFIDENCE, 2 * (count + 1)) / 2 / len(peaks))
+
+
+def _upper_bound(peaks: list[F64], logit: float, seed: int) -> float:
+    """The rate at ``logit`` that 95 % of resampled sets of boards stay under."""
+    rng = np.random.default_rng([seed, 1983])
+    rates = []
+    for _ in range(RESAMPLES):
+        sample = [peaks[i] for i in rng.integers(0, len(peaks), len(peaks))]
+        floor, scale, over = _tail(sample)
+        # the scale of an exponential tail is itself known to about 1 / sqrt(peaks over the floor)
+        scale = scale * over / rng.gamma(over, 1.0)
+        beyond = over / len(peaks) * np.exp(min((floor - logit) / scale, 0.0))
+        rates.append(max(beyond, np.mean([(board >= logit).sum() for board in sample])))
+    return float(np.quantile(rates, CONFIDENCE))

@@ -1,0 +1,1 @@
+"""IPC-HERMES-9852: boards announced by the machine before."""

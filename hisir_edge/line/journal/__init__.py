@@ -1,0 +1,1 @@
+"""Verdicts on disk, in order, until they are published and beyond."""

@@ -1,0 +1,1 @@
+"""What the line says and answers over ZeroMQ."""

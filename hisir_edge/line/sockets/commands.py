@@ -1,0 +1,242 @@
+"""What the control socket can be asked to do, and the role that each takes (docs/protocol.md)."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import structlog
+
+from hisir_edge.errors import InputError, TryLater
+from hisir_edge.labels import canonical
+from hisir_edge.line.core import Core
+from hisir_edge.line.journal.store import Decision, Entry, Journal
+from hisir_edge.line.sockets.context import Wire
+from hisir_edge.line.sockets.control import FRAMES, Answer, Command, count_of, flag_of, only, text_of
+from hisir_edge.line.sockets.message import NOT_VERIFIED, utc
+from hisir_edge.line.triggers import Identity
+from hisir_edge.mes.verdict import verdict_from_frames
+from hisir_edge.transport.curve_keys import Client
+
+log = structlog.get_logger()
+
+MOST_REPLAYED = 256
+VERIFICATIONS = ("DefectConfirmed", "DefectRejected", "DefectAccepted", NOT_VERIFIED)
+"""CFX's VerificationResult; the last takes a decision back."""
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+DECISION_SCHEMA = "hisir-edge/verification/1.0"
+Tell = Callable[[str, dict[str, Any]], None]
+
+
+class Flag(Protocol):
+    """Something that is set."""
+
+    def set(self) -> None:
+        """Set it."""
+
+
+def commands(core: Core, journal: Journal, wire: Wire, reload: Flag, tell: Tell) -> dict[str, Command]:
+    """All of them by name. ``reload`` is set for a reload; ``tell`` publishes a topic and a JSON object."""
+    out = {name: Command("control", answer) for name, answer in _of_the_line(core, reload).items()}
+    stored = _of_the_journal(core, journal, tell)
+    for role, names in (
+        ("read", ("replay", "snapshot", "decisions")), ("ack", ("ack",)), ("verify", ("verify",)),
+        ("control", ("forget",)),
+    ):  # fmt: skip
+        out |= {name: Command(role, stored[name]) for name in names}
+
+    def status(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request)
+        with _readable():
+            cursors = journal.cursors()
+        return core.status() | {
+            "acknowledged": cursors, "connections": wire.guard.connections, "refused": dict(wire.refusals.counts)
+        }  # fmt: skip
+
+    return out | {"status": Command("read", status)}
+
+
+def _of_the_line(core: Core, reload: Flag) -> dict[str, Answer]:
+    def identity(request: dict[str, Any]) -> Identity:
+        only(request, "unit", "product")
+        return Identity(text_of(request, "unit"), text_of(request, "product"))
+
+    def trigger(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        accepted = core.trigger(identity(request))
+        return {"seq": accepted.seq, "unit": accepted.unit, "epoch": core.epoch}
+
+    def announce(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        return {"announced": core.announce(identity(request))}
+
+    def select(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request, "product")
+        core.select(text_of(request, "product", required=True))
+        return {"product": core.product}
+
+    def pause(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request)
+        core.pause()
+        return {}
+
+    def resume(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request)
+        core.resume()
+        return {}
+
+    def drain(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request)
+        core.draining.set()
+        return {"in_flight": core.pipeline.waiting}
+
+    def reload_(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request)
+        reload.set()
+        return {}
+
+    return {
+        "trigger": trigger, "announce": announce, "select": select, "pause": pause, "resume": resume, "drain": drain,
+        "reload": reload_,
+    }  # fmt: skip
+
+
+def _of_the_journal(core: Core, journal: Journal, tell: Tell) -> dict[str, Answer]:
+    def answered(found: list[Entry], last: int, masks: bool = True) -> dict[str, Any]:
+        if masks:
+            frames = [frame for entry in found for frame in entry.frames()]
+        else:
+            frames = [frame for entry in found for frame in (entry.topic.encode(), entry.body, b"")]
+        first = found[0].seq if found else 0
+        return {
+            "epoch": journal.epoch, "first": first, "count": len(found), "seq": last, "reached": journal.last_seq,
+            FRAMES: frames,
+        }  # fmt: skip
+
+    def replay(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request, "epoch", "after", "most", "masks")
+        masks = flag_of(request, "masks", True)
+        epoch, after = text_of(request, "epoch"), count_of(request, "after", 0, 2**62)
+        if epoch and epoch != journal.epoch:
+            after = 0  # numbers of a journal that is gone: this one from its beginning
+        with _readable():
+            found = journal.entries(after, count_of(request, "most", MOST_REPLAYED, MOST_REPLAYED))
+            return answered(found, journal.last_verdict(), masks)
+
+    def snapshot(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request, "camera", "unit", "after", "most")
+        camera, unit = text_of(request, "camera"), canonical(text_of(request, "unit"))
+        after, most = count_of(request, "after", 0, 2**62), count_of(request, "most", MOST_REPLAYED, MOST_REPLAYED)
+        with _readable():
+            last = journal.last_verdict()
+            found = journal.snapshot(camera, unit, after, most)
+            decided = journal.decisions(seqs=[entry.seq for entry in found], most=10 * MOST_REPLAYED)
+        return answered(found, last) | {"decisions": [_as_json(d, journal.epoch) for d in decided]}
+
+    def decisions(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request, "after", "most")
+        after, most = count_of(request, "after", 0, 2**62), count_of(request, "most", MOST_REPLAYED, MOST_REPLAYED)
+        with _readable():
+            found = journal.decisions(after, most)
+        return {"epoch": journal.epoch, "decisions": [_as_json(d, journal.epoch) for d in found]}
+
+    def ack(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request, "name", "epoch", "seq")
+        name = name_of(request, client)
+        _check_epoch(request, journal)
+        with _readable():
+            return {"name": name, "seq": journal.acknowledge(name, count_of(request, "seq", 0, 2**62), client.name)}
+
+    def forget(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request, "name")
+        with _readable():
+            return {"known": journal.forget_name(text_of(request, "name", required=True))}
+
+    def verify(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request, "epoch", "seq", "defect", "verification", "detail", "operator")
+        _check_epoch(request, journal)
+        said = text_of(request, "verification", required=True)
+        if said not in VERIFICATIONS:
+            raise InputError(
+                expected=f"verification out of {', '.join(VERIFICATIONS)}", received=said, fix="correct the request"
+            )
+        decision = Decision(
+            count_of(request, "seq", 0, 2**62), count_of(request, "defect", 0, 256), said, text_of(request, "detail"),
+            text_of(request, "operator", required=True), client.name, time.time_ns(),
+        )  # fmt: skip
+        with _readable():
+            _check_defect(journal, decision)
+            number = journal.decide(decision)
+        told = _as_json(decision, journal.epoch) | {"id": number}
+        try:
+            tell(f"verification/{core.products.settings.line.name}", {"schema": DECISION_SCHEMA, **told})
+        except Exception as error:  # it is in the journal, where it can be asked for
+            log.exception("decision not published", id=number, reason=str(error))
+        return {"id": number}
+
+    return {
+        "replay": replay, "snapshot": snapshot, "decisions": decisions, "ack": ack, "forget": forget, "verify": verify
+    }  # fmt: skip
+
+
+def name_of(request: dict[str, Any], client: Client) -> str:
+    """Under which name somebody acknowledges: where keys are asked for its own, or its own and more: mes-1.night."""
+    name = text_of(request, "name", required=True)
+    if not NAME.fullmatch(name):
+        raise InputError(
+            expected="a name of up to 64 letters, digits, dots, - and _", received=name[:80], fix="choose another"
+        )
+    if client.name and name != client.name and not name.startswith(f"{client.name}."):
+        raise InputError(
+            expected=f"the name {client.name}, which is this key's, or {client.name}.MORE",
+            received=name,
+            fix="acknowledge under it",
+        )
+    return name
+
+
+def _check_defect(journal: Journal, decision: Decision) -> None:
+    """InputError for a defect that its verdict does not list: a number that was mistaken is nobody's decision."""
+    found = journal.entries(decision.seq - 1, 1)
+    if not decision.defect or not found or found[0].seq != decision.seq:
+        return
+    listed = len(verdict_from_frames(found[0].frames()).defects)
+    if decision.defect > listed:
+        raise InputError(
+            expected=f"defect from 1 to {listed} of verdict {decision.seq}" if listed else "defect 0, the board",
+            received=str(decision.defect),
+            fix="look at the verdict's Priority and its number",
+        )
+
+
+def _check_epoch(request: dict[str, Any], journal: Journal) -> None:
+    epoch = text_of(request, "epoch", required=True)
+    if epoch != journal.epoch:
+        raise InputError(
+            expected=f"the epoch {journal.epoch}",
+            received=epoch,
+            fix="take it from the verdict; another epoch's verdicts are not in this journal",
+        )
+
+
+def _as_json(decision: Decision, epoch: str) -> dict[str, Any]:
+    return {
+        "id": decision.id, "epoch": epoch, "seq": decision.seq, "defect": decision.defect,
+        "Verification": decision.verification, "VerificationDetail": decision.detail, "operator": decision.operator,
+        "client": decision.client, "TimeStamp": utc(decision.at_ns),
+    }  # fmt: skip
+
+
+class _readable:
+    """Errors of the database in the words of an answer."""
+
+    def __enter__(self) -> None:
+        """Nothing to do."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        """TryLater instead of SQLite's."""
+        if isinstance(error, sqlite3.Error):
+            raise TryLater(
+                expected="a journal that can be read and written", received=str(error), fix="see the log"
+            ) from error
