@@ -10,7 +10,6 @@ import atexit
 import contextlib
 import ctypes
 import functools
-import importlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from hisir_edge.cuda.fatbin import kernels_for
 from hisir_edge.errors import InputError, InspectionError
+from hisir_edge.optional import optional_module
 
 Host = npt.NDArray[Any]
 BLOCK = (32, 4, 1)
@@ -142,7 +142,7 @@ class PycudaDevice:
     def __init__(self, index: int = 0) -> None:
         """InputError where there is no pycuda or no such GPU, or its kernels cannot be had."""
         try:
-            self.cuda: Any = importlib.import_module("pycuda.driver")
+            self.cuda: Any = optional_module("pycuda.driver")
         except (ImportError, OSError) as error:  # without the driver's library it is an OSError
             raise InputError(
                 expected="pycuda, for bundles that run on a GPU", received=str(error).splitlines()[0], fix=INSTALL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from typing import Any
 
@@ -13,6 +12,7 @@ from hisir_edge.arrays import U8
 from hisir_edge.config import IdentityTable
 from hisir_edge.errors import ConfigError, InspectionError
 from hisir_edge.labels import canonical, field_of, is_name, shown
+from hisir_edge.optional import optional_module
 
 
 class BarcodeReader:
@@ -22,7 +22,7 @@ class BarcodeReader:
         """ConfigError without zxing-cpp, or for formats that it does not know."""
         self.settings = settings
         try:
-            self._zxing: Any = importlib.import_module("zxingcpp")
+            self._zxing: Any = optional_module("zxingcpp")
         except ImportError as error:
             raise ConfigError(
                 expected="zxing-cpp for identity.barcode",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from typing import Any
 
 from hisir_edge.errors import InputError
+from hisir_edge.optional import optional_module
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 INSTALL = {
@@ -24,7 +24,7 @@ def release(version: str) -> tuple[int, ...]:
 def module_of(target: str) -> Any:
     """The TensorRT module of a target; InputError when it is not installed, does not load, or is too old."""
     try:
-        trt = importlib.import_module(MODULES[target])
+        trt = optional_module(MODULES[target])
     except (ImportError, OSError) as error:  # a missing CUDA library is an OSError
         raise InputError(
             expected=f"{MODULES[target]} for --target {target}",
