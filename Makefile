@@ -84,10 +84,14 @@ comma := ,
 CHECK ?= $(if $(filter gpu,$(subst $(comma), ,$(EXTRAS))),yes,no)
 MOST_MIB ?= $(if $(filter yes,$(CHECK)),60)
 
-wheelhouse: $(BASE) $(if $(filter yes,$(CHECK)),gpu-parts)
-	$(BIN)/python requirements/wheelhouse/make_wheelhouse.py --python $(PY) --machine $(MACHINE) --glibc $(GLIBC) \
-	  --extras "$(EXTRAS)" $(if $(HAVE),--have "$(HAVE)") $(if $(filter yes,$(CHECK)),--check build/gpu-parts) \
-	  $(if $(MOST_MIB),--most-mib $(MOST_MIB)) --out "$(OUT)"
+MAKE_WHEELHOUSE = $(BIN)/python requirements/wheelhouse/make_wheelhouse.py --python $(PY) --machine $(MACHINE) \
+  --glibc $(GLIBC) --extras "$(EXTRAS)" $(if $(HAVE),--have "$(HAVE)") $(if $(MOST_MIB),--most-mib $(MOST_MIB)) \
+  --out "$(OUT)"
+
+wheelhouse: $(BASE)
+	@$(MAKE_WHEELHOUSE) --dry-run
+	$(if $(filter yes,$(CHECK)),$(MAKE) --no-print-directory gpu-parts)
+	$(MAKE_WHEELHOUSE) $(if $(filter yes,$(CHECK)),--check build/gpu-parts)
 
 # what the GPU check needs and no GPU makes: minutes the first time
 gpu-parts: $(DEV)

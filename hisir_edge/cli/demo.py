@@ -65,6 +65,8 @@ def run_demo(bundle_folder: Path, out: Path, seed: int) -> int:
     outcomes = [_outcome(truth, received.get(truth.unit), out) for truth in truths]
     console.print(_table(outcomes))
     wrong = [o for o in outcomes if not o.right]
+    if not received:
+        console.print("no verdict came over the loopback device: see daemon.log, and whether lo is up (ip link)")
     console.print(f"{BOARDS - len(wrong)} of {BOARDS} boards right in {time.monotonic() - started:.0f} s")
     console.print(f"written to {out}: boards, truth, overlays, masks, verdicts.jsonl, daemon.log")
     return 1 if wrong else 0

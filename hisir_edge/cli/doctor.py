@@ -20,7 +20,18 @@ from hisir_edge.cuda.fatbin import ARCHITECTURES, cache_folder, kernels_found, n
 from hisir_edge.machine.cpu import int8_instructions
 from hisir_edge.machine.gpus import Gpu, gpus, jetson_release
 
-PACKAGES = ("onnxruntime", "opencv-python", "numpy", "pyzmq", "harvesters", "genicam", "torch", "onnx", "pycuda")
+PACKAGES = (
+    "onnxruntime",
+    "opencv-python",
+    "numpy",
+    "pyzmq",
+    "harvesters",
+    "genicam",
+    "torch",
+    "onnx",
+    "pycuda",
+    "zxing-cpp",
+)
 TENSORRT = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 TIMEOUT_S = 30
 

@@ -31,7 +31,10 @@ class Refused(Exception):
 
 def checked_manifest() -> dict[str, Any]:
     """The manifest, once every file is there with the hash that it has in it; else Refused."""
-    manifest: dict[str, Any] = json.loads((HERE / "manifest.json").read_text())
+    try:
+        manifest: dict[str, Any] = json.loads((HERE / "manifest.json").read_text())
+    except ValueError as error:
+        raise Refused(f"expected a whole manifest.json in {HERE}; got {error}; copy the whole folder again") from error
     for place, wanted in manifest["files"].items():
         path = HERE / place
         try:
@@ -68,7 +71,8 @@ def environment(folder: Path, system_packages: bool) -> Path:
     python, ours = folder / "bin" / "python", f"{sys.version_info[0]}.{sys.version_info[1]}"
     if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
         raise Refused(f"expected a new folder or an environment; got {folder} with other files; choose another")
-    if python.exists():
+    unfinished = folder.with_name(f".{folder.name}.installing")
+    if python.exists() and not unfinished.exists():
         config = (folder / "pyvenv.cfg").read_text().lower()
         if f"version = {ours}." not in config and f"version_info = {ours}." not in config:
             raise Refused(f"expected an environment of Python {ours} in {folder}; got another; choose another folder")
@@ -78,6 +82,8 @@ def environment(folder: Path, system_packages: bool) -> Path:
                 "folder, or give --no-system-site-packages"
             )
     else:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()
         make_environment(folder, ["--system-site-packages"] if system_packages else [])
     parent = (
         Path(said([python, "-I", "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]).strip()) / PARENT
@@ -99,6 +105,10 @@ def make_environment(folder: Path, options: list[str]) -> None:
         if done.returncode == 0:
             return
     lines = (done.stdout + done.stderr).strip().splitlines()
+    if lines and ("Errno 13" in lines[-1] or "Errno 28" in lines[-1] or "Errno 30" in lines[-1]):
+        raise Refused(
+            f"expected to write to {folder}; got {lines[-1]}; use sudo, free some space, or choose another folder"
+        )
     raise Refused(
         f"expected Python's venv module to make {folder}; got {lines[-1] if lines else 'a failure'}; install "
         f"python{sys.version_info[0]}.{sys.version_info[1]}-venv (Debian, Ubuntu), or choose another folder"
@@ -170,6 +180,7 @@ def options_from_command_line() -> argparse.Namespace:
 def main() -> int:
     """Check, make the environment, install, and say what is missing."""
     options = options_from_command_line()
+    os.umask(0o022)  # the service's user has to read it, whatever root's own setting is
     start = time.monotonic()
     manifest = checked_manifest()
     check_machine(manifest)
@@ -178,6 +189,7 @@ def main() -> int:
         system_packages = wants_system_packages()
     python = environment(options.folder.absolute(), system_packages)
     install_wheels(python, manifest, ["requirements.txt", *(["check-requirements.txt"] if options.check else [])])
+    options.folder.absolute().with_name(f".{options.folder.absolute().name}.installing").unlink(missing_ok=True)
     lines = install_sources(python, manifest, options.without)
     extras = [name for name in manifest["extras"] if not (name == "gpu" and "pycuda" in options.without)]
     done = subprocess.run([python, "-I", HERE / "installed.py", *extras], capture_output=True, text=True, check=False)
@@ -191,8 +203,10 @@ def main() -> int:
         print(f"installed into {options.folder}, but for what is named above", file=sys.stderr)
         return 2
     print(f"hisir-edge {manifest['hisir_edge']} installed into {options.folder} in {time.monotonic() - start:.0f} s")
-    print(f"the machine: {options.folder}/bin/hisir-edge check")
-    print(f"the demonstration: {options.folder}/bin/hisir-edge demo --bundle {HERE / 'demo'} --out /tmp/hisir-demo")
+    folder = options.folder.absolute()
+    print(f"extras: {', '.join(extras) or 'none'}")
+    print(f"the machine: {folder}/bin/hisir-edge check")
+    print(f"the demonstration: {folder}/bin/hisir-edge demo --bundle {HERE / 'demo'} --out /tmp/hisir-demo")
     return 0
 
 

@@ -5,6 +5,7 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 want=$(sed -n 's/^ "python": "\(.*\)",$/\1/p' "$here/manifest.json" 2>/dev/null) || want=
 [ -n "$want" ] || { echo "expected manifest.json in $here; got none; copy the whole folder again" >&2; exit 2; }
+[ -f "$here/install.py" ] || { echo "expected install.py in $here; got none; copy the whole folder again" >&2; exit 2; }
 version() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || echo "no such program"; }
 python=
 previous=

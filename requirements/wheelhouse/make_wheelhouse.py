@@ -201,6 +201,7 @@ def options_from_command_line() -> argparse.Namespace:
     parser.add_argument("--have", type=Path, help="what 'pip list' says there: it is not carried")
     parser.add_argument("--check", type=Path, help="the GPU check's prepared parts")
     parser.add_argument("--most-mib", type=float, help="what does not fit goes into FOLDER-large")
+    parser.add_argument("--dry-run", action="store_true", help="look at the options alone")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.extras = sorted(set(options.extras.replace(",", " ").split()))
@@ -246,6 +247,8 @@ def main() -> int:
         have = installed_from_list(options.have) if options.have else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(f"expected what 'pip list' said in {options.have}; got {error}") from error
+    if options.dry_run:
+        return 0
     checks = ["gpu-check", *(["gpu-check-torch"] if "torch" in have else [])] if options.check else []
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
@@ -277,7 +280,7 @@ def report(out: Path) -> None:
         print(f"left out, being there: {', '.join(sorted(manifest['left_out']))}")
     if not any(stem() in name for name in _names_in_wheel(out, manifest)):
         print("without compiled kernels: no nvcc here; a line PC with a GPU compiles them itself, with nvcc")
-    print(f"there: sh {out.name}/install.sh /opt/hisir-edge")
+    print(f"copy it to the line PC; there: sh {out.name}/install.sh /opt/hisir-edge")
 
 
 def _names_in_wheel(out: Path, manifest: dict[str, dict[str, object]]) -> list[str]:

@@ -353,3 +353,27 @@ def test_of_a_build_that_fails_the_lines_that_tell_are_told(line, tells):
     from pycuda_build import TELLING
 
     assert bool(TELLING.search(line)) is tells
+
+
+def test_an_interrupted_installation_begins_afresh(monkeypatch, tmp_path):
+    import install
+
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    (venv / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.7.1\n")
+    (tmp_path / ".venv.installing").touch()
+    python = install.environment(venv, system_packages=False)
+    assert install.said([python, "-m", "pip", "--version"]).startswith("pip ")
+
+
+def test_half_a_manifest_is_one_line(house):
+    folder, _ = house
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    (folder / "manifest.json").write_text(f'{{\n "format": 1,\n "python": "{version}",\n "files": {{')
+    command = ["sh", str(folder / "install.sh"), str(folder.parent / "venv"), "--python", sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "expected a whole manifest.json" in done.stderr and "Traceback" not in done.stderr
+    (folder / "install.py").unlink()
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "expected install.py in" in done.stderr
