@@ -113,8 +113,12 @@ def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         pytest.skip("no C++ compiler: sudo apt-get install g++")
     source = Path(hisir_edge.cuda.__file__).parent / "kernels.cu"
     library = tmp_path_factory.mktemp("kernels") / "kernels.so"
-    options = ["-x", "c++", "-std=c++17", "-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-shared", "-fPIC"]
-    subprocess.run([compiler, *options, str(source), "-o", str(library)], check=True, capture_output=True, timeout=120)
+    options = ["-x", "c++", "-std=c++17", "-O2", "-ffp-contract=off", "-shared", "-fPIC"]
+    if "HISIR_PREPARED" not in os.environ:  # else a machine to measure on, whose compiler may warn of other things
+        options += ["-Wall", "-Wextra", "-Werror"]
+    command = [compiler, *options, str(source), "-o", str(library)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(library))
 
 

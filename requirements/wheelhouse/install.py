@@ -82,8 +82,13 @@ def environment(folder: Path, system_packages: bool) -> Path:
                 "folder, or give --no-system-site-packages"
             )
     else:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.touch()
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.touch()
+        except OSError as error:
+            raise Refused(
+                f"expected to write to {folder.parent}; got {error.strerror}; use sudo, or choose another folder"
+            ) from error
         make_environment(folder, ["--system-site-packages"] if system_packages else [])
     parent = (
         Path(said([python, "-I", "-c", "import sysconfig; print(sysconfig.get_paths()['purelib'])"]).strip()) / PARENT

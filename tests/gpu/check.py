@@ -1,6 +1,6 @@
 """Everything that needs a GPU, and one JSON of it: ``make gpu-check``, or ``gpu-check.sh`` of a wheelhouse.
 
-    python tests/gpu/check.py [--prepared FOLDER] [--work FOLDER] [--out FOLDER] [--minutes 10] [--only STEP ...]
+    python tests/gpu/check.py [--prepared FOLDER] [--work FOLDER] [--out FOLDER] [--minutes 30] [--only STEP ...]
 
 Steps in the order of steps.py, each within its own time and all within ``--minutes``. The JSON is written after each
 step, so that a run that is cut off still tells. A step that cannot be done here is ``{"not_measured": why}``: nothing

@@ -377,3 +377,13 @@ def test_half_a_manifest_is_one_line(house):
     (folder / "install.py").unlink()
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "expected install.py in" in done.stderr
+
+
+def test_a_target_that_cannot_be_written_to_says_so(house):
+    folder, manifest = house
+    (folder.parent / "file").touch()  # root may write anywhere but below a file
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    command = ["sh", str(folder / "install.sh"), str(folder.parent / "file" / "venv"), "--python", sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "use sudo, or choose another folder" in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1
