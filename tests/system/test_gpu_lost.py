@@ -55,7 +55,8 @@ def test_a_lost_gpu_ends_the_daemon_with_every_board_told(small_bundle, small_bo
         assert last.startswith("hisir-edge: expected a GPU") and "lost to this process" in last
         found = results()
         assert found[:4] == ["FAIL"] * 4
-        assert len(found) - found.count("ERROR") == len(found[: found.index("ERROR")]), "nothing is judged after it"
+        # a board in another slot may have left the GPU before it was lost; what entered afterwards has not
+        assert set(found[found.index("ERROR") + slots :]) <= {"ERROR"}, "nothing that was accepted after it is judged"
         omen.unlink()
         daemon = start()
         until_judged(len(found) + 3)
