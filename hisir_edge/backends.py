@@ -12,9 +12,9 @@ from hisir_edge.bundle.manifest import EngineModel, Manifest
 from hisir_edge.errors import BundleError
 from hisir_edge.geometry.tile import plan_from_size, scaled_hw
 from hisir_edge.inspection.board import BoardInspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
+from hisir_edge.inspection.cpu.onnxruntime import OnnxRuntimeEngine
 from hisir_edge.inspection.engine import Engine
-from hisir_edge.inspection.inspector import Inspector
-from hisir_edge.inspection.onnxruntime import OnnxRuntimeEngine
 from hisir_edge.machine.gpus import Gpu, gpus
 from hisir_edge.machine.tensorrt import module_of
 
@@ -34,7 +34,7 @@ def inspector_from_bundle(bundle: Bundle, threads: int = 0) -> BoardInspector:
     """
     manifest = bundle.manifest
     if manifest.target == "onnxruntime":
-        return Inspector(bundle, engine_from_bundle(bundle, threads))
+        return CpuInspector(bundle, engine_from_bundle(bundle, threads))
     trt = module_of(manifest.target)
     here = gpus()
     check_compiled_for(bundle.folder, manifest, trt.__version__, here[0] if here else None)

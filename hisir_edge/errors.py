@@ -61,3 +61,7 @@ class JournalError(HisirEdgeError):
 
 class InspectionError(HisirEdgeError):
     """This frame cannot be judged; inside the daemon it becomes an ERROR verdict."""
+
+
+class NotJudgedError(Exception):
+    """A board that cannot be judged, for a reason that needs no fix here; its text is the ERROR verdict's reason."""

@@ -9,7 +9,7 @@ USED_BY = {
     "pycuda.driver": "hisir_edge.cuda.device",
     "tensorrt": "hisir_edge.machine.tensorrt",
     "tensorrt_rtx": "hisir_edge.machine.tensorrt",
-    "zxingcpp": "hisir_edge.line.barcode",
+    "zxingcpp": "hisir_edge.inspection.barcode",
 }
 """Each module that may be asked for, and the one that asks."""
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from hisir_edge.cli.main import main
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.line.sockets.message import Message, Recipe, message_from_judgement
+from hisir_edge.line.sockets.message import Provenance, VerdictMessage, message_from_judgement
 from hisir_edge.mes import Verdict
 from hisir_edge.records import Frame, Judgement, Region, Result
 
@@ -56,7 +56,9 @@ def facts(body: dict) -> dict:
 RESULT = {"Passed": "PASS", "Failed": "FAIL", "Error": "ERROR"}
 
 
-def sample_message(seq: int, epoch: str = "0" * 32, fails: bool = False, unit: str = "", line: str = "l") -> Message:
+def sample_message(
+    seq: int, epoch: str = "0" * 32, fails: bool = False, unit: str = "", line: str = "l"
+) -> VerdictMessage:
     """A message as the line makes them, of a frame of 8x6."""
     region = Region((1, 2, 3, 2), 6, 2.0, ((1, 2), (3, 2), (3, 3), (1, 3)), confidence=97.5)
     mask = np.zeros((6, 8), bool)
@@ -66,7 +68,7 @@ def sample_message(seq: int, epoch: str = "0" * 32, fails: bool = False, unit: s
     score = 2.0 if fails else 0.5
     judgement = Judgement(Result.FAIL if fails else Result.PASS, reason, score, found, len(found), mask)
     frame = Frame(Pixels(np.zeros((6, 8, 3), np.uint8)), "cam", seq, unit or f"unit-{seq}", time.time_ns())
-    return message_from_judgement(Recipe(line, epoch, "p", "a" * 64), seq, frame, judgement)
+    return message_from_judgement(Provenance(line, epoch, "p", "a" * 64), seq, frame, judgement)
 
 
 def greet(raw: socket.socket) -> None:

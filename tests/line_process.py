@@ -20,7 +20,7 @@ from helpers import sample_message
 
 from hisir_edge.config import ControlTable, JournalTable, PublishTable, SecurityTable
 from hisir_edge.line.journal.outbox import Outbox
-from hisir_edge.line.journal.store import Accepted, Journal
+from hisir_edge.line.journal.store import AcceptedTrigger, Journal
 from hisir_edge.line.sockets.commands import commands
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import ControlSocket
@@ -62,11 +62,12 @@ def serve(options: argparse.Namespace, told: Event) -> None:
             lambda seq: publisher.beat(options.line, journal.epoch, seq, control=heard_at(options.control)),
             publisher.idle,
         )  # fmt: skip
-        core = SimpleNamespace(
-            status=dict, epoch=journal.epoch,
-            products=SimpleNamespace(settings=SimpleNamespace(line=SimpleNamespace(name=options.line))),
+        settings = SimpleNamespace(line=SimpleNamespace(name=options.line))
+        line = SimpleNamespace(
+            epoch=journal.epoch, state=SimpleNamespace(status=lambda epoch, hermes: {}),
+            selection=SimpleNamespace(products=SimpleNamespace(settings=settings)),
         )  # fmt: skip
-        known = commands(core, journal, wire, told, publisher.tell)
+        known = commands(line, SimpleNamespace(state=""), journal, wire, told, publisher.tell)
         with ControlSocket(ControlTable(endpoint=options.control), wire, known):
             try:
                 boards(options, journal, outbox, told)
@@ -87,7 +88,7 @@ def boards(options: argparse.Namespace, journal: Journal, outbox: Outbox, told: 
     due = time.monotonic()
     while not told.is_set() and seq < options.count:
         seq += 1
-        journal.accept(Accepted(seq, f"unit-{seq}", "cam", "p", time.time_ns()), told=False)
+        journal.accept(AcceptedTrigger(seq, f"unit-{seq}", "cam", "p", time.time_ns()), told=False)
         put(seq, seq % 5 == 0)
         if options.rate_hz:
             due = max(due + 1 / options.rate_hz, time.monotonic() - 0.1)

@@ -28,12 +28,12 @@ from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.geometry.tile import padded_size, scaled_hw, tiles_from_frame, tiles_from_planes
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector, in_flight
-from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
+from hisir_edge.inspection.engine import OnSpan
 from hisir_edge.inspection.selftest import picture_of
-from hisir_edge.inspection.tile_workers import OnSpan
-from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.pipeline import Pipeline
-from hisir_edge.line.sockets.message import Recipe, message_from_judgement
+from hisir_edge.line.sockets.message import Provenance, message_from_judgement
+from hisir_edge.machine.heap import return_freed_memory
 from hisir_edge.records import Frame, Judgement, Result
 
 LEAST_SIDE_PX, MOST_SIDE_PX = 64, 16384
@@ -87,7 +87,7 @@ def measured(
     del bundle  # where the caller has not kept it, only the one of this size takes memory from here on
     inspector = inspector_from_bundle(sized, threads) if torch_run is None else _by_torch(sized, torch_run)
     spans: list[Span] = []
-    recipe = Recipe("bench", "0" * 32, manifest.product, sized.manifest_sha256)
+    recipe = Provenance("bench", "0" * 32, manifest.product, sized.manifest_sha256)
     work = _Work(recipe, frame)
     rows: list[dict[str, float]] = []
     pipeline = Pipeline[BoardInspector, int, Judgement](
@@ -165,7 +165,7 @@ def _into(spans: list[Span]) -> OnSpan:
 class _Work:
     """What the line does with one frame, encoded message included; nothing is sent."""
 
-    def __init__(self, recipe: Recipe, frame: U8) -> None:
+    def __init__(self, recipe: Provenance, frame: U8) -> None:
         self.recipe, self.frame = recipe, frame
 
     def judged(self, inspector: BoardInspector) -> tuple[Judgement, float]:
@@ -206,7 +206,7 @@ def _in_a_row(pipeline: Pipeline[BoardInspector, int, Judgement], frames: int) -
 
 def _engine_alone(inspector: BoardInspector, frame: U8) -> Callable[[], float]:
     """What runs the network alone over a frame's tiles, and says how many seconds it took."""
-    if isinstance(inspector, Inspector):
+    if isinstance(inspector, CpuInspector):
         return _EngineAlone(inspector, frame).seconds
     if isinstance(inspector, CudaInspector):
         return inspector.network_seconds
@@ -216,7 +216,7 @@ def _engine_alone(inspector: BoardInspector, frame: U8) -> Callable[[], float]:
 class _EngineAlone:
     """The network on a frame's tiles that lie ready, called from as many threads as on the line; nothing else."""
 
-    def __init__(self, inspector: Inspector, frame: U8) -> None:
+    def __init__(self, inspector: CpuInspector, frame: U8) -> None:
         self.workers, plan = inspector.workers, inspector.plan
         _, gains = inspector.prepare(Pixels(frame))
         self.count, t = len(inspector.numbers), plan.tile_px

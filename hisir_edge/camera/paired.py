@@ -1,19 +1,17 @@
-"""Several cameras that look at one board, such as top and bottom: their frames brought together, one verdict."""
+"""Several cameras that look at one board, such as top and bottom: their frames brought together as one."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 
-import numpy as np
 import structlog
 
-from hisir_edge.arrays import Bool
 from hisir_edge.camera.source import EndOfFrames, Source
-from hisir_edge.records import MAX_REGIONS, Frame, GrabFault, Judgement, Result, StageTimes, View
+from hisir_edge.records import Frame, GrabFault
 
 log = structlog.get_logger()
 
@@ -156,39 +154,6 @@ class Views:
         self._reason = reason or "frames came while the views were out of step"
 
 
-def judged(judges: Sequence[Callable[[Frame], Judgement]], bundles: Sequence[str], frame: Frame) -> Judgement:
-    """One judgement of all views: ERROR if one is, else FAIL if one is; regions name their view.
-
-    Masks lie one below the other, each at the left, in the order of the views; the narrower are filled with zeros.
-    """
-    frames = (frame, *frame.more)
-    parts = [judge(one) for judge, one in zip(judges, frames, strict=True)]
-    views = tuple(
-        View(one.source, one.frame_id, one.image.hw, bundle, part)
-        for one, bundle, part in zip(frames, bundles, parts, strict=True)
-    )
-    result = next(r for r in (Result.ERROR, Result.FAIL, Result.PASS) if any(part.result is r for part in parts))
-    reason = "; ".join(f"{v.source}: {v.judgement.reason}" for v in views if v.judgement.result is result)
-    residuals = [r for part in parts if (r := part.registration_residual_px) is not None]
-    times = StageTimes(**{name: sum(getattr(part.times, name) for part in parts) for name in StageTimes.__slots__})
-    if result is Result.ERROR:
-        return Judgement(result, reason, None, (), 0, None, times, max(residuals, default=None), views)
-    regions = [replace(region, view=v.source) for v in views for region in v.judgement.regions]
-    regions.sort(key=lambda region: -region.peak)
-    score = max(part.score for part in parts if part.score is not None)
-    return Judgement(
-        result, "" if result is Result.PASS else reason, score, tuple(regions[:MAX_REGIONS]),
-        sum(part.regions_total for part in parts), _stacked(views), times, max(residuals, default=None), views,
-    )  # fmt: skip
-
-
-def _stacked(views: Sequence[View]) -> Bool:
-    width = max(view.frame_hw[1] for view in views)
-    out = np.zeros((sum(view.frame_hw[0] for view in views), width), bool)
-    top = 0
-    for view in views:
-        h, w = view.frame_hw
-        if view.judgement.mask is not None:
-            out[top : top + h, :w] = view.judgement.mask
-        top += h
-    return out
+def cameras_of(source: Source) -> tuple[Source, ...]:
+    """The cameras of a source, the first of which names frames and boards."""
+    return source.sources if isinstance(source, Views) else (source,)

@@ -52,7 +52,7 @@ class Fetched:
     problem: str = ""
 
 
-class Device(Protocol):
+class GrabbingDevice(Protocol):
     """An opened camera, set up as configured."""
 
     nodes: Any
@@ -82,7 +82,7 @@ class Device(Protocol):
 class Grabber:
     """One camera's loop; everything it says goes through ``outbox`` in the camera's order."""
 
-    def __init__(self, channel: socket.socket, device: Device, settings: dict[str, Any]) -> None:
+    def __init__(self, channel: socket.socket, device: GrabbingDevice, settings: dict[str, Any]) -> None:
         self.channel, self.device = channel, device
         slots, triggered = settings["ring_slots"], settings["trigger"] == "software"
         self.clock = FrameClock(settings.get("late_ms", 0.0))
@@ -218,7 +218,7 @@ class Grabber:
             self.outbox.popleft()
 
 
-def _check_profile(device: Device, settings: dict[str, Any]) -> None:
+def _check_profile(device: GrabbingDevice, settings: dict[str, Any]) -> None:
     """SetupError where the camera is not as it was when its profile was saved."""
     if not settings.get("profile"):
         return
@@ -238,7 +238,7 @@ def _check_profile(device: Device, settings: dict[str, Any]) -> None:
         )
 
 
-def print_profile(settings: dict[str, Any], open_device: Callable[[dict[str, Any]], Device]) -> int:
+def print_profile(settings: dict[str, Any], open_device: Callable[[dict[str, Any]], GrabbingDevice]) -> int:
     """Print what the camera is and every setting of it as JSON, on an output that the vendor's library cannot reach."""
     answer = os.dup(1)
     os.dup2(2, 1)
@@ -260,7 +260,7 @@ def print_profile(settings: dict[str, Any], open_device: Callable[[dict[str, Any
     return 0
 
 
-def serve(arguments: list[str], open_device: Callable[[dict[str, Any]], Device]) -> int:
+def serve(arguments: list[str], open_device: Callable[[dict[str, Any]], GrabbingDevice]) -> int:
     """The process's life; 0 when told to stop, 2 when the camera cannot be used."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -269,7 +269,7 @@ def serve(arguments: list[str], open_device: Callable[[dict[str, Any]], Device])
     # libraries log tracebacks of what is reported to the line in one sentence anyway
     logging.disable(logging.CRITICAL)
     channel = socket.socket(fileno=fd)
-    device: Device | None = None
+    device: GrabbingDevice | None = None
     try:
         device = open_device(settings)
         _check_profile(device, settings)
@@ -302,7 +302,7 @@ def _fail(channel: socket.socket, expected: str, received: str, fix: str) -> int
     return 2
 
 
-def run(open_device: Callable[[dict[str, Any]], Device], more: Callable[[list[str]], int | None]) -> None:
+def run(open_device: Callable[[dict[str, Any]], GrabbingDevice], more: Callable[[list[str]], int | None]) -> None:
     """Entry point of a process; ``more`` are requests of one library alone, None for what is none of them."""
     arguments = sys.argv[1:]
     code = more(arguments)

@@ -45,7 +45,7 @@ class Precision(str, Enum):
     int8 = "int8"
 
 
-class Target(str, Enum):
+class BuildTarget(str, Enum):
     """What runs the engine."""
 
     onnxruntime = "onnxruntime"
@@ -60,7 +60,7 @@ class Training(str, Enum):
     fp32 = "fp32"
 
 
-class Registration(str, Enum):
+class RegisterMode(str, Enum):
     """Whether boards are aligned to the golden image."""
 
     auto = "auto"
@@ -145,7 +145,7 @@ def train(
             min=0.05, max=2, help="Frame scale; default 1 for boards that lie alike, else one tile sees the short side."
         ),
     ] = None,
-    register: Annotated[Registration, typer.Option(help="Align boards to the golden image.")] = Registration.auto,
+    register: Annotated[RegisterMode, typer.Option(help="Align boards to the golden image.")] = RegisterMode.auto,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Tiles a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 6000,
     max_minutes: Annotated[
@@ -200,7 +200,7 @@ def build_engine(
     out: Annotated[
         Path, typer.Option(help="Bundle to write; an old one is replaced. Without RUN: the folder for all bundles.")
     ] = Path("engines"),
-    target: Annotated[Target | None, typer.Option(help="What runs the engine; default onnxruntime.")] = None,
+    target: Annotated[BuildTarget | None, typer.Option(help="What runs the engine; default onnxruntime.")] = None,
     precision: Annotated[
         Precision | None, typer.Option(help="fp32, fp16, or int8 with calibration; default int8.")
     ] = None,
@@ -251,7 +251,7 @@ def build_engine(
     recipes = [*([recipe] if recipe else []), *(path for path in run or () if path.suffix == ".toml")]
     archs = tuple(part.strip().lower() for part in gpu_arch.split(",") if part.strip())
     options = BuildOptions(
-        (target or Target.onnxruntime).value, (precision or Precision.int8).value, product, false_calls_per_board,
+        (target or BuildTarget.onnxruntime).value, (precision or Precision.int8).value, product, false_calls_per_board,
         zones_from_json(zones) if zones is not None else (), EngineRecipe(), calib, archs, max_drop, fallback,
         mm_per_px, components_from_csv(components, mm_per_px) if components is not None else (), least_planted_recall,
     )  # fmt: skip

@@ -29,7 +29,8 @@ from hisir_edge.cuda.tensorrt_engine import DeviceEngine
 from hisir_edge.errors import BundleError, HisirEdgeError, InspectionError
 from hisir_edge.geometry.tile import REGION_PX, scaled_frame, tiles_from_planes
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.inspection.board import BoardInspector, Seen, check_frame
+from hisir_edge.inspection.board import BoardInspector, Findings, check_frame
+from hisir_edge.inspection.engine import OnSpan
 from hisir_edge.inspection.light import (
     SAMPLE_EACH_PX,
     SAMPLE_FIRST_PX,
@@ -41,7 +42,6 @@ from hisir_edge.inspection.light import (
 )
 from hisir_edge.inspection.regions import regions_in_window
 from hisir_edge.inspection.register import Registration, register_frame, warp_by_matrix
-from hisir_edge.inspection.tile_workers import OnSpan
 from hisir_edge.inspection.windows import MOST_WINDOWS, Box, apart
 from hisir_edge.records import Region, StageTimes
 
@@ -151,7 +151,7 @@ class CudaInspector(BoardInspector):
                 self._family.origin = event, time.perf_counter()
         self._family.on_span = on_span
 
-    def _seen(self, image: Pixels) -> Seen:
+    def _find(self, image: Pixels) -> Findings:
         """See ``BoardInspector``."""
         check_frame(image, self.bundle.recipe.frame_hw)
         t0 = time.perf_counter()
@@ -161,7 +161,7 @@ class CudaInspector(BoardInspector):
         t1 = time.perf_counter()
         mask: Bool = np.zeros(image.hw, np.bool_)
         if not len(self.numbers):  # all of the board is ignored
-            return Seen(0.0, [], mask, registration, StageTimes(register_s=t1 - t0))
+            return Findings(0.0, [], mask, registration, StageTimes(register_s=t1 - t0))
         try:
             with self._current_device():
                 slot = self._ready_slot()
@@ -187,7 +187,7 @@ class CudaInspector(BoardInspector):
             self.span(what, start, end)
         self._tell_steps(slot)
         times = StageTimes(register_s=t1 - t0, tile_s=t2 - t1, infer_s=t3 - t2, judge_s=t4 - t3)
-        return Seen(float(slot.host.small.max()), regions, mask, registration, times)
+        return Findings(float(slot.host.small.max()), regions, mask, registration, times)
 
     @contextlib.contextmanager
     def _current_device(self) -> Iterator[None]:

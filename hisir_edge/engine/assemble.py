@@ -36,7 +36,7 @@ from hisir_edge.bundle.manifest import (
     TensorModel,
     ThresholdModel,
 )
-from hisir_edge.engine.attempt import Accepted, OnProgress, OnStage
+from hisir_edge.engine.attempt import AcceptedCandidate, OnProgress, OnStage
 from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
 from hisir_edge.engine.options import BuildOptions, archs_of
 from hisir_edge.engine.plants import self_test_from_pictures
@@ -46,7 +46,7 @@ from hisir_edge.errors import BundleError, InputError
 from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.images import jpeg_bytes, read_rgb
 from hisir_edge.inspection.board import BoardInspector
-from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.selftest import check_draw, golden_picture
 from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.run import RunRecord, load_memory
@@ -107,7 +107,7 @@ def _manifest(record: RunRecord, options: BuildOptions, product: str) -> Manifes
     )
 
 
-def with_network(manifest: Manifest, found: Accepted, staged: Path) -> Manifest:
+def with_network(manifest: Manifest, found: AcceptedCandidate, staged: Path) -> Manifest:
     """The accepted network's file, noise map, thresholds and figures."""
     if found.model != staged / MODEL:
         shutil.copyfile(found.model, staged / MODEL)
@@ -148,12 +148,12 @@ def with_self_test(manifest: Manifest, staged: Path, network: Path, record: RunR
         held_out = [(SELF_TEST, _as_stored(read_rgb(Path(p)))) for p in record.held_out[:SELF_TEST_BOARDS]]
         return [(GOLDEN, golden_picture(bundle)), *held_out]
 
-    chosen, picture = self_test_from_pictures(Inspector(bundle, engine), pictures())
+    chosen, picture = self_test_from_pictures(CpuInspector(bundle, engine), pictures())
     if chosen.image == SELF_TEST:
         (staged / SELF_TEST).write_bytes(jpeg_bytes(picture, SELF_TEST_QUALITY))
     manifest = manifest.model_copy(update={"self_test": chosen})
     tested = replace(bundle, manifest=manifest)
-    check_drawn(Inspector(tested, engine), 0)
+    check_drawn(CpuInspector(tested, engine), 0)
     return manifest
 
 

@@ -25,7 +25,7 @@ from hisir_edge.engine.maps import Maps, maps_from_inspector
 from hisir_edge.engine.precision import Style, fp16_model, half_emulated, int8_model, prepared_model, quantised_nodes
 from hisir_edge.engine.recipe import EngineRecipe, Precision, matching_nodes
 from hisir_edge.errors import InputError, InspectionError
-from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.rops import Rops
 from hisir_edge.learn.data.run import RunRecord, words_of_steps
 
@@ -64,7 +64,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedCandidate:
     """A network that passed: its ONNX file, what it reads, how far it drifted, how it was calibrated.
 
     ``runs_here``: the file that the gate ran on ONNX Runtime; another one where the network is for a GPU.
@@ -92,7 +92,7 @@ class Quantised:
     costs: dict[str, float] = field(repr=False)
 
 
-def accepted(task: Task, precision: Precision, fallback: bool) -> Accepted:
+def accepted(task: Task, precision: Precision, fallback: bool) -> AcceptedCandidate:
     """The first network from ``precision`` on that passes; InputError with the gate's table when none does."""
     task.on_stage("float32 on held-out boards")
     reference = _maps(task, task.bundle.model, "fp32")
@@ -103,9 +103,9 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> Accepted:
     said = ""
     for one in chain if fallback else chain[:1]:
         if one == "fp32":
-            return Accepted("fp32", task.bundle.model, task.bundle.model, seen, drift)
+            return AcceptedCandidate("fp32", task.bundle.model, task.bundle.model, seen, drift)
         result = _int8(task, reference, seen) if one == "int8" else _fp16(task, reference, seen)
-        if isinstance(result, Accepted):
+        if isinstance(result, AcceptedCandidate):
             return result
         said = result
         task.on_stage(said)
@@ -135,7 +135,7 @@ def _check_trained(task: Task, drift: Drift) -> None:
     )
 
 
-def _fp16(task: Task, reference: Maps, seen: Reading) -> Accepted | str:
+def _fp16(task: Task, reference: Maps, seen: Reading) -> AcceptedCandidate | str:
     task.on_stage("cast to half precision")
     prepared = prepared_model(task.bundle.model)
     model = _saved_half(task, prepared, prepared, "fp16")
@@ -163,11 +163,11 @@ def _kept_float32(task: Task, model: onnx.ModelProto) -> list[str]:
     return [*always, *matching_nodes(task.recipe.fp16.keep_float32, names, "fp16.keep_float32")]
 
 
-def _int8(task: Task, reference: Maps, seen: Reading) -> Accepted | str:
+def _int8(task: Task, reference: Maps, seen: Reading) -> AcceptedCandidate | str:
     quantised = _calibrated(task)
     names = [node.name for node in quantised.prepared.graph.node]
     kept = matching_nodes(task.recipe.int8.keep_float, names, "int8.keep_float")
-    result: Accepted | str = ""
+    result: AcceptedCandidate | str = ""
     for step in sorted({round(share * len(quantised.costs)) for share in KEPT_SHARES}):
         dearest = list(quantised.costs)[:step]
         if dearest:
@@ -181,7 +181,7 @@ def _int8(task: Task, reference: Maps, seen: Reading) -> Accepted | str:
             model = task.scratch / f"int8-{step}.onnx"
             onnx.save(for_cpu_kernels(int8), str(model))
         result = _tried(task, "int8", model, reference, seen)
-        if isinstance(result, Accepted):
+        if isinstance(result, AcceptedCandidate):
             return replace(
                 result,
                 calibration=_summary(quantised, tuple(floats), counts),
@@ -254,7 +254,7 @@ def _whole_record(quantised: Quantised, kept: tuple[str, ...]) -> str:
 
 def _maps(task: Task, model: Path, name: str) -> Maps:
     engine = onnxruntime_engine(model, task.bundle.recipe, task.threads)
-    inspector = Inspector(task.bundle, engine, Rops)
+    inspector = CpuInspector(task.bundle, engine, Rops)
 
     def tell(done: int, total: int) -> None:
         task.on_progress(f"{name} on good boards", done, total)
@@ -262,7 +262,7 @@ def _maps(task: Task, model: Path, name: str) -> Maps:
     return maps_from_inspector(inspector, task.record, task.scratch / f"maps-{name}", tell)
 
 
-def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen: Reading) -> Accepted | str:
+def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen: Reading) -> AcceptedCandidate | str:
     """The network behind the gate: accepted, or what the gate says."""
     task.on_stage(f"gate: {precision} against float32")
     name = model.stem
@@ -280,4 +280,4 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
     if refusals:
         return f"{precision}: {'; '.join(refusals)}\n{table_of_drift(drift)}"
     task.on_stage(table_of_drift(drift))
-    return Accepted(precision, model, runs_here, reading, drift)
+    return AcceptedCandidate(precision, model, runs_here, reading, drift)

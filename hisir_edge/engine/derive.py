@@ -10,6 +10,7 @@ from hisir_edge.arrays import F32, F64, U8
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.engine.maps import Maps
 from hisir_edge.inspection.gain import gain_map, noise_in_logits, sensitivity_map
+from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.learn.evaluation.evaluate import SIZEABLE_PX, defects_in, open_regions
 from hisir_edge.learn.evaluation.metrics import PixelTally
 from hisir_edge.learn.evaluation.thresholds import (
@@ -17,7 +18,6 @@ from hisir_edge.learn.evaluation.thresholds import (
     Derived,
     block_peaks,
     derived_from_peaks,
-    logit_of_score,
     noise_from_peaks,
     peaks_by_area,
 )

@@ -14,7 +14,7 @@ from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.run import RunRecord
 
@@ -44,7 +44,7 @@ class Maps:
 
 
 def maps_from_inspector(
-    inspector: Inspector, record: RunRecord, folder: Path, on_board: Callable[[int, int], None] = lambda d, t: None
+    inspector: CpuInspector, record: RunRecord, folder: Path, on_board: Callable[[int, int], None] = lambda d, t: None
 ) -> Maps:
     """Run an engine over the boards; InputError names a good board that cannot be inspected."""
     folder.mkdir()
@@ -103,7 +103,7 @@ def _noise_boards(record: RunRecord) -> list[str]:
     return [record.train[int(i)] for i in rng.permutation(len(record.train))[:wanted]]
 
 
-def _touched(inspector: Inspector, places: list[tuple[int, int]]) -> list[int]:
+def _touched(inspector: CpuInspector, places: list[tuple[int, int]]) -> list[int]:
     """Tiles that see one of the windows."""
     t = inspector.plan.tile_px
     origins = np.array(inspector.plan.origins_yx)

@@ -22,11 +22,11 @@ Method = Literal["minmax", "percentile", "entropy", "mse"]
 Arch = Annotated[str, Field(pattern=r"^sm\d{2,3}$")]
 
 
-class _Table(BaseModel):
+class _RecipeTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Int8Table(_Table):
+class Int8Table(_RecipeTable):
     """``[int8]``: calibration. ``keep_float``: patterns of nodes that are never quantised."""
 
     methods: tuple[Method, ...] = Field(default=("minmax", "percentile", "entropy", "mse"), min_length=1)
@@ -34,13 +34,13 @@ class Int8Table(_Table):
     keep_float: tuple[str, ...] = ()
 
 
-class Fp16Table(_Table):
+class Fp16Table(_RecipeTable):
     """``[fp16]``: ``keep_float32``: patterns of nodes for which half precision is too coarse."""
 
     keep_float32: tuple[str, ...] = ()
 
 
-class TensorRtTable(_Table):
+class TensorRtTable(_RecipeTable):
     """``[tensorrt]``: how engines are compiled. The profile is in tiles a call: least, usual, most.
 
     ``version_compatible`` lets other TensorRT releases of the same major version load the engine;
@@ -56,14 +56,14 @@ class TensorRtTable(_Table):
     gpu_arch: tuple[Arch, ...] = ()
 
 
-class BuildItem(_Table):
+class BuildItem(_RecipeTable):
     """One of the bundles that ``build-engine --recipe`` without a RUN makes."""
 
     target: Target
     precision: Precision
 
 
-class EngineRecipe(_Table):
+class EngineRecipe(_RecipeTable):
     """A whole recipe. ``run`` and ``builds`` are used where the command line names no RUN."""
 
     backbone: str = ""

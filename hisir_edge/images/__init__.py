@@ -2,7 +2,6 @@
 
 from hisir_edge.images.folders import (
     IMAGE_SUFFIXES,
-    Pictures,
     check_apart,
     image_paths,
     is_picture,

@@ -17,14 +17,14 @@ OTHER_SUFFIXES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class FoundPictures:
     """The pictures of a folder, sorted, and in plain words what was left out ("" for nothing)."""
 
     paths: tuple[Path, ...]
     left_out: str
 
 
-def pictures_in(folder: Path, recursive: bool = False) -> Pictures:
+def pictures_in(folder: Path, recursive: bool = False) -> FoundPictures:
     """The pictures in a folder, or with ``recursive`` below it, by path; InputError where there is none.
 
     Names that begin with a dot are nobody's boards: file managers keep their own data in them.
@@ -41,7 +41,7 @@ def pictures_in(folder: Path, recursive: bool = False) -> Pictures:
             received=f"folders only ({_few(folders)})" if folders else "none" + _of_other_formats(files),
             fix="check the path (one folder deeper, or --recursive?), or convert the images",
         )
-    return Pictures(found, _left_out(folder, files, recursive))
+    return FoundPictures(found, _left_out(folder, files, recursive))
 
 
 def image_paths(folder: Path, recursive: bool = False) -> list[Path]:

@@ -1,32 +1,33 @@
-"""What every backend does with a frame: the bundle's geometry before, the judgement after the map is made."""
+"""What every backend does with a frame: the bundle's geometry before the network, the judgement after it."""
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-import cv2
 import numpy as np
 
 from hisir_edge.arrays import F64, U8, Bool
 from hisir_edge.bundle.load import Bundle
-from hisir_edge.errors import HisirEdgeError, InspectionError
+from hisir_edge.errors import InspectionError
 from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
 from hisir_edge.geometry.tile import REGION_PX, TilePlan, plan_from_size, scaled_hw
 from hisir_edge.images.pixels import CONVERSIONS, Pixels
+from hisir_edge.inspection.engine import OnSpan
 from hisir_edge.inspection.gain import Gain
 from hisir_edge.inspection.light import golden_light
 from hisir_edge.inspection.locate import located
 from hisir_edge.inspection.regions import found_from_regions
 from hisir_edge.inspection.register import Registration, anchors_from_golden
-from hisir_edge.inspection.tile_workers import OnSpan
-from hisir_edge.records import Judgement, Region, Result, StageTimes
+from hisir_edge.inspection.verdict import error_judgement, fail_closed, judgement_from_regions
+from hisir_edge.records import Judgement, Region, StageTimes
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What was found on a frame: its highest calibrated score, regions in the frame's pixels, and their mask (h, w)."""
+class Findings:
+    """What a backend finds on a frame: its highest calibrated score, regions in frame pixels, and their mask (h, w)."""
 
     score: float
     regions: list[Region] = field(repr=False)
@@ -47,9 +48,9 @@ class BoardInspector(ABC):
         recipe = bundle.recipe
         self.plan = plan_from_size(scaled_hw(recipe.frame_hw, recipe.scale), recipe.tile_px, recipe.overlap_px)
         self.gain = Gain(self.plan.frame_hw, recipe.scale, bundle.thresholds, bundle.noise, bundle.zones)
-        judged = _judged(self.plan, self.gain)
-        self.numbers = np.flatnonzero(judged)
-        self.merge_plan = merge_plan_from_tiles(self.plan, judged)
+        inspected = _tiles_to_inspect(self.plan, self.gain)
+        self.numbers = np.flatnonzero(inspected)
+        self.merge_plan = merge_plan_from_tiles(self.plan, inspected)
         golden = bundle.memory_rgbd[..., :3]
         self.anchors = anchors_from_golden(golden) if recipe.registered else None
         self.light = golden_light(golden) if recipe.registered else None
@@ -76,37 +77,22 @@ class BoardInspector(ABC):
         """Whom ``span`` tells, for all siblings; None: nobody."""
 
     @abstractmethod
-    def _seen(self, image: Pixels) -> Seen:
-        """What is over the pixel threshold on a frame; InspectionError for a wrong frame or a void result."""
+    def _find(self, image: Pixels) -> Findings:
+        """Regions over the pixel threshold on a frame; InspectionError for a wrong frame or a void result."""
 
     def inspect(self, frame: U8 | Pixels) -> Judgement:
-        """Judge one frame, RGB (h, w, 3) or as its camera gave it; what cannot be judged is an ERROR, never raised."""
-        try:
-            return self._judge(frame)
-        except HisirEdgeError as error:
-            return error_judgement(str(error))
-        except cv2.error as error:
-            return error_judgement(f"image processing failed: {error}")
+        """The judgement of one frame, RGB (h, w, 3) or as its camera gave it; ERROR for what cannot be judged."""
+        return fail_closed(partial(self._inspected, frame), error_judgement)
 
-    def _judge(self, frame: U8 | Pixels) -> Judgement:
+    def _inspected(self, frame: U8 | Pixels) -> Judgement:
         start = time.perf_counter()
-        seen = self._seen(frame if isinstance(frame, Pixels) else Pixels(frame))
-        if not np.isfinite(seen.score):
-            raise InspectionError(
-                expected="finite calibrated scores", received=f"{seen.score}", fix="verify or rebuild the bundle"
-            )
-        found = found_from_regions(seen.regions, seen.mask)
-        regions = located(found.regions, self.bundle.manifest, self._to_golden(seen.registration))
-        return Judgement(
-            result=Result.FAIL if found.total else Result.PASS,
-            reason=f"{found.total} region(s)" if found.total else "",
-            score=seen.score,
-            regions=regions,
-            regions_total=found.total,
-            mask=found.mask,
-            times=replace(seen.times, total_s=time.perf_counter() - start),
-            registration_residual_px=seen.registration.residual_px if seen.registration else None,
-        )
+        findings = self._find(frame if isinstance(frame, Pixels) else Pixels(frame))
+        registration = findings.registration
+        found = found_from_regions(findings.regions, findings.mask)
+        found = replace(found, regions=located(found.regions, self.bundle.manifest, self._to_golden(registration)))
+        residual_px = registration.residual_px if registration else None
+        times = replace(findings.times, total_s=time.perf_counter() - start)
+        return judgement_from_regions(found, findings.score, times, residual_px)
 
     def _to_golden(self, registration: Registration | None) -> F64 | None:
         """Matrix (2, 3) from the camera's pixels to golden, scaled ones; None where they are the same."""
@@ -124,8 +110,8 @@ def in_flight(inspector: BoardInspector, count: int) -> list[BoardInspector]:
     return [inspector, *(inspector.sibling() for _ in range(count - 1))]
 
 
-def _judged(plan: TilePlan, gain: Gain) -> Bool:
-    """Which tiles (n,) see anything that counts: those wholly in ignored zones are not run."""
+def _tiles_to_inspect(plan: TilePlan, gain: Gain) -> Bool:
+    """Which tiles (n,) see anything outside the ignored zones; the others are not run."""
     side = plan.tile_px // REGION_PX
     cells = [(y // REGION_PX, x // REGION_PX) for y, x in plan.origins_yx]
     return np.array([gain.most[y : y + side, x : x + side].any() for y, x in cells])
@@ -146,8 +132,3 @@ def check_frame(image: Pixels, frame_hw: tuple[int, int]) -> None:
             received=f"{image.hw[1]}x{image.hw[0]}",
             fix="set the camera to that size, or build a bundle from frames of this size",
         )
-
-
-def error_judgement(reason: str) -> Judgement:
-    """An ERROR with its reason and nothing else."""
-    return Judgement(Result.ERROR, reason, None, (), 0, None)

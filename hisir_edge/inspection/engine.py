@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from hisir_edge.arrays import F32, U8
+
+OnSpan = Callable[[str, str, float, float], None]
+"""(thread, work, start, end): seconds of ``time.perf_counter``."""
 
 
 class Engine(Protocol):

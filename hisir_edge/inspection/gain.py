@@ -13,6 +13,7 @@ from hisir_edge.arrays import F32, U8, U16, Bool
 from hisir_edge.bundle.thresholds import Thresholds, Zone
 from hisir_edge.geometry.noise_shape import NOISE_CELL_PX
 from hisir_edge.geometry.tile import REGION_PX
+from hisir_edge.inspection.score import logit_of_score, score_of_logit
 
 NOISE_STEPS_PER_LOGIT = 32
 
@@ -23,11 +24,6 @@ def noise_in_logits(noise: U8, hw: tuple[int, int]) -> F32:
     height, width = (cells.shape[0] * NOISE_CELL_PX, cells.shape[1] * NOISE_CELL_PX)
     full = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(full[: hw[0], : hw[1]], np.float32)
-
-
-def score_of_logit(logit: F32 | float) -> F32:
-    """Softplus: the raw score of a gate logit."""
-    return np.asarray(np.logaddexp(np.float32(0), np.asarray(logit, np.float32)), np.float32)
 
 
 def gain_map(hw: tuple[int, int], scale: float, thresholds: Thresholds, noise: U8, zones: tuple[Zone, ...]) -> F32:
@@ -42,8 +38,8 @@ def gain_map(hw: tuple[int, int], scale: float, thresholds: Thresholds, noise: U
 
 def _gain_of_noise(noise_logits: F32, thresholds: Thresholds) -> F32:
     quiet = thresholds.pixel * thresholds.region_peak
-    logit = float(np.log(np.expm1(quiet))) if quiet < 30 else quiet
-    return np.asarray(np.float32(quiet / thresholds.pixel) / score_of_logit(logit + noise_logits), np.float32)
+    logits = float(logit_of_score(quiet)) + noise_logits
+    return np.asarray(np.float32(quiet / thresholds.pixel) / score_of_logit(logits), np.float32)
 
 
 class Gain:

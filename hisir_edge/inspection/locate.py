@@ -8,6 +8,7 @@ import numpy as np
 
 from hisir_edge.arrays import F64
 from hisir_edge.bundle.manifest import ComponentModel, Manifest
+from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.records import Region
 
 LEAST_CONFIDENCE, MOST_CONFIDENCE = 1.0, 100.0
@@ -41,14 +42,9 @@ def confidence_of(peak: float, manifest: Manifest) -> float:
     how many boards are defective.
     """
     t = manifest.thresholds
-    beyond = _logit(peak * t.pixel) - _logit(t.region_peak * t.pixel)
+    beyond = float(logit_of_score(peak * t.pixel) - logit_of_score(t.region_peak * t.pixel))
     rate = t.false_calls_per_board * np.exp(-max(beyond, 0.0) / t.tail_scale_logits)
     return round(float(np.clip(100 * np.exp(-rate), LEAST_CONFIDENCE, MOST_CONFIDENCE)), 1)
-
-
-def _logit(score: float) -> float:
-    """Inverse of softplus."""
-    return float(score + np.log(-np.expm1(-max(score, 1e-12))))
 
 
 def _on_golden(

@@ -1,40 +1,41 @@
-"""The daemon's spine: start up, one verdict per trigger until told to stop, shut down."""
+"""The daemon's spine: startup, loop, shutdown.
+
+A frame's way is one way: camera -> ``_serve`` -> ``Intake.take`` -> ``Pipeline`` -> ``Verdicts.inspected`` ->
+``BoardInspector.inspect`` -> ``Results.hand_over`` -> ``Outbox``, which journals the verdict, then publishes it.
+"""
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from types import TracebackType
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 
 import structlog
 
 from hisir_edge.camera.factory import source_from_settings
-from hisir_edge.camera.paired import Views
+from hisir_edge.camera.paired import cameras_of
 from hisir_edge.camera.source import EndOfFrames, Source
-from hisir_edge.config import OutputTable, Settings
+from hisir_edge.config import Settings
 from hisir_edge.errors import HungError, PublishError
-from hisir_edge.inspection.board import error_judgement
-from hisir_edge.line.core import Core, Verdict
-from hisir_edge.line.heap import return_freed_memory
-from hisir_edge.line.hermes.link import HermesLink
-from hisir_edge.line.hermes.protocol import Board
+from hisir_edge.line.assembly import InspectionLine, line_from_products
+from hisir_edge.line.hermes.boards import link_from_settings
 from hisir_edge.line.journal.outbox import Outbox
 from hisir_edge.line.journal.store import Journal, folder_of
-from hisir_edge.line.pictures import Pictures, PictureWriter
-from hisir_edge.line.products import Products, check_frames, products_from_settings
-from hisir_edge.line.prometheus import Metrics
+from hisir_edge.line.products import check_frames, products_from_settings
 from hisir_edge.line.reload import Reloader
+from hisir_edge.line.reporting.pictures import OverlayFolder
+from hisir_edge.line.reporting.prometheus import Metrics
+from hisir_edge.line.reporting.results import Results
+from hisir_edge.line.reporting.systemd import Systemd
+from hisir_edge.line.signals import Asked, SignalFlag, signals
 from hisir_edge.line.sockets.commands import commands
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import ControlSocket
-from hisir_edge.line.sockets.message import Message
 from hisir_edge.line.sockets.publish import Publisher
-from hisir_edge.line.states import State, StateMachine
-from hisir_edge.line.systemd import Systemd
-from hisir_edge.line.triggers import Identity
+from hisir_edge.line.state import State, StateMachine
+from hisir_edge.machine.heap import return_freed_memory
 from hisir_edge.records import Result
 from hisir_edge.transport.addresses import heard_at
 
@@ -51,33 +52,7 @@ class Summary:
 
     verdicts: dict[str, int]
     hung: bool = False
-    """Whether a thread is still at work that nobody can end: the process has to be left without waiting for it."""
-
-
-class _Flag:
-    """As ``threading.Event`` without its lock: a signal's handler may interrupt the one before it, or the main thread,
-    while they hold that lock, and would wait for it for ever.
-    """
-
-    def __init__(self) -> None:
-        self._set = False
-
-    def set(self) -> None:
-        self._set = True
-
-    def clear(self) -> None:
-        self._set = False
-
-    def is_set(self) -> bool:
-        return self._set
-
-
-@dataclass(slots=True)
-class _Told:
-    """What signals have told the daemon."""
-
-    stop: _Flag
-    reload: _Flag
+    """Whether a thread that nobody can end is still at work: the process has to be left without waiting for it."""
 
 
 def run(settings: Settings, read_again: Callable[[], Settings] | None = None) -> Summary:
@@ -88,176 +63,126 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
     return_freed_memory()
     systemd = Systemd()
     machine = StateMachine(lambda state: systemd.tell(f"STATUS={state.value}"))
-    journal = Journal(folder_of(settings.journal, settings.line.name), settings.journal)
-    with _signals() as told, journal:
+    with ExitStack() as stack:
+        # startup
+        enter = stack.enter_context
+        asked = enter(signals())
+        journal = enter(Journal(folder_of(settings.journal, settings.line.name), settings.journal))
         products = products_from_settings(settings, journal.epoch)
-        with (
-            Wire(settings.security) as wire,
-            Publisher(settings.publish, wire) as publisher,
-            Metrics(settings.metrics) as metrics,
-        ):
-
-            def say_alive(seq: int) -> None:
-                state, control = machine.state.value, heard_at(settings.control.endpoint)
-                publisher.beat(settings.line.name, journal.epoch, seq, state=state, control=control)
-
-            def hand_over(verdict: Verdict) -> None:
-                results.out(verdict)
-
-            pictures = Pictures(settings.output)
-            core = Core(products, journal.epoch, machine, hand_over, journal)
-            metrics.watch(core)
-            wire.refusals.heard = metrics.refuse
-            # its thread is at work from here on: whatever may be refused was looked at before
-            outbox = Outbox(journal, publisher.send, say_alive, publisher.idle)
-            results = _Results(outbox, metrics, pictures)
-            core.unjournaled = lambda: results.outbox.unwritten
-            results.published = core.published
-
-            def beat() -> None:
-                if results.outbox.waits_for_s() < DISK_LIMIT_S and not results.outbox.failed:
-                    systemd.beat()
-
-            with (
-                results,
-                ControlSocket(settings.control, wire, commands(core, journal, wire, told.reload, publisher.tell)),
-                source_from_settings(settings) as source,
-            ):
-                check_frames(source.sources if isinstance(source, Views) else [source], products)
-                machine.to(State.INITIALIZED)
-                _log_ready(products, journal)
-                systemd.tell("READY=1", f"STATUS={machine.state.value}")
-                _wait_for_subscribers(publisher, settings, told.stop, systemd)
-                for trigger in journal.left:
-                    results.out(core.abandoned(trigger))
-                with core.pipeline, Reloader(core, read_again, systemd, results.use) as reloader:
-                    with _hermes(core, settings) as hermes:
-                        core.hermes_state = lambda: hermes.state
-                        core.serve(source)
-                        try:
-                            _serve(core, source, told, reloader, beat)
-                        finally:
-                            core.close()  # whatever ends it: from here on no trigger is accepted
-                            systemd.tell("STOPPING=1")
-                    core.settle(wait=True)
+        metrics = Metrics(settings.metrics)
+        wire = enter(Wire(settings.security, metrics.refuse))
+        publisher = enter(Publisher(settings.publish, wire))
+        enter(metrics)
+        pictures, counts = OverlayFolder(settings.output), Counter[str]()
+        # the outbox starts its thread: everything that may be refused without a socket or camera was checked before
+        outbox = Outbox(journal, publisher.send, _heartbeat(publisher, settings, journal, machine), publisher.idle)
+        results = enter(Results(outbox, metrics, pictures, counts))
+        line = line_from_products(
+            products, journal.epoch, machine, results.hand_over, journal, counts, lambda: outbox.unwritten
+        )
+        metrics.watch(line)
+        hermes = link_from_settings(settings.hermes, settings.line.name, line.arrivals)
+        enter(
+            ControlSocket(settings.control, wire, commands(line, hermes, journal, wire, asked.reload, publisher.tell))
+        )
+        source = enter(source_from_settings(settings))
+        check_frames(cameras_of(source), products)
+        machine.to(State.INITIALIZED)
+        _log_ready(line, journal)
+        systemd.tell("READY=1", f"STATUS={machine.state.value}")
+        _wait_for_subscribers(publisher, settings, asked.stop, systemd)
+        for trigger in journal.left:
+            results.hand_over(line.verdicts.abandoned(trigger))
+        enter(line.pipeline)
+        reloader = enter(Reloader(line, read_again, systemd, results.use))
+        with hermes:
+            line.state.serve(source)
+            try:
+                # loop
+                _serve(line, source, asked, reloader, systemd, outbox)
+            finally:
+                # shutdown: whatever ended the loop, from here on no trigger is accepted
+                line.state.close()
+                systemd.tell("STOPPING=1")
+        line.arrivals.answer(wait=True)
     machine.to(State.HALTED)
-    verdicts = {name: core.counts[name] for name in (r.value for r in Result) if core.counts[name]}
+    verdicts = {result.value: counts[result.value] for result in Result if counts[result.value]}
     log.info("stopped", **verdicts)
-    hung = core.pipeline.late_slots > 0
-    core.products.close(wait=not hung)
+    hung = line.pipeline.late_slots > 0
+    line.selection.products.close(wait=not hung)
     return Summary(verdicts, hung)
 
 
-def _serve(core: Core, source: Source, told: _Told, reloader: Reloader, beat: Callable[[], None]) -> None:
+def _serve(
+    line: InspectionLine, source: Source, asked: Asked, reloader: Reloader, systemd: Systemd, outbox: Outbox
+) -> None:
     """Take what the camera gives until the end; everything that may take long happens in other threads."""
-    slots = core.products.settings.infer.slots
+    state, intake, arrivals, pipeline = line.state, line.intake, line.arrivals, line.pipeline
 
     def go_on() -> bool:
-        if core.pipeline.stuck < slots and core.pipeline.moving:
-            beat()
-        return not told.stop.is_set()
+        _beat(line, systemd, outbox)
+        return not asked.stop.is_set()
 
-    # told to stop, the frame that a trigger has asked for is still waited for
-    while (go_on() or (core.asked_for and core.waiting)) and not core.pipeline.failed:
-        if told.stop.is_set():
-            core.draining.set()
-        core.show_state()
-        if told.reload.is_set():
-            told.reload.clear()
+    # once stopped, wait for the frame that a trigger has asked for
+    while (go_on() or (state.software_triggered and line.waiting)) and not pipeline.failed:
+        if asked.stop.is_set():
+            state.draining.set()
+        state.show()
+        if asked.reload.is_set():
+            asked.reload.clear()
             reloader.ask()
-        if core.pipeline.stuck >= slots:
-            raise HungError(
-                expected=f"inspections to end within {core.deadline_s:g} s",
-                received=f"all {slots} slots hanging",
-                fix="the service manager starts the daemon again; see the log for what hung",
-            )
-        if core.products.lost:
-            raise HungError(
-                expected="a GPU that takes another frame after one that failed",
-                received="none: it is lost to this process",
-                fix="the service manager starts the daemon again; see the driver's log (dmesg) for what happened",
-            )
-        if core.draining.is_set() and not core.pipeline.waiting and not core.unsettled:
+        _check_alive(line)
+        if state.draining.is_set() and not pipeline.waiting and not arrivals.unanswered:
             return
-        core.arm(source)
-        core.check_arrival()
-        core.settle()
+        intake.arm(source)
+        arrivals.check_arrival()
+        arrivals.answer()
         try:
             item = source.next(POLL_S)
         except EndOfFrames:
             return
-        if item is not None and not (core.draining.is_set() and not core.asked_for):
-            core.take(item, go_on)
-        elif item is None and not core.draining.is_set():
-            core.supervise(go_on)
+        if item is not None and not (state.draining.is_set() and not state.software_triggered):
+            intake.take(item, go_on)
+        elif item is None and not state.draining.is_set():
+            arrivals.check_period(go_on)
 
 
-def _hermes(core: Core, settings: Settings) -> HermesLink:
-    """Boards of the machine before this one, under the names that the line knows them by."""
-    table = settings.hermes
+def _heartbeat(
+    publisher: Publisher, settings: Settings, journal: Journal, machine: StateMachine
+) -> Callable[[int], None]:
+    """What publishes the heartbeat with the last number that was handed over."""
 
-    def identity(board: Board) -> Identity:
-        unit = {"TopBarcode": board.top_barcode, "BottomBarcode": board.bottom_barcode}.get(table.unit, "")
-        return Identity(unit or board.board_id, table.products.get(board.product_type, board.product_type))
+    def beat(seq: int) -> None:
+        control = heard_at(settings.control.endpoint)
+        publisher.beat(settings.line.name, journal.epoch, seq, state=machine.state.value, control=control)
 
-    def arrived(board: Board) -> None:
-        log.info("board arrived", board_id=board.board_id, work_order=board.work_order, product=board.product_type)
-        core.arrived(identity(board))
-
-    def lost(board: Board, reason: str) -> None:
-        core.unjudged(identity(board), reason)
-
-    return HermesLink(table, settings.line.name, lambda: core.takes_a_board, arrived, lost)
+    return beat
 
 
-class _Results:
-    """Where verdicts go: journal and subscribers first, then the log, the figures, the disk."""
-
-    def __init__(self, outbox: Outbox, metrics: Metrics, pictures: Pictures) -> None:
-        self.outbox, self.metrics, self.pictures = outbox, metrics, PictureWriter(pictures)
-        self.published: Callable[[Message], None] = lambda message: None
-
-    def __enter__(self) -> _Results:
-        """Nothing to open."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Hand over what is waiting, write the pictures that are, if the disk takes them."""
-        self.outbox.close()
-        self.pictures.close()
-
-    def use(self, output: OutputTable) -> None:
-        """Keep pictures as this says from now on; InputError for a folder that will not do."""
-        if output != self.pictures.settings:
-            self.pictures.use(Pictures(output))
-
-    def out(self, verdict: Verdict) -> None:
-        """Hand one verdict over."""
-        self.outbox.put(verdict.message, verdict.seq, lambda message: self._out(_as_published(verdict, message)))
-
-    def _out(self, verdict: Verdict) -> None:
-        message, judgement = verdict.message, verdict.judgement
-        level = log.info if judgement.result is Result.PASS else log.warning
-        level(
-            "verdict", seq=verdict.seq, result=judgement.result.value, unit=message.unit,
-            frame_id=verdict.item.frame_id, product=message.body["RecipeName"], regions=judgement.regions_total,
-            total_s=round(judgement.times.total_s, 5), reason=judgement.reason,
-        )  # fmt: skip
-        self.published(message)
-        self.metrics.count(verdict)
-        self.pictures.put(verdict.item, judgement, verdict.seq)
+def _beat(line: InspectionLine, systemd: Systemd, outbox: Outbox) -> None:
+    """Feed the service manager's watchdog, if inspections, hand-over and journal make progress."""
+    inspecting = line.pipeline.stuck < line.pipeline.slots and line.pipeline.moving
+    if inspecting and outbox.waits_for_s() < DISK_LIMIT_S and not outbox.failed:
+        systemd.beat()
 
 
-def _as_published(verdict: Verdict, message: Message) -> Verdict:
-    """With what was published, which is an ERROR where the journal did not take it; pictures then say so, too."""
-    if message.result is verdict.judgement.result:
-        return replace(verdict, message=message)
-    return replace(verdict, message=message, judgement=error_judgement(message.reason))
+def _check_alive(line: InspectionLine) -> None:
+    """HungError where only a new process can inspect again."""
+    if line.pipeline.stuck >= line.pipeline.slots:
+        raise HungError(
+            expected=f"inspections to end within {line.pipeline.deadline_s:g} s",
+            received=f"all {line.pipeline.slots} slots hanging",
+            fix="the service manager starts the daemon again; see the log for what hung",
+        )
+    if line.selection.products.lost:
+        raise HungError(
+            expected="a GPU that takes another frame after one that failed",
+            received="none: it is lost to this process",
+            fix="the service manager starts the daemon again; see the driver's log (dmesg) for what happened",
+        )
 
 
-def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: _Flag, systemd: Systemd) -> None:
+def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: SignalFlag, systemd: Systemd) -> None:
     """Hold the first frame until the wanted subscribers are there (PUB would lose its verdict)."""
     wanted = settings.publish.wait_for_subscribers
     deadline = time.monotonic() + settings.publish.wait_timeout_s
@@ -271,7 +196,8 @@ def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: _Flag,
             )
 
 
-def _log_ready(products: Products, journal: Journal) -> None:
+def _log_ready(line: InspectionLine, journal: Journal) -> None:
+    products = line.selection.products
     settings, first = products.settings, products.by_name[products.first]
     manifest = first.bundle.manifest
     log.info(
@@ -279,20 +205,3 @@ def _log_ready(products: Products, journal: Journal) -> None:
         precision=manifest.precision, endpoint=settings.publish.endpoint, source=settings.source.type,
         products=sorted(products.by_name), journal=str(journal.folder), epoch=journal.epoch, seq=journal.last_seq,
     )  # fmt: skip
-
-
-@contextmanager
-def _signals() -> Iterator[_Told]:
-    """SIGTERM and SIGINT: the boards in hand are still judged and published. SIGHUP: read the configuration again."""
-    told = _Told(_Flag(), _Flag())
-    handlers = {
-        signal.SIGTERM: lambda *_: told.stop.set(),
-        signal.SIGINT: lambda *_: told.stop.set(),
-        signal.SIGHUP: lambda *_: told.reload.set(),
-    }
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        yield told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

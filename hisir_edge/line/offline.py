@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from hisir_edge.backends import inspector_from_bundle
@@ -14,10 +15,11 @@ from hisir_edge.bundle.load import load_bundle
 from hisir_edge.errors import InputError
 from hisir_edge.images import check_apart, pictures_in, read_rgb, write_atomic
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.inspection.board import error_judgement
+from hisir_edge.inspection.board import BoardInspector
 from hisir_edge.inspection.overlay import overlay_jpeg
 from hisir_edge.inspection.selftest import self_test
-from hisir_edge.line.sockets.message import message_from_judgement, recipe_from_manifest
+from hisir_edge.inspection.verdict import error_judgement, fail_closed, frame_of
+from hisir_edge.line.sockets.message import message_from_judgement, provenance_from_manifest
 from hisir_edge.records import Frame, GrabFault, Judgement
 
 
@@ -62,7 +64,7 @@ def inspect_files(
     bundle = load_bundle(bundle_folder)
     inspector = inspector_from_bundle(bundle, threads)
     self_test(inspector)
-    recipe = recipe_from_manifest("inspect", uuid.uuid4().hex, bundle.manifest, bundle.manifest_sha256)
+    provenance = provenance_from_manifest("inspect", uuid.uuid4().hex, bundle.manifest, bundle.manifest_sha256)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -71,14 +73,18 @@ def inspect_files(
         ) from error
     for seq, (file, name) in enumerate(zip(files, _names(files), strict=True), 1):
         item = _read(file, seq, bundle.recipe.frame_hw)
-        judgement = error_judgement(item.reason) if isinstance(item, GrabFault) else inspector.inspect(item.image)
-        message = message_from_judgement(recipe, seq, item, judgement)
+        judgement = fail_closed(partial(_inspected, inspector, item), error_judgement)
+        message = message_from_judgement(provenance, seq, item, judgement)
         write_atomic(out / f"{name}.json", json.dumps(message.body, indent=1).encode())
         if message.mask_png:
             write_atomic(out / f"{name}_mask.png", message.mask_png)
         if isinstance(item, Frame):
             write_atomic(out / f"{name}_overlay.jpg", overlay_jpeg(item.rgb, judgement, file.name))
         yield str(file), judgement
+
+
+def _inspected(inspector: BoardInspector, item: Frame | GrabFault) -> Judgement:
+    return inspector.inspect(frame_of(item).image)
 
 
 def _read(file: Path, number: int, frame_hw: tuple[int, int]) -> Frame | GrabFault:

@@ -2,7 +2,7 @@
 
 Each slot is an inspector with frame buffers of its own (or one for each product), on a thread of its own; all share one
 engine's threads, which work off the tiles in the order of the frames. One more thread hands the results over, so that
-none waits for a camera. What is not done by its deadline has a result all the same: the one that ``late`` makes.
+none waits for a camera. Items that miss the deadline get the result of ``late(item)``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Pipeline(Generic[Slot, Item, Done]):
         late: Callable[[Item], Done] | None = None,
         grace_s: float = 10.0,
     ) -> None:
-        self._work, self._out, self._deadline_s, self._late = work, out, deadline_s, late
+        self.slots, self.deadline_s = len(slots), deadline_s
+        self._work, self._out, self._late = work, out, late
         self._room = Semaphore(len(slots))
         self._grace_s = grace_s
         self._todo: SimpleQueue[tuple[Future[Done], Item, float] | None] = SimpleQueue()
@@ -50,7 +51,7 @@ class Pipeline(Generic[Slot, Item, Done]):
         self._errors: list[BaseException] = []
         self._running: dict[Future[Done], float] = {}
         self._handing_over = float("inf")
-        self._slots = [
+        self._threads = [
             Thread(target=self._run, args=(one,), name=f"slot_{n}", daemon=True) for n, one in enumerate(slots)
         ]
         self._deliverer = Thread(target=self._deliver, name="results")
@@ -58,7 +59,7 @@ class Pipeline(Generic[Slot, Item, Done]):
     def __enter__(self) -> Pipeline[Slot, Item, Done]:
         """Start the threads, all of them before the first item."""
         try:
-            for thread in (*self._slots, self._deliverer):
+            for thread in (*self._threads, self._deliverer):
                 thread.start()
         except RuntimeError:  # no more threads: those that run would wait for ever, and the process with them
             self._end()
@@ -74,12 +75,12 @@ class Pipeline(Generic[Slot, Item, Done]):
             raise self._errors[0]
 
     def _end(self) -> None:
-        for _ in self._slots:
+        for _ in self._threads:
             self._todo.put(None)
         self._order.put(None)
         if self._deliverer.ident is not None:
             self._deliverer.join()
-        for thread in self._slots:
+        for thread in self._threads:
             if thread.ident is not None:
                 thread.join(None if not self.late_slots else STUCK_JOIN_S)
 
@@ -120,7 +121,7 @@ class Pipeline(Generic[Slot, Item, Done]):
         if not self._room.acquire(timeout=timeout_s):
             return False
         future: Future[Done] = Future()
-        deadline = (time.monotonic() if since is None else since) + self._deadline_s
+        deadline = (time.monotonic() if since is None else since) + self.deadline_s
         self._order.put((future, item, deadline))
         self._todo.put((future, item, deadline))
         return True

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import structlog
+
 from hisir_edge.backends import inspector_from_bundle
 from hisir_edge.bundle.load import Bundle, check_private, load_bundle
 from hisir_edge.camera.source import Source
@@ -14,7 +16,9 @@ from hisir_edge.config import AnySource, BundleTable, CameraTable, Settings
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.board import BoardInspector, in_flight
 from hisir_edge.inspection.selftest import self_test
-from hisir_edge.line.sockets.message import Recipe, recipe_from_manifest
+from hisir_edge.line.sockets.message import Provenance, provenance_from_manifest
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Product:
     """
 
     bundle: Bundle
-    recipe: Recipe
+    provenance: Provenance
     inspectors: tuple[BoardInspector, ...] = field(repr=False)
     more: tuple[Product, ...] = field(default=(), repr=False)
 
@@ -52,6 +56,45 @@ class Products:
         """End the engines' threads; without ``wait`` those that hang are left to the end of the process."""
         for product in self.by_name.values():
             product.close(wait)
+
+
+class Selection:
+    """The products that are loaded and which of them boards are, unless a trigger names another.
+
+    ``Intake`` alone changes it, and holds its lock meanwhile.
+    """
+
+    def __init__(self, products: Products) -> None:
+        self.products = products
+        self.product = products.first
+
+    def select(self, product: str) -> None:
+        """The product of the boards that are accepted from now on; InputError for one that is not loaded."""
+        if product not in self.products.by_name:
+            raise InputError(
+                expected=f"one of the products {', '.join(sorted(self.products.by_name))}",
+                received=product,
+                fix="add its bundle to bundle.others",
+            )
+        self.product = product
+        log.info("product", product=product)
+
+    def use(self, products: Products) -> Products:
+        """Inspect the boards that are accepted from now on with these products; returns the ones before.
+
+        InputError where the product that was selected is not among them: another is not to be taken for it.
+        """
+        if self.product not in products.by_name and self.product != self.products.first:
+            raise InputError(
+                expected=f"the selected product {self.product} in the new configuration",
+                received=", ".join(sorted(products.by_name)),
+                fix="select another one first",
+            )
+        before, self.products = self.products, products
+        if self.product not in products.by_name:
+            self.product = products.first
+            log.warning("product", product=self.product, reason="bundle.path holds another one now")
+        return before
 
 
 def products_from_settings(settings: Settings, epoch: str) -> Products:
@@ -109,8 +152,8 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str) ->
     except BaseException:
         inspector.close()
         raise
-    recipe = recipe_from_manifest(settings.line.name, epoch, bundle.manifest, bundle.manifest_sha256)
-    return Product(bundle, recipe, inspectors)
+    provenance = provenance_from_manifest(settings.line.name, epoch, bundle.manifest, bundle.manifest_sha256)
+    return Product(bundle, provenance, inspectors)
 
 
 def check_frames(sources: Sequence[Source], products: Products) -> None:

@@ -10,9 +10,9 @@ import structlog
 
 from hisir_edge.config import OutputTable, Settings
 from hisir_edge.errors import ConfigError, HisirEdgeError
-from hisir_edge.line.core import Core
+from hisir_edge.line.assembly import InspectionLine
 from hisir_edge.line.products import products_from_settings
-from hisir_edge.line.systemd import Systemd
+from hisir_edge.line.reporting.systemd import Systemd
 
 log = structlog.get_logger()
 
@@ -37,12 +37,12 @@ class Reloader:
 
     def __init__(
         self,
-        core: Core,
+        line: InspectionLine,
         read_again: Callable[[], Settings] | None,
         systemd: Systemd,
         use_output: Callable[[OutputTable], None],
     ) -> None:
-        self.core, self._read_again, self._systemd, self._use_output = core, read_again, systemd, use_output
+        self.line, self._read_again, self._systemd, self._use_output = line, read_again, systemd, use_output
         self._asked, self._end = Event(), Event()
         self._thread = Thread(target=self._run, name="reload")
 
@@ -72,19 +72,19 @@ class Reloader:
             self._systemd.reloading()
             try:
                 self._reload()
-                self.core.last_reload = "reloaded"
+                self.line.state.last_reload = "reloaded"
             except HisirEdgeError as error:
-                self.core.last_reload = f"refused: {error}"
+                self.line.state.last_reload = f"refused: {error}"
                 log.error("reload refused, the old configuration stays", reason=str(error))
             except Exception as error:
-                self.core.last_reload = f"failed: {type(error).__name__}: {error}"
+                self.line.state.last_reload = f"failed: {type(error).__name__}: {error}"
                 log.exception("reload failed, the old configuration stays", reason=f"{type(error).__name__}: {error}")
-            self._systemd.tell("READY=1", f"STATUS={self.core.machine.state.value}")
+            self._systemd.tell("READY=1", f"STATUS={self.line.state.machine.state.value}")
 
     def _reload(self) -> None:
         if self._read_again is None:
             raise ConfigError(expected="a configuration file", received="none", fix="start with --config")
-        settings, now = self._read_again(), self.core.products.settings
+        settings, now = self._read_again(), self.line.selection.products.settings
         changed = [name for name in RESTART_ONLY if getattr(settings, name) != getattr(now, name)]
         if changed:
             raise ConfigError(
@@ -92,18 +92,18 @@ class Reloader:
                 received="another one",
                 fix="start the daemon again for it",
             )
-        products = products_from_settings(settings, self.core.epoch)
+        products = products_from_settings(settings, self.line.epoch)
         try:
-            before = self.core.use(products)
+            before = self.line.intake.use(products)
             try:
                 self._use_output(settings.output)
             except BaseException:
-                self.core.use(before)
+                self.line.intake.use(before)
                 raise
         except BaseException:
-            self.core.pipeline.settled().wait()
+            self.line.pipeline.settled().wait()
             products.close()
             raise
-        self.core.pipeline.settled().wait()  # boards that were accepted before are still with the old ones
-        before.close(wait=not self.core.pipeline.late_slots)
-        log.info("reloaded", products=sorted(self.core.products.by_name), product=self.core.product)
+        self.line.pipeline.settled().wait()  # boards that were accepted before are still with the old ones
+        before.close(wait=not self.line.pipeline.late_slots)
+        log.info("reloaded", products=sorted(self.line.selection.products.by_name), product=self.line.selection.product)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 
-from hisir_edge.line.journal.store import Accepted
+from hisir_edge.line.journal.store import AcceptedTrigger
 from hisir_edge.line.products import Product
 from hisir_edge.records import Frame, GrabFault
 
@@ -28,9 +28,9 @@ class Trigger:
     frame: Future[Frame | GrabFault] = field(repr=False, default_factory=Future)
 
     @property
-    def accepted(self) -> Accepted:
+    def accepted(self) -> AcceptedTrigger:
         """As it is journaled."""
-        return Accepted(self.seq, self.unit, self.source, self.product_name, self.accepted_at_ns)
+        return AcceptedTrigger(self.seq, self.unit, self.source, self.product_name, self.accepted_at_ns)
 
     def fault(self, reason: str) -> GrabFault:
         """What there is of it when nothing else is."""

@@ -21,7 +21,7 @@ Change = Callable[[BoardInstance, np.random.Generator], tuple[BoardInstance, str
 
 
 @dataclass(frozen=True, slots=True)
-class Defect:
+class PlacedDefect:
     """A planted defect: class, where (designator or empty), box x, y, w, h on the board, mask area."""
 
     kind: str
@@ -222,7 +222,7 @@ def _changed_roi(before: BoardInstance, after: BoardInstance) -> Roi:
 
 def plant_defect(
     board: BoardInstance, kind: str, rng: np.random.Generator, canvas: U8, mask: U8
-) -> tuple[BoardInstance, Defect]:
+) -> tuple[BoardInstance, PlacedDefect]:
     """Put one defect on a board, updating its drawing and its mask (0/255) in place.
 
     Tries other places until the change is visible (``VISIBLE_LEVELS`` grey levels over at least
@@ -249,7 +249,7 @@ def plant_defect(
             continue
         canvas[y0:y1, x0:x1] = now
         mask[y0:y1, x0:x1] |= u8(altered) * np.uint8(255)
-        return changed, Defect(kind, designator, (bx + x0, by + y0, bw, bh), int(altered.sum()))
+        return changed, PlacedDefect(kind, designator, (bx + x0, by + y0, bw, bh), int(altered.sum()))
     raise InputError(
         expected=f"a board with room for a visible {kind!r} defect",
         received=f"product {board.layout.product} at {board.layout.size_wh[0]}x{board.layout.size_wh[1]}",

@@ -48,7 +48,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class BoardLayout:
     """A product's board: outline, colours, parts and copper."""
 
     product: int
@@ -247,7 +247,7 @@ def _ties() -> dict[int, list[int]]:
 
 
 @functools.lru_cache(maxsize=2)
-def layout_from_product(product: int, size_wh: tuple[int, int]) -> Layout:
+def layout_from_product(product: int, size_wh: tuple[int, int]) -> BoardLayout:
     """Layout of a product at a frame size in pixels (w, h), each 256..8192; deterministic."""
     w, h = size_wh
     if not (MIN_SIDE_PX <= w <= MAX_SIDE_PX and MIN_SIDE_PX <= h <= MAX_SIDE_PX):
@@ -273,7 +273,7 @@ def layout_from_product(product: int, size_wh: tuple[int, int]) -> Layout:
     traces, vias = _route(rng, parts, outline, _ties() if (product, size_wh) == DEMONSTRATION else {})
     free_vias = [v for v in vias if _inside(v, outline) and space.claim(v[0] - 6, v[1] - 6, v[0] + 6, v[1] + 6)]
     colour = SOLDERMASK_RGB[int(rng.integers(len(SOLDERMASK_RGB)))]
-    return Layout(product, size_wh, outline, colour, tuple(parts), tuple(traces), tuple(free_vias), tuple(holes))
+    return BoardLayout(product, size_wh, outline, colour, tuple(parts), tuple(traces), tuple(free_vias), tuple(holes))
 
 
 def _inside(point: tuple[int, int], outline: tuple[int, int, int, int]) -> bool:

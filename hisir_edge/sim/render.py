@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, U8, u8
-from hisir_edge.sim.layout import Layout, Pad, Part, layout_from_product, pad_centre, rotate
+from hisir_edge.sim.layout import BoardLayout, Pad, Part, layout_from_product, pad_centre, rotate
 from hisir_edge.sim.sprites import LOTS, PRINTS, sprite_from_part
 
 Roi = tuple[int, int, int, int]
@@ -51,7 +51,7 @@ class Blemish:
 class BoardInstance:
     """One individual board of a product, before the camera."""
 
-    layout: Layout
+    layout: BoardLayout
     seed: int
     placed: tuple[PlacedPart, ...]
     blemishes: tuple[Blemish, ...] = ()
@@ -144,7 +144,7 @@ def _fill_turned(canvas: U8, part: Part, x: float, y: float, w: float, h: float,
     cv2.fillPoly(canvas, [points], rgb, cv2.LINE_AA, 4)
 
 
-def _silkscreen(canvas: U8, layout: Layout, part: Part) -> None:
+def _silkscreen(canvas: U8, layout: BoardLayout, part: Part) -> None:
     white = (206, 208, 202)
     half_w = max([part.body_w / 2] + [abs(p.x) + p.w / 2 for p in part.pads]) + 4
     half_h = max([part.body_h / 2] + [abs(p.y) + p.h / 2 for p in part.pads]) + 4

@@ -16,7 +16,7 @@ from hisir_edge.arrays import U8
 from hisir_edge.errors import InputError
 from hisir_edge.images import png_bytes, write_atomic
 from hisir_edge.sim.camera import frame_from_board, mask_to_frame, shot_from_seed
-from hisir_edge.sim.defects import DEFECTS, Defect, plant_defect
+from hisir_edge.sim.defects import DEFECTS, PlacedDefect, plant_defect
 from hisir_edge.sim.layout import layout_from_product
 from hisir_edge.sim.render import board_from_seed, draw_board
 
@@ -30,7 +30,7 @@ class RenderedBoard:
 
     frame_rgb: U8
     mask: U8
-    defects: tuple[Defect, ...]
+    defects: tuple[PlacedDefect, ...]
 
 
 def render_board(

@@ -18,8 +18,8 @@ from pathlib import Path
 from hisir_edge.arrays import F32, U8
 from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.load import load_bundle
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.engine import Engine
-from hisir_edge.inspection.inspector import Inspector
 from hisir_edge.learn.evaluation.evaluate import evaluate_inspector, figures
 from hisir_edge.learn.evaluation.merge_baselines import MERGES, merge_from_name
 
@@ -65,7 +65,7 @@ def measured(work: Path, name: str, data: Path, training: list[object], merges: 
         engine = Remembering(engine_from_bundle(loaded))
         for merge, file in files.items():
             engine.rewind()
-            inspector = Inspector(loaded, engine, merge_from_name(merge))
+            inspector = CpuInspector(loaded, engine, merge_from_name(merge))
             file.write_text(json.dumps(figures(evaluate_inspector(inspector, data)), indent=1))
     return {merge: json.loads(file.read_text()) for merge, file in files.items()}
 

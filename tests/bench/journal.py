@@ -21,9 +21,9 @@ from helpers import sample_message
 from hisir_edge.config import JournalTable, PublishTable, SecurityTable
 from hisir_edge.images import mask_png_bytes, mask_rle_bytes, read_mask
 from hisir_edge.line.journal.outbox import Outbox
-from hisir_edge.line.journal.store import Accepted, Entry, Journal
+from hisir_edge.line.journal.store import AcceptedTrigger, Entry, Journal
 from hisir_edge.line.sockets.context import Wire
-from hisir_edge.line.sockets.message import Message
+from hisir_edge.line.sockets.message import VerdictMessage
 from hisir_edge.line.sockets.publish import Publisher
 from hisir_edge.mes import Cursor, subscribe
 from hisir_edge.transport.control_client import Asker
@@ -41,7 +41,7 @@ for verdict in subscribe(sys.argv[1]):
 """
 
 
-def message(seq: int, epoch: str = "0" * 32, unit: str = "") -> Message:
+def message(seq: int, epoch: str = "0" * 32, unit: str = "") -> VerdictMessage:
     """A FAIL with a mask of 20 kB."""
     return replace(sample_message(seq, epoch, True, unit), mask_png=MASK)
 
@@ -100,7 +100,7 @@ def throughput(work: Path, synchronous: str, triggers: bool, seconds: float) -> 
         while time.perf_counter() < start + seconds:
             seq += 1
             if triggers:
-                journal.accept(Accepted(seq, "u", "s", "p", 0), told=True)
+                journal.accept(AcceptedTrigger(seq, "u", "s", "p", 0), told=True)
             outbox.put(replace(sample, body={**sample.body, "seq": seq}), seq, lambda m: None)
         outbox.flush()
         took = time.perf_counter() - start
@@ -182,7 +182,7 @@ def replayed(work: Path, count: int = 20_000) -> list[str]:
     return out
 
 
-def _entry(one: Message, seq: int) -> Entry:
+def _entry(one: VerdictMessage, seq: int) -> Entry:
     topic, body, mask = one.frames()
     return Entry(seq, topic.decode(), body, mask, one.camera, one.unit)
 

@@ -21,7 +21,7 @@ from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.geometry.tile import REGION_PX
 from hisir_edge.images import read_mask, read_rgb
-from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.regions import regions_from_map
 from hisir_edge.learn.data.datasets import test_items
 from hisir_edge.learn.evaluation.merge_baselines import MERGES, merge_from_name
@@ -49,7 +49,7 @@ def main() -> None:
     )
     for name in MERGES:
         engine.rewind()
-        inspector = Inspector(bundle, engine, merge_from_name(name))
+        inspector = CpuInspector(bundle, engine, merge_from_name(name))
         h, w = inspector.plan.frame_hw
         seen_twice = cv2.resize(
             inspector.merge_plan.contested.astype(np.uint8),

@@ -20,8 +20,8 @@ import numpy as np
 from hisir_edge.arrays import F32, U8
 from hisir_edge.backends import available_threads, onnxruntime_engine
 from hisir_edge.bundle.load import load_bundle
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.engine import Engine
-from hisir_edge.inspection.inspector import Inspector
 from hisir_edge.inspection.rops import Rops
 from hisir_edge.learn.evaluation.evaluate import evaluate_inspector, figures
 from hisir_edge.net.position import DEVIATION_GAIN
@@ -53,7 +53,7 @@ def main() -> None:
     engine: Engine = GoldenDifference()
     if len(sys.argv) > 3:
         engine = onnxruntime_engine(Path(sys.argv[3]), bundle.recipe, available_threads())
-    inspector = Inspector(bundle, engine, Rops)
+    inspector = CpuInspector(bundle, engine, Rops)
     measured = figures(evaluate_inspector(inspector, Path(sys.argv[2])))
     kept = ("images", "pixel_auroc", "aupro", "image_auroc", "by_class")
     json.dump({name: measured[name] for name in kept}, sys.stdout, indent=2)

@@ -21,9 +21,9 @@ from hisir_edge.bundle.load import load_bundle
 from hisir_edge.cli.console import size_from_text
 from hisir_edge.inspection.board import in_flight
 from hisir_edge.inspection.selftest import picture_of
-from hisir_edge.line.heap import return_freed_memory
 from hisir_edge.line.pipeline import Pipeline
-from hisir_edge.line.sockets.message import Recipe
+from hisir_edge.line.sockets.message import Provenance
+from hisir_edge.machine.heap import return_freed_memory
 
 PIXELS_A_TURN = 5e7
 
@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     return_freed_memory()
     bundle = load_bundle(options.bundle)
-    picture, recipe = picture_of(bundle), Recipe("bench", "0" * 32, "bench", "0" * 64)
+    picture, recipe = picture_of(bundle), Provenance("bench", "0" * 32, "bench", "0" * 64)
     lines = []
     for text in options.sizes:
         w, h = size_from_text(text)

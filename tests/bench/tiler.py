@@ -26,11 +26,11 @@ from hisir_edge.bundle.load import load_bundle
 from hisir_edge.cli.console import size_from_text
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector, in_flight
-from hisir_edge.inspection.inspector import Inspector
-from hisir_edge.inspection.onnxruntime import OnnxRuntimeEngine
+from hisir_edge.inspection.cpu.inspector import CpuInspector
+from hisir_edge.inspection.cpu.onnxruntime import OnnxRuntimeEngine
 from hisir_edge.inspection.selftest import picture_of
 from hisir_edge.line.pipeline import Pipeline
-from hisir_edge.line.sockets.message import Recipe, message_from_judgement
+from hisir_edge.line.sockets.message import Provenance, message_from_judgement
 from hisir_edge.records import Frame
 
 BATCH = 16
@@ -48,10 +48,10 @@ def main() -> None:
     loaded = load_bundle(options.bundle)
     frame = np.asarray(cv2.resize(picture_of(loaded), (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     bundle = bundle_of_size(loaded, (height, width))
-    inspector = Inspector(bundle, engine_from_bundle(bundle))
-    recipe = Recipe("bench", "0" * 32, "bench", "0" * 64)
+    inspector = CpuInspector(bundle, engine_from_bundle(bundle))
+    recipe = Provenance("bench", "0" * 32, "bench", "0" * 64)
 
-    def judged(one: Inspector, number: int) -> None:
+    def judged(one: CpuInspector, number: int) -> None:
         message_from_judgement(
             recipe, number, Frame(Pixels(frame), "bench", 1, "board", 0), one.inspect(frame)
         ).frames()

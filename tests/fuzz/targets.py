@@ -44,15 +44,21 @@ class Targets:
         for seq in range(1, 6):
             outbox.put(sample_message(seq, journal.epoch, seq == 3), seq, lambda m: None)
         outbox.close()
-        core = SimpleNamespace(
-            status=dict, epoch=journal.epoch, pause=lambda: None, resume=lambda: None, select=lambda p: None,
-            announce=lambda i: 1, draining=Event(), pipeline=SimpleNamespace(waiting=0), product="p",
+        intake = SimpleNamespace(
+            pause=lambda: None, resume=lambda: None, select=lambda p: None, announce=lambda i: 1,
             trigger=lambda i: SimpleNamespace(seq=1, unit="u"),
-            products=SimpleNamespace(settings=SimpleNamespace(line=SimpleNamespace(name="l"))),
         )  # fmt: skip
+        line = SimpleNamespace(
+            epoch=journal.epoch, intake=intake, pipeline=SimpleNamespace(waiting=0),
+            state=SimpleNamespace(status=lambda epoch, hermes: {}, draining=Event()),
+            selection=SimpleNamespace(
+                product="p", products=SimpleNamespace(settings=SimpleNamespace(line=SimpleNamespace(name="l")))
+            ),
+        )  # fmt: skip
+        hermes = SimpleNamespace(state="")
         wire = Wire(SecurityTable())
         wire.guard = SimpleNamespace(connections=0)
-        known = commands(core, journal, wire, Event(), lambda topic, body: None)
+        known = commands(line, hermes, journal, wire, Event(), lambda topic, body: None)
         self.control = ControlSocket(ControlTable(), wire, known)
         self.epoch, self.wire = journal.epoch, wire
         self.all: dict[str, Callable[[bytes], None]] = {

@@ -20,7 +20,7 @@ import onnxruntime as ort
 
 from hisir_edge.bundle.load import Bundle, load_bundle
 from hisir_edge.geometry.tile import plan_from_size, scaled_hw, tiles_from_planes
-from hisir_edge.inspection.onnxruntime import session_options
+from hisir_edge.inspection.cpu.onnxruntime import session_options
 
 TILES, CHECKED, CALLS = 64, 8, 9
 NETWORKS = {"fp32": "cpu/model.onnx", "fp16": "onnx/fp16.onnx", "int8": "onnx/int8.onnx"}

@@ -26,7 +26,7 @@ from hisir_edge.engine.calibration.tiles import images_from_list
 from hisir_edge.engine.options import BuildOptions
 from hisir_edge.engine.recipe import recipe_from_toml
 from hisir_edge.errors import BundleError, InputError
-from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.selftest import self_test
 from hisir_edge.learn.data.run import load_checkpoint, load_record, save_checkpoint
 
@@ -83,7 +83,7 @@ def test_fp16_and_a_recipe_of_another_backbone(small_run, tmp_path):
     build_bundle(small_run, out, replace(wanted, recipe=recipe_from_toml(Path("engines/unet.toml"))))
     assert manifest_of(out)["precision"] == "fp16"
     assert stat.S_IMODE((out / "model.onnx").stat().st_mode) == 0o644
-    self_test(Inspector(load_bundle(out), engine_from_bundle(load_bundle(out))))
+    self_test(CpuInspector(load_bundle(out), engine_from_bundle(load_bundle(out))))
     said = refused(small_run, tmp_path / "c", replace(wanted, recipe=recipe_from_toml(Path("engines/rep.toml"))))
     assert "a recipe for unet" in said
 
@@ -228,7 +228,7 @@ def test_what_was_verified_is_what_runs(small_bundle, tmp_path):
     folder = Path(shutil.copytree(small_bundle, tmp_path / "b"))
     bundle = load_bundle(folder)
     (folder / "model.onnx").write_bytes(b"another one")
-    self_test(Inspector(bundle, engine_from_bundle(bundle)))
+    self_test(CpuInspector(bundle, engine_from_bundle(bundle)))
     with pytest.raises(BundleError, match="altered"):
         load_bundle(folder)
 
@@ -408,7 +408,7 @@ def test_the_daemon_is_not_ready_before_the_self_test_passes(small_bundle, tmp_p
     assert words in said and "build-engine RUN --target onnxruntime --precision int8" in said
     assert '"ready"' not in done.stderr
     with pytest.raises(BundleError, match="self-test"):
-        self_test(Inspector(load_bundle(bundle), engine_from_bundle(load_bundle(bundle))))
+        self_test(CpuInspector(load_bundle(bundle), engine_from_bundle(load_bundle(bundle))))
 
 
 def test_a_service_refuses_a_bundle_that_others_can_write(small_bundle, tmp_path):

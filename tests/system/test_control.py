@@ -20,7 +20,7 @@ import zmq
 from helpers import facts, free_port, here
 
 from hisir_edge.errors import InputError
-from hisir_edge.line.hermes.protocol import Decoder, Message, encoded
+from hisir_edge.line.hermes.protocol import Decoder, HermesMessage, encoded
 from hisir_edge.mes import subscribe
 from hisir_edge.transport.control_client import ask
 from hisir_edge.transport.curve_keys import write_keys
@@ -369,9 +369,9 @@ class Sender:
         self.say("ServiceDescription", MachineId="printer", LaneId="1", Version="1.2")
 
     def say(self, name: str, **values: str) -> None:
-        self.link.sendall(encoded(Message(name, values)))
+        self.link.sendall(encoded(HermesMessage(name, values)))
 
-    def expect(self, name: str) -> Message:
+    def expect(self, name: str) -> HermesMessage:
         while not self.got:
             data = self.link.recv(65536)
             assert data, f"closed, while {name} is expected"

@@ -287,7 +287,7 @@ def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
     from hisir_edge.engine.options import BuildOptions
     from hisir_edge.engine.zones import zones_from_json
     from hisir_edge.images import read_mask, read_rgb
-    from hisir_edge.inspection.inspector import Inspector
+    from hisir_edge.inspection.cpu.inspector import CpuInspector
     from hisir_edge.inspection.rops import Rops
 
     image = sorted((small_boards / "test" / "missing").iterdir())[0]
@@ -307,7 +307,7 @@ def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
         )
         bundle = load_bundle(out)
         assert bundle.zones[0].name == "socket"
-        _, scores = Inspector(bundle, engine_from_bundle(bundle), Rops).inspect_with_map(read_rgb(image))
+        _, scores = CpuInspector(bundle, engine_from_bundle(bundle), Rops).inspect_with_map(read_rgb(image))
         peaks[sensitivity] = float(scores[truth].max())
     assert peaks[0] == 0
     assert peaks[1] > 1
@@ -320,11 +320,11 @@ def test_an_ignored_zone_does_not_set_the_threshold(small_run, small_bundle, tmp
     from hisir_edge.bundle.thresholds import Zone
     from hisir_edge.engine.derive import derived_from_maps
     from hisir_edge.engine.maps import maps_from_inspector
-    from hisir_edge.inspection.inspector import Inspector
+    from hisir_edge.inspection.cpu.inspector import CpuInspector
     from hisir_edge.inspection.rops import Rops
 
     bundle = load_bundle(small_bundle)
-    inspector = Inspector(bundle, engine_from_bundle(bundle), Rops)
+    inspector = CpuInspector(bundle, engine_from_bundle(bundle), Rops)
     maps = maps_from_inspector(inspector, load_record(small_run), tmp_path / "maps")
     square = ((-1.0, -1.0), (600.0, -1.0), (600.0, 600.0), (-1.0, 600.0))
     made = {

@@ -12,7 +12,7 @@ from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bench.measure import bundle_of_size
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.cli.main import app
-from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.selftest import golden_picture
 from hisir_edge.records import Result
 
@@ -53,7 +53,7 @@ def test_figures_comparison_and_trace(small_bundle, tmp_path):
 
 def test_a_bundle_of_another_size_inspects_its_own_board(small_bundle):
     bundle = bundle_of_size(load_bundle(small_bundle), (500, 700))
-    inspector = Inspector(bundle, engine_from_bundle(bundle))
+    inspector = CpuInspector(bundle, engine_from_bundle(bundle))
     assert inspector.inspect(golden_picture(bundle)).result is not Result.ERROR
     inspector.workers.close()
 

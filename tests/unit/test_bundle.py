@@ -14,7 +14,7 @@ from hisir_edge.backends import available_threads, engine_from_bundle
 from hisir_edge.bundle.load import MANIFEST, check_private, load_bundle, replace_folder, seal_of
 from hisir_edge.errors import BundleError
 from hisir_edge.inspection import onnxruntime as infer_onnxruntime
-from hisir_edge.inspection.onnxruntime import OnnxRuntimeEngine, session_options
+from hisir_edge.inspection.cpu.onnxruntime import OnnxRuntimeEngine, session_options
 from hisir_edge.machine.cpu import int8_instructions
 
 

@@ -13,7 +13,7 @@ from hisir_edge.engine.calibration.ranges import activations_from_tiles, range_b
 from hisir_edge.engine.cpu.graph import CHANNEL_BLOCK, MOST_LOGIT, for_cpu_kernels
 from hisir_edge.engine.export import onnx_from_net
 from hisir_edge.engine.precision import int8_model, prepared_model, quantisable
-from hisir_edge.inspection.onnxruntime import session_options
+from hisir_edge.inspection.cpu.onnxruntime import session_options
 from hisir_edge.net.hisir_net import HisirNet
 
 TILE = 64

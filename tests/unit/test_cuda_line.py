@@ -27,7 +27,7 @@ from hisir_edge.errors import HisirEdgeError
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import RED_YX, Pixels
 from hisir_edge.inspection.board import in_flight
-from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.selftest import self_test
 from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.records import Result
@@ -42,7 +42,7 @@ def gpu(small_bundle, kernels):
 @pytest.fixture
 def cpu(small_bundle):
     bundle = load_bundle(small_bundle)
-    made = Inspector(bundle, engine_from_bundle(bundle, 1))
+    made = CpuInspector(bundle, engine_from_bundle(bundle, 1))
     yield made
     made.close()
 

@@ -17,7 +17,7 @@ from hisir_edge.line.hermes.protocol import (
     Channel,
     Decoder,
     HermesError,
-    Message,
+    HermesMessage,
     Receiver,
     encoded,
 )
@@ -27,7 +27,7 @@ TEXT = st.text(
 )
 MESSAGES = st.lists(
     st.builds(
-        Message,
+        HermesMessage,
         st.sampled_from(["BoardAvailable", "Notification", "CheckAlive", "TransportFinished", "Whatever"]),
         st.dictionaries(st.sampled_from(["BoardId", "Type", "Id", "TopBarcode", "TransferState"]), TEXT),
     ),
@@ -77,7 +77,7 @@ def test_what_could_grow_without_end_is_refused():
 
 def test_documents_with_declaration_of_xml_and_space_between_are_read():
     text = b'\r\n<?xml version="1.0" encoding="utf-8"?>\n<Hermes Timestamp="t"><CheckAlive Type="1" Id="7"/></Hermes>\n'
-    assert Decoder().feed(text * 2) == [Message("CheckAlive", {"Type": "1", "Id": "7"})] * 2
+    assert Decoder().feed(text * 2) == [HermesMessage("CheckAlive", {"Type": "1", "Id": "7"})] * 2
 
 
 class Line:
@@ -87,7 +87,7 @@ class Line:
         self.sent = [m.name for m in self.receiver.connected()]
 
     def on(self, name, **values):
-        return [(m.name, dict(m.values)) for m in self.receiver.on(Message(name, values))]
+        return [(m.name, dict(m.values)) for m in self.receiver.on(HermesMessage(name, values))]
 
     def ready(self, ready=True):
         return [(m.name, dict(m.values)) for m in self.receiver.ready(ready)]
@@ -129,7 +129,9 @@ def test_only_who_says_so_has_to_answer():
     line.on("ServiceDescription")
     assert not line.receiver.answers_alive
     line.receiver.connected()
-    (told,) = Decoder().feed(encoded(Message("ServiceDescription", {"LaneId": "1"}, ("FeatureCheckAliveResponse",))))
+    (told,) = Decoder().feed(
+        encoded(HermesMessage("ServiceDescription", {"LaneId": "1"}, ("FeatureCheckAliveResponse",)))
+    )
     line.receiver.on(told)
     assert line.receiver.answers_alive
     assert line.receiver.connected()[0].features == ("FeatureCheckAliveResponse",)
@@ -318,20 +320,20 @@ def test_a_real_sender_that_waits_for_stop_transport_is_served_over_a_socket():
                 sender.settimeout(20)
                 decoder, seen = Decoder(), []
 
-                def until(name: str) -> Message:
+                def until(name: str) -> HermesMessage:
                     while name not in [message.name for message in seen]:
                         data = sender.recv(65536)
                         assert data, [message.name for message in seen]
                         seen.extend(decoder.feed(data))
                     return next(message for message in seen if message.name == name)
 
-                sender.sendall(encoded(Message("ServiceDescription", {"MachineId": "printer", "LaneId": "1"})))
+                sender.sendall(encoded(HermesMessage("ServiceDescription", {"MachineId": "printer", "LaneId": "1"})))
                 until("MachineReady")
-                sender.sendall(encoded(Message("BoardAvailable", AVAILABLE)))
+                sender.sendall(encoded(HermesMessage("BoardAvailable", AVAILABLE)))
                 until("StartTransport")
                 assert until("StopTransport").values == {"TransferState": "3", "BoardId": "b1"}
                 assert boards == []
-                sender.sendall(encoded(Message("TransportFinished", {"TransferState": "3", "BoardId": "b1"})))
+                sender.sendall(encoded(HermesMessage("TransportFinished", {"TransferState": "3", "BoardId": "b1"})))
                 end = time.monotonic() + 20
                 while not boards:
                     assert time.monotonic() < end

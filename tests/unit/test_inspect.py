@@ -13,7 +13,7 @@ from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.errors import InspectionError
 from hisir_edge.images import read_mask, read_rgb
-from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.regions import regions_from_map
 from hisir_edge.inspection.rops import Rops
 from hisir_edge.inspection.selftest import self_test
@@ -21,9 +21,9 @@ from hisir_edge.records import Result
 
 
 @pytest.fixture(scope="module")
-def inspector(small_bundle) -> Iterator[Inspector]:
+def inspector(small_bundle) -> Iterator[CpuInspector]:
     bundle = load_bundle(small_bundle)
-    made = Inspector(bundle, engine_from_bundle(bundle, 2))
+    made = CpuInspector(bundle, engine_from_bundle(bundle, 2))
     self_test(made)  # starts the threads, which then are no test's own
     yield made
     made.workers.close()
@@ -84,7 +84,7 @@ def test_nan_scores_are_an_error_never_a_pass(small_bundle, small_boards):
                 raise InspectionError(expected="an engine", received="a failure", fix="none")
 
     engine = Poisoned()
-    inspector = Inspector(bundle, engine)
+    inspector = CpuInspector(bundle, engine)
     frame = read_rgb(next(iter(sorted((small_boards / "test" / "good").iterdir()))))
     for spoil in ("scores", "misfit", "failure"):
         engine.spoil = spoil
@@ -92,9 +92,9 @@ def test_nan_scores_are_an_error_never_a_pass(small_bundle, small_boards):
 
 
 @pytest.fixture(scope="module")
-def looking(inspector) -> Inspector:
+def looking(inspector) -> CpuInspector:
     """The same one, keeping whole maps; on the same threads."""
-    other = Inspector(inspector.bundle, inspector.engine, Rops)
+    other = CpuInspector(inspector.bundle, inspector.engine, Rops)
     other.workers.close()
     other.workers = inspector.workers
     return other
@@ -124,8 +124,10 @@ def test_the_mask_is_where_the_map_is_over_the_threshold(looking, small_boards):
 def test_the_number_of_threads_changes_nothing(small_bundle, small_boards, monkeypatch, threads):
     bundle = load_bundle(small_bundle)
     image = read_rgb(next(iter(sorted((small_boards / "test" / "missing").iterdir()))))
-    one = Inspector(bundle, onnxruntime_engine(bundle.network, bundle.recipe, 1), Rops).inspect_with_map(image)
-    many = Inspector(bundle, onnxruntime_engine(bundle.network, bundle.recipe, threads), Rops).inspect_with_map(image)
+    one = CpuInspector(bundle, onnxruntime_engine(bundle.network, bundle.recipe, 1), Rops).inspect_with_map(image)
+    many = CpuInspector(bundle, onnxruntime_engine(bundle.network, bundle.recipe, threads), Rops).inspect_with_map(
+        image
+    )
     assert np.array_equal(one[1], many[1])
     assert np.array_equal(one[0].mask, many[0].mask)
     assert one[0].score == many[0].score
@@ -143,7 +145,10 @@ def test_tiles_that_see_ignored_zones_alone_are_not_run(small_bundle, small_boar
             ran.append(len(tiles))
             real.infer(tiles, cues, scores, misfit)
 
-    whole, blind = Inspector(bundle, Counting(), Rops), Inspector(replace(bundle, zones=(zone,)), Counting(), Rops)
+    whole, blind = (
+        CpuInspector(bundle, Counting(), Rops),
+        CpuInspector(replace(bundle, zones=(zone,)), Counting(), Rops),
+    )
     for image in sorted((small_boards / "test").rglob("*.png")):
         frame = read_rgb(image)
         ran.clear()
@@ -160,7 +165,7 @@ def test_tiles_that_see_ignored_zones_alone_are_not_run(small_bundle, small_boar
 def test_a_board_that_is_ignored_as_a_whole_passes_with_nothing_run(small_bundle, small_boards):
     bundle = load_bundle(small_bundle)
     zone = Zone("all", ((-9.0, -9.0), (600.0, -9.0), (600.0, 400.0), (-9.0, 400.0)), 0.0)
-    inspector = Inspector(replace(bundle, zones=(zone,)), engine_from_bundle(bundle))
+    inspector = CpuInspector(replace(bundle, zones=(zone,)), engine_from_bundle(bundle))
     judgement = inspector.inspect(read_rgb(next((small_boards / "test" / "missing").iterdir())))
     assert len(inspector.numbers) == 0
     assert (judgement.result, judgement.score) == (Result.PASS, 0.0)

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hisir_edge.config import JournalTable
 from hisir_edge.errors import JournalError
 from hisir_edge.line.journal.outbox import Outbox
-from hisir_edge.line.journal.store import FILE, Accepted, Entry, Journal, folder_of, read_journal
+from hisir_edge.line.journal.store import FILE, AcceptedTrigger, Entry, Journal, folder_of, read_journal
 
 TABLE = JournalTable()
 
@@ -30,8 +30,8 @@ def entry(seq: int, size: int = 40) -> Entry:
     return Entry(seq, "verdict/l/PASS", b'{"seq": %d}' % seq, bytes([seq % 256]) * size)
 
 
-def accepted(seq: int) -> Accepted:
-    return Accepted(seq, f"unit-{seq}", "cam", "p", 1_000 + seq)
+def accepted(seq: int) -> AcceptedTrigger:
+    return AcceptedTrigger(seq, f"unit-{seq}", "cam", "p", 1_000 + seq)
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -259,7 +259,7 @@ def test_a_number_that_was_published_is_not_given_again(tmp_path):
 def test_whatever_goes_wrong_with_it_is_an_error_of_the_journal(tmp_path):
     with Journal(tmp_path, TABLE) as journal:
         with pytest.raises(sqlite3.Error):
-            journal.accept(Accepted(1, "b\udcff", "cam", "p", 0), told=False)
+            journal.accept(AcceptedTrigger(1, "b\udcff", "cam", "p", 0), told=False)
         journal.accept(accepted(1), told=True)
         assert journal.unanswered() == [accepted(1)]
         with journal._lock, pytest.raises(sqlite3.OperationalError, match="not answered"):

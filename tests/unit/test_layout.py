@@ -16,7 +16,7 @@ MOST_FILES = 16
 LONG_STILL = {
     "bench/measure.py", "bundle/load.py", "camera/process_client.py", "camera/process_host.py", "cli/main.py",
     "config.py", "cuda/device.py", "cuda/inspector.py", "learn/evaluation/evaluate.py",
-    "learn/training/train.py", "line/core.py", "line/journal/store.py",
+    "learn/training/train.py", "line/journal/store.py",
 }  # fmt: skip
 """Files over 300 lines that are still to be cut; no other may grow so long, and none may stay here that is shorter."""
 

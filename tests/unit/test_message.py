@@ -19,7 +19,7 @@ import pytest
 from hisir_edge.errors import InputError
 from hisir_edge.images import mask_png_bytes
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.line.sockets.message import SCHEMA, Recipe, as_error, message_from_judgement
+from hisir_edge.line.sockets.message import SCHEMA, Provenance, as_error, message_from_judgement
 from hisir_edge.mes import verdict_from_frames
 from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result, StageTimes, View
 
@@ -27,7 +27,7 @@ MESSAGES = Path(__file__).parents[1] / "data" / "messages"
 VERSIONS = sorted(path.name for path in MESSAGES.iterdir())
 SCHEMAS = {"1": "verdict-1.1.schema.json", "2": "verdict.schema.json"}
 NOW_NS = 1_767_323_647_201_311_000
-RECIPE = Recipe(
+RECIPE = Provenance(
     "smt-3", "9f6c" * 8, "psu", "4d0c" * 16,
     {"pixel": 0.69, "region_peak": 2.5, "min_area_px": 36, "false_calls_per_board": 0.05},
     {"target": "onnxruntime", "precision": "int8", "backbone": "unet", "software_version": "0.1.0"},

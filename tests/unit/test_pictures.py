@@ -10,8 +10,8 @@ import pytest
 from hisir_edge.config import OutputTable
 from hisir_edge.errors import InputError
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.inspection.board import error_judgement
-from hisir_edge.line.pictures import OURS, Pictures
+from hisir_edge.inspection.verdict import error_judgement
+from hisir_edge.line.reporting.pictures import OURS, OverlayFolder
 from hisir_edge.records import Frame, GrabFault, Judgement, Result
 
 RNG = np.random.default_rng(0)
@@ -30,7 +30,7 @@ def names(folder):
 
 
 def test_failures_and_a_sample_of_passes_are_kept(tmp_path):
-    pictures = Pictures(OutputTable(overlay_folder=str(tmp_path / "p"), pass_each=3))
+    pictures = OverlayFolder(OutputTable(overlay_folder=str(tmp_path / "p"), pass_each=3))
     for seq in range(1, 8):
         pictures.keep(frame(f"u/{seq}"), passed(), seq)
     pictures.keep(frame("odd name: %"), error_judgement("x"), 8)
@@ -45,7 +45,7 @@ def test_failures_and_a_sample_of_passes_are_kept(tmp_path):
 def test_the_oldest_go_first_and_what_is_not_ours_stays(tmp_path):
     other = tmp_path / "my_notes.jpg"
     other.write_bytes(b"x" * 3_000_000)
-    pictures = Pictures(OutputTable(overlay_folder=str(tmp_path), budget_mb=2))
+    pictures = OverlayFolder(OutputTable(overlay_folder=str(tmp_path), budget_mb=2))
     for seq in range(1, 13):
         pictures.keep(frame(), error_judgement("x"), seq)
         kept = sum(path.stat().st_size for path in tmp_path.iterdir()) - 3_000_000
@@ -53,22 +53,22 @@ def test_the_oldest_go_first_and_what_is_not_ours_stays(tmp_path):
     numbers = [int(name.split("_")[1]) for name in names(tmp_path) if OURS.fullmatch(name)]
     assert numbers == list(range(13 - len(numbers), 13)) and 1 < len(numbers) < 12
     assert other.exists()
-    again = Pictures(OutputTable(overlay_folder=str(tmp_path), budget_mb=1))  # a smaller budget, a new start
+    again = OverlayFolder(OutputTable(overlay_folder=str(tmp_path), budget_mb=1))  # a smaller budget, a new start
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) - 3_000_000 <= 1_000_000
     again.keep(frame(), error_judgement("x"), 1)
     assert names(tmp_path)[-1] == "my_notes.jpg"
 
 
 def test_a_folder_that_refuses_costs_the_picture_alone(tmp_path):
-    pictures = Pictures(OutputTable(overlay_folder=str(tmp_path / "p")))
+    pictures = OverlayFolder(OutputTable(overlay_folder=str(tmp_path / "p")))
     (tmp_path / "p").rmdir()
     pictures.keep(frame(), error_judgement("x"), 1)  # logged
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"output\.overlay_folder"):
-        Pictures(OutputTable(overlay_folder=str(tmp_path / "file")))
+        OverlayFolder(OutputTable(overlay_folder=str(tmp_path / "file")))
 
 
 def test_without_a_folder_nothing_is_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Pictures(OutputTable()).keep(frame(), error_judgement("x"), 1)
+    OverlayFolder(OutputTable()).keep(frame(), error_judgement("x"), 1)
     assert names(tmp_path) == []

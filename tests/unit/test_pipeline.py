@@ -12,7 +12,7 @@ from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.images import read_rgb
 from hisir_edge.inspection.board import in_flight
-from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.line.pipeline import Pipeline
 
 FRAMES = 14
@@ -26,12 +26,12 @@ def frames(small_boards):
 @pytest.fixture
 def inspector(small_bundle):
     bundle = load_bundle(small_bundle)
-    made = Inspector(bundle, engine_from_bundle(bundle))
+    made = CpuInspector(bundle, engine_from_bundle(bundle))
     yield made
     made.workers.close()
 
 
-def _all(inspector: Inspector, slots: int, work, items: list) -> list:
+def _all(inspector: CpuInspector, slots: int, work, items: list) -> list:
     done: list = []
     with Pipeline(in_flight(inspector, slots), work, done.append) as pipeline:
         for item in items:
@@ -45,7 +45,7 @@ def _all(inspector: Inspector, slots: int, work, items: list) -> list:
 def test_frames_in_flight_do_not_see_each_other(inspector, frames, slots):
     items = [frames[i % len(frames)] for i in range(FRAMES)]
     alone = [inspector.inspect(frame) for frame in items]
-    together = _all(inspector, slots, Inspector.inspect, items)
+    together = _all(inspector, slots, CpuInspector.inspect, items)
     assert len({judgement.result for judgement in alone}) == 2
     for one, other in zip(alone, together, strict=True):
         assert (one.result, one.score, one.regions) == (other.result, other.score, other.regions)
@@ -60,7 +60,7 @@ def test_the_second_frame_begins_before_the_first_ends(inspector):
 def test_results_come_in_order_though_the_second_is_done_first(inspector):
     second, out = threading.Event(), []
 
-    def work(_: Inspector, item: int) -> int:
+    def work(_: CpuInspector, item: int) -> int:
         if item == 1:
             assert second.wait(30)
         else:
@@ -83,7 +83,7 @@ def test_a_result_goes_out_while_nothing_new_comes(inspector):
 def test_what_fails_fails_alone_and_is_raised_at_the_end(inspector, frames):
     out: list[int] = []
 
-    def work(one: Inspector, item: int) -> int:
+    def work(one: CpuInspector, item: int) -> int:
         if item % 3 == 0:
             raise ValueError(f"work {item}")
         one.inspect(frames[item % len(frames)])
@@ -141,7 +141,7 @@ def test_without_threads_it_does_not_begin_and_leaves_none(inspector, monkeypatc
 def test_memory_is_flat_over_a_thousand_frames(inspector, frames):
     process, seen = psutil.Process(), []
     with Pipeline(
-        in_flight(inspector, 2), Inspector.inspect, lambda _: seen.append(process.memory_info().rss)
+        in_flight(inspector, 2), CpuInspector.inspect, lambda _: seen.append(process.memory_info().rss)
     ) as pipeline:
         for number in range(1100):
             pipeline.put(frames[number % len(frames)])

@@ -23,7 +23,7 @@ from hisir_edge.errors import InputError, PublishError
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.regions import regions_from_map
 from hisir_edge.line.sockets.context import Wire
-from hisir_edge.line.sockets.message import Recipe, message_from_judgement
+from hisir_edge.line.sockets.message import Provenance, message_from_judgement
 from hisir_edge.line.sockets.publish import MOST_SUBSCRIPTIONS, Publisher
 from hisir_edge.mes import verdict_from_frames
 from hisir_edge.mes.client import numbered
@@ -32,7 +32,7 @@ from hisir_edge.transport.run_lengths import runs_of_rle
 
 SCHEMA = json.loads((resources.files("hisir_edge.mes") / "verdict.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
-RECIPE = Recipe("line-1", "0" * 32, "p", "a" * 64)
+RECIPE = Provenance("line-1", "0" * 32, "p", "a" * 64)
 
 
 def _judged(seed: int, level: float) -> tuple[Frame, Judgement]:

@@ -9,14 +9,13 @@ from hisir_edge.bundle.thresholds import Thresholds, Zone
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.noise_shape import NOISE_CELL_PX, noise_shape
 from hisir_edge.inspection.gain import NOISE_STEPS_PER_LOGIT, gain_map, noise_in_logits
+from hisir_edge.inspection.score import logit_of_score, score_of_one_logit
 from hisir_edge.learn.evaluation.thresholds import (
     Derived,
     block_peaks,
     derived_from_peaks,
-    logit_of_score,
     noise_from_peaks,
     peaks_by_area,
-    score_of_logit,
 )
 
 
@@ -26,7 +25,7 @@ def derived(peaks: list[np.ndarray], rate: float) -> Derived:
 
 def test_softplus_and_back():
     logits = np.linspace(-12, 30, 85)
-    scores = np.array([score_of_logit(float(v)) for v in logits])
+    scores = np.array([score_of_one_logit(float(v)) for v in logits])
     assert np.allclose(logit_of_score(scores), logits, atol=1e-6)
 
 
@@ -148,7 +147,7 @@ def test_gain_is_one_over_the_threshold_with_zones_and_noise():
     assert gain[10, 70] == pytest.approx(4.0)
     assert gain[100, 10] == pytest.approx(2.0)
     logit = float(logit_of_score(np.array(2.0)))
-    assert score_of_logit(logit + 2) * gain[120, 180] == pytest.approx(4.0, rel=1e-5)
+    assert score_of_one_logit(logit + 2) * gain[120, 180] == pytest.approx(4.0, rel=1e-5)
 
 
 def test_the_bound_counts_what_sensitive_zones_call():
@@ -203,7 +202,7 @@ def test_no_seen_board_fails_where_the_rate_wants_fewer_than_one():
     for _ in range(50):
         seen = [_board_peaks(rng, "mixed") for _ in range(8)]
         thresholds = derived(seen, 0.12).thresholds
-        assert score_of_logit(max(p.max() for p in seen)) <= thresholds.region_peak * thresholds.pixel * (1 + 1e-9)
+        assert score_of_one_logit(max(p.max() for p in seen)) <= thresholds.region_peak * thresholds.pixel * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("large_each", [0.1, 0.28, 0.6])

@@ -14,10 +14,11 @@ from hisir_edge.camera.source import EndOfFrames
 from hisir_edge.config import Settings
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.line.core import judge_product
+from hisir_edge.inspection.verdict import error_judgement, fail_closed, judgement_from_views
 from hisir_edge.line.products import products_from_settings
 from hisir_edge.line.sockets.message import message_from_judgement
-from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result
+from hisir_edge.line.verdicts import inspect_board
+from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result, View
 
 
 class Camera:
@@ -168,6 +169,9 @@ def test_one_verdict_of_two_views(small_bundle, small_boards):
         product = products.by_name["p3"]
         good, bad = (read_rgb(sorted((small_boards / "test" / kind).iterdir())[0]) for kind in ("good", "missing"))
 
+        def judge(product, frame):
+            return fail_closed(lambda: inspect_board(product, 0, frame), error_judgement)
+
         def board(top, bottom):
             return Frame(Pixels(top), "top", 5, "B", 1, None, (Frame(Pixels(bottom), "bottom", 6, "x", 1),))
 
@@ -176,13 +180,13 @@ def test_one_verdict_of_two_views(small_bundle, small_boards):
             (board(good, bad), Result.FAIL, ["PASS", "FAIL"]),
             (board(bad, good[:100]), Result.ERROR, ["FAIL", "ERROR"]),
         ):
-            judgement = judge_product(product, 0, frame)
-            message = message_from_judgement(product.recipe, 7, frame, judgement)
+            judgement = judge(product, frame)
+            message = message_from_judgement(product.provenance, 7, frame, judgement)
             jsonschema.validate(message.body, schema)
             assert judgement.result is result
             assert [v["result"] for v in facts(message.body)["views"]] == of_views
             assert all(d.camera == "bottom" for d in facts(message.body)["defects"])
-        found = judge_product(product, 0, board(good, bad))
+        found = judge(product, board(good, bad))
         h, w = good.shape[:2]
         assert found.mask.shape == (2 * h, w)
         assert not found.mask[:h].any()
@@ -190,24 +194,20 @@ def test_one_verdict_of_two_views(small_bundle, small_boards):
         x, y, rw, rh = region.box_xywh
         assert found.mask[h + y : h + y + rh, x : x + rw].any()
         assert "bottom: " in found.reason
-        alone = judge_product(product, 0, Frame(Pixels(good), "top", 1, "B", 1))
+        alone = judge(product, Frame(Pixels(good), "top", 1, "B", 1))
         assert (alone.result, alone.reason) == (Result.ERROR, "expected frames of 2 cameras; got 1")
     finally:
         products.close()
 
 
 def test_views_of_different_sizes_lie_one_below_the_other():
-    from hisir_edge.camera.paired import judged
-
-    def judge(frame):
-        mask = np.zeros(frame.rgb.shape[:2], bool)
+    def view(name, hw):
+        mask = np.zeros(hw, bool)
         mask[-1, -1] = True
-        return Judgement(Result.FAIL, "1 region(s)", 2.0, (Region((0, 0, 1, 1), 9, 2.0, ((0, 0),)),), 1, mask)
+        region = Region((0, 0, 1, 1), 9, 2.0, ((0, 0),))
+        return View(name, 1, hw, "a", Judgement(Result.FAIL, "1 region(s)", 2.0, (region,), 1, mask))
 
-    wide, high = np.zeros((4, 10, 3), np.uint8), np.zeros((7, 3, 3), np.uint8)
-    found = judged(
-        [judge, judge], ["a", "b"], Frame(Pixels(wide), "t", 1, "u", 1, None, (Frame(Pixels(high), "b", 1, "u", 1),))
-    )
+    found = judgement_from_views([view("t", (4, 10)), view("b", (7, 3))])
     assert found.mask.shape == (11, 10)
     assert np.argwhere(found.mask).tolist() == [[3, 9], [10, 2]]
     assert (found.reason, found.regions_total) == ("t: 1 region(s); b: 1 region(s)", 2)

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from hisir_edge.arrays import F32, F64, U8
 from hisir_edge.errors import InputError
-from hisir_edge.inspection.onnxruntime import session_options
+from hisir_edge.inspection.cpu.onnxruntime import session_options
 
 BINS = 2048
 PERCENTILE = 0.9999

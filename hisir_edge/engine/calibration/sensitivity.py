@@ -11,8 +11,8 @@ import onnxruntime as ort
 from hisir_edge.arrays import F32, U8
 from hisir_edge.engine.calibration.ranges import Range
 from hisir_edge.engine.precision import Style, int8_model, quantisable
-from hisir_edge.inspection.onnxruntime import session_options
-from hisir_edge.learn.evaluation.thresholds import logit_of_score
+from hisir_edge.inspection.cpu.onnxruntime import session_options
+from hisir_edge.inspection.score import logit_of_score
 
 LOWEST_LOGIT, HIGHEST_LOGIT = -8.0, 8.0
 """Where a difference in logits says nothing any more: sure it is normal, sure it is not."""

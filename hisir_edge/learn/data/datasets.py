@@ -12,7 +12,15 @@ import numpy as np
 
 from hisir_edge.errors import InputError
 from hisir_edge.images import header_of_picture, image_paths, is_jpeg, is_picture, pictures_in
-from hisir_edge.learn.data.layouts import DEFECTIVE, GOOD, TRUTH, Layout, check_class_has_masks, layout_of, not_read
+from hisir_edge.learn.data.layouts import (
+    DEFECTIVE,
+    GOOD,
+    TRUTH,
+    FolderLayout,
+    check_class_has_masks,
+    layout_of,
+    not_read,
+)
 from hisir_edge.learn.data.visa import visa_split
 
 PLAIN_TEST_EVERY = 5
@@ -96,7 +104,7 @@ def test_items(data: Path, recursive: bool = False) -> list[TestItem]:
 
 def test_words(data: Path, items: list[TestItem], recursive: bool = False) -> list[str]:
     """Lines that say which layout the test pictures were found by, their classes, and what was left out."""
-    layout: Layout = layout_of(data)
+    layout: FolderLayout = layout_of(data)
     classes = Counter(item.kind for item in items)
     lines = [f"layout of {layout.name}: {', '.join(f'{count} {kind}' for kind, count in sorted(classes.items()))}"]
     if rest := not_read(layout):
@@ -107,7 +115,7 @@ def test_words(data: Path, items: list[TestItem], recursive: bool = False) -> li
     return lines + [words for folder in folders if (words := pictures_in(folder).left_out)]
 
 
-def _masks_alone(layout: Layout, items: list[TestItem]) -> list[Path]:
+def _masks_alone(layout: FolderLayout, items: list[TestItem]) -> list[Path]:
     """Masks in the layout's folders that belong to no picture: one of them may be lost."""
     used = {item.mask for item in items}
     folders = {mask.parent for mask in used if mask is not None} if layout.name != "VisA" else set()

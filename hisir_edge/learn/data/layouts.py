@@ -26,7 +26,7 @@ GOOD_WORDS = ("ok", "pass", "passed", "normal", "io", "gut")
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class FolderLayout:
     """A data set's folders. ``test`` and ``truth`` are None where the layout has no such folders.
 
     ``known``: top-level folders that belong to the layout; pictures elsewhere are not read.
@@ -40,7 +40,7 @@ class Layout:
     known: tuple[str, ...]
 
 
-def layout_of(data: Path) -> Layout:
+def layout_of(data: Path) -> FolderLayout:
     """Recognise the layout of a folder; InputError where it is no folder."""
     if not data.is_dir():
         raise InputError(
@@ -51,19 +51,21 @@ def layout_of(data: Path) -> Layout:
     train, mvtec = data / "train" / GOOD, ("train", "test", TRUTH)
     if (data / "test_public").is_dir():
         test = data / "test_public"
-        return Layout("MVTec AD 2", data, train, test, test / TRUTH, ("train", "test_public"))
+        return FolderLayout("MVTec AD 2", data, train, test, test / TRUTH, ("train", "test_public"))
     if (data / "validation").is_dir() and (train.is_dir() or (data / "test").is_dir()):
-        return Layout("MVTec LOCO AD", data, train, data / "test", data / TRUTH, mvtec)
+        return FolderLayout("MVTec LOCO AD", data, train, data / "test", data / TRUTH, mvtec)
     if train.is_dir() or (data / "test").is_dir():
-        return Layout("MVTec AD", data, train, data / "test", data / TRUTH, mvtec)
+        return FolderLayout("MVTec AD", data, train, data / "test", data / TRUTH, mvtec)
     if (data / VISA_IMAGES).is_dir():
-        return Layout("VisA", data, data / VISA_IMAGES, None, None, ("Data",))
+        return FolderLayout("VisA", data, data / VISA_IMAGES, None, None, ("Data",))
     if (data / GOOD).is_dir() and (data / DEFECTIVE).is_dir():
-        return Layout("good, defective and masks", data, data / GOOD, data, data / "masks", (GOOD, DEFECTIVE, "masks"))
-    return Layout("a folder of good boards", data, data, None, None, ())
+        return FolderLayout(
+            "good, defective and masks", data, data / GOOD, data, data / "masks", (GOOD, DEFECTIVE, "masks")
+        )
+    return FolderLayout("a folder of good boards", data, data, None, None, ())
 
 
-def not_read(layout: Layout) -> list[str]:
+def not_read(layout: FolderLayout) -> list[str]:
     """Folders with pictures that a layout has no use for, as ``validation (12 pictures)``."""
     if not layout.known:
         return []  # a plain folder: ``images.pictures_in`` says what it leaves out

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.errors import InputError
 from hisir_edge.images import header_of_picture, read_rgb, read_truth
-from hisir_edge.inspection.board import error_judgement
-from hisir_edge.inspection.inspector import Inspector
+from hisir_edge.inspection.cpu.inspector import CpuInspector
+from hisir_edge.inspection.verdict import error_judgement, fail_closed
 from hisir_edge.learn.data.datasets import TestItem, test_items
 from hisir_edge.learn.data.layouts import GOOD
 from hisir_edge.learn.evaluation.merge_baselines import merge_from_name
@@ -34,7 +35,7 @@ AT_FALSE_REGIONS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Defect:
+class TrueDefect:
     """A ground-truth defect: its longer side, the highest peak of the regions that touch it (0: none), its middle."""
 
     size_px: int
@@ -43,7 +44,7 @@ class Defect:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ScoredBoard:
     """One inspected test picture, without its map: what the figures and the report need of it.
 
     ``number`` is its place in the data set. ``score`` is None for an ERROR; ``false_peaks`` are the peaks of
@@ -56,7 +57,7 @@ class Seen:
     result: Result
     reason: str
     score: float | None
-    defects: tuple[Defect, ...]
+    defects: tuple[TrueDefect, ...]
     false_peaks: tuple[float, ...]
     pixels: PixelTally = field(repr=False)
 
@@ -65,9 +66,9 @@ class Seen:
 class Evaluation:
     """Everything seen, the thresholds it was judged with, and how it was seen."""
 
-    seen: list[Seen]
+    seen: list[ScoredBoard]
     thresholds: Thresholds
-    inspector: Inspector
+    inspector: CpuInspector
     shifts: tuple[Shift, ...] = ()
 
     def pixels(self, kind: str | None = None) -> PixelTally:
@@ -90,12 +91,12 @@ def evaluate(
 ) -> Evaluation:
     """Inspect every test picture of a data set, under ``shifts`` where asked for; ``recursive``: folders below, too."""
     bundle = load_bundle(bundle_folder)
-    inspector = Inspector(bundle, engine_from_bundle(bundle, threads), merge_from_name(merge))
+    inspector = CpuInspector(bundle, engine_from_bundle(bundle, threads), merge_from_name(merge))
     return evaluate_inspector(inspector, data, on_done, shifts, recursive)
 
 
 def evaluate_inspector(
-    inspector: Inspector,
+    inspector: CpuInspector,
     data: Path,
     on_done: Callable[[int, int], None] = lambda d, t: None,
     shifts: tuple[Shift, ...] = (),
@@ -123,17 +124,16 @@ def _check_mask(item: TestItem, wanted_hw: tuple[int, int]) -> None:
 
 
 def _inspected(
-    inspector: Inspector, item: TestItem, number: int, shifts: tuple[Shift, ...]
+    inspector: CpuInspector, item: TestItem, number: int, shifts: tuple[Shift, ...]
 ) -> tuple[Judgement, F32 | None, Bool]:
     """What the line makes of a picture, its map and its truth.
 
     A picture that cannot be read, or has another size than bundle and mask have, is an ERROR there.
     """
     wanted_hw = inspector.bundle.recipe.frame_hw
-    try:
-        frame = read_rgb(item.image)
-    except InputError as error:
-        return error_judgement(str(error)), None, _truth(item, wanted_hw)
+    frame: U8 | Judgement = fail_closed(partial(read_rgb, item.image), error_judgement)
+    if isinstance(frame, Judgement):
+        return frame, None, _truth(item, wanted_hw)
     truth = _truth(item, frame.shape[:2], wanted_hw)
     if truth.shape != frame.shape[:2]:
         return inspector.inspect(frame), None, truth
@@ -176,10 +176,10 @@ def _truth(item: TestItem, *sizes_hw: tuple[int, ...]) -> Bool:
 
 def _seen(
     number: int, item: TestItem, judgement: Judgement, scores: F32 | None, truth: Bool, thresholds: Thresholds
-) -> Seen:
+) -> ScoredBoard:
     tally = PixelTally()
     if scores is None:
-        return _unjudged(number, item, judgement, truth)
+        return _not_judged(number, item, judgement, truth)
     tally.add(scores, truth)
     labels, peaks = open_regions(scores, thresholds)
     hit = np.zeros(len(peaks), np.bool_)
@@ -187,19 +187,21 @@ def _seen(
     for inside, size, centre in defects_in(truth):
         touching = np.unique(labels[inside])
         hit[touching] = True
-        defects.append(Defect(size, float(peaks[touching].max(initial=0.0)), centre))
+        defects.append(TrueDefect(size, float(peaks[touching].max(initial=0.0)), centre))
     false_peaks = tuple(sorted((float(p) for p in peaks[~hit] if p > 0), reverse=True))
-    return Seen(number, item, judgement.result, judgement.reason, judgement.score, tuple(defects), false_peaks, tally)
+    return ScoredBoard(
+        number, item, judgement.result, judgement.reason, judgement.score, tuple(defects), false_peaks, tally
+    )
 
 
-def _unjudged(number: int, item: TestItem, judgement: Judgement, truth: Bool) -> Seen:
+def _not_judged(number: int, item: TestItem, judgement: Judgement, truth: Bool) -> ScoredBoard:
     """An ERROR: its defects are missed in every figure, and on a good board it counts as a false call."""
     tally = PixelTally()
     tally.add(np.zeros(truth.shape, np.float32), truth)
     tally.normal[:] = 0  # normal pixels that nobody looked at are no success
-    missed = tuple(Defect(size, 0.0, centre) for _, size, centre in defects_in(truth))
+    missed = tuple(TrueDefect(size, 0.0, centre) for _, size, centre in defects_in(truth))
     false_peaks = (float("inf"),) if item.kind == GOOD else ()
-    return Seen(number, item, judgement.result, judgement.reason, None, missed, false_peaks, tally)
+    return ScoredBoard(number, item, judgement.result, judgement.reason, None, missed, false_peaks, tally)
 
 
 def open_regions(scores: F32, thresholds: Thresholds) -> tuple[I32, F64]:
@@ -239,7 +241,7 @@ def recall_at(evaluation: Evaluation, false_regions_per_board: float, smallest_p
     return float(np.mean([d.peak > limit if len(peaks) > allowed else d.peak >= limit for d in defects]))
 
 
-def _sizeable(evaluation: Evaluation, smallest_px: int, kind: str | None = None) -> list[Defect]:
+def _sizeable(evaluation: Evaluation, smallest_px: int, kind: str | None = None) -> list[TrueDefect]:
     return [
         d
         for one in evaluation.seen
@@ -267,7 +269,7 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
     false_calls = [sum(p >= limit for p in one.false_peaks) for one in good]
     pixels = evaluation.pixels()
 
-    def recall(defects: list[Defect]) -> float | None:
+    def recall(defects: list[TrueDefect]) -> float | None:
         return float(np.mean([d.peak >= limit for d in defects])) if defects else None
 
     return {
@@ -290,7 +292,7 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _scores(seen: list[Seen]) -> list[float]:
+def _scores(seen: list[ScoredBoard]) -> list[float]:
     """Board scores; a board that could not be judged ranks above all others."""
     highest = max((one.score for one in seen if one.score is not None), default=0.0)
     return [highest + 1 if one.score is None else one.score for one in seen]

@@ -10,7 +10,7 @@ from hisir_edge.arrays import F32, I64
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.merge_plan import MergePlan
 from hisir_edge.geometry.tile import REGION_PX
-from hisir_edge.inspection.inspector import MakeMerger
+from hisir_edge.inspection.cpu.inspector import MakeMerger
 from hisir_edge.inspection.rops import Rops, check_finite
 
 MergeAll = Callable[[MergePlan, F32], F32]

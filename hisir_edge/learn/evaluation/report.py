@@ -19,7 +19,7 @@ from hisir_edge.arrays import F32, U8, Bool, u8
 from hisir_edge.errors import InputError
 from hisir_edge.images import jpeg_bytes, read_rgb, write_atomic
 from hisir_edge.learn.data.layouts import GOOD
-from hisir_edge.learn.evaluation.evaluate import AUPRO_FPR, Evaluation, Seen, figures, shifted_frame_and_truth
+from hisir_edge.learn.evaluation.evaluate import AUPRO_FPR, Evaluation, ScoredBoard, figures, shifted_frame_and_truth
 from hisir_edge.learn.evaluation.shifts import Shift
 from hisir_edge.records import Result
 
@@ -111,12 +111,12 @@ def _class_rows(numbers: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def _worst_false_calls(evaluation: Evaluation) -> list[Seen]:
+def _worst_false_calls(evaluation: Evaluation) -> list[ScoredBoard]:
     good = [one for one in evaluation.seen if one.item.kind == GOOD]
     return sorted(good, key=lambda one: -np.inf if one.score is None else -one.score)[:WORST]
 
 
-def _worst_misses(evaluation: Evaluation) -> list[Seen]:
+def _worst_misses(evaluation: Evaluation) -> list[ScoredBoard]:
     bad = [one for one in evaluation.seen if one.item.kind != GOOD and one.defects]
     return sorted(bad, key=lambda one: min(d.peak for d in one.defects))[:WORST]
 
@@ -125,7 +125,7 @@ def _changed(evaluation: Evaluation) -> str:
     return f", changed by {', '.join(map(str, evaluation.shifts))}" if evaluation.shifts else ""
 
 
-def _strip(evaluation: Evaluation, seen: Seen) -> tuple[U8, str]:
+def _strip(evaluation: Evaluation, seen: ScoredBoard) -> tuple[U8, str]:
     """Picture, truth and map side by side around the place that matters, and a caption."""
     where = seen.item.image.name
     if seen.score is None:
@@ -148,7 +148,7 @@ def _strip(evaluation: Evaluation, seen: Seen) -> tuple[U8, str]:
     return u8(np.hstack(panels)), f"{where} ({seen.item.kind}), {seen.result.value}: {told}; around x {x}, y {y}"
 
 
-def _as_it_came(seen: Seen, shifts: tuple[Shift, ...]) -> U8:
+def _as_it_came(seen: ScoredBoard, shifts: tuple[Shift, ...]) -> U8:
     """A picture that could not be judged; grey where it cannot even be read."""
     with suppress(InputError):
         return shifted_frame_and_truth(seen.item, seen.number, shifts)[0]
@@ -157,7 +157,7 @@ def _as_it_came(seen: Seen, shifts: tuple[Shift, ...]) -> U8:
     return np.full((CROP_PX, CROP_PX, 3), 128, np.uint8)
 
 
-def _place(scores: F32, seen: Seen) -> tuple[int, int]:
+def _place(scores: F32, seen: ScoredBoard) -> tuple[int, int]:
     """The defect that was found worst, or the highest score of a good board."""
     if seen.defects:
         return min(seen.defects, key=lambda d: d.peak).centre_yx

@@ -19,6 +19,7 @@ from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.noise_shape import NOISE_CELL_PX
 from hisir_edge.inspection.gain import NOISE_STEPS_PER_LOGIT
+from hisir_edge.inspection.score import score_of_one_logit
 
 PEAKS_PER_BOARD = 12
 SURE_SCORE = float(np.log(2.0))
@@ -50,17 +51,6 @@ class Derived:
     upper_bound: float
     boards_to_prove: int
     tail_scale_logits: float = 1.0
-
-
-def logit_of_score(score: F32 | F64) -> F64:
-    """Inverse of softplus, stable at both ends."""
-    score = np.maximum(np.asarray(score, np.float64), 1e-12)
-    return np.asarray(score + np.log(-np.expm1(-score)))
-
-
-def score_of_logit(logit: float) -> float:
-    """Softplus."""
-    return float(np.logaddexp(0.0, logit))
 
 
 def block_peaks(logits: F32) -> F64:
@@ -143,7 +133,7 @@ def derived_from_peaks(
     chosen = 0
     while chosen + 1 < len(areas_px) and logits[chosen] - logits[chosen + 1] > WORTH_A_DOUBLING_LOGITS:
         chosen += 1
-    region = score_of_logit(logits[chosen])
+    region = score_of_one_logit(logits[chosen])
     pixel = min(region, SURE_SCORE)
     called = [board[chosen] for board in zoned or peaks]
     bound = max(_upper_bound(called, logits[chosen], seed), _bound_of_few(called, logits[chosen]))

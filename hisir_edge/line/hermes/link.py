@@ -12,7 +12,7 @@ from types import TracebackType
 import structlog
 
 from hisir_edge.config import HermesTable
-from hisir_edge.line.hermes.protocol import Board, Channel, Decoder, HermesError, Message, Receiver, encoded
+from hisir_edge.line.hermes.protocol import Board, Channel, Decoder, HermesError, HermesMessage, Receiver, encoded
 
 log = structlog.get_logger()
 
@@ -122,12 +122,12 @@ class HermesLink:
                     self._send(link, self._receiver.waited())
                 if now > asked_at + CHECK_ALIVE_S:
                     asked_at = now
-                    self._send(link, [Message("CheckAlive", {"Type": "1", "Id": str(int(now))})])
+                    self._send(link, [HermesMessage("CheckAlive", {"Type": "1", "Id": str(int(now))})])
                 if self.settings.check_alive and self._receiver.answers_alive and now > heard_at + SILENCE_LIMIT_S:
                     raise HermesError(f"silent for {SILENCE_LIMIT_S:g} s")
             self._send(link, self._receiver.ready(False))
 
     @staticmethod
-    def _send(link: socket.socket, messages: list[Message]) -> None:
+    def _send(link: socket.socket, messages: list[HermesMessage]) -> None:
         for message in messages:
             link.sendall(encoded(message))

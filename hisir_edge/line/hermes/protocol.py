@@ -28,7 +28,7 @@ class HermesError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class HermesMessage:
     """One message: its name, its attributes, and the features that a ServiceDescription lists."""
 
     name: str
@@ -60,7 +60,7 @@ class Channel(str, Enum):
     TRANSPORT_STOPPED = "TransportStopped"
 
 
-def encoded(message: Message) -> bytes:
+def encoded(message: HermesMessage) -> bytes:
     """One document."""
     stamp = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     root = ET.Element("Hermes", {"Timestamp": stamp})
@@ -86,7 +86,7 @@ class Decoder:
         """The next document."""
         self._bytes = b""
         self._path: list[str] = []
-        self._children: list[Message] = []
+        self._children: list[HermesMessage] = []
         self._features: list[str] = []
         self._ended_at: int | None = None
         self._parser = expat.ParserCreate("utf-8")
@@ -96,7 +96,7 @@ class Decoder:
         self._parser.EndElementHandler = self._end
         self._parser.StartDoctypeDeclHandler = self._doctype
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes) -> list[HermesMessage]:
         """What is whole by now; HermesError for what is none of it."""
         found = []
         while data:
@@ -120,7 +120,7 @@ class Decoder:
             self._begin()
         return found
 
-    def _message(self) -> Message:
+    def _message(self) -> HermesMessage:
         if len(self._children) != 1:
             raise HermesError(f"<Hermes> with {len(self._children)} messages, expected one")
         return replace(self._children[0], features=tuple(self._features))
@@ -133,7 +133,7 @@ class Decoder:
         if len(self._path) >= MOST_DEPTH:
             raise HermesError(f"elements nested deeper than {MOST_DEPTH}")
         if len(self._path) == 1:
-            self._children.append(Message(name, attributes))
+            self._children.append(HermesMessage(name, attributes))
         elif len(self._path) == 3 and self._path[2] == "SupportedFeatures":
             self._features.append(name)
         self._path.append(name)
@@ -167,12 +167,12 @@ class Receiver:
         self.answers_alive = False
         """Whether the sender says that it answers CheckAlive: only then its silence means anything."""
 
-    def connected(self) -> list[Message]:
+    def connected(self) -> list[HermesMessage]:
         """The connection is made: the receiver describes itself first (2.3.2)."""
         self.state, self.answers_alive = Channel.SERVICE_DESCRIPTION, False
         self._forget_board()
         values = {"MachineId": self._machine_id, "LaneId": str(self._lane_id), "Version": VERSION}
-        return [Message("ServiceDescription", values, (CHECK_ALIVE_RESPONSE,))]
+        return [HermesMessage("ServiceDescription", values, (CHECK_ALIVE_RESPONSE,))]
 
     def disconnected(self) -> Board | None:
         """The connection is gone; the board that was under way, of which nobody knows where it is."""
@@ -185,21 +185,21 @@ class Receiver:
     def _forget_board(self) -> None:
         self.board, self._is_revoked, self._revoked_id = None, False, ""
 
-    def ready(self, ready: bool) -> list[Message]:
+    def ready(self, ready: bool) -> list[HermesMessage]:
         """Whether the line takes a board now."""
         before = self.state
         if ready and before is Channel.NOT_AVAILABLE_NOT_READY:
             self.state = Channel.MACHINE_READY
-            return [Message("MachineReady", {"FailedBoard": "0"})]
+            return [HermesMessage("MachineReady", {"FailedBoard": "0"})]
         if ready and before is Channel.BOARD_AVAILABLE:
             self.state = Channel.TRANSPORTING
-            return [Message("MachineReady", {"FailedBoard": "0"}), self._start()]
+            return [HermesMessage("MachineReady", {"FailedBoard": "0"}), self._start()]
         if not ready and before is Channel.MACHINE_READY:
             self.state = Channel.NOT_AVAILABLE_NOT_READY
-            return [Message("RevokeMachineReady", {})]
+            return [HermesMessage("RevokeMachineReady", {})]
         return []
 
-    def waited(self) -> list[Message]:
+    def waited(self) -> list[HermesMessage]:
         """The time for a transport, or for TransportFinished after a StopTransport, is over.
 
         A sender that waits for StopTransport gets it, and its TransportFinished decides. HermesError where that one
@@ -214,12 +214,12 @@ class Receiver:
             self._back_to_idle()
         return []
 
-    def on(self, message: Message) -> list[Message]:
+    def on(self, message: HermesMessage) -> list[HermesMessage]:
         """HermesError for what does not belong here, which ends the connection (2.3.3)."""
         name, values = message.name, message.values
         if name == "CheckAlive":
             # type 1 asks for an answer of type 2 with its id (3.3); an old sender only wants to see the connection
-            return [Message(name, {"Type": "2", "Id": values.get("Id", "")})] if values.get("Type") == "1" else []
+            return [HermesMessage(name, {"Type": "2", "Id": values.get("Id", "")})] if values.get("Type") == "1" else []
         if name == "ServiceDescription" and self.state is Channel.SERVICE_DESCRIPTION:
             self.state = Channel.NOT_AVAILABLE_NOT_READY
             self.answers_alive = CHECK_ALIVE_RESPONSE in message.features
@@ -234,7 +234,7 @@ class Receiver:
             return self._finished(values)
         return []  # Notification, BoardForecast, and what later versions add
 
-    def _available(self, values: Mapping[str, str]) -> list[Message]:
+    def _available(self, values: Mapping[str, str]) -> list[HermesMessage]:
         idle = self.state in (Channel.NOT_AVAILABLE_NOT_READY, Channel.MACHINE_READY)
         if not idle and not (self.state is Channel.TRANSPORT_STOPPED and self._is_revoked):
             raise HermesError(f"BoardAvailable in state {self.state.value}")
@@ -252,12 +252,12 @@ class Receiver:
         self.state = Channel.BOARD_AVAILABLE
         return []
 
-    def _start(self) -> Message:
-        return Message("StartTransport", {"BoardId": self.board.board_id if self.board else ""})
+    def _start(self) -> HermesMessage:
+        return HermesMessage("StartTransport", {"BoardId": self.board.board_id if self.board else ""})
 
-    def _stop(self, transferred: str) -> Message:
+    def _stop(self, transferred: str) -> HermesMessage:
         board_id = self.board.board_id if self.board else ""
-        return Message("StopTransport", {"TransferState": transferred, "BoardId": board_id})
+        return HermesMessage("StopTransport", {"TransferState": transferred, "BoardId": board_id})
 
     def _back_to_idle(self) -> None:
         """No board is known any more; a TransportFinished for one that was revoked may still be on its way."""
@@ -265,7 +265,7 @@ class Receiver:
         self._forget_board()
         self._revoked_id, self.state = revoked_id, Channel.NOT_AVAILABLE_NOT_READY
 
-    def _revoked(self) -> list[Message]:
+    def _revoked(self) -> list[HermesMessage]:
         if self.state is Channel.BOARD_AVAILABLE:
             self._forget_board()
             self.state = Channel.NOT_AVAILABLE_NOT_READY
@@ -275,7 +275,7 @@ class Receiver:
             return [self._stop(NOT_STARTED)]
         return []
 
-    def _finished(self, values: Mapping[str, str]) -> list[Message]:
+    def _finished(self, values: Mapping[str, str]) -> list[HermesMessage]:
         board, transferred, named = self.board, values.get("TransferState", ""), values.get("BoardId", "")
         if self.state not in (Channel.TRANSPORTING, Channel.TRANSPORT_STOPPED):
             if transferred == NOT_STARTED and named and named == self._revoked_id:

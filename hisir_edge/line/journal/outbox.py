@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 
 from hisir_edge.line.journal.store import Entry, Journal
-from hisir_edge.line.sockets.message import Message, as_error, stamped
+from hisir_edge.line.sockets.message import VerdictMessage, as_error, stamped
 from hisir_edge.line.sockets.publish import Draw
 
 log = structlog.get_logger()
@@ -40,9 +40,9 @@ class Send(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    message: Message
+    message: VerdictMessage
     seq: int
-    then: Callable[[Message], None]
+    then: Callable[[VerdictMessage], None]
 
 
 class Outbox:
@@ -83,7 +83,7 @@ class Outbox:
         since = self._since
         return 0.0 if since is None else time.monotonic() - since
 
-    def put(self, message: Message, seq: int, then: Callable[[Message], None]) -> None:
+    def put(self, message: VerdictMessage, seq: int, then: Callable[[VerdictMessage], None]) -> None:
         """Have it journaled and published; ``then`` is called with what was published."""
         job = _Job(message, seq, then)
         while not self.failed:
@@ -234,6 +234,6 @@ class Outbox:
             log.error("journal not pruned", reason=str(error))
 
 
-def _entry(message: Message, seq: int) -> Entry:
+def _entry(message: VerdictMessage, seq: int) -> Entry:
     topic, body, mask = message.frames()
     return Entry(seq, topic.decode(), body, mask, message.camera, message.unit)

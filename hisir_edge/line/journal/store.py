@@ -78,7 +78,7 @@ HELD_BACK_EACH_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedTrigger:
     """A trigger as it was accepted."""
 
     seq: int
@@ -130,7 +130,7 @@ class Journal:
         self.epoch, self.last_seq, self.last_recorded, self.last_published = "", 0, 0, 0
         self._held_back_at = -HELD_BACK_EACH_S
         self.set_aside: Path | None = None
-        self.left: list[Accepted] = []
+        self.left: list[AcceptedTrigger] = []
         """Triggers that the daemon before this one did not answer."""
         self._lock = Lock()
         self._db: sqlite3.Connection | None = None
@@ -171,7 +171,7 @@ class Journal:
         """Close; what was recorded is on the disk already."""
         self._close()
 
-    def accept(self, trigger: Accepted, told: bool) -> None:
+    def accept(self, trigger: AcceptedTrigger, told: bool) -> None:
         """Record a trigger before anything is made of it.
 
         ``told``: somebody is going to be told its number, so it has to outlive a power cut, too.
@@ -267,14 +267,14 @@ class Journal:
             rows = db.execute(select, (after_id, most))
             return [Decision(*row) for row in rows]
 
-    def unanswered(self) -> list[Accepted]:
+    def unanswered(self) -> list[AcceptedTrigger]:
         """Triggers without a verdict, oldest first."""
         with self._lock:
             return self._unanswered(self._connection)
 
     @staticmethod
-    def _unanswered(db: sqlite3.Connection) -> list[Accepted]:
-        return [Accepted(*row) for row in db.execute("SELECT * FROM accepted ORDER BY seq").fetchall()]
+    def _unanswered(db: sqlite3.Connection) -> list[AcceptedTrigger]:
+        return [AcceptedTrigger(*row) for row in db.execute("SELECT * FROM accepted ORDER BY seq").fetchall()]
 
     def prune(self) -> int:
         """Delete some of the oldest verdicts where there are more days or bytes than are to be kept; how many.

@@ -12,7 +12,8 @@ import structlog
 
 from hisir_edge.errors import InputError, TryLater
 from hisir_edge.labels import canonical
-from hisir_edge.line.core import Core
+from hisir_edge.line.assembly import InspectionLine
+from hisir_edge.line.hermes.link import HermesLink
 from hisir_edge.line.journal.store import Decision, Entry, Journal
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import FRAMES, Answer, Command, count_of, flag_of, only, text_of
@@ -38,10 +39,12 @@ class Flag(Protocol):
         """Set it."""
 
 
-def commands(core: Core, journal: Journal, wire: Wire, reload: Flag, tell: Tell) -> dict[str, Command]:
+def commands(
+    line: InspectionLine, hermes: HermesLink, journal: Journal, wire: Wire, reload: Flag, tell: Tell
+) -> dict[str, Command]:
     """All of them by name. ``reload`` is set for a reload; ``tell`` publishes a topic and a JSON object."""
-    out = {name: Command("control", answer) for name, answer in _of_the_line(core, reload).items()}
-    stored = _of_the_journal(core, journal, tell)
+    out = {name: Command("control", answer) for name, answer in _of_the_line(line, reload).items()}
+    stored = _of_the_journal(line, journal, tell)
     for role, names in (
         ("read", ("replay", "snapshot", "decisions")), ("ack", ("ack",)), ("verify", ("verify",)),
         ("control", ("forget",)),
@@ -52,44 +55,44 @@ def commands(core: Core, journal: Journal, wire: Wire, reload: Flag, tell: Tell)
         only(request)
         with _readable():
             cursors = journal.cursors()
-        return core.status() | {
+        return line.state.status(line.epoch, hermes.state) | {
             "acknowledged": cursors, "connections": wire.guard.connections, "refused": dict(wire.refusals.counts)
         }  # fmt: skip
 
     return out | {"status": Command("read", status)}
 
 
-def _of_the_line(core: Core, reload: Flag) -> dict[str, Answer]:
+def _of_the_line(line: InspectionLine, reload: Flag) -> dict[str, Answer]:
     def identity(request: dict[str, Any]) -> Identity:
         only(request, "unit", "product")
         return Identity(text_of(request, "unit"), text_of(request, "product"))
 
     def trigger(request: dict[str, Any], client: Client) -> dict[str, Any]:
-        accepted = core.trigger(identity(request))
-        return {"seq": accepted.seq, "unit": accepted.unit, "epoch": core.epoch}
+        accepted = line.intake.trigger(identity(request))
+        return {"seq": accepted.seq, "unit": accepted.unit, "epoch": line.epoch}
 
     def announce(request: dict[str, Any], client: Client) -> dict[str, Any]:
-        return {"announced": core.announce(identity(request))}
+        return {"announced": line.intake.announce(identity(request))}
 
     def select(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request, "product")
-        core.select(text_of(request, "product", required=True))
-        return {"product": core.product}
+        line.intake.select(text_of(request, "product", required=True))
+        return {"product": line.selection.product}
 
     def pause(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request)
-        core.pause()
+        line.intake.pause()
         return {}
 
     def resume(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request)
-        core.resume()
+        line.intake.resume()
         return {}
 
     def drain(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request)
-        core.draining.set()
-        return {"in_flight": core.pipeline.waiting}
+        line.state.draining.set()
+        return {"in_flight": line.pipeline.waiting}
 
     def reload_(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request)
@@ -102,7 +105,7 @@ def _of_the_line(core: Core, reload: Flag) -> dict[str, Answer]:
     }  # fmt: skip
 
 
-def _of_the_journal(core: Core, journal: Journal, tell: Tell) -> dict[str, Answer]:
+def _of_the_journal(line: InspectionLine, journal: Journal, tell: Tell) -> dict[str, Answer]:
     def answered(found: list[Entry], last: int, masks: bool = True) -> dict[str, Any]:
         if masks:
             frames = [frame for entry in found for frame in entry.frames()]
@@ -170,7 +173,7 @@ def _of_the_journal(core: Core, journal: Journal, tell: Tell) -> dict[str, Answe
             number = journal.decide(decision)
         told = _as_json(decision, journal.epoch) | {"id": number}
         try:
-            tell(f"verification/{core.products.settings.line.name}", {"schema": DECISION_SCHEMA, **told})
+            tell(f"verification/{line.selection.products.settings.line.name}", {"schema": DECISION_SCHEMA, **told})
         except Exception as error:  # it is in the journal, where it can be asked for
             log.exception("decision not published", id=number, reason=str(error))
         return {"id": number}

@@ -38,17 +38,16 @@ MOST_BYTES_IN = {VERDICTS: 64_000, CONTROL: 100_000}
 class Refusals:
     """What was refused, by reason; kept and logged without end of either."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_refusal: Callable[[str], None]) -> None:
         self.counts: Counter[str] = Counter()
-        self.heard: Callable[[str], None] = lambda reason: None
-        """Told of each."""
+        self._on_refusal = on_refusal
         self._lock, self._logged_at = Lock(), dict[str, float]()
 
     def add(self, reason: str, **facts: object) -> None:
         """One more. ``reason`` is one of a few words; ``facts`` go to the log."""
         with self._lock:
             self.counts[reason] += 1
-            self.heard(reason)
+            self._on_refusal(reason)
             now, before = time.monotonic(), self._logged_at.get(reason, 0.0)
             if now < before + 1:
                 return
@@ -60,9 +59,10 @@ class Refusals:
 class Wire:
     """Open from entry to exit; makes the sockets and knows who is at the other end."""
 
-    def __init__(self, settings: SecurityTable) -> None:
+    def __init__(self, settings: SecurityTable, on_refusal: Callable[[str], None] = lambda reason: None) -> None:
+        """``on_refusal`` is called with the reason of each connection and request that is refused."""
         self.settings = settings
-        self.refusals = Refusals()
+        self.refusals = Refusals(on_refusal)
         self._authenticator: ThreadAuthenticator | None = None
         self._keys: tuple[bytes, bytes] | None = None
         self._clients: dict[str, Client] = {}

@@ -28,7 +28,7 @@ DEFECT_CODE = "ANOMALY"
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class Provenance:
     """What the verdicts are made with, repeated in each of them.
 
     ``thresholds`` and ``engine`` as the message has them, None where no bundle is known.
@@ -42,7 +42,7 @@ class Recipe:
     engine: dict[str, Any] | None = None
 
 
-def recipe_from_manifest(line: str, epoch: str, manifest: Manifest, manifest_sha256: str) -> Recipe:
+def provenance_from_manifest(line: str, epoch: str, manifest: Manifest, manifest_sha256: str) -> Provenance:
     """What verdicts say of a bundle."""
     t = manifest.thresholds
     thresholds = {
@@ -53,11 +53,11 @@ def recipe_from_manifest(line: str, epoch: str, manifest: Manifest, manifest_sha
         "target": manifest.target, "precision": manifest.precision, "backbone": manifest.backbone,
         "software_version": manifest.software_version,
     }  # fmt: skip
-    return Recipe(line, epoch, manifest.product, manifest_sha256, thresholds, engine)
+    return Provenance(line, epoch, manifest.product, manifest_sha256, thresholds, engine)
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class VerdictMessage:
     """One verdict as it goes over the wire. ``overlay`` (JPEG) and ``rle`` (mask) draw what some ask for besides."""
 
     topic: str
@@ -93,31 +93,31 @@ class Message:
 
 
 def message_from_judgement(
-    recipe: Recipe, seq: int, item: Frame | GrabFault, judgement: Judgement, now_ns: int | None = None
-) -> Message:
+    provenance: Provenance, seq: int, item: Frame | GrabFault, judgement: Judgement, now_ns: int | None = None
+) -> VerdictMessage:
     """The message of one verdict; its JSON follows ``mes/verdict.schema.json``. ``now_ns``: time of the judgement."""
     ended_ns = time.time_ns() if now_ns is None else now_ns
-    result, identity = CFX_RESULT[judgement.result], _Identity(recipe.epoch, seq)
+    result, identity = CFX_RESULT[judgement.result], _Identity(provenance.epoch, seq)
     inspections, regions = [], judgement.regions
     priority = {id(region): number for number, region in enumerate(regions, 1)}
     top = 0
-    for view in judgement.views or (_only_view(recipe, item, judgement),):
+    for view in judgement.views or (_only_view(provenance, item, judgement),):
         own = [(priority[id(r)], r) for r in regions if r.view in ("", view.source)]
         inspections.append(_inspection(identity, item, view, own, ended_ns, top))
         top += view.frame_hw[0]
     times = judgement.times
     body: dict[str, Any] = {
         "schema": SCHEMA,
-        "line": recipe.line,
-        "epoch": recipe.epoch,
+        "line": provenance.line,
+        "epoch": provenance.epoch,
         "seq": seq,
         "TransactionId": identity.of("transaction"),
         "UniqueID": identity.of("message"),
         "TimeStamp": utc(ended_ns),
-        "Source": f"hisir-edge.{recipe.line}",
+        "Source": f"hisir-edge.{provenance.line}",
         "InspectionMethod": "AOI",
-        "RecipeName": recipe.product,
-        "RecipeRevision": recipe.bundle_sha256,
+        "RecipeName": provenance.product,
+        "RecipeRevision": provenance.bundle_sha256,
         "InspectedUnits": [
             {
                 "UnitIdentifier": item.unit, "UnitPositionNumber": 1, "OverallResult": result,
@@ -133,23 +133,23 @@ def message_from_judgement(
                 "infer": round(times.infer_s, 5), "merge": round(times.merge_s, 5), "judge": round(times.judge_s, 5),
                 "total": round(times.total_s, 5),
             },
-            "thresholds": recipe.thresholds,
-            "engine": recipe.engine,
+            "thresholds": provenance.thresholds,
+            "engine": provenance.engine,
         },
     }  # fmt: skip
-    topic = f"verdict/{recipe.line}/{judgement.result.value}"
+    topic = f"verdict/{provenance.line}/{judgement.result.value}"
     overlay = partial(overlay_of_views_jpeg, item, judgement) if isinstance(item, Frame) else None
     if judgement.mask is None:
-        return Message(topic, body, b"", overlay)
-    return Message(topic, body, mask_png_bytes(judgement.mask), overlay, partial(mask_rle_bytes, judgement.mask))
+        return VerdictMessage(topic, body, b"", overlay)
+    return VerdictMessage(topic, body, mask_png_bytes(judgement.mask), overlay, partial(mask_rle_bytes, judgement.mask))
 
 
-def stamped(message: Message) -> Message:
+def stamped(message: VerdictMessage) -> VerdictMessage:
     """The same verdict with the time of now, at which it is published."""
     return replace(message, body={**message.body, "TimeStamp": utc(time.time_ns())})
 
 
-def as_error(message: Message, reason: str) -> Message:
+def as_error(message: VerdictMessage, reason: str) -> VerdictMessage:
     """The same board, not judged."""
     body: dict[str, Any] = json.loads(json.dumps(message.body))
     body["vision"] |= {"reason": reason, "score": None, "defects_total": 0}
@@ -159,7 +159,7 @@ def as_error(message: Message, reason: str) -> Message:
         inspection |= {"Result": CFX_RESULT[Result.ERROR], "Error": reason, "Comments": None, "DefectsFound": []}
         inspection["vision"] |= {"score": None, "defects_total": 0}
     topic = message.topic.rsplit("/", maxsplit=1)[0]
-    return Message(f"{topic}/{Result.ERROR.value}", body, b"")
+    return VerdictMessage(f"{topic}/{Result.ERROR.value}", body, b"")
 
 
 def utc(time_ns: int) -> str:
@@ -178,9 +178,9 @@ class _Identity:
         return str(uuid.uuid5(uuid.NAMESPACE_OID, f"hisir-edge/{self.epoch}/{self.seq}/{what}"))
 
 
-def _only_view(recipe: Recipe, item: Frame | GrabFault, judgement: Judgement) -> View:
+def _only_view(provenance: Provenance, item: Frame | GrabFault, judgement: Judgement) -> View:
     hw = item.image.hw if isinstance(item, Frame) else (0, 0)
-    return View(item.source, item.frame_id, hw, recipe.bundle_sha256, judgement)
+    return View(item.source, item.frame_id, hw, provenance.bundle_sha256, judgement)
 
 
 def _inspection(

@@ -10,11 +10,12 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from hisir_edge import __version__
-from hisir_edge.camera.paired import Views
+from hisir_edge.camera.paired import cameras_of
 from hisir_edge.config import MetricsTable
 from hisir_edge.errors import PublishError
-from hisir_edge.line.core import NO_BUNDLE, Core, Verdict
-from hisir_edge.line.states import State
+from hisir_edge.line.assembly import InspectionLine
+from hisir_edge.line.state import LineState, State
+from hisir_edge.line.verdicts import NO_BUNDLE, Outcome
 from hisir_edge.records import GrabFault
 
 STAGES = ("register", "tile", "infer", "merge", "judge", "total")
@@ -77,42 +78,39 @@ class Metrics:
             self._server.server_close()
             self._thread.join()
 
-    def watch(self, core: Core) -> None:
-        """What is read when it is asked for."""
-        line = core.products.settings.line.name
-        self.info.labels(__version__, line).set(1)
-        settings = core.products.settings
+    def watch(self, line: InspectionLine) -> None:
+        """Read these from the line whenever Prometheus asks."""
+        settings = line.selection.products.settings
+        self.info.labels(__version__, settings.line.name).set(1)
         for number, source in enumerate((settings.source, *(view.source for view in settings.also))):
-            self.camera_up.labels(source.name).set_function(partial(_is_up, core, number))
-        self.in_flight.set_function(lambda: float(core.pipeline.waiting))
-        self.stuck.set_function(lambda: float(core.pipeline.late_slots))
+            self.camera_up.labels(source.name).set_function(partial(_is_up, line.state, number))
+        self.in_flight.set_function(lambda: float(line.pipeline.waiting))
+        self.stuck.set_function(lambda: float(line.pipeline.late_slots))
         for state in State:
-            self.state.labels(state.value).set_function(partial(_is_now, core, state))
+            self.state.labels(state.value).set_function(partial(_is_now, line.state, state))
 
     def refuse(self, reason: str) -> None:
-        """One connection or request that was refused, for one of a few reasons."""
+        """Count one connection or request that was refused; ``reason``: one of a few words."""
         self.refused.labels(reason).inc()
 
-    def count(self, verdict: Verdict) -> None:
-        """One verdict that was handed over."""
-        body = verdict.message.body
+    def count(self, outcome: Outcome) -> None:
+        """Count one outcome that was handed over."""
+        body = outcome.message.body
         # what others call their products is no label: there would be no end of them
         product = "unknown" if body["RecipeRevision"] == NO_BUNDLE else body["RecipeName"]
-        self.inspections.labels(verdict.message.result.value, product).inc()
-        if isinstance(verdict.item, GrabFault):
-            reason = next((label for words, label in REASONS if words in verdict.item.reason), "other")
+        self.inspections.labels(outcome.message.result.value, product).inc()
+        if isinstance(outcome.item, GrabFault):
+            reason = next((label for words, label in REASONS if words in outcome.item.reason), "other")
             self.lost.labels(reason).inc()
             return
-        times = verdict.judgement.times
+        times = outcome.judgement.times
         for stage in STAGES:
             self.stages.labels(stage).observe(getattr(times, f"{stage}_s"))
 
 
-def _is_up(core: Core, number: int) -> float:
-    source = core.source
-    each = source.sources[number] if isinstance(source, Views) else source
-    return float(each is not None and each.up)
+def _is_up(state: LineState, number: int) -> float:
+    return float(state.source is not None and cameras_of(state.source)[number].up)
 
 
-def _is_now(core: Core, state: State) -> float:
-    return float(core.machine.state is state)
+def _is_now(line: LineState, state: State) -> float:
+    return float(line.machine.state is state)

@@ -27,7 +27,7 @@ OURS = re.compile(r"\d{8}T\d{6}_\d{6,}_.*_(PASS|FAIL|ERROR)\.jpg")
 """Time (UTC), number, unit, result: in the order of their names they were taken."""
 
 
-class Pictures:
+class OverlayFolder:
     """The folder of ``[output]``; without one nothing is kept. Used by one thread."""
 
     def __init__(self, settings: OutputTable) -> None:
@@ -86,7 +86,7 @@ class Pictures:
 class PictureWriter:
     """Pictures are drawn and written by a thread of their own: a disk that hangs keeps no verdict back."""
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: OverlayFolder) -> None:
         self._pictures = pictures
         self._queue: Queue[tuple[Frame | GrabFault, Judgement, int] | None] = Queue(MOST_WAITING)
         self._thread = Thread(target=self._run, name="pictures", daemon=True)
@@ -97,7 +97,7 @@ class PictureWriter:
         """What is asked for now."""
         return self._pictures.settings
 
-    def use(self, pictures: Pictures) -> None:
+    def use(self, pictures: OverlayFolder) -> None:
         """Write to these from now on."""
         self._pictures = pictures
 

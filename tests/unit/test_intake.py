@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from types import SimpleNamespace
 
 import pytest
-from helpers import facts
+from support.inprocess import EPOCH, InProcessLine
 
 from hisir_edge.config import BundleTable, LineTable, ReplaySource, Settings
-from hisir_edge.errors import CameraError, InputError
+from hisir_edge.errors import InputError
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.line.core import Core
 from hisir_edge.line.products import products_from_settings
-from hisir_edge.line.states import State, StateMachine
+from hisir_edge.line.state import State, StateMachine
 from hisir_edge.line.triggers import Identity
 from hisir_edge.records import Frame, GrabFault
-
-EPOCH = "e" * 32
-
-
-class Camera:
-    """Says how often it was asked; the test gives the frames."""
-
-    name, up = "cam", True
-
-    def __init__(self):
-        self.asked, self.broken, self.armed, self.rearmed = 0, False, True, 0
-
-    def trigger(self):
-        self.asked += 1
-        if self.broken:
-            raise CameraError(expected="the camera to take a trigger", received="it is lost", fix="wait")
-
-    def rearm(self):
-        self.rearmed += 1
-        self.armed = False
 
 
 @pytest.fixture
@@ -70,137 +48,109 @@ def frames(small_boards):
     return lambda kind: Frame(Pixels(rgb[kind]), "cam", next(ids), f"cam-{kind}", time.time_ns())
 
 
-class Line:
-    def __init__(self, products):
-        self.out, self.more = [], threading.Condition()
-        machine = StateMachine()
-        machine.to(State.INITIALIZED)
-        self.core = Core(products, EPOCH, machine, self.hand_over)
-        self.camera = Camera()
-
-    def hand_over(self, verdict):
-        with self.more:
-            self.out.append(facts(verdict.message.body))
-            self.more.notify()
-
-    def __enter__(self):
-        self.core.pipeline.__enter__()
-        self.core.serve(self.camera)
-        self.core.show_state()
-        return self
-
-    def __exit__(self, *error):
-        self.core.pipeline.__exit__(None, None, None)
-
-    def wait(self, count):
-        with self.more:
-            assert self.more.wait_for(lambda: len(self.out) >= count, 30)
-        return self.out
-
-
 def test_every_frame_is_a_trigger_with_the_identity_that_was_announced(loaded, frames):
-    with Line(loaded("free-run")) as line:
-        assert line.core.machine.state is State.CONTINUOUS_EXECUTION
-        assert line.core.announce(Identity("board-7")) == 1
-        assert line.core.announce(Identity("board-8", "nothing of that name")) == 2
+    with InProcessLine(loaded("free-run")) as line:
+        assert line.state.machine.state is State.CONTINUOUS_EXECUTION
+        assert line.intake.announce(Identity("board-7")) == 1
+        assert line.intake.announce(Identity("board-8", "nothing of that name")) == 2
         for kind in ("good", "bad", "bad"):
-            line.core.take(frames(kind), lambda: True)
+            line.intake.take(frames(kind), lambda: True)
         found = line.wait(3)
         assert [v["unit"] for v in found] == ["board-7", "board-8", "cam-bad"]
         assert [v["result"] for v in found] == ["PASS", "ERROR", "FAIL"]
         assert [v["seq"] for v in found] == [1, 2, 3]
         assert "unknown product nothing of that name; loaded are p3" in found[1]["reason"]
         with pytest.raises(InputError, match="announce boards instead"):
-            line.core.trigger(Identity("x"))
+            line.intake.trigger(Identity("x"))
 
 
 def test_a_frame_goes_to_the_trigger_that_asked_for_it(loaded, frames):
-    with Line(loaded("software")) as line:
-        core = line.core
-        assert core.machine.state is State.READY
-        core.take(frames("bad"), lambda: True)  # nobody asked
-        first = core.trigger(Identity("a"))
-        assert core.machine.state is State.SINGLE_EXECUTION
+    with InProcessLine(loaded("software")) as line:
+        intake, state, status, pipeline = line.intake, line.state, line.status, line.pipeline
+        assert state.machine.state is State.READY
+        intake.take(frames("bad"), lambda: True)  # nobody asked
+        first = intake.trigger(Identity("a"))
+        assert state.machine.state is State.SINGLE_EXECUTION
         with pytest.raises(InputError, match="frame is still to come"):
-            core.trigger(Identity("b"))  # two on their way could be taken for one another
-        core.take(frames("good"), lambda: True)
-        second = core.trigger(Identity("b"))
-        core.take(frames("bad"), lambda: True)
+            intake.trigger(Identity("b"))  # two on their way could be taken for one another
+        intake.take(frames("good"), lambda: True)
+        second = intake.trigger(Identity("b"))
+        intake.take(frames("bad"), lambda: True)
         assert line.camera.asked == 2
         found = line.wait(2)
         assert [(v["seq"], v["unit"], v["result"]) for v in found] == [
             (first.seq, "a", "PASS"), (second.seq, "b", "FAIL")
         ]  # fmt: skip
-        third = core.trigger(Identity())
+        third = intake.trigger(Identity())
         assert third.seq == 3, "a refused trigger takes no number"
-        core.take(GrabFault("cam", 9, "cam-9", "lost between camera and PC", time.time_ns()), lambda: True)
+        intake.take(GrabFault("cam", 9, "cam-9", "lost between camera and PC", time.time_ns()), lambda: True)
         assert line.wait(3)[2]["reason"] == "lost between camera and PC"
-        assert core.status()["unsolicited_frames"] == 1
-        core.pipeline.flush()
-        core.show_state()
-        assert core.machine.state is State.READY
+        assert status()["unsolicited_frames"] == 1
+        pipeline.flush()
+        state.show()
+        assert state.machine.state is State.READY
 
 
 def test_no_frame_by_the_deadline_is_an_error_and_its_frame_is_for_nobody(loaded, frames):
-    with Line(loaded("software", 300)) as line:
-        core, camera = line.core, line.camera
-        core.trigger(Identity("late"))
+    with InProcessLine(loaded("software", 300)) as line:
+        intake, camera, status, pipeline = line.intake, line.camera, line.status, line.pipeline
+        intake.trigger(Identity("late"))
         found = line.wait(1)
         assert (found[0]["result"], found[0]["unit"]) == ("ERROR", "late")
         assert "no frame within 300 ms" in found[0]["reason"]
         with pytest.raises(InputError, match="being armed"):
-            core.trigger(Identity("next"))
-        core.take(frames("bad"), lambda: True)  # it comes after all
-        core.arm(camera)
-        core.take(frames("bad"), lambda: True)  # or while the camera is being armed
-        core.arm(camera)
+            intake.trigger(Identity("next"))
+        intake.take(frames("bad"), lambda: True)  # it comes after all
+        intake.arm(camera)
+        intake.take(frames("bad"), lambda: True)  # or while the camera is being armed
+        intake.arm(camera)
         assert camera.rearmed == 1
         with pytest.raises(InputError, match="being armed"):
-            core.trigger(Identity("next"))
+            intake.trigger(Identity("next"))
         camera.armed = True
-        core.arm(camera)
-        core.trigger(Identity("next"))
-        core.take(frames("good"), lambda: True)
+        intake.arm(camera)
+        intake.trigger(Identity("next"))
+        intake.take(frames("good"), lambda: True)
         assert [(v["unit"], v["result"]) for v in line.wait(2)] == [("late", "ERROR"), ("next", "PASS")]
-        assert core.status()["unsolicited_frames"] == 2
-        assert core.pipeline.late_slots == 0
+        assert status()["unsolicited_frames"] == 2
+        assert pipeline.late_slots == 0
 
 
 def test_after_a_fault_the_camera_is_armed_before_the_next_board(loaded, frames):
-    with Line(loaded("software")) as line:
-        core, camera = line.core, line.camera
-        core.trigger(Identity("a"))
-        core.take(GrabFault("cam", 1, "cam-1", "camera lost", time.time_ns(), None), lambda: True)
-        core.take(frames("bad"), lambda: True)
+    with InProcessLine(loaded("software")) as line:
+        intake, camera = line.intake, line.camera
+        intake.trigger(Identity("a"))
+        intake.take(GrabFault("cam", 1, "cam-1", "camera lost", time.time_ns(), None), lambda: True)
+        intake.take(frames("bad"), lambda: True)
         with pytest.raises(InputError, match="being armed"):
-            core.trigger(Identity("b"))
-        core.arm(camera)
+            intake.trigger(Identity("b"))
+        intake.arm(camera)
         camera.armed = True
-        core.arm(camera)
-        core.trigger(Identity("b"))
-        core.take(frames("good"), lambda: True)
+        intake.arm(camera)
+        intake.trigger(Identity("b"))
+        intake.take(frames("good"), lambda: True)
         assert [(v["unit"], v["result"]) for v in line.wait(2)] == [("a", "ERROR"), ("b", "PASS")]
 
 
 def test_identities_do_not_slip_to_other_boards(loaded, frames):
-    with Line(loaded("free-run")) as line:
-        core = line.core
+    with InProcessLine(loaded("free-run")) as line:
+        intake = line.intake
 
         def fault(boards):
-            core.take(GrabFault("cam", 9, "cam-9", "something", time.time_ns(), boards), lambda: True)
+            intake.take(GrabFault("cam", 9, "cam-9", "something", time.time_ns(), boards), lambda: True)
 
         for unit in ("a", "b", "c"):
-            core.announce(Identity(unit))
+            intake.announce(Identity(unit))
         fault(0)  # a repeated frame is no board
         fault(1)  # a's frame was lost
-        core.take(frames("good"), lambda: True)
+        intake.take(frames("good"), lambda: True)
         fault(None)  # the camera was gone, and nobody knows how many went by: c may be one of them
-        core.take(frames("good"), lambda: True)
+        intake.take(frames("good"), lambda: True)
         assert [v["unit"] for v in line.wait(5)] == ["cam-9", "a", "b", "cam-9", "cam-good"]
-        core.announce(Identity("d"))
-        core.pause()
-        core.resume()
-        core.take(frames("good"), lambda: True)
+        intake.announce(Identity("d"))
+        intake.pause()
+        intake.resume()
+        intake.take(frames("good"), lambda: True)
         assert line.wait(6)[5]["unit"] == "cam-good"
 
 
@@ -213,14 +163,13 @@ def test_a_code_on_the_board_names_it_and_another_than_was_announced_is_an_error
             assert rgb.shape[2] == 3
             return self.says.pop(0)
 
-    with Line(loaded("free-run")) as line:
-        line.core.reader = Reader()
-        line.core.take(frames("good"), lambda: True)
+    with InProcessLine(loaded("free-run"), Reader()) as line:
+        line.intake.take(frames("good"), lambda: True)
         line.wait(1)
         for announced in ("LABEL-2", "LABEL-9", ""):
             if announced:
-                line.core.announce(Identity(announced))
-            line.core.take(frames("good"), lambda: True)
+                line.intake.announce(Identity(announced))
+            line.intake.take(frames("good"), lambda: True)
             line.wait(len(line.out) + 1)
         found = [(v["unit"], v["result"]) for v in line.out]
         assert found == [("LABEL-1", "PASS"), ("LABEL-2", "PASS"), ("LABEL-9", "ERROR"), ("cam-good", "PASS")]
@@ -233,21 +182,20 @@ def test_a_code_on_the_board_names_it_and_another_than_was_announced_is_an_error
 )
 def test_an_announced_label_is_the_one_on_the_board_however_it_is_spelled(loaded, frames, announced):
     label = "010950600013435210LOT7\x1d21ABC"
-    with Line(loaded("free-run")) as line:
-        line.core.reader = SimpleNamespace(read=lambda rgb: label)
-        line.core.announce(Identity(announced))
-        line.core.take(frames("good"), lambda: True)
+    with InProcessLine(loaded("free-run"), SimpleNamespace(read=lambda rgb: label)) as line:
+        line.intake.announce(Identity(announced))
+        line.intake.take(frames("good"), lambda: True)
         (verdict,) = line.wait(1)
         assert (verdict["unit"], verdict["result"]) == (label, "PASS"), verdict["reason"]
-        line.core.announce(Identity("(01)09506000134352(10)LOT7(21)ABD"))
-        line.core.take(frames("good"), lambda: True)
+        line.intake.announce(Identity("(01)09506000134352(10)LOT7(21)ABD"))
+        line.intake.take(frames("good"), lambda: True)
         assert "which was announced; got 010950600013435210LOT7\\u001d21ABC" in line.wait(2)[1]["reason"]
 
 
 def test_whatever_goes_wrong_on_the_way_is_an_error_under_its_number(loaded, frames, monkeypatch):
-    import hisir_edge.line.core as core_module
+    import hisir_edge.line.verdicts as verdicts_module
 
-    real, times = core_module.encoded, []
+    real, times = verdicts_module.encoded, []
 
     def fails_once(*arguments):
         times.append(1)
@@ -255,68 +203,68 @@ def test_whatever_goes_wrong_on_the_way_is_an_error_under_its_number(loaded, fra
             raise MemoryError("no room")
         return real(*arguments)
 
-    with Line(loaded("free-run")) as line:
-        monkeypatch.setattr(core_module, "encoded", fails_once)
-        line.core.take(frames("good"), lambda: True)
+    with InProcessLine(loaded("free-run")) as line:
+        monkeypatch.setattr(verdicts_module, "encoded", fails_once)
+        line.intake.take(frames("good"), lambda: True)
         line.wait(1)
-        line.core.take(frames("good"), lambda: True)
+        line.intake.take(frames("good"), lambda: True)
         assert [(v["seq"], v["result"]) for v in line.wait(2)] == [(1, "ERROR"), (2, "PASS")]
         assert "MemoryError: no room" in line.out[0]["reason"]
-        assert not line.core.pipeline.failed
+        assert not line.pipeline.failed
 
 
 def test_triggers_are_accepted_between_serve_and_close_alone(loaded):
-    with Line(loaded("software")) as line:
-        line.core.close()
+    with InProcessLine(loaded("software")) as line:
+        line.state.close()
         with pytest.raises(InputError, match="not there yet, or ends"):
-            line.core.trigger(Identity("x"))
+            line.intake.trigger(Identity("x"))
 
 
 def test_a_camera_that_cannot_be_asked_is_an_error_verdict(loaded):
-    with Line(loaded("software")) as line:
+    with InProcessLine(loaded("software")) as line:
         line.camera.broken = True
-        line.core.trigger(Identity("x"))
+        line.intake.trigger(Identity("x"))
         assert "it is lost" in line.wait(1)[0]["reason"]
         line.camera.up = False
         with pytest.raises(InputError, match="a lost camera"):
-            line.core.trigger(Identity("y"))
-        line.core.show_state()
-        assert line.core.machine.state is State.ERROR
+            line.intake.trigger(Identity("y"))
+        line.state.show()
+        assert line.state.machine.state is State.ERROR
 
 
 def test_paused_and_draining_lines_take_nothing(loaded, frames):
-    with Line(loaded("free-run")) as line:
-        core = line.core
-        core.pause()
-        core.show_state()
-        assert core.machine.state is State.READY
-        core.take(frames("good"), lambda: True)
+    with InProcessLine(loaded("free-run")) as line:
+        intake, state, status = line.intake, line.state, line.status
+        intake.pause()
+        state.show()
+        assert state.machine.state is State.READY
+        intake.take(frames("good"), lambda: True)
         with pytest.raises(InputError, match="resume it"):
-            core.announce(Identity("x"))
-        core.resume()
-        core.take(frames("good"), lambda: True)
+            intake.announce(Identity("x"))
+        intake.resume()
+        intake.take(frames("good"), lambda: True)
         assert [v["seq"] for v in line.wait(1)] == [1]
-        assert core.status()["frames_while_paused"] == 1
-        core.draining.set()
+        assert status()["frames_while_paused"] == 1
+        state.draining.set()
         with pytest.raises(InputError, match="drains"):
-            core.announce(Identity("x"))
+            intake.announce(Identity("x"))
 
 
 def test_a_product_is_selected_among_those_that_are_loaded(loaded, frames):
-    with Line(loaded("free-run")) as line:
-        line.core.select("p3")
+    with InProcessLine(loaded("free-run")) as line:
+        line.intake.select("p3")
         with pytest.raises(InputError, match="one of the products p3; got p4"):
-            line.core.select("p4")
-        assert line.core.status()["product"] == "p3"
+            line.intake.select("p4")
+        assert line.status()["product"] == "p3"
 
 
 def test_identities_do_not_pile_up(loaded):
-    with Line(loaded("free-run")) as line:
+    with InProcessLine(loaded("free-run")) as line:
         for number in range(256):
-            line.core.announce(Identity(str(number)))
+            line.intake.announce(Identity(str(number)))
         with pytest.raises(InputError, match="all are forgotten"):
-            line.core.announce(Identity("one too many"))
-        assert line.core.announce(Identity("anew")) == 1
+            line.intake.announce(Identity("one too many"))
+        assert line.intake.announce(Identity("anew")) == 1
 
 
 def test_states_that_the_standard_does_not_know_are_refused():
@@ -333,12 +281,12 @@ def test_states_that_the_standard_does_not_know_are_refused():
 
 
 def test_a_board_that_does_not_come_in_its_period_is_an_error(loaded, frames):
-    with Line(loaded("free-run", period_ms=50)) as line:
+    with InProcessLine(loaded("free-run", period_ms=50)) as line:
 
         def supervise_until(count):
             end = time.monotonic() + 20
             while len(line.out) < count:
-                line.core.supervise(lambda: True)
+                line.arrivals.check_period(lambda: True)
                 assert time.monotonic() < end
 
         supervise_until(2)
@@ -346,72 +294,72 @@ def test_a_board_that_does_not_come_in_its_period_is_an_error(loaded, frames):
         assert reasons == ["no board within the expected 50 ms"] * 2
         assert [v["seq"] for v in line.out] == [1, 2]
         assert {v["result"] for v in line.out} == {"ERROR"}
-        line.core.pipeline.flush()
-        line.core.pause()
+        line.pipeline.flush()
+        line.intake.pause()
         start, before = time.monotonic(), len(line.out)
         while time.monotonic() < start + 0.2:
-            line.core.supervise(lambda: True)
-        line.core.pipeline.flush()
+            line.arrivals.check_period(lambda: True)
+        line.pipeline.flush()
         assert len(line.out) == before, "a paused line expects none"
-        line.core.resume()
-        line.core.take(frames("good"), lambda: True)
+        line.intake.resume()
+        line.intake.take(frames("good"), lambda: True)
         assert line.wait(before + 1)[-1]["result"] == "PASS"
         supervise_until(before + 2)
 
 
 def test_a_clock_that_is_set_back_changes_no_verdict(loaded, frames, monkeypatch):
     """Deadlines and periods run by the monotonic clock; the one on the wall is for people."""
-    with Line(loaded("free-run", deadline_ms=5000)) as line:
+    with InProcessLine(loaded("free-run", deadline_ms=5000)) as line:
         now = time.time_ns()
         for n, kind in enumerate(("good", "bad", "good")):
             monkeypatch.setattr(time, "time_ns", lambda n=n: now - n * 3600 * 10**9)
-            line.core.take(frames(kind), lambda: True)
+            line.intake.take(frames(kind), lambda: True)
         found = line.wait(3)
         assert [(v["seq"], v["result"]) for v in found] == [(1, "PASS"), (2, "FAIL"), (3, "PASS")]
         assert found[0]["grabbed_at"] > found[2]["grabbed_at"]
 
 
 def test_a_board_that_is_not_there_takes_no_name_of_the_next(loaded, frames):
-    with Line(loaded("free-run", period_ms=50)) as line:
-        line.core.announce(Identity("B1"))
+    with InProcessLine(loaded("free-run", period_ms=50)) as line:
+        line.intake.announce(Identity("B1"))
         end = time.monotonic() + 20
         while not line.out and time.monotonic() < end:
-            line.core.supervise(lambda: True)
-        line.core.take(frames("good"), lambda: True)
+            line.arrivals.check_period(lambda: True)
+        line.intake.take(frames("good"), lambda: True)
         found = line.wait(2)
         assert found[0]["result"] == "ERROR"
         assert "B1" not in {v["unit"] for v in found}, "whose frame this is nobody knows"
 
 
 def test_a_board_that_arrived_and_was_not_seen_is_an_error_and_the_next_may_come(loaded, frames):
-    with Line(loaded("free-run", deadline_ms=300)) as line:
-        assert line.core.takes_a_board
-        line.core.arrived(Identity("B1"))
-        assert not line.core.takes_a_board
+    with InProcessLine(loaded("free-run", deadline_ms=300)) as line:
+        assert line.arrivals.board_may_come
+        line.arrivals.arrived(Identity("B1"))
+        assert not line.arrivals.board_may_come
         end = time.monotonic() + 20
         while not line.out and time.monotonic() < end:
-            line.core.check_arrival()
-            line.core.settle()
+            line.arrivals.check_arrival()
+            line.arrivals.answer()
         body = line.wait(1)[0]
         assert (body["unit"], body["result"]) == ("B1", "ERROR")
         assert "of the board's arrival" in body["reason"]
-        line.core.pipeline.flush()
-        assert line.core.takes_a_board
-        line.core.arrived(Identity("B2"))
-        line.core.take(frames("good"), lambda: True)
+        line.pipeline.flush()
+        assert line.arrivals.board_may_come
+        line.arrivals.arrived(Identity("B2"))
+        line.intake.take(frames("good"), lambda: True)
         assert line.wait(2)[1]["unit"] == "B2"
 
 
 def test_boards_that_are_not_inspected_wait_for_a_slot_and_hold_nothing_up(loaded, frames):
-    with Line(loaded("software")) as line:
-        first = line.core.trigger(Identity("a"))
+    with InProcessLine(loaded("software")) as line:
+        first = line.intake.trigger(Identity("a"))
         for n in range(4):
-            line.core.unjudged(Identity(f"lost-{n}"), "it fell off")
+            line.arrivals.report(Identity(f"lost-{n}"), "it fell off")
         start = time.monotonic()
-        line.core.settle()
+        line.arrivals.answer()
         assert time.monotonic() - start < 5
-        line.core.take(frames("good"), lambda: True)
-        line.core.settle(wait=True)
+        line.intake.take(frames("good"), lambda: True)
+        line.arrivals.answer(wait=True)
         found = line.wait(5)
         assert [v["seq"] for v in found] == list(range(first.seq, first.seq + 5))
         assert [v["unit"] for v in found] == ["a", *(f"lost-{n}" for n in range(4))]
@@ -420,6 +368,6 @@ def test_boards_that_are_not_inspected_wait_for_a_slot_and_hold_nothing_up(loade
 def test_a_name_that_is_no_text_is_answered_all_the_same(loaded, frames):
     from dataclasses import replace
 
-    with Line(loaded("free-run")) as line:
-        line.core.take(replace(frames("good"), unit="b\udcff"), lambda: True)
+    with InProcessLine(loaded("free-run")) as line:
+        line.intake.take(replace(frames("good"), unit="b\udcff"), lambda: True)
         assert line.wait(1)[0]["unit"] == "b?"

@@ -14,12 +14,10 @@ import numpy as np
 
 from hisir_edge.arrays import F32, I64, U8
 from hisir_edge.geometry.tile import REGION_PX, TilePlan, tiles_from_frame, tiles_from_planes
-from hisir_edge.inspection.engine import Engine
+from hisir_edge.inspection.engine import Engine, OnSpan
 
 Call = TypeVar("Call")
 Done = TypeVar("Done")
-OnSpan = Callable[[str, str, float, float], None]
-"""(thread, what it did, from, to): seconds of ``time.perf_counter``."""
 
 
 class Merger(Protocol):

@@ -14,13 +14,13 @@ from hisir_edge.bundle.load import Bundle
 from hisir_edge.geometry.merge_plan import MergePlan
 from hisir_edge.geometry.tile import padded_frame, scaled_frame
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.inspection.board import BoardInspector, Seen, check_frame
-from hisir_edge.inspection.engine import Engine
+from hisir_edge.inspection.board import BoardInspector, Findings, check_frame
+from hisir_edge.inspection.cpu.tile_workers import Cues, Merger, TileWorkers
+from hisir_edge.inspection.engine import Engine, OnSpan
 from hisir_edge.inspection.light import gains_from_light, light_of_frame
 from hisir_edge.inspection.regions import regions_in_window
 from hisir_edge.inspection.register import Registration, register_frame, warp_by_matrix
 from hisir_edge.inspection.rops import Rops
-from hisir_edge.inspection.tile_workers import Cues, Merger, OnSpan, TileWorkers
 from hisir_edge.inspection.windows import calibrated_windows, highest_calibrated, warped_window
 from hisir_edge.records import Judgement, Region, Result, StageTimes
 
@@ -42,7 +42,7 @@ MakeMerger = Callable[[MergePlan], Merger]
 """ROPS with the whole map, or others for comparison."""
 
 
-class Inspector(BoardInspector):
+class CpuInspector(BoardInspector):
     """A bundle ready to inspect frames; holds the buffers, so one frame at a time.
 
     The line keeps of the map only what may come near the thresholds; ``merger`` keeps all of it, for those who look at
@@ -62,7 +62,7 @@ class Inspector(BoardInspector):
         self.merger = Rops(self.merge_plan, self.gain.most) if make is None else make(self.merge_plan)
         self.padded = np.empty((*self.plan.padded_hw, 3), np.uint8)
 
-    def sibling(self) -> Inspector:
+    def sibling(self) -> CpuInspector:
         """Another one for the same bundle, with frame buffers of its own and this one's engine and threads."""
         other = copy.copy(self)
         other._make_buffers()
@@ -96,7 +96,7 @@ class Inspector(BoardInspector):
         self._needs_whole_map()
         return self._merged_map(Pixels(frame_rgb))
 
-    def _seen(self, image: Pixels) -> Seen:
+    def _find(self, image: Pixels) -> Findings:
         """See ``BoardInspector``: looked for only where a score can reach the pixel threshold."""
         golden = self._last = self._merged_map(image)
         start = time.perf_counter()
@@ -108,7 +108,7 @@ class Inspector(BoardInspector):
             regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
         end = time.perf_counter()
         self.span("judge", start, end)
-        return Seen(score, regions, mask, golden.registration, replace(golden.times, judge_s=end - start))
+        return Findings(score, regions, mask, golden.registration, replace(golden.times, judge_s=end - start))
 
     def _merged_map(self, image: Pixels) -> RawMap:
         t0 = time.perf_counter()
@@ -144,7 +144,7 @@ class Inspector(BoardInspector):
 
     def _needs_whole_map(self) -> None:
         if self._make_merger is None:
-            raise RuntimeError("of maps only what matters is kept: make the Inspector with merger=Rops")
+            raise RuntimeError("of maps only what matters is kept: make the CpuInspector with merger=Rops")
 
     def _register(self, work: U8) -> Registration | None:
         """Put the scaled frame, in golden coordinates where it is registered, into ``self.padded``."""

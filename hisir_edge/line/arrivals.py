@@ -1,0 +1,115 @@
+"""Boards that are known of without a frame: they arrive from the machine before, or do not come when expected."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from hisir_edge.config import Settings
+from hisir_edge.errors import InputError
+from hisir_edge.line.intake import Intake
+from hisir_edge.line.pipeline import Pipeline
+from hisir_edge.line.state import LineState
+from hisir_edge.line.triggers import Identity, Trigger, Waiting
+from hisir_edge.line.verdicts import Outcome
+from hisir_edge.records import GrabFault
+
+
+class Arrivals:
+    """Makes sure that a board without a frame has its ERROR verdict, and that its name goes to no other board.
+
+    ``arrived`` and ``report`` from any thread, everything else from the daemon's loop alone.
+    """
+
+    def __init__(
+        self,
+        intake: Intake,
+        state: LineState,
+        waiting: Waiting,
+        pipeline: Pipeline[int, Trigger, Outcome],
+        settings: Settings,
+    ) -> None:
+        self._intake, self._state, self._waiting, self._pipeline = intake, state, waiting, pipeline
+        self._deadline_s = settings.line.deadline_ms / 1e3
+        self._period_s = settings.line.expected_period_ms / 1e3
+        self._watched_since: float | None = None
+        self._arrived: tuple[float, Identity] | None = None
+        self._missing = 0
+        self._unanswered: deque[tuple[Identity, str]] = deque()
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a board that cannot be inspected waits for its number."""
+        return bool(self._unanswered)
+
+    @property
+    def board_may_come(self) -> bool:
+        """Whether the next board may come in: the line takes boards, and the one before has its verdict."""
+        held = self._waiting.closed or self._waiting.announced or self._pipeline.waiting or self._unanswered
+        return self._state.takes_boards and not held
+
+    def arrived(self, identity: Identity) -> None:
+        """A board stands under the camera: ask for its frame, or give its name to the next frame.
+
+        A board that is refused is an ERROR verdict.
+        """
+        try:
+            if self._state.software_triggered:
+                self._intake.trigger(identity)
+            else:
+                self._intake.announce(identity)  # first: ``check_arrival`` drops arrivals without an announcement
+                self._arrived = (time.monotonic(), identity)
+        except InputError as error:
+            self.report(identity, f"not inspected: {error}")
+
+    def report(self, identity: Identity, reason: str) -> None:
+        """A board that cannot be inspected: an ERROR verdict of its own after the next ``answer``."""
+        self._unanswered.append((identity, reason))
+
+    def answer(self, wait: bool = False) -> None:
+        """Number reported boards and put them into the pipeline, as far as slots are free; ``wait``: all of them.
+
+        From one thread, so that numbers rise in the pipeline's order.
+        """
+        while self._unanswered:
+            identity, reason = self._unanswered[0]
+            if self._intake.answer_without_frame(identity, reason, wait):
+                self._unanswered.popleft()
+            elif not wait:
+                return
+
+    def check_arrival(self) -> None:
+        """Report a board that arrived and whose frame did not come by the deadline; forget its name."""
+        arrived = self._arrived
+        if arrived is None:
+            return
+        if not self._waiting.announced:
+            self._arrived = None
+        elif time.monotonic() > arrived[0] + self._deadline_s:
+            self._arrived = None
+            self._waiting.forget_identities()
+            self.report(arrived[1], f"no frame within {self._deadline_s * 1e3:g} ms of the board's arrival")
+
+    def check_period(self, go_on: Callable[[], bool]) -> None:
+        """With ``line.expected_period_ms``: an ERROR verdict for each period in which no board came.
+
+        The period counts from the last board, or from when the line began to take boards. While the line is paused or
+        its camera is lost (an ERROR of its own), no board is expected.
+        """
+        source = self._state.source
+        if not self._period_s or self._state.paused.is_set() or source is None or not source.up:
+            self._watched_since = None
+            return
+        now = time.monotonic()
+        if self._watched_since is None:
+            self._watched_since = now
+        if now > max(self._watched_since, self._intake.taken_at) + self._period_s:
+            self._missing += 1
+            reason = f"no board within the expected {self._period_s * 1e3:g} ms"
+            unit = f"{source.name}-missing-{self._missing:06d}"
+            # nobody knows which board did not come: an announced name may be its own or the next board's
+            fault = GrabFault(
+                source=source.name, frame_id=0, unit=unit, reason=reason, grabbed_at_ns=time.time_ns(), boards=None
+            )
+            self._intake.take(fault, go_on)
