@@ -7,7 +7,8 @@ import os
 import shlex
 from pathlib import Path
 
-from hisir_edge.bundle.load import Bundle, Recipe, rebuild_command
+from hisir_edge.bundle.describe import rebuild_command
+from hisir_edge.bundle.load import Bundle, Recipe
 from hisir_edge.bundle.manifest import EngineModel, Manifest
 from hisir_edge.errors import BundleError
 from hisir_edge.geometry.tile import plan_from_size, scaled_hw
@@ -38,7 +39,7 @@ def inspector_from_bundle(bundle: Bundle, threads: int = 0) -> BoardInspector:
     trt = module_of(manifest.target)
     here = gpus()
     check_compiled_for(bundle.folder, manifest, trt.__version__, here[0] if here else None)
-    from hisir_edge.cuda.inspector import inspector_on_gpu
+    from hisir_edge.cuda.on_gpu import inspector_on_gpu
 
     return inspector_on_gpu(bundle, trt, _compiled_engine(bundle))
 

@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 USED_BY = {
-    "pycuda.driver": "hisir_edge.cuda.device",
+    "pycuda.driver": "hisir_edge.cuda.pycuda_device",
     "tensorrt": "hisir_edge.machine.tensorrt",
     "tensorrt_rtx": "hisir_edge.machine.tensorrt",
     "zxingcpp": "hisir_edge.inspection.barcode",

@@ -10,7 +10,8 @@ import time
 import numpy as np
 
 from hisir_edge.backends import engine_from_bundle
-from hisir_edge.cuda.device import BLOCK, Buffer
+from hisir_edge.cuda.device import Buffer
+from hisir_edge.cuda.pycuda_device import BLOCK
 from hisir_edge.errors import InspectionError
 
 

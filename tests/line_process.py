@@ -18,9 +18,10 @@ from types import SimpleNamespace
 
 from helpers import sample_message
 
-from hisir_edge.config import ControlTable, JournalTable, PublishTable, SecurityTable
+from hisir_edge.config.tables import ControlTable, JournalTable, PublishTable, SecurityTable
 from hisir_edge.line.journal.outbox import Outbox
-from hisir_edge.line.journal.store import AcceptedTrigger, Journal
+from hisir_edge.line.journal.records import AcceptedTrigger
+from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.sockets.commands import commands
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import ControlSocket

@@ -17,7 +17,7 @@ import tifffile
 import zxingcpp
 from PIL import Image
 
-from hisir_edge.config import IdentityTable
+from hisir_edge.config.tables import IdentityTable
 from hisir_edge.images import read_rgb
 from hisir_edge.inspection.barcode import BarcodeReader
 

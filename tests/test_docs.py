@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hisir_edge.config import (
+from hisir_edge.config.file import settings_from_toml
+from hisir_edge.config.tables import (
     AravisSource,
     BundleTable,
     ControlTable,
@@ -26,7 +27,6 @@ from hisir_edge.config import (
     ReplaySource,
     SecurityTable,
     Settings,
-    settings_from_toml,
 )
 from hisir_edge.engine.recipe import EngineRecipe, Fp16Table, Int8Table, TensorRtTable
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from hisir_edge.camera.process_client import Fetched, run
+from hisir_edge.camera.process_client import Fetched
+from hisir_edge.camera.process_main import run
 from hisir_edge.camera.sfnc import SetupError, set_up
 
 SYSTEM_PACKAGES = Path("/usr/lib/python3/dist-packages")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hisir_edge.camera.source import Source
-from hisir_edge.config import AravisSource, GenicamSource, ReplaySource, Settings
+from hisir_edge.config.tables import AravisSource, GenicamSource, ReplaySource, Settings
 
 
 def source_from_settings(settings: Settings) -> Source:

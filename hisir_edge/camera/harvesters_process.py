@@ -10,7 +10,8 @@ import os
 import sys
 from typing import Any
 
-from hisir_edge.camera.process_client import Fetched, run
+from hisir_edge.camera.process_client import Fetched
+from hisir_edge.camera.process_main import run
 from hisir_edge.camera.sfnc import SetupError, set_up
 
 

@@ -20,7 +20,7 @@ import structlog
 
 from hisir_edge.camera.processes import process_module
 from hisir_edge.camera.ring import FrameRing
-from hisir_edge.config import AravisSource, GenicamSource
+from hisir_edge.config.tables import AravisSource, GenicamSource
 from hisir_edge.errors import CameraError, InspectionError
 from hisir_edge.images.pixels import pixels_from_buffer
 from hisir_edge.records import Frame, GrabFault
@@ -106,9 +106,8 @@ class GenicamCamera:
                 raise OSError("it is lost")
             channel.send(json.dumps({"kind": "trigger"}).encode())
         except OSError as error:
-            raise CameraError(
-                expected="the camera to take a trigger", received=str(error), fix="wait until it is back"
-            ) from error
+            fix = "wait until it is back"
+            raise CameraError(expected="the camera to take a trigger", received=str(error), fix=fix) from error
 
     def rearm(self) -> None:
         """See ``Source.rearm``: acquisition is stopped, buffers are flushed, and it starts again."""

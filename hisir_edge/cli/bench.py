@@ -28,7 +28,8 @@ def bench(
     ] = None,
 ) -> None:
     """Measure a bundle: frames a second, latency, stages, memory, and the share of this machine's own limits."""
-    from hisir_edge.bench.measure import figures_from_file, measured, ratios, trace_json
+    from hisir_edge.bench.figures import figures_from_file, ratios, trace_json
+    from hisir_edge.bench.measure import measured
     from hisir_edge.bundle.load import load_bundle
     from hisir_edge.images import write_atomic
 

@@ -24,7 +24,8 @@ def show(
     nodes: Annotated[bool, typer.Option("--nodes", help="The names of the network's nodes, for recipes.")] = False,
 ) -> None:
     """What a bundle is: product, engine, thresholds, what the acceptance gate saw. Nothing is verified."""
-    from hisir_edge.bundle.load import MODEL, manifest_from_folder
+    from hisir_edge.bundle.files import MODEL
+    from hisir_edge.bundle.load import manifest_from_folder
     from hisir_edge.engine.facts import lines_of_manifest
 
     manifest = manifest_from_folder(bundle)

@@ -18,7 +18,8 @@ def camera(
 ) -> None:
     """Open the camera of a line as configured and print every setting; --save them as a profile for source.profile."""
     from hisir_edge.camera.kinds import camera_profile
-    from hisir_edge.config import ReplaySource, settings_from_toml
+    from hisir_edge.config.file import settings_from_toml
+    from hisir_edge.config.tables import ReplaySource
     from hisir_edge.images import write_atomic
 
     settings = settings_from_toml(config)

@@ -75,7 +75,7 @@ def status(
 def _asked(
     request: dict[str, Any], endpoint: str, config: Path | None, server_key: str, key: str, timeout_s: float
 ) -> dict[str, Any]:
-    from hisir_edge.config import settings_from_toml
+    from hisir_edge.config.file import settings_from_toml
     from hisir_edge.transport.control_client import ask
 
     if config is not None:

@@ -137,6 +137,29 @@ def forward(
         raise typer.Exit(1)
 
 
+def decide(
+    endpoint: Annotated[str, typer.Argument(help="The line's control.endpoint, such as tcp://127.0.0.1:5557.")],
+    verification: Annotated[Verification, typer.Argument(help="What was decided.")],
+    seq: Annotated[int, typer.Option(min=1, help="The verdict's number, # in watch.")],
+    operator: Annotated[str, typer.Option(help="Who decided.")],
+    epoch: Annotated[str, typer.Option(help="The verdict's epoch; default: the line's present one.")] = "",
+    defect: Annotated[int, typer.Option(min=0, help="The Priority of one defect; 0: the board.")] = 0,
+    detail: Annotated[str, typer.Option(help="Why.")] = "",
+    server_key: ServerKey = "",
+    key: Key = "",
+) -> None:
+    """Record an operator's decision about a verdict: the line journals it and tells the subscribers."""
+    from hisir_edge.transport.control_client import ask
+
+    if not epoch:
+        epoch = ask(endpoint, {"do": "replay", "most": 0}, server_key=server_key, key=key)["epoch"]
+    request = {
+        "do": "verify", "epoch": epoch, "seq": seq, "verification": verification.value, "operator": operator,
+        "defect": defect, "detail": detail,
+    }  # fmt: skip
+    print(ask(endpoint, request, server_key=server_key, key=key)["id"])
+
+
 def verify(
     endpoint: Annotated[str, typer.Argument(help="The line's control.endpoint, such as tcp://127.0.0.1:5557.")],
     verification: Annotated[Verification, typer.Argument(help="What was decided.")],
@@ -148,16 +171,9 @@ def verify(
     server_key: ServerKey = "",
     key: Key = "",
 ) -> None:
-    """Write back what an operator decided about a verdict: it is journaled at the line and told to subscribers."""
-    from hisir_edge.transport.control_client import ask
-
-    if not epoch:
-        epoch = ask(endpoint, {"do": "replay", "most": 0}, server_key=server_key, key=key)["epoch"]
-    request = {
-        "do": "verify", "epoch": epoch, "seq": seq, "verification": verification.value, "operator": operator,
-        "defect": defect, "detail": detail,
-    }  # fmt: skip
-    print(ask(endpoint, request, server_key=server_key, key=key)["id"])
+    """The old name of `decide`."""
+    print("note: 'hisir-edge verify' is now called 'hisir-edge decide'", file=sys.stderr)
+    decide(endpoint, verification, seq, operator, epoch, defect, detail, server_key, key)
 
 
 def keygen(

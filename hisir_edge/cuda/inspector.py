@@ -14,26 +14,23 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock, current_thread
-from typing import Any
 
 import cv2
 import numpy as np
 import structlog
 
-from hisir_edge.arrays import F64, I64, U8, Bool, u8
+from hisir_edge.arrays import U8, Bool
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.cuda.device import Device, Event
-from hisir_edge.cuda.reference import fixed_point
+from hisir_edge.cuda.readback import fixed_matrix, light_samples, windows_of_bits
 from hisir_edge.cuda.slot import STEPS, Rig, Shared, Slot
 from hisir_edge.cuda.tensorrt_engine import DeviceEngine
 from hisir_edge.errors import BundleError, HisirEdgeError, InspectionError
-from hisir_edge.geometry.tile import REGION_PX, scaled_frame, tiles_from_planes
+from hisir_edge.geometry.tile import scaled_frame, tiles_from_planes
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector, Findings, check_frame
 from hisir_edge.inspection.engine import OnSpan
 from hisir_edge.inspection.light import (
-    SAMPLE_EACH_PX,
-    SAMPLE_FIRST_PX,
     gains_from_light,
     is_sampled,
     light_of_frame,
@@ -42,7 +39,6 @@ from hisir_edge.inspection.light import (
 )
 from hisir_edge.inspection.regions import regions_in_window
 from hisir_edge.inspection.register import Registration, register_frame, warp_by_matrix
-from hisir_edge.inspection.windows import MOST_WINDOWS, Box, apart
 from hisir_edge.records import Region, StageTimes
 
 log = structlog.get_logger()
@@ -241,7 +237,8 @@ class CudaInspector(BoardInspector):
         to_frame = IDENTITY if registration is None else cv2.invertAffineTransform(registration.matrix)
         to_golden = self._to_golden(registration)
         slot.fill(
-            work.data, work.pixel_format, _fixed(to_frame), _fixed(IDENTITY if to_golden is None else to_golden),
+            work.data, work.pixel_format, fixed_matrix(to_frame),
+            fixed_matrix(IDENTITY if to_golden is None else to_golden),
             None if tables is None else tables[self.numbers],
         )  # fmt: skip
 
@@ -250,7 +247,7 @@ class CudaInspector(BoardInspector):
         if self.light is None or registration is None:
             return None
         if is_sampled(self.plan.frame_hw):
-            planes = light_of_samples(self.light, _samples(work, registration.matrix))
+            planes = light_of_samples(self.light, light_samples(work, registration.matrix))
         else:
             planes = light_of_frame(self.light, warp_by_matrix(work.rgb, registration.matrix))
         return tables_of_gains(gains_from_light(self.plan, planes))
@@ -292,50 +289,3 @@ class CudaInspector(BoardInspector):
             slot.done.record(slot.stream)
             slot.done.wait()
             return time.perf_counter() - start
-
-
-def windows_of_bits(bits: U8, frame_hw: tuple[int, int]) -> list[Box]:
-    """Boxes around what is set in a mask of bits (h, ceil(w / 8)): none cuts a region, and no two touch."""
-    h, w = frame_hw
-    if not bits.any():
-        return []
-    rows, columns = -(-h // REGION_PX), -(-w // REGION_PX)
-    padded = np.zeros((rows * REGION_PX, columns * 2), np.uint8)
-    padded[:h, : bits.shape[1]] = bits
-    cells = u8(padded.reshape(rows, REGION_PX, columns, 2).max((1, 3)) > 0)
-    count, _, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=8)
-    boxes = []
-    for x, y, wide, high, _ in stats[1:count].tolist():
-        bottom, right = min((y + high) * REGION_PX, h), min((x + wide) * REGION_PX, w)
-        boxes.append((y * REGION_PX, bottom, x * REGION_PX, right))
-    if len(boxes) > MOST_WINDOWS:
-        tops, bottoms, lefts, rights = zip(*boxes, strict=True)
-        boxes = [(min(tops), max(bottoms), min(lefts), max(rights))]
-    return [frame for _, frame in apart(boxes, frame_hw, None, frame_hw)]
-
-
-def _fixed(matrix: Any) -> I64:
-    return fixed_point(np.asarray(matrix, np.float64))
-
-
-def _samples(work: Pixels, matrix: F64) -> U8:
-    """The registered frame, RGB, at the pixels by which light is measured; ``matrix``: frame -> golden pixels."""
-    (h, w), each, first = work.hw, SAMPLE_EACH_PX, SAMPLE_FIRST_PX
-    size = (-(-(w - first) // each), -(-(h - first) // each))
-    to_samples: Any = np.array([[1 / each, 0, -first / each], [0, 1 / each, -first / each]])
-    whole: Any = to_samples @ np.vstack([matrix, (0.0, 0.0, 1.0)])
-    picture = work.half_rgb() if work.is_mosaic else work.data
-    if work.is_mosaic:  # pixel x of the half picture lies at 2 x + 0.5
-        whole = whole @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
-    out = u8(cv2.warpAffine(picture, whole, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-    return out if work.is_mosaic else Pixels(out, work.pixel_format).rgb
-
-
-def inspector_on_gpu(bundle: Bundle, trt: Any, plan: bytes) -> CudaInspector:
-    """A bundle's compiled engine on the first GPU; InputError or BundleError where that cannot be."""
-    from hisir_edge.cuda.device import first_device
-    from hisir_edge.cuda.tensorrt_engine import TensorRtEngine
-
-    carries_runtime = bool(bundle.manifest.engine and bundle.manifest.engine.version_compatible)
-    tile_px = bundle.recipe.tile_px
-    return CudaInspector(bundle, first_device(), lambda: TensorRtEngine(trt, plan, tile_px, carries_runtime))

@@ -14,17 +14,8 @@ import onnxruntime as ort
 from hisir_edge import __version__
 from hisir_edge.arrays import U8
 from hisir_edge.backends import available_threads, onnxruntime_engine
-from hisir_edge.bundle.load import (
-    CALIBRATION,
-    ENGINE,
-    GOLDEN,
-    MODEL,
-    SELF_TEST,
-    Bundle,
-    bundle_from_manifest,
-    write_memory,
-    write_noise,
-)
+from hisir_edge.bundle.files import CALIBRATION, ENGINE, GOLDEN, MODEL, SELF_TEST
+from hisir_edge.bundle.load import Bundle, bundle_from_manifest
 from hisir_edge.bundle.manifest import (
     EngineModel,
     JudgedOnModel,
@@ -36,6 +27,7 @@ from hisir_edge.bundle.manifest import (
     TensorModel,
     ThresholdModel,
 )
+from hisir_edge.bundle.write import write_memory, write_noise
 from hisir_edge.engine.attempt import AcceptedCandidate, OnProgress, OnStage
 from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
 from hisir_edge.engine.options import BuildOptions, archs_of

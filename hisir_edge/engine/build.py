@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from hisir_edge.backends import available_threads, inspector_from_bundle
-from hisir_edge.bundle.load import load_bundle, replace_folder, write_manifest
+from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.lock import sole_writer
 from hisir_edge.bundle.manifest import Manifest
+from hisir_edge.bundle.replace import replace_folder
+from hisir_edge.bundle.write import write_manifest
 from hisir_edge.engine.assemble import check_drawn, float_bundle, with_engine, with_network, with_self_test
 from hisir_edge.engine.attempt import OnProgress, OnStage, Task, accepted
 from hisir_edge.engine.options import BuildOptions, archs_of, calibration_list, check_out, checked_run
@@ -24,7 +26,7 @@ from hisir_edge.engine.tensorrt.onnx_limits import check_network
 from hisir_edge.engine.tensorrt.releases import takes_int8
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.selftest import draw_seed
-from hisir_edge.learn.training.train import progress_of
+from hisir_edge.learn.training.reached import progress_of
 from hisir_edge.machine.tensorrt import module_of
 
 

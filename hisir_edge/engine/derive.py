@@ -11,7 +11,8 @@ from hisir_edge.bundle.load import Bundle
 from hisir_edge.engine.maps import Maps
 from hisir_edge.inspection.gain import gain_map, noise_in_logits, sensitivity_map
 from hisir_edge.inspection.score import logit_of_score
-from hisir_edge.learn.evaluation.evaluate import SIZEABLE_PX, defects_in, open_regions
+from hisir_edge.learn.evaluation.evaluate import defects_in, open_regions
+from hisir_edge.learn.evaluation.figures import SIZEABLE_PX
 from hisir_edge.learn.evaluation.metrics import PixelTally
 from hisir_edge.learn.evaluation.thresholds import (
     AREAS_NETWORK_PX,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from hisir_edge.bundle.load import MANIFEST, sha256_of
+from hisir_edge.bundle.files import MANIFEST
+from hisir_edge.bundle.integrity import sha256_of
 from hisir_edge.bundle.manifest import DEFAULT_LEAST_PLANTED_RECALL, DEFAULT_MAX_DROP, ComponentModel, ZoneModel
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.engine.calibration.tiles import images_from_list
@@ -16,7 +18,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.inspection.gain import inside_zone, sensitivity_map
 from hisir_edge.learn.data.run import RunRecord, check_pictures
 from hisir_edge.learn.evaluation.thresholds import check_rate
-from hisir_edge.learn.training.train import trained_net
+from hisir_edge.learn.training.reached import trained_net
 from hisir_edge.net.hisir_net import HisirNet
 
 
@@ -37,6 +39,25 @@ class BuildOptions:
     mm_per_px: float | None = None
     components: tuple[ComponentModel, ...] = ()
     least_planted_recall: float = DEFAULT_LEAST_PLANTED_RECALL
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One bundle to build: of a training run, into a folder."""
+
+    run: Path
+    bundle: Path
+    options: BuildOptions
+
+
+def builds_of_recipes(recipes: dict[Path, EngineRecipe], out: Path, options: BuildOptions) -> Iterator[Build]:
+    """What each recipe asks for, into ``out/RECIPE-TARGET-PRECISION``; the other ``options`` hold for all."""
+    for path, recipe in recipes.items():
+        for item in recipe.builds:
+            # architectures are for the one target that can build for others
+            archs = options.gpu_arch if item.target == "tensorrt-rtx" else ()
+            asked = replace(options, target=item.target, precision=item.precision, recipe=recipe, gpu_arch=archs)
+            yield Build(Path(recipe.run), out / f"{path.stem}-{item.target}-{item.precision}", asked)
 
 
 def check_out(out: Path) -> None:

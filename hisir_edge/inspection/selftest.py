@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import U8, u8
-from hisir_edge.bundle.load import GOLDEN, Bundle, rebuild_command
+from hisir_edge.bundle.describe import rebuild_command
+from hisir_edge.bundle.files import GOLDEN
+from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.manifest import PlantModel
 from hisir_edge.errors import BundleError
 from hisir_edge.images import read_rgb

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from hisir_edge.config import Settings
+from hisir_edge.config.tables import Settings
 from hisir_edge.errors import InputError
 from hisir_edge.line.intake import Intake
 from hisir_edge.line.pipeline import Pipeline

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import structlog
 
-from hisir_edge.config import OutputTable, Settings
+from hisir_edge.config.tables import OutputTable, Settings
 from hisir_edge.errors import ConfigError, HisirEdgeError
 from hisir_edge.line.assembly import InspectionLine
 from hisir_edge.line.products import products_from_settings

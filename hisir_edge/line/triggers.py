@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 
-from hisir_edge.line.journal.store import AcceptedTrigger
+from hisir_edge.line.journal.records import AcceptedTrigger
 from hisir_edge.line.products import Product
 from hisir_edge.records import Frame, GrabFault
 

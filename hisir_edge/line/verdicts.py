@@ -12,7 +12,7 @@ from hisir_edge.arrays import U8
 from hisir_edge.errors import NotJudgedError
 from hisir_edge.inspection.verdict import error_judgement, fail_closed, frame_of, judgement_from_views
 from hisir_edge.labels import shown
-from hisir_edge.line.journal.store import AcceptedTrigger
+from hisir_edge.line.journal.records import AcceptedTrigger
 from hisir_edge.line.products import Product, Selection
 from hisir_edge.line.sockets.message import Provenance, VerdictMessage, message_from_judgement
 from hisir_edge.line.triggers import Trigger, Waiting

@@ -20,7 +20,8 @@ from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.engine import Engine
-from hisir_edge.learn.evaluation.evaluate import evaluate_inspector, figures
+from hisir_edge.learn.evaluation.evaluate import evaluate_inspector
+from hisir_edge.learn.evaluation.figures import figures
 from hisir_edge.learn.evaluation.merge_baselines import MERGES, merge_from_name
 
 COLUMNS = ("pixel_auroc", "aupro", "image_auroc", "recall_from_6px_at_0.1_false_regions", "false_calls_per_board")

@@ -18,10 +18,11 @@ from statistics import median, quantiles
 
 from helpers import sample_message
 
-from hisir_edge.config import JournalTable, PublishTable, SecurityTable
+from hisir_edge.config.tables import JournalTable, PublishTable, SecurityTable
 from hisir_edge.images import mask_png_bytes, mask_rle_bytes, read_mask
 from hisir_edge.line.journal.outbox import Outbox
-from hisir_edge.line.journal.store import AcceptedTrigger, Entry, Journal
+from hisir_edge.line.journal.records import AcceptedTrigger, Entry
+from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.message import VerdictMessage
 from hisir_edge.line.sockets.publish import Publisher

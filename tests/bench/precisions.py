@@ -20,8 +20,10 @@ from pathlib import Path
 import numpy as np
 
 from hisir_edge.backends import engine_from_bundle
-from hisir_edge.bundle.load import ENGINE, MODEL, load_bundle
-from hisir_edge.learn.evaluation.evaluate import evaluate, figures
+from hisir_edge.bundle.files import ENGINE, MODEL
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.learn.evaluation.evaluate import evaluate
+from hisir_edge.learn.evaluation.figures import figures
 
 PRECISIONS = ("fp32", "fp16", "int8")
 ROUNDS = 7

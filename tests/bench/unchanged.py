@@ -66,7 +66,8 @@ def boards(folder: Path, frame_hw: tuple[int, int]) -> list[Path]:
 def judged(bundle_folder: Path, folder: Path) -> dict[str, Any]:
     """Map, mask and judgement of each board."""
     load_bundle = first_module("bundle.load", "engine.bundle").load_bundle
-    inspector = first_module("inspection.inspector", "line.inspect").CpuInspector
+    module = first_module("inspection.cpu.inspector", "inspection.inspector", "line.inspect")
+    inspector = getattr(module, "CpuInspector", None) or module.Inspector
     engine = first_module("backends", "engine.load").engine_from_bundle
     rops, images = first_module("inspection.rops", "line.rops").Rops, first_module("images")
     bundle = load_bundle(bundle_folder)

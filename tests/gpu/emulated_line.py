@@ -11,8 +11,8 @@ from emulated_engine import EmulatedEngine
 
 from hisir_edge.bench import measure as bench
 from hisir_edge.cli.main import main
-from hisir_edge.cuda.device import first_device
 from hisir_edge.cuda.inspector import CudaInspector
+from hisir_edge.cuda.pycuda_device import first_device
 from hisir_edge.line import products
 
 

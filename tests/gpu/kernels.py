@@ -19,7 +19,8 @@ from statistics import median
 import numpy as np
 
 from hisir_edge.cli.console import size_from_text
-from hisir_edge.cuda.device import Buffer, PycudaDevice
+from hisir_edge.cuda.device import Buffer
+from hisir_edge.cuda.pycuda_device import PycudaDevice
 from hisir_edge.cuda.reference import LAYOUTS, fixed_point
 from hisir_edge.errors import HisirEdgeError
 from hisir_edge.geometry.merge_plan import merge_plan_from_tiles

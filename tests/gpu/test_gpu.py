@@ -25,8 +25,8 @@ from steps import REFUSALS
 
 from hisir_edge.backends import inspector_from_bundle
 from hisir_edge.bundle.load import load_bundle
-from hisir_edge.cuda.device import BLOCK, PycudaDevice, first_device
 from hisir_edge.cuda.inspector import GPU_THREAD, CudaInspector
+from hisir_edge.cuda.pycuda_device import BLOCK, PycudaDevice, first_device
 from hisir_edge.cuda.reference import LAYOUTS, fixed_point
 from hisir_edge.errors import HisirEdgeError
 from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
@@ -35,7 +35,7 @@ from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import in_flight
 from hisir_edge.inspection.selftest import self_test
-from hisir_edge.line.journal.store import read_journal
+from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.machine.gpus import gpus
 from hisir_edge.records import Result
@@ -72,7 +72,7 @@ def line(device, small_run, small_bundle):
         if not torch.cuda.is_available():
             pytest.skip("torch without CUDA: no engine that runs here without TensorRT")
         from hisir_edge.cuda.torch_engine import TorchEngine
-        from hisir_edge.learn.training.train import trained_net
+        from hisir_edge.learn.training.reached import trained_net
         from hisir_edge.net.hisir_net import PlanesNet
 
         record, net = trained_net(small_run)

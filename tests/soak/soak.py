@@ -30,13 +30,13 @@ import psutil
 import zmq
 
 from hisir_edge.camera.process_host import GenicamCamera
-from hisir_edge.config import GenicamSource
+from hisir_edge.config.tables import GenicamSource
 from hisir_edge.engine.build import build_bundle
 from hisir_edge.engine.options import BuildOptions
 from hisir_edge.errors import HisirEdgeError
 from hisir_edge.learn.data.run import RunSettings
 from hisir_edge.learn.training.train import train
-from hisir_edge.line.journal.store import read_journal
+from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.mes import subscribe
 from hisir_edge.records import Frame
 from hisir_edge.transport.control_client import ask

@@ -25,10 +25,10 @@ import pytest
 from helpers import facts, here
 
 from hisir_edge.camera.process_host import GenicamCamera
-from hisir_edge.config import AravisSource
+from hisir_edge.config.tables import AravisSource
 from hisir_edge.errors import CameraError
 from hisir_edge.images import read_rgb
-from hisir_edge.line.journal.store import read_journal
+from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.records import Frame, GrabFault
 
 FAKE = Path(__file__).parents[1] / "gige" / "fake_camera.py"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from hisir_edge.line.journal.store import read_journal
+from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.transport.curve_keys import write_keys
 
 TESTS = Path(__file__).parents[1]

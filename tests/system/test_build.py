@@ -20,7 +20,9 @@ import pytest
 from helpers import here
 
 from hisir_edge.backends import engine_from_bundle
-from hisir_edge.bundle.load import CALIBRATION, ENGINE, MANIFEST, load_bundle, seal_of, sha256_of
+from hisir_edge.bundle.files import CALIBRATION, ENGINE, MANIFEST
+from hisir_edge.bundle.integrity import seal_of, sha256_of
+from hisir_edge.bundle.load import load_bundle
 from hisir_edge.engine.build import build_bundle
 from hisir_edge.engine.calibration.tiles import images_from_list
 from hisir_edge.engine.options import BuildOptions

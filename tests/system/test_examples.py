@@ -15,7 +15,7 @@ import zmq
 from helpers import free_port, sample_message
 
 from hisir_edge.errors import InputError
-from hisir_edge.line.journal.store import read_journal
+from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.transport.control_client import ask
 from hisir_edge.transport.curve_keys import write_keys
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from helpers import free_port, here
 
-from hisir_edge.line.journal.store import read_journal
+from hisir_edge.line.journal.reading import read_journal
 
 TESTS = Path(__file__).parents[1]
 COUNT = 240

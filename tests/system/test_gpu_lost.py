@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import facts
 
-from hisir_edge.line.journal.store import read_journal
+from hisir_edge.line.journal.reading import read_journal
 
 SCRIPT = Path(__file__).parents[1] / "gpu_line_process.py"
 

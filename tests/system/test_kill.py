@@ -17,7 +17,7 @@ from pathlib import Path
 from helpers import facts, free_port
 
 from hisir_edge.errors import InputError
-from hisir_edge.line.journal.store import read_journal
+from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.mes import subscribe
 from hisir_edge.transport.control_client import ask
 

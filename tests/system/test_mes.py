@@ -21,9 +21,12 @@ import pytest
 import zmq
 from helpers import free_port, greet, here, sample_message
 
-from hisir_edge.config import JournalTable, PublishTable, SecurityTable
+from hisir_edge.config.tables import JournalTable, PublishTable, SecurityTable
 from hisir_edge.errors import InputError, NoAnswer, TryLater
-from hisir_edge.line.journal.store import FILE, Decision, Entry, Journal, read_journal
+from hisir_edge.line.journal.reading import read_journal
+from hisir_edge.line.journal.records import Decision, Entry
+from hisir_edge.line.journal.schema import FILE
+from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.publish import Publisher
 from hisir_edge.mes import subscribe, subscribe_async, verdict_from_frames, verify

@@ -13,7 +13,8 @@ from hisir_edge.engine.build import build_bundle
 from hisir_edge.engine.options import BuildOptions
 from hisir_edge.learn.data import datasets
 from hisir_edge.learn.data.run import RunSettings
-from hisir_edge.learn.evaluation.evaluate import evaluate, figures
+from hisir_edge.learn.evaluation.evaluate import evaluate
+from hisir_edge.learn.evaluation.figures import figures
 from hisir_edge.learn.training.train import train
 from hisir_edge.mes import subscribe
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from hisir_edge.images import read_rgb
 from hisir_edge.learn.data.run import load_record
-from hisir_edge.learn.training.train import progress_of
+from hisir_edge.learn.training.reached import progress_of
 
 TINY = ["--width", 8, "--tile", 128, "--batch", 2, "--scale", 1, "--workers", 0]
 

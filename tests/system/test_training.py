@@ -20,7 +20,8 @@ from helpers import here
 from hisir_edge.bundle.lock import sole_writer
 from hisir_edge.errors import InputError
 from hisir_edge.learn.data.run import RunSettings, load_checkpoint, load_record, save_checkpoint
-from hisir_edge.learn.training.train import train, trained_net
+from hisir_edge.learn.training.reached import trained_net
+from hisir_edge.learn.training.train import train
 
 
 def command(*arguments: object) -> list[str]:
@@ -411,7 +412,8 @@ def test_bad_zones_are_one_line(small_run, tmp_path, text, words):
 def test_int8_judges_as_fp32_does(small_run, small_bundle, small_boards, tmp_path):
     from hisir_edge.engine.build import build_bundle
     from hisir_edge.engine.options import BuildOptions
-    from hisir_edge.learn.evaluation.evaluate import evaluate, figures
+    from hisir_edge.learn.evaluation.evaluate import evaluate
+    from hisir_edge.learn.evaluation.figures import figures
 
     build_bundle(small_run, tmp_path / "fp32", BuildOptions(least_planted_recall=0.5, precision="fp32"))
     exact, quantised = (figures(evaluate(b, small_boards)) for b in (tmp_path / "fp32", small_bundle))

@@ -12,7 +12,7 @@ import pytest
 from helpers import free_port, here
 
 from hisir_edge.errors import InputError
-from hisir_edge.line.journal.store import read_journal
+from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.mes import CursorFile, subscribe
 from hisir_edge.transport.control_client import ask, ask_frames
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import zxingcpp
 
-from hisir_edge.config import IdentityTable
+from hisir_edge.config.tables import IdentityTable
 from hisir_edge.errors import ConfigError, InspectionError
 from hisir_edge.inspection.barcode import BarcodeReader, reader_from_settings
 

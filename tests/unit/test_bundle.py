@@ -11,7 +11,10 @@ import numpy as np
 import pytest
 
 from hisir_edge.backends import available_threads, engine_from_bundle
-from hisir_edge.bundle.load import MANIFEST, check_private, load_bundle, replace_folder, seal_of
+from hisir_edge.bundle.files import MANIFEST
+from hisir_edge.bundle.integrity import check_private, seal_of
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.bundle.replace import replace_folder
 from hisir_edge.errors import BundleError
 from hisir_edge.inspection import onnxruntime as infer_onnxruntime
 from hisir_edge.inspection.cpu.onnxruntime import OnnxRuntimeEngine, session_options
@@ -219,7 +222,7 @@ def test_a_model_of_another_kind_is_one_line(copied):
     (copied / "model.onnx").write_bytes(b"no onnx")
     with pytest.raises(BundleError, match="altered"):
         load_bundle(copied)
-    from hisir_edge.bundle.load import sha256_of
+    from hisir_edge.bundle.integrity import sha256_of
 
     _edit(copied, lambda m: m["files"].update({"model.onnx": sha256_of(copied / "model.onnx")}))
     with pytest.raises(BundleError, match="ONNX Runtime"):

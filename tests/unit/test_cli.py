@@ -219,7 +219,7 @@ def test_a_data_set_that_cannot_be_drawn_leaves_the_folder_free(tmp_path):
 
 
 def test_a_bundle_that_fails_its_self_test_inspects_nothing(small_bundle, small_boards, tmp_path):
-    from hisir_edge.bundle.load import seal_of
+    from hisir_edge.bundle.integrity import seal_of
 
     blind = Path(shutil.copytree(small_bundle, tmp_path / "b"))
     raw = json.loads((blind / "manifest.json").read_text())

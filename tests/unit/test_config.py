@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hisir_edge.config import GenicamSource, ReplaySource, settings_from_toml
+from hisir_edge.config.file import settings_from_toml
+from hisir_edge.config.tables import GenicamSource, ReplaySource
 from hisir_edge.errors import ConfigError
 
 GOOD = """

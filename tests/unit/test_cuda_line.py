@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.thresholds import Zone
-from hisir_edge.cuda.inspector import CudaInspector, windows_of_bits
+from hisir_edge.cuda.inspector import CudaInspector
+from hisir_edge.cuda.readback import windows_of_bits
 from hisir_edge.cuda.reference import LAYOUTS
 from hisir_edge.cuda.slot import STEPS
 from hisir_edge.errors import HisirEdgeError
@@ -277,7 +278,7 @@ def test_a_wrong_frame_is_an_error_and_costs_no_slot(gpu, frames):
 def test_a_network_run_by_torch_is_the_bundles_own(small_run, small_bundle, kernels, cpu, frames):
     """The torch engine of training machines, on addresses of the host: half-float planes in, made by `tiles_f16`."""
     from hisir_edge.cuda.torch_engine import TorchEngine
-    from hisir_edge.learn.training.train import trained_net
+    from hisir_edge.learn.training.reached import trained_net
     from hisir_edge.net.hisir_net import PlanesNet
 
     record, net = trained_net(small_run)

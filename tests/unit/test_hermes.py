@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hisir_edge.config import HermesTable
+from hisir_edge.config.tables import HermesTable
 from hisir_edge.line.hermes.link import HermesLink
 from hisir_edge.line.hermes.protocol import (
     MOST_MESSAGE_BYTES,

@@ -18,10 +18,13 @@ from helpers import sample_message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hisir_edge.config import JournalTable
+from hisir_edge.config.tables import JournalTable
 from hisir_edge.errors import JournalError
 from hisir_edge.line.journal.outbox import Outbox
-from hisir_edge.line.journal.store import FILE, AcceptedTrigger, Entry, Journal, folder_of, read_journal
+from hisir_edge.line.journal.reading import read_journal
+from hisir_edge.line.journal.records import AcceptedTrigger, Entry
+from hisir_edge.line.journal.schema import FILE
+from hisir_edge.line.journal.store import Journal, folder_of
 
 TABLE = JournalTable()
 
@@ -272,7 +275,7 @@ FULL_DISK = textwrap.dedent(
     """
     import json, os, sys
     from pathlib import Path
-    from hisir_edge.config import JournalTable
+    from hisir_edge.config.tables import JournalTable
     from hisir_edge.line.journal.store import Journal
     from hisir_edge.line.journal.outbox import Outbox
     sys.path.insert(0, {tests!r})

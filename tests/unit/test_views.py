@@ -11,7 +11,7 @@ from helpers import facts
 
 from hisir_edge.camera.paired import Views
 from hisir_edge.camera.source import EndOfFrames
-from hisir_edge.config import Settings
+from hisir_edge.config.tables import Settings
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.verdict import error_judgement, fail_closed, judgement_from_views

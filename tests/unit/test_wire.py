@@ -17,7 +17,7 @@ import pytest
 import zmq
 from helpers import free_port, greet, sample_message
 
-from hisir_edge.config import ControlTable, PublishTable, SecurityTable
+from hisir_edge.config.tables import ControlTable, PublishTable, SecurityTable
 from hisir_edge.errors import ConfigError, InputError, NoAnswer
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import BURST, Command, ControlSocket
@@ -310,7 +310,7 @@ BROKEN_OFF = """
 import socket, struct, sys, time
 import zmq
 from helpers import free_port, greet
-from hisir_edge.config import SecurityTable
+from hisir_edge.config.tables import SecurityTable
 from hisir_edge.line.sockets.context import CONTROL, Wire
 port = free_port()
 with Wire(SecurityTable()) as wire:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hisir_edge.arrays import I32, U8
-from hisir_edge.bundle.load import sha256_of
+from hisir_edge.bundle.integrity import sha256_of
 from hisir_edge.corruption.appearance import add_sensor_noise
 from hisir_edge.corruption.corrupt import corrupt_tile
 from hisir_edge.corruption.spots import part_boxes

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F64, U8, u8
-from hisir_edge.bundle.load import memory_as_shipped
+from hisir_edge.bundle.write import memory_as_shipped
 from hisir_edge.corruption.appearance import add_sensor_noise, vary_appearance
 from hisir_edge.corruption.corrupt import corrupt_tile, region_weights
 from hisir_edge.corruption.spots import part_boxes

@@ -19,7 +19,8 @@ from hisir_edge.arrays import F32, U8, Bool, u8
 from hisir_edge.errors import InputError
 from hisir_edge.images import jpeg_bytes, read_rgb, write_atomic
 from hisir_edge.learn.data.layouts import GOOD
-from hisir_edge.learn.evaluation.evaluate import AUPRO_FPR, Evaluation, ScoredBoard, figures, shifted_frame_and_truth
+from hisir_edge.learn.evaluation.evaluate import Evaluation, ScoredBoard, shifted_frame_and_truth
+from hisir_edge.learn.evaluation.figures import AUPRO_FPR, figures
 from hisir_edge.learn.evaluation.shifts import Shift
 from hisir_edge.records import Result
 

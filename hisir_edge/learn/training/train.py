@@ -24,7 +24,7 @@ from hisir_edge.bundle.lock import sole_writer
 from hisir_edge.corruption.corrupt import WEIGHT_GAIN
 from hisir_edge.errors import InputError
 from hisir_edge.learn.data.prepare import net_from_settings, prepare_run
-from hisir_edge.learn.data.run import RunRecord, RunSettings, load_checkpoint, load_record, save_checkpoint
+from hisir_edge.learn.data.run import RunRecord, RunSettings, load_checkpoint, save_checkpoint
 from hisir_edge.learn.data.tiles import CorruptedTiles, TileBatch, batches_from_stream
 from hisir_edge.learn.training.distributed import Team, team_from_environment
 from hisir_edge.machine.cpu import has_bfloat16
@@ -277,37 +277,3 @@ def _log(run: Path, trainer: _Trainer, loss: float, gate: float) -> None:
             writer.writerow(["step", "seconds", "loss", "gate_loss", "held_out_loss"])
         row = (f"{trainer.seconds:.1f}", f"{loss:.5f}", f"{gate:.6f}", f"{trainer.held_out_loss:.5f}")
         writer.writerow([trainer.step, *row])
-
-
-@dataclass(frozen=True, slots=True)
-class Reached:
-    """How far a run has come: steps, seconds of training, loss on held-out corrupted tiles at first and at its best."""
-
-    step: int
-    seconds: float
-    first_loss: float
-    best_loss: float
-
-
-def progress_of(run: Path) -> Reached:
-    """Read from the checkpoint; InputError where there is none."""
-    state = load_checkpoint(run)
-    if state is None:
-        raise InputError(
-            expected=f"a checkpoint in {run}", received="none", fix="let 'hisir-edge train' run for a minute or more"
-        )
-    first = state.get("first_loss", float("nan"))
-    return Reached(int(state["step"]), float(state["seconds"]), float(first), float(state["best_loss"]))
-
-
-def trained_net(run: Path) -> tuple[RunRecord, HisirNet]:
-    """The best averaged network of a run, in evaluation mode; InputError before the first checkpoint."""
-    record = load_record(run)
-    state = load_checkpoint(run)
-    if state is None:
-        raise InputError(
-            expected=f"a checkpoint in {run}", received="none", fix="let 'hisir-edge train' run for a minute or more"
-        )
-    net = net_from_settings(record.settings)
-    net.load_state_dict(state.get("best") or state["average"])
-    return record, net.eval()

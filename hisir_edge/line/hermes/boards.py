@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from hisir_edge.config import HermesTable
+from hisir_edge.config.tables import HermesTable
 from hisir_edge.line.arrivals import Arrivals
 from hisir_edge.line.hermes.link import HermesLink
 from hisir_edge.line.hermes.protocol import Board

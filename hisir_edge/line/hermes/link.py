@@ -11,7 +11,7 @@ from types import TracebackType
 
 import structlog
 
-from hisir_edge.config import HermesTable
+from hisir_edge.config.tables import HermesTable
 from hisir_edge.line.hermes.protocol import Board, Channel, Decoder, HermesError, HermesMessage, Receiver, encoded
 
 log = structlog.get_logger()

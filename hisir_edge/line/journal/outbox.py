@@ -13,7 +13,8 @@ from typing import Protocol
 
 import structlog
 
-from hisir_edge.line.journal.store import Entry, Journal
+from hisir_edge.line.journal.records import Entry
+from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.sockets.message import VerdictMessage, as_error, stamped
 from hisir_edge.line.sockets.publish import Draw
 

@@ -7,15 +7,13 @@ one such file: sequence numbers go on over restarts within it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -23,146 +21,55 @@ from typing import TypeVar
 
 import structlog
 
-from hisir_edge.config import JournalTable
+from hisir_edge.config.tables import JournalTable
 from hisir_edge.errors import HisirEdgeError, InputError, JournalError, TryLater
+from hisir_edge.line.journal.disk_reserve import DiskReserve
+from hisir_edge.line.journal.lock_file import LockFile, unwritable
+from hisir_edge.line.journal.reading import JournalReader
+from hisir_edge.line.journal.records import AcceptedTrigger, Decision, Entry
+from hisir_edge.line.journal.retention import Retention, delete_verdicts
+from hisir_edge.line.journal.schema import BUSY_S, FILE, FROM_LAYOUT_1, LAYOUT, TABLES, WAL_PAGES, set_aside
 
 log = structlog.get_logger()
 
 Done = TypeVar("Done")
 
-FILE = "journal.sqlite"
-RESERVE = "reserve"
-RESERVE_BYTES = 8_000_000
-"""Held free on the disk for the journal alone, and given up when the disk is full."""
-LAYOUT = 2
-"""1 had no table of each unit's last verdict and none of decisions: both are made when it is opened."""
-PRUNE_ROWS = 256
-"""At most so many of the oldest verdicts are deleted at a time, so that none waits long for that."""
-WAL_PAGES = 1000
-BUSY_S = 2.0
-"""So long one who writes waits for another, in this process or beside it."""
-MARK_BYTES = 64
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS accepted (
-  seq INTEGER PRIMARY KEY, unit TEXT NOT NULL, source TEXT NOT NULL, product TEXT NOT NULL,
-  accepted_at_ns INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS verdict (
-  seq INTEGER PRIMARY KEY, written_at_ns INTEGER NOT NULL, topic TEXT NOT NULL, body BLOB NOT NULL, mask BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS cursor (name TEXT PRIMARY KEY, seq INTEGER NOT NULL, at_ns INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS last_of_unit (
-  source TEXT NOT NULL, unit TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (source, unit)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS last_of_unit_seq ON last_of_unit (seq);
-CREATE TABLE IF NOT EXISTS decision (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, seq INTEGER NOT NULL, defect INTEGER NOT NULL, verification TEXT NOT NULL,
-  detail TEXT NOT NULL, operator TEXT NOT NULL, client TEXT NOT NULL, at_ns INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS decision_seq ON decision (seq);
-"""
-MOST_ANSWER_BYTES = 2_000_000
-"""Of verdicts read at once: so much waits in memory for each who asks and does not take it."""
-FROM_LAYOUT_1 = """
-INSERT OR REPLACE INTO last_of_unit SELECT
-  ifnull(json_extract(CAST(body AS TEXT), '$.source'), ''), ifnull(json_extract(CAST(body AS TEXT), '$.unit'), ''), seq
-FROM verdict ORDER BY seq
-"""
-DECIDED = "seq, defect, verification, detail, operator, client, at_ns, id"
 MOST_CURSORS, MOST_CURSORS_OF_ONE = 64, 8
 MOST_DECISIONS = 1000
 """On one verdict."""
-HELD_BACK_EACH_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptedTrigger:
-    """A trigger as it was accepted."""
-
-    seq: int
-    unit: str
-    source: str
-    product: str
-    accepted_at_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A verdict as it goes over the wire: topic, JSON, mask (1-bit PNG or empty); and whose it is, when written."""
-
-    seq: int
-    topic: str
-    body: bytes
-    mask: bytes
-    source: str = ""
-    unit: str = ""
-
-    def frames(self) -> list[bytes]:
-        """The ZeroMQ frames."""
-        return [self.topic.encode(), self.body, self.mask]
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What somebody decided about a verdict, or about one of its defects (``defect``: its Priority; 0: the board)."""
-
-    seq: int
-    defect: int
-    verification: str
-    detail: str
-    operator: str
-    client: str
-    at_ns: int
-    id: int = 0
-
-
-class Journal:
-    """Open from entry to exit, by one process at a time; used from any thread.
+class Journal(JournalReader):
+    """A journal that is written to: open from entry to exit, by one process at a time; used from any thread.
 
     ``epoch`` names this file, ``last_seq`` is the last number given in it. A file that is damaged is set aside on entry
     and a new epoch begun. Once open, sqlite3.Error is raised as it comes: what to make of it the caller knows best.
     """
 
     def __init__(self, folder: Path, settings: JournalTable) -> None:
-        self.folder, self.settings = folder, settings
+        super().__init__(folder)
+        self.settings = settings
         self.epoch, self.last_seq, self.last_recorded, self.last_published = "", 0, 0, 0
-        self._held_back_at = -HELD_BACK_EACH_S
         self.set_aside: Path | None = None
         self.left: list[AcceptedTrigger] = []
         """Triggers that the daemon before this one did not answer."""
         self._lock = Lock()
         self._db: sqlite3.Connection | None = None
-        self._lock_fd = -1
+        self._lock_file, self._reserve, self._retention = LockFile(folder), DiskReserve(folder), Retention(settings)
 
     def __enter__(self) -> Journal:
         """JournalError for a folder that cannot be written, or one that another daemon uses."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-            self._lock_fd = os.open(self.folder / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
-            fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(self._lock_fd).st_size < MARK_BYTES:  # room for ``mark``, while there is some
-                os.pwrite(self._lock_fd, b" " * MARK_BYTES, 0)
-        except BlockingIOError as error:
-            self._close()
-            raise JournalError(
-                expected="a journal of its own for each line",
-                received=f"{self.folder}, which another daemon is writing to",
-                fix="stop the other one, or give this line another line.name or journal.folder",
-            ) from error
-        except OSError as error:
-            self._close()
-            raise _unwritable(self.folder, error.strerror or str(error)) from error
+        self._lock_file.acquire()
         try:
             self._open_or_begin_anew()
         except (OSError, sqlite3.Error) as error:
             self._close()
-            raise _unwritable(self.folder, str(error)) from error
+            raise unwritable(self.folder, str(error)) from error
         except BaseException:
             self._close()
             raise
-        self._hold_reserve()
+        self._reserve.hold()
         return self
 
     def __exit__(
@@ -231,11 +138,6 @@ class Journal:
         """A subscriber that acknowledges no more: nothing is kept for it. Whether it was known."""
         return self._write("NORMAL", lambda db: db.execute("DELETE FROM cursor WHERE name = ?", (name,)).rowcount) > 0
 
-    def cursors(self) -> dict[str, int]:
-        """What each named subscriber has acknowledged."""
-        with closing(self._reader()) as db:
-            return dict(db.execute("SELECT name, seq FROM cursor ORDER BY name"))
-
     def decide(self, decision: Decision) -> int:
         """Note what somebody decided; its number. InputError where there is no such verdict, or too many on it."""
 
@@ -259,14 +161,6 @@ class Journal:
 
         return self._write(self.settings.synchronous, noted)
 
-    def decisions(self, after_id: int = 0, most: int = 256, seqs: Sequence[int] | None = None) -> list[Decision]:
-        """What was decided, oldest first: after a number, or on these verdicts alone."""
-        which = "" if seqs is None else f" AND seq IN ({', '.join(str(int(seq)) for seq in seqs) or 'NULL'})"
-        with closing(self._reader()) as db:
-            select = f"SELECT {DECIDED} FROM decision WHERE id > ?{which} ORDER BY id LIMIT ?"  # noqa: S608
-            rows = db.execute(select, (after_id, most))
-            return [Decision(*row) for row in rows]
-
     def unanswered(self) -> list[AcceptedTrigger]:
         """Triggers without a verdict, oldest first."""
         with self._lock:
@@ -277,84 +171,10 @@ class Journal:
         return [AcceptedTrigger(*row) for row in db.execute("SELECT * FROM accepted ORDER BY seq").fetchall()]
 
     def prune(self) -> int:
-        """Delete some of the oldest verdicts where there are more days or bytes than are to be kept; how many.
-
-        Never the last one, and none that a registered subscriber has still to acknowledge, unless the file would grow
-        to twice its bytes: that is logged as the loss that it is.
-        """
+        """Delete some of the oldest verdicts, as ``Retention`` says; how many."""
         with self._lock:
-            db = self._connection
-            size, free = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
-            page = db.execute("PRAGMA page_size").fetchone()[0]
-            used = (size - free) * page
-            oldest_ns = time.time_ns() - int(self.settings.keep_days * 86_400e9)
-            too_many = used > self.settings.budget_mb * 1_000_000
-            last = db.execute("SELECT max(seq) FROM verdict").fetchone()[0] or 0
-            slowest = db.execute("SELECT min(seq) FROM cursor").fetchone()[0]
-            oldest_rows = db.execute(
-                "SELECT seq, written_at_ns FROM verdict WHERE seq < ? ORDER BY seq LIMIT ?", (last, PRUNE_ROWS)
-            ).fetchall()
-            found = [row for row in oldest_rows if too_many or row[1] < oldest_ns]
-        if not found:
-            return 0
-        until = int(found[-1][0])
-        if slowest is not None and until > slowest:
-            if used <= 2 * self.settings.budget_mb * 1_000_000:
-                until = int(slowest)
-                if time.monotonic() > self._held_back_at + HELD_BACK_EACH_S:
-                    self._held_back_at = time.monotonic()
-                    log.warning(
-                        "verdicts kept beyond journal.keep_days or budget_mb: a subscriber has not acknowledged them",
-                        acknowledged_seq=until, bytes=used,
-                    )  # fmt: skip
-            else:
-                log.error(
-                    "verdicts deleted that a subscriber has not acknowledged",
-                    until_seq=until, acknowledged_seq=slowest, reason="twice journal.budget_mb",
-                )  # fmt: skip
-        oldest = int(found[0][0])
-
-        def gone(db: sqlite3.Connection) -> int:
-            for table in ("last_of_unit", "decision"):
-                db.execute(f"DELETE FROM {table} WHERE seq BETWEEN ? AND ?", (oldest, until))  # noqa: S608
-            return db.execute("DELETE FROM verdict WHERE seq BETWEEN ? AND ?", (oldest, until)).rowcount
-
-        return self._write("NORMAL", gone)
-
-    def entries(self, after_seq: int, most: int = 256, most_bytes: int = MOST_ANSWER_BYTES) -> list[Entry]:
-        """Verdicts that follow a number, oldest first; at least one where there is one, whatever its size.
-
-        Read through a connection of its own: nobody who asks keeps a verdict waiting.
-        """
-        return self._entries("verdict WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, most), most_bytes)
-
-    def snapshot(self, source: str, unit: str, after_seq: int, most: int = 256) -> list[Entry]:
-        """The last verdict of each camera and unit (empty: of all), by number, after one; bounded as ``entries``."""
-        return self._entries(
-            "verdict JOIN last_of_unit USING (seq) WHERE (? = '' OR source = ?) AND (? = '' OR unit = ?) AND seq > ? "
-            "ORDER BY seq LIMIT ?",
-            (source, source, unit, unit, after_seq, most),
-            MOST_ANSWER_BYTES,
-        )
-
-    def _entries(self, which: str, values: tuple[str | int, ...], most_bytes: int) -> list[Entry]:
-        found: list[Entry] = []
-        with closing(self._reader()) as db:
-            rows = db.execute(f"SELECT seq, topic, body, mask FROM {which}", values)  # noqa: S608
-            for row in rows:
-                most_bytes -= len(row[2]) + len(row[3])
-                if found and most_bytes < 0:
-                    break
-                found.append(Entry(*row))
-        return found
-
-    def last_verdict(self) -> int:
-        """The highest number with a verdict; 0 where there is none."""
-        with closing(self._reader()) as db:
-            return int(db.execute("SELECT ifnull(max(seq), 0) FROM verdict").fetchone()[0])
-
-    def _reader(self) -> sqlite3.Connection:
-        return sqlite3.connect(f"file:{self.folder / FILE}?mode=ro", uri=True, timeout=1)
+            range_ = self._retention.oldest_to_delete(self._connection)
+        return 0 if range_ is None else self._write("NORMAL", partial(delete_verdicts, *range_))
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -370,7 +190,7 @@ class Journal:
             try:
                 return self._transaction(synchronous, what)
             except sqlite3.OperationalError as error:
-                if not _no_room(error) or not self._give_reserve_up():
+                if not self._reserve.give_up(error):
                     raise
             return self._transaction(synchronous, what)
         except (sqlite3.Error, HisirEdgeError):
@@ -401,12 +221,12 @@ class Journal:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
                 self._disconnect()
-                if not _no_room(error) or not self._give_reserve_up():
+                if not self._reserve.give_up(error):
                     raise  # the disk, its rights: the file may be whole
                 self._open(path)
                 return
             self._disconnect()
-            self.set_aside = _set_aside(path)
+            self.set_aside = set_aside(path)
             log.error("journal damaged, a new epoch begins", set_aside=str(self.set_aside), reason=str(error))
             self._open(path)
 
@@ -442,44 +262,13 @@ class Journal:
         self.last_seq = db.execute(
             "SELECT max(ifnull((SELECT max(seq) FROM verdict), 0), ifnull((SELECT max(seq) FROM accepted), 0))"
         ).fetchone()[0]
-        self.last_published = self._marked()
+        self.last_published = self._lock_file.marked(self.epoch)
         self.last_seq = max(self.last_seq, self.last_published)
         self.left = self._unanswered(db)
 
     def mark(self, seq: int) -> None:
-        """Note, in room that is there, a number that was published and could not be recorded: it is not given again."""
-        try:
-            os.pwrite(self._lock_fd, f"{self.epoch} {seq:020d}\n".encode(), 0)
-            os.fdatasync(self._lock_fd)
-        except OSError as error:
-            log.error("number not noted", seq=seq, reason=error.strerror)
-
-    def _marked(self) -> int:
-        words = os.pread(self._lock_fd, MARK_BYTES, 0).split()
-        known = len(words) == 2 and words[0] == self.epoch.encode() and words[1].isdigit()
-        return int(words[1]) if known else 0
-
-    def _hold_reserve(self) -> None:
-        """Keep some of the disk for the day when it is full; without it the journal works as well until then."""
-        path = self.folder / RESERVE
-        try:
-            if path.exists() and path.stat().st_size == RESERVE_BYTES:
-                return
-            with path.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
-        except OSError as error:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-            log.warning("no room held in reserve for the journal", reason=error.strerror)
-
-    def _give_reserve_up(self) -> bool:
-        path = self.folder / RESERVE
-        try:
-            path.unlink()
-        except OSError:  # there is none, or the disk takes nothing at all
-            return False
-        log.error("the disk is full: the journal goes on with what was held in reserve", bytes=RESERVE_BYTES)
-        return True
+        """See ``LockFile.mark``: a number that was published and could not be recorded."""
+        self._lock_file.mark(self.epoch, seq)
 
     def _disconnect(self) -> None:
         if self._db is not None:
@@ -490,17 +279,7 @@ class Journal:
     def _close(self) -> None:
         with self._lock:
             self._disconnect()
-        if self._lock_fd >= 0:
-            os.close(self._lock_fd)
-            self._lock_fd = -1
-
-
-def read_journal(folder: Path) -> tuple[str, list[Entry], list[int]]:
-    """(epoch, verdicts, numbers without one) of a journal as it is on the disk, beside a running daemon or after it."""
-    with closing(sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)) as db:
-        epoch = db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0]
-        verdicts = [Entry(*row) for row in db.execute("SELECT seq, topic, body, mask FROM verdict ORDER BY seq")]
-        return epoch, verdicts, [row[0] for row in db.execute("SELECT seq FROM accepted ORDER BY seq")]
+        self._lock_file.close()
 
 
 def folder_of(settings: JournalTable, line: str) -> Path:
@@ -511,25 +290,3 @@ def folder_of(settings: JournalTable, line: str) -> Path:
         return Path(state.split(":", maxsplit=1)[0]) / "journal"
     home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return home / "hisir-edge" / line / "journal"
-
-
-def _no_room(error: sqlite3.Error) -> bool:
-    return "full" in str(error) or "disk I/O" in str(error)
-
-
-def _set_aside(path: Path) -> Path:
-    """Move a damaged file, and what belongs to it, out of the way; nothing of it is deleted."""
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
-    for suffix in ("-wal", "-shm", ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(path.with_name(f"damaged-{stamp}-{path.name}{suffix}"))
-    return path.with_name(f"damaged-{stamp}-{path.name}")
-
-
-def _unwritable(folder: Path, received: str) -> JournalError:
-    return JournalError(
-        expected="a journal.folder that can be written",
-        received=f"{folder} ({received})",
-        fix="correct it, its rights, or make room on its disk",
-    )

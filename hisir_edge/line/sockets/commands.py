@@ -14,7 +14,8 @@ from hisir_edge.errors import InputError, TryLater
 from hisir_edge.labels import canonical
 from hisir_edge.line.assembly import InspectionLine
 from hisir_edge.line.hermes.link import HermesLink
-from hisir_edge.line.journal.store import Decision, Entry, Journal
+from hisir_edge.line.journal.records import Decision, Entry
+from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import FRAMES, Answer, Command, count_of, flag_of, only, text_of
 from hisir_edge.line.sockets.message import NOT_VERIFIED, utc

@@ -1,23 +1,15 @@
-"""The line's TOML file -> frozen settings, all validated before a device opens."""
+"""The tables of line.toml as frozen settings, all validated before a device opens."""
 
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from hisir_edge.errors import ConfigError
 from hisir_edge.images.header import MAX_SIDE_PX
 from hisir_edge.labels import FIELD
 from hisir_edge.transport.addresses import not_an_address, reachable_by_others
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 class _Table(BaseModel):
@@ -280,80 +272,3 @@ class Settings(_Table):
         if any(view.source.trigger != self.source.trigger for view in self.also):
             raise ValueError("the same source.trigger for all cameras of a board")
         return self
-
-
-def _one_line(error: ValidationError, path: Path) -> ConfigError:
-    first = error.errors()[0]
-    parts = [str(p) for p in first["loc"] if str(p) not in ("replay", "genicam", "aravis")]
-    where = ".".join(parts) or "the file"
-    if first["type"] == "extra_forbidden":
-        return ConfigError(
-            expected=f"only known keys in {path}",
-            received=f"{where}",
-            fix="remove or correct this key (docs/operations.md lists them)",
-        )
-    if first["type"] == "missing":
-        return ConfigError(
-            expected=f"{where} in {path}", received="nothing", fix="add it (docs/operations.md lists the keys)"
-        )
-    if first["type"] == "value_error" and not parts:  # what several keys are together
-        said = first["msg"].removeprefix("Value error, ")
-        return ConfigError(expected=said, received=f"others in {path}", fix="correct one of these keys")
-    received = repr(first["input"])
-    return ConfigError(
-        expected=f"{where} in {path}: {first['msg'].removeprefix('Value error, ')}",
-        received=received if len(received) < 120 else received[:117] + "...",
-        fix="correct this value",
-    )
-
-
-def settings_from_toml(path: Path) -> Settings:
-    """Read and validate a line's configuration; relative paths in it count from the file's folder.
-
-    ConfigError names the key, what was expected and what is there.
-    """
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(
-            expected="a readable line.toml", received=f"{path} ({error.strerror})", fix="check --config"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            expected=f"{path} in UTF-8", received=f"another encoding ({error.reason})", fix="save it as UTF-8"
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(expected=f"TOML in {path}", received=str(error), fix="correct this line") from error
-    try:
-        return _with_absolute_paths(Settings.model_validate(raw), path.parent.absolute())
-    except ValidationError as error:
-        raise _one_line(error, path) from error
-
-
-def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
-    also = tuple(
-        ViewTable(source=_absolute_source(view.source, base), bundle=_absolute_bundle(view.bundle, base))
-        for view in settings.also
-    )
-    keys = {key: str(base / value) for key in ("server_key", "clients") if (value := getattr(settings.security, key))}
-    folder, kept = settings.output.overlay_folder, settings.journal.folder
-    changed = {
-        "source": _absolute_source(settings.source, base),
-        "bundle": _absolute_bundle(settings.bundle, base),
-        "also": also,
-        "security": settings.security.model_copy(update=keys),
-        "output": settings.output.model_copy(update={"overlay_folder": str(base / folder) if folder else ""}),
-        "journal": settings.journal.model_copy(update={"folder": str(base / kept) if kept else ""}),
-    }
-    return settings.model_copy(update=changed)
-
-
-def _absolute_source(source: AnySource, base: Path) -> AnySource:
-    files = [key for key in ("folder", "cti", "profile") if getattr(source, key, "")]
-    return source.model_copy(update={key: str(base / getattr(source, key)) for key in files})
-
-
-def _absolute_bundle(bundle: BundleTable, base: Path) -> BundleTable:
-    return bundle.model_copy(
-        update={"path": str(base / bundle.path), "others": tuple(str(base / path) for path in bundle.others)}
-    )

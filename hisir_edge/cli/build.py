@@ -1,0 +1,174 @@
+"""``hisir-edge build-engine``: a training run becomes a bundle."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from hisir_edge.cli.console import needs_training_packages, print_notes
+from hisir_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from hisir_edge.bundle.manifest import Manifest
+    from hisir_edge.engine.options import BuildOptions
+
+FEW_HELD_OUT = 4
+
+
+class Precision(str, Enum):
+    """Number format of the network's weights and activations."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
+
+
+class BuildTarget(str, Enum):
+    """What runs the engine."""
+
+    onnxruntime = "onnxruntime"
+    tensorrt = "tensorrt"
+    tensorrt_rtx = "tensorrt-rtx"
+
+
+def build_engine(
+    run: Annotated[
+        list[Path] | None,
+        typer.Argument(help="A training run; or, after --recipe, more recipes, each with the run that it names."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Bundle to write; an old one is replaced. Without RUN: the folder for all bundles.")
+    ] = Path("engines"),
+    target: Annotated[BuildTarget | None, typer.Option(help="What runs the engine; default onnxruntime.")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="fp32, fp16, or int8 with calibration; default int8.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="How this backbone is built, such as engines/unet.toml.")] = None,
+    calib: Annotated[
+        Path | None, typer.Option(help="Pictures to calibrate int8 on, one path a line; default: training boards.")
+    ] = None,
+    gpu_arch: Annotated[
+        str, typer.Option(help="GPUs to build for with tensorrt-rtx, such as sm86,sm89; default: the recipe's.")
+    ] = "",
+    max_drop: Annotated[
+        float, typer.Option(help="Most that AUPRO and pixel AUROC may fall behind float32 on held-out boards.")
+    ] = 0.005,
+    fallback: Annotated[
+        bool, typer.Option("--fallback", help="Step down to fp16, then fp32, where the gate refuses.")
+    ] = False,
+    least_planted_recall: Annotated[
+        float, typer.Option(help="Least share of planted defects that must be found; below it no bundle is written.")
+    ] = 0.8,
+    product: Annotated[str, typer.Option(help="Product name in the manifest; default the run's folder name.")] = "",
+    false_calls_per_board: Annotated[
+        float, typer.Option(help="Wanted mean of false regions on a good board, above 0 and up to 1.")
+    ] = 0.05,
+    zones: Annotated[
+        Path | None,
+        typer.Option(help="JSON list of zones: name, polygon of x, y in frame pixels, sensitivity, outside."),
+    ] = None,
+    mm_per_px: Annotated[
+        float | None, typer.Option(min=1e-6, max=100, help="Millimetres on the board a pixel, for places in mm.")
+    ] = None,
+    components: Annotated[
+        Path | None,
+        typer.Option(help="CSV list of parts: designator,x_mm,y_mm,width_mm,height_mm (or _px)[,part_number]."),
+    ] = None,
+) -> None:
+    """Turn a training run into a bundle that inspects as the network did, for one target and precision.
+
+    Without RUN: everything that the recipes ask for, as engines/*.toml do.
+    """
+    needs_training_packages()
+    from hisir_edge.engine.components import components_from_csv
+    from hisir_edge.engine.options import BuildOptions, builds_of_recipes
+    from hisir_edge.engine.recipe import EngineRecipe, recipe_from_toml, recipes_to_build
+    from hisir_edge.engine.zones import zones_from_json
+
+    runs = [path for path in run or () if path.suffix != ".toml"]
+    recipes = [*([recipe] if recipe else []), *(path for path in run or () if path.suffix == ".toml")]
+    archs = tuple(part.strip().lower() for part in gpu_arch.split(",") if part.strip())
+    options = BuildOptions(
+        (target or BuildTarget.onnxruntime).value, (precision or Precision.int8).value, product, false_calls_per_board,
+        zones_from_json(zones) if zones is not None else (), EngineRecipe(), calib, archs, max_drop, fallback,
+        mm_per_px, components_from_csv(components, mm_per_px) if components is not None else (), least_planted_recall,
+    )  # fmt: skip
+    if len(runs) == 1 and len(recipes) <= 1:
+        if out == Path("engines"):
+            raise InputError(expected="--out BUNDLE", received="none", fix="name the folder to write")
+        known = recipe_from_toml(recipes[0]) if recipes else EngineRecipe()
+        _build(runs[0], out, replace(options, recipe=known))
+        return
+    if runs or not recipes:
+        raise InputError(
+            expected="one RUN with at most one --recipe, or recipes alone",
+            received=f"{len(runs)} runs and {len(recipes)} recipes",
+            fix="hisir-edge build-engine RUN --out BUNDLE, or hisir-edge build-engine --recipe engines/*.toml",
+        )
+    if target is not None or precision is not None:
+        raise InputError(
+            expected="no --target and --precision without RUN: each recipe's builds say them",
+            received="one of them",
+            fix="leave it out, or name a RUN",
+        )
+    for one in builds_of_recipes(recipes_to_build(recipes), out, options):
+        print(f"{one.run} -> {one.bundle}", file=sys.stderr)
+        _build(one.run, one.bundle, one.options)
+
+
+def _build(run: Path, out: Path, options: BuildOptions) -> None:
+    """Build a bundle with its stages and progress on standard error, and print what came of it."""
+    from hisir_edge.engine.build import build_bundle
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True, soft_wrap=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def on_stage(stage: str) -> None:
+            bar.console.print(stage, markup=False, highlight=False)
+
+        def on_progress(phase: str, done: int, total: int) -> bool:
+            bar.update(task, description=phase, completed=done, total=total)
+            return True
+
+        manifest = build_bundle(run, out, options, on_stage, on_progress)
+    _print_built(run, out, options, manifest)
+
+
+def _print_built(run: Path, out: Path, options: BuildOptions, manifest: Manifest) -> None:
+    from hisir_edge.corruption.plant import words_of_classes
+    from hisir_edge.learn.data.run import USUAL_STEPS, words_of_steps
+    from hisir_edge.learn.training.reached import progress_of
+
+    t = manifest.thresholds
+    print(
+        f"{out}: {manifest.product}, {manifest.target} {manifest.precision}; pixel threshold {t.pixel:.3f}, "
+        f"region peak {t.region_peak:.2f}, area {t.min_area_px} px for {t.false_calls_per_board:g} false calls a board"
+    )
+    print(
+        f"from {t.held_out_boards} held-out boards: at most {t.false_calls_upper_bound_95:.2g} false calls a board "
+        f"with 95 % confidence; {t.boards_to_prove} good boards without a call would prove {t.false_calls_per_board:g}"
+    )
+    if (m := manifest.metrics) is not None:
+        print(
+            f"planted defects on held-out boards: {m.recall:.0%} of {m.planted} found (at least "
+            f"{m.least_planted_recall:.0%}), AUPRO {m.aupro:.4f}, pixel AUROC {m.pixel_auroc:.4f}"
+        )
+        print(f"  by class: {words_of_classes(m.planted_by_class, m.recall_by_class)}")
+    steps = progress_of(run).step
+    if steps < USUAL_STEPS:
+        print_notes([f"the network was trained for {words_of_steps(steps)}"])
+    if t.held_out_boards < FEW_HELD_OUT:
+        print_notes(
+            [f"{t.held_out_boards} held-out board(s) say next to nothing of how good boards differ; take more boards"]
+        )
+    if manifest.precision != options.precision:
+        print(f"stepped down from {options.precision} to {manifest.precision}: see what the gate says above")
