@@ -20,7 +20,7 @@ class Result(str, Enum):
     ERROR = "ERROR"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """One image of one board as the camera gave it; ``rgb``: uint8 (h, w, 3), made of it when it is asked for."""
 
@@ -39,7 +39,7 @@ class Frame:
         return self.image.rgb
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GrabFault:
     """A frame that should have come but cannot be judged: lost, incomplete, unreadable, overrun."""
 
@@ -52,7 +52,7 @@ class GrabFault:
     """Boards whose frame it stands for; None: nobody knows how many went by."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
     """A defect: box in frame pixels, area, peak of the anomaly map (1.0 = threshold), contour (n, 2).
 
@@ -72,7 +72,7 @@ class Region:
     box_mm: tuple[float, float, float, float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageTimes:
     """Seconds spent per stage on one frame."""
 
@@ -84,7 +84,7 @@ class StageTimes:
     total_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """What one frame was found to be, before it is given a sequence number and published.
 

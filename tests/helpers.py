@@ -40,7 +40,7 @@ def free_port() -> int:
 
 def facts(body: dict) -> dict:
     """What a message says, whatever its schema: ``seq``, ``unit``, ``result``, ``reason`` and so on."""
-    v = Verdict("", b"", b"", body)
+    v = Verdict(topic="", text=b"", mask=b"", body=body)
     views = [
         {"source": one["InspectionName"], "result": RESULT[one["Result"]]}
         for one in body["InspectedUnits"][0]["Inspections"]
@@ -60,15 +60,32 @@ def sample_message(
     seq: int, epoch: str = "0" * 32, fails: bool = False, unit: str = "", line: str = "l"
 ) -> VerdictMessage:
     """A message as the line makes them, of a frame of 8x6."""
-    region = Region((1, 2, 3, 2), 6, 2.0, ((1, 2), (3, 2), (3, 3), (1, 3)), confidence=97.5)
+    region = Region(
+        box_xywh=(1, 2, 3, 2), area_px=6, peak=2.0, contour_xy=((1, 2), (3, 2), (3, 3), (1, 3)), confidence=97.5
+    )
     mask = np.zeros((6, 8), bool)
     mask[2:4, 1:4] = fails
     found = (region,) if fails else ()
     reason = "1 region(s)" if fails else ""
     score = 2.0 if fails else 0.5
-    judgement = Judgement(Result.FAIL if fails else Result.PASS, reason, score, found, len(found), mask)
-    frame = Frame(Pixels(np.zeros((6, 8, 3), np.uint8)), "cam", seq, unit or f"unit-{seq}", time.time_ns())
-    return message_from_judgement(Provenance(line, epoch, "p", "a" * 64), seq, frame, judgement)
+    judgement = Judgement(
+        result=Result.FAIL if fails else Result.PASS,
+        reason=reason,
+        score=score,
+        regions=found,
+        regions_total=len(found),
+        mask=mask,
+    )
+    frame = Frame(
+        image=Pixels(np.zeros((6, 8, 3), np.uint8)),
+        source="cam",
+        frame_id=seq,
+        unit=unit or f"unit-{seq}",
+        grabbed_at_ns=time.time_ns(),
+    )
+    return message_from_judgement(
+        Provenance(line=line, epoch=epoch, product="p", bundle_sha256="a" * 64), seq, frame, judgement
+    )
 
 
 def greet(raw: socket.socket) -> None:

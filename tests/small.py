@@ -38,7 +38,19 @@ def small_run(boards: Path, out: Path) -> Path:
     from hisir_edge.learn.data.run import RunSettings
     from hisir_edge.learn.training.train import train
 
-    settings = RunSettings(str(boards), "unet", 16, 128, 32, 1.0, "auto", 8, 300, 3e-3, 0)
+    settings = RunSettings(
+        data=str(boards),
+        backbone="unet",
+        width=16,
+        tile_px=128,
+        overlap_px=32,
+        scale=1.0,
+        register="auto",
+        batch=8,
+        steps=300,
+        learning_rate=3e-3,
+        seed=0,
+    )
     train(settings, out, workers=1)
     return out
 

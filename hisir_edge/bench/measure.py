@@ -19,7 +19,7 @@ import numpy as np
 
 from hisir_edge.arrays import F32, U8, u8
 from hisir_edge.backends import inspector_from_bundle
-from hisir_edge.bench.figures import figures_of_run
+from hisir_edge.bench.figures import Span, figures_of_run
 from hisir_edge.bench.limits import CpuLimits, GpuLimits
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.cuda.inspector import GPU_THREAD, CudaInspector
@@ -41,8 +41,6 @@ KEPT_TILES = 128
 """So many different tiles are kept for the engine alone; larger frames see them again."""
 LEAST_IN_A_ROW, MOST_IN_A_ROW, ROW_S = 4, 400, 1.0
 """Frames in a row: as many as take a second or so."""
-Span = tuple[str, str, float, float]
-"""(thread, what, start, end), seconds of ``time.perf_counter``."""
 
 
 def bundle_of_size(bundle: Bundle, frame_hw: tuple[int, int]) -> Bundle:
@@ -87,7 +85,7 @@ def measured(
     del bundle  # where the caller has not kept it, only the one of this size takes memory from here on
     inspector = inspector_from_bundle(sized, threads) if torch_run is None else _by_torch(sized, torch_run)
     spans: list[Span] = []
-    recipe = Provenance("bench", "0" * 32, manifest.product, sized.manifest_sha256)
+    recipe = Provenance(line="bench", epoch="0" * 32, product=manifest.product, bundle_sha256=sized.manifest_sha256)
     work = _Work(recipe, frame)
     rows: list[dict[str, float]] = []
     pipeline = Pipeline[BoardInspector, int, Judgement](
@@ -176,7 +174,12 @@ class _Work:
                 fix="choose another --size, or see why this engine fails",
             )  # fmt: skip
         start = time.perf_counter()
-        message_from_judgement(self.recipe, 1, Frame(Pixels(self.frame), "bench", 1, "board", 0), judgement).frames()
+        message_from_judgement(
+            self.recipe,
+            1,
+            Frame(image=Pixels(self.frame), source="bench", frame_id=1, unit="board", grabbed_at_ns=0),
+            judgement,
+        ).frames()
         end = time.perf_counter()
         inspector.span("encode", start, end)
         return judgement, end - start

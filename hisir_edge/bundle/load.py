@@ -36,7 +36,7 @@ class Recipe:
     registered: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """A verified bundle; ``memory`` as planes (4, h, w) uint8 of golden, scaled pixels, padded to whole regions.
 
@@ -140,7 +140,15 @@ def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str)
     zones = tuple(Zone(z.name, z.polygon, z.sensitivity, z.outside) for z in manifest.zones)
     noise = _noise_from_picture(folder, expected_hw)
     return Bundle(
-        folder, manifest, manifest_sha256, recipe, thresholds, zones, memory, noise, (folder / MODEL).read_bytes()
+        folder=folder,
+        manifest=manifest,
+        manifest_sha256=manifest_sha256,
+        recipe=recipe,
+        thresholds=thresholds,
+        zones=zones,
+        memory=memory,
+        noise=noise,
+        network=(folder / MODEL).read_bytes(),
     )
 
 

@@ -127,7 +127,14 @@ class Views:
         self._taken.clear()
         self._seen.clear()
         self._lost_step = False
-        return GrabFault(self.name, 0, f"{self.name}-unpaired", reason, time.time_ns(), boards)
+        return GrabFault(
+            source=self.name,
+            frame_id=0,
+            unit=f"{self.name}-unpaired",
+            reason=reason,
+            grabbed_at_ns=time.time_ns(),
+            boards=boards,
+        )
 
     def _overdue(self) -> GrabFault | None:
         now = time.monotonic()
@@ -137,7 +144,14 @@ class Views:
             if boards:
                 log.warning("views out of step", boards=boards, reason=reason)
                 many = "" if boards == 1 else f" ({boards} boards)"
-                return GrabFault(self.name, 0, f"{self.name}-unpaired", reason + many, time.time_ns(), boards)
+                return GrabFault(
+                    source=self.name,
+                    frame_id=0,
+                    unit=f"{self.name}-unpaired",
+                    reason=reason + many,
+                    grabbed_at_ns=time.time_ns(),
+                    boards=boards,
+                )
         if not self._lost_step and self._taken and now > self._opened_at + self.pair_s:
             self._begin_anew(now, self._missing())
         return None

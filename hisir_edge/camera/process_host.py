@@ -154,24 +154,22 @@ class GenicamCamera:
         try:
             if ring is None:
                 raise InspectionError(expected="an open ring", received="none", fix="restart the daemon")
-            image = pixels_from_buffer(
-                opened["pixel_format"], ring.slot(message["slot"]), opened["width"], opened["height"]
-            )
+            slot = ring.slot(message["slot"])
+            image = pixels_from_buffer(opened["pixel_format"], slot, opened["width"], opened["height"])
         except InspectionError as error:
             return self._fault(frame_id, str(error), message["time_ns"])
         finally:
             self._send({"kind": "free", "slot": message["slot"]})
         return Frame(
-            image, self.settings.name, frame_id, self._unit(frame_id), message["time_ns"], message["device_ns"]
-        )
+            image=image, source=self.settings.name, frame_id=frame_id, unit=self._unit(frame_id),
+            grabbed_at_ns=message["time_ns"], device_timestamp_ns=message["device_ns"],
+        )  # fmt: skip
 
     def _losses(self, message: dict[str, Any]) -> list[GrabFault]:
         """One fault per lost frame; beyond ``MAX_SINGLE_FAULTS`` one fault that gives their number."""
         first, last, reason, time_ns = message["first"], message["last"], message["reason"], message["time_ns"]
-        if last - first >= MAX_SINGLE_FAULTS:
-            return [
-                self._fault(last, f"{last - first + 1} frames ({first}..{last}) {reason}", time_ns, last - first + 1)
-            ]
+        if (count := last - first + 1) > MAX_SINGLE_FAULTS:
+            return [self._fault(last, f"{count} frames ({first}..{last}) {reason}", time_ns, count)]
         boards = message.get("boards", 1)
         return [self._fault(frame_id, reason, time_ns, boards) for frame_id in range(first, last + 1)]
 
@@ -179,7 +177,10 @@ class GenicamCamera:
         return f"{self.settings.name}-{frame_id:08d}"
 
     def _fault(self, frame_id: int, reason: str, time_ns: int, boards: int | None = 1) -> GrabFault:
-        return GrabFault(self.settings.name, frame_id, self._unit(frame_id), reason, time_ns, boards)
+        return GrabFault(
+            source=self.settings.name, frame_id=frame_id, unit=self._unit(frame_id), reason=reason,
+            grabbed_at_ns=time_ns, boards=boards,
+        )  # fmt: skip
 
     def _start(self) -> None:
         """Start the process and wait for its ring; CameraError when it fails or does not answer."""
@@ -191,11 +192,8 @@ class GenicamCamera:
     def _launch(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         arguments = [str(theirs.fileno()), str(os.getpid()), self.settings.model_dump_json()]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", process_module(self.settings.type), *arguments],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-        )
+        command = [sys.executable, "-m", process_module(self.settings.type), *arguments]
+        self.process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
         theirs.close()
         self.channel = ours
         self.opening_until = time.monotonic() + OPEN_TIMEOUT_S

@@ -97,7 +97,13 @@ class ReplayCamera:
     def _asked(self) -> Frame | GrabFault:
         if self.ahead is None:
             self.frame_id += 1
-            return GrabFault(self.name, self.frame_id, "", "no picture is left in the folder", time.time_ns())
+            return GrabFault(
+                source=self.name,
+                frame_id=self.frame_id,
+                unit="",
+                reason="no picture is left in the folder",
+                grabbed_at_ns=time.time_ns(),
+            )
         return replace(self.ahead.result(), grabbed_at_ns=time.time_ns())  # read ahead, taken now
 
     def _fetch(self) -> None:
@@ -113,5 +119,17 @@ class ReplayCamera:
             rgb = read_rgb(path)
         except Exception as error:  # whatever a file does to a decoder, it is this frame's fault alone
             reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
-            return GrabFault(self.settings.name, frame_id, path.stem, reason, time.time_ns())
-        return Frame(Pixels(rgb), self.settings.name, frame_id, path.stem, time.time_ns())
+            return GrabFault(
+                source=self.settings.name,
+                frame_id=frame_id,
+                unit=path.stem,
+                reason=reason,
+                grabbed_at_ns=time.time_ns(),
+            )
+        return Frame(
+            image=Pixels(rgb),
+            source=self.settings.name,
+            frame_id=frame_id,
+            unit=path.stem,
+            grabbed_at_ns=time.time_ns(),
+        )

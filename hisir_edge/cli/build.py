@@ -96,10 +96,20 @@ def build_engine(
     recipes = [*([recipe] if recipe else []), *(path for path in run or () if path.suffix == ".toml")]
     archs = tuple(part.strip().lower() for part in gpu_arch.split(",") if part.strip())
     options = BuildOptions(
-        (target or BuildTarget.onnxruntime).value, (precision or Precision.int8).value, product, false_calls_per_board,
-        zones_from_json(zones) if zones is not None else (), EngineRecipe(), calib, archs, max_drop, fallback,
-        mm_per_px, components_from_csv(components, mm_per_px) if components is not None else (), least_planted_recall,
-    )  # fmt: skip
+        target=(target or BuildTarget.onnxruntime).value,
+        precision=(precision or Precision.int8).value,
+        product=product,
+        false_calls_per_board=false_calls_per_board,
+        zones=zones_from_json(zones) if zones is not None else (),
+        recipe=EngineRecipe(),
+        calib=calib,
+        gpu_arch=archs,
+        max_drop=max_drop,
+        fallback=fallback,
+        mm_per_px=mm_per_px,
+        components=components_from_csv(components, mm_per_px) if components is not None else (),
+        least_planted_recall=least_planted_recall,
+    )
     if len(runs) == 1 and len(recipes) <= 1:
         if out == Path("engines"):
             raise InputError(expected="--out BUNDLE", received="none", fix="name the folder to write")

@@ -45,7 +45,7 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DemoBoard:
     """One board's row: what it is, what was said of it, and whether that is right."""
 
     truth: Truth
@@ -96,7 +96,14 @@ def _render(console: Console, bundle: Bundle, out: Path, seed: int) -> list[Trut
         unit, kind = f"board_{number:02d}", kinds[int(index)]
         mask = None if kind == "good" else out / "truth" / f"{unit}_mask.png"
         jobs.append(
-            BoardJob(PRODUCT, 50_000_000 + seed * 1000 + number, (w, h), kind, out / "boards" / f"{unit}.png", mask)
+            BoardJob(
+                product=PRODUCT,
+                seed=50_000_000 + seed * 1000 + number,
+                size_wh=(w, h),
+                kind=kind,
+                image=out / "boards" / f"{unit}.png",
+                mask=mask,
+            )
         )
         truths.append(Truth(unit, kind, mask))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -210,20 +217,20 @@ def _touches(mask: Bool, truth: Bool) -> bool:
     return bool((mask & near).any())
 
 
-def _outcome(truth: Truth, verdict: Verdict | None, out: Path) -> Outcome:
+def _outcome(truth: Truth, verdict: Verdict | None, out: Path) -> DemoBoard:
     """Right: PASS for a good board; FAIL with the mask on the planted defect for a defective one."""
     if verdict is None:
-        return Outcome(truth, None, False)
+        return DemoBoard(truth, None, False)
     if truth.mask is None:
-        return Outcome(truth, verdict, verdict.result == "PASS")
+        return DemoBoard(truth, verdict, verdict.result == "PASS")
     hit = verdict.result == "FAIL" and _touches(read_mask(out / "masks" / f"{truth.unit}.png"), read_mask(truth.mask))
-    return Outcome(truth, verdict, hit)
+    return DemoBoard(truth, verdict, hit)
 
 
 STAGES = ("register", "tile", "infer", "merge", "judge")
 
 
-def _table(outcomes: list[Outcome]) -> Table:
+def _table(outcomes: list[DemoBoard]) -> Table:
     table = Table(title="verdicts received over ZeroMQ")
     for heading in ("board", "verdict", "truth", "right", "regions found"):
         table.add_column(heading)

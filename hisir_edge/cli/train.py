@@ -118,9 +118,22 @@ def train(
     from hisir_edge.net.backbones import default_width
 
     settings = RunSettings(
-        str(data.absolute()), backbone, width or default_width(backbone), tile, overlap, scale, register.value, batch,
-        steps, learning_rate, seed, patience, precision.value, tuple(sorted(without or ())), recursive,
-    )  # fmt: skip
+        data=str(data.absolute()),
+        backbone=backbone,
+        width=width or default_width(backbone),
+        tile_px=tile,
+        overlap_px=overlap,
+        scale=scale,
+        register=register.value,
+        batch=batch,
+        steps=steps,
+        learning_rate=learning_rate,
+        seed=seed,
+        patience=patience,
+        precision=precision.value,
+        without=tuple(sorted(without or ())),
+        recursive=recursive,
+    )
     leads = os.environ.get("RANK", "0") == "0"
     with _training_progress(shown=leads) as (on_load, on_step):
         try:

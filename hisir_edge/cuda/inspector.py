@@ -83,8 +83,9 @@ class CudaInspector(BoardInspector):
             calls = -(-n // engine.batch)
             self.batch = -(-n // max(calls, 1))
             self.rig = Rig(
-                device, engine, self.merge_plan, bundle.recipe.frame_hw, n, calls, self.batch, self.light is not None,
-                self._uploaded(calls * self.batch, engine.half_planes), [not engine.captures],
+                device=device, engine=engine, merge=self.merge_plan, frame_hw=bundle.recipe.frame_hw, tiles=n,
+                calls=calls, per_call=self.batch, lit=self.light is not None,
+                shared=self._uploaded(calls * self.batch, engine.half_planes), records=[not engine.captures],
             )  # fmt: skip
             self._slot: Slot | None = Slot(self.rig) if n else None
 
@@ -100,8 +101,11 @@ class CudaInspector(BoardInspector):
         candidate = np.where(merge.candidate >= 0, position[merge.candidate], -1).astype(np.int32)
         origins = np.array(self.plan.origins_yx, np.int32)[self.numbers] if n else np.zeros((1, 2), np.int32)
         gain = self.gain.window(0, self.plan.frame_hw[0], 0, self.plan.frame_hw[1])
-        arrays = (origins, cues, candidate, merge.cell, merge.border, gain, self.gain.most)
-        return Shared(*(self.device.upload(a) for a in arrays))
+        upload = self.device.upload
+        return Shared(
+            origins_yx=upload(origins), cues=upload(cues), candidate=upload(candidate), cell=upload(merge.cell),
+            border=upload(merge.border), gain=upload(gain), most_gain=upload(self.gain.most),
+        )  # fmt: skip
 
     @property
     def lost(self) -> bool:

@@ -28,7 +28,7 @@ STEPS = ("copy in", "tiles", "network", "rops", "mask", "copy out")
 """What a frame goes through on the GPU, in this order."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
     """What is on the GPU once for a bundle. Tiles are numbered as they are run; ``cues``: see ``half_planes``."""
 
@@ -41,7 +41,7 @@ class Shared:
     most_gain: Buffer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rig:
     """What slots need to know: ``tiles`` are run in ``calls`` of ``per_call``; ``frame_hw``: the camera's."""
 
@@ -79,7 +79,7 @@ class _Input:
     graph: Graph | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Host:
     """Page-locked memory that a frame's work reads and fills."""
 

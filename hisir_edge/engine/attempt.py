@@ -41,7 +41,7 @@ OnStage = Callable[[str], None]
 OnProgress = Callable[[str, int, int], bool]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What a build works with: the run, the float bundle without thresholds, and how the user wants it.
 
@@ -63,7 +63,7 @@ class Task:
     on_progress: OnProgress = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedCandidate:
     """A network that passed: its ONNX file, what it reads, how far it drifted, how it was calibrated.
 
@@ -79,7 +79,7 @@ class AcceptedCandidate:
     calibration_json: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quantised:
     """All that int8 networks of one run are made from."""
 
@@ -103,7 +103,9 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> AcceptedCandid
     said = ""
     for one in chain if fallback else chain[:1]:
         if one == "fp32":
-            return AcceptedCandidate("fp32", task.bundle.model, task.bundle.model, seen, drift)
+            return AcceptedCandidate(
+                precision="fp32", model=task.bundle.model, runs_here=task.bundle.model, reading=seen, drift=drift
+            )
         result = _int8(task, reference, seen) if one == "int8" else _fp16(task, reference, seen)
         if isinstance(result, AcceptedCandidate):
             return result
@@ -219,7 +221,15 @@ def _calibrated(task: Task) -> Quantised:
     few = slice(COST_TILES)
     costs = layer_costs(prepared, ranges[best], task.style, (check[0][few], check[1][few], scores[few]), tell)
     task.on_stage("dearest layers: " + ", ".join(f"{n} {e:.4f}" for n, e in list(costs.items())[:3]))
-    return Quantised(prepared, calibration, seen, best, errors, ranges[best], costs)
+    return Quantised(
+        prepared=prepared,
+        calibration=calibration,
+        activations=seen,
+        method=best,
+        method_errors=errors,
+        ranges=ranges[best],
+        costs=costs,
+    )
 
 
 def _summary(quantised: Quantised, kept: tuple[str, ...], counts: dict[str, int]) -> CalibrationModel:
@@ -280,4 +290,4 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
     if refusals:
         return f"{precision}: {'; '.join(refusals)}\n{table_of_drift(drift)}"
     task.on_stage(table_of_drift(drift))
-    return AcceptedCandidate(precision, model, runs_here, reading, drift)
+    return AcceptedCandidate(precision=precision, model=model, runs_here=runs_here, reading=reading, drift=drift)

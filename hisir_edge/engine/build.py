@@ -61,10 +61,20 @@ def build_bundle(
                 check_network(options.target, version, archs_of(options), bundle.model.read_bytes())
             style: Style = "cpu" if options.target == "onnxruntime" else "gpu"
             task = Task(
-                record, bundle, scratch, options.recipe, style, images, options.false_calls_per_board,
-                options.max_drop, options.least_planted_recall, progress_of(run).step, available_threads(), on_stage,
-                on_progress,
-            )  # fmt: skip
+                record=record,
+                bundle=bundle,
+                scratch=scratch,
+                recipe=options.recipe,
+                style=style,
+                calibration_images=images,
+                rate=options.false_calls_per_board,
+                max_drop=options.max_drop,
+                least_planted_recall=options.least_planted_recall,
+                steps=progress_of(run).step,
+                threads=available_threads(),
+                on_stage=on_stage,
+                on_progress=on_progress,
+            )
             found = accepted(task, options.precision, options.fallback)
             manifest = with_network(bundle.manifest, found, staged)
             manifest = with_self_test(manifest, staged, found.runs_here, record, on_stage)

@@ -26,7 +26,7 @@ from hisir_edge.learn.evaluation.thresholds import (
 MOST_FPR = 0.3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
     """What an engine makes of the boards at its own thresholds.
 
@@ -128,14 +128,14 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
                 peaks.append(float(tops[np.unique(labels[inside])].max(initial=0.0)) / here.region_peak)
                 marks.append(float(calibrated[inside].max()) / here.region_peak)
     return Reading(
-        derived,
-        noise,
-        tally.auroc() or 0.0,
-        tally.aupro(MOST_FPR) or 0.0,
-        tuple(peaks),
-        tuple(marks),
-        _false_regions(seen, false_calls_per_board),
-        tuple(kinds),
+        derived=derived,
+        noise=noise,
+        auroc=tally.auroc() or 0.0,
+        aupro=tally.aupro(MOST_FPR) or 0.0,
+        peaks=tuple(peaks),
+        marks=tuple(marks),
+        false_regions=_false_regions(seen, false_calls_per_board),
+        kinds=tuple(kinds),
     )
 
 

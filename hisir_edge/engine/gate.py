@@ -27,7 +27,7 @@ MORE_FALSE_REGIONS = 1
 COMPARED_MAPS = 12
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
     """An engine against float32. Map errors are of raw scores, ``p999`` on the worst board, good or planted.
 

@@ -22,7 +22,7 @@ from hisir_edge.learn.training.reached import trained_net
 from hisir_edge.net.hisir_net import HisirNet
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
     """What the user may ask of a build. ``calib``: a calibration list; ``gpu_arch``: sm86, ... for TensorRT for RTX."""
 

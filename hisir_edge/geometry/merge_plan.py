@@ -13,7 +13,7 @@ from hisir_edge.geometry.tile import REGION_PX, TilePlan
 CONTEXT_PX = 96
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MergePlan:
     """What merging needs of a tile plan, computed once.
 
@@ -65,7 +65,9 @@ def merge_plan_from_tiles(plan: TilePlan, run: Bool | None = None) -> MergePlan:
     home_y = dict(zip(ys, _axis_homes(ys, plan.tile_px, plan.padded_hw[0]), strict=True))
     home_x = dict(zip(xs, _axis_homes(xs, plan.tile_px, plan.padded_hw[1]), strict=True))
     home = tuple((*home_y[y], *home_x[x]) for y, x in plan.origins_yx)
-    return MergePlan(plan, candidate, cell, border, (candidate >= 0).sum(0) > 1, home)
+    return MergePlan(
+        plan=plan, candidate=candidate, cell=cell, border=border, contested=(candidate >= 0).sum(0) > 1, home=home
+    )
 
 
 def _border_cost(plan: TilePlan, own: I32, local_y: I32, local_x: I32, side: int) -> F32:

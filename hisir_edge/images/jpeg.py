@@ -31,7 +31,7 @@ CUT_SHORT = Unreadable("cut short", "copy the file again")
 COEFFICIENTS = 64
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Walk:
     """What the markers said so far. ``missing``: per component the coefficients that no scan has completed yet."""
 

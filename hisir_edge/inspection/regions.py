@@ -55,7 +55,14 @@ def regions_in_window(window: F32, thresholds: Thresholds, at_yx: tuple[int, int
         if peak < thresholds.region_peak:
             continue
         mask[top + y : top + y + h, left + x : left + x + w] |= inside
-        regions.append(Region((left + x, top + y, w, h), area, peak, _contour(inside, left + x, top + y)))
+        regions.append(
+            Region(
+                box_xywh=(left + x, top + y, w, h),
+                area_px=area,
+                peak=peak,
+                contour_xy=_contour(inside, left + x, top + y),
+            )
+        )
     return regions
 
 

@@ -115,7 +115,7 @@ def fail_closed(
 
 def error_judgement(reason: str) -> Judgement:
     """An ERROR with its reason and nothing else."""
-    return Judgement(Result.ERROR, reason, None, (), 0, None)
+    return Judgement(result=Result.ERROR, reason=reason, score=None, regions=(), regions_total=0, mask=None)
 
 
 def _stacked(views: Sequence[View]) -> Bool:

@@ -89,6 +89,14 @@ def _inspected(inspector: BoardInspector, item: Frame | GrabFault) -> Judgement:
 
 def _read(file: Path, number: int, frame_hw: tuple[int, int]) -> Frame | GrabFault:
     try:
-        return Frame(Pixels(read_rgb(file, frame_hw)), "file", number, file.stem, time.time_ns())
+        return Frame(
+            image=Pixels(read_rgb(file, frame_hw)),
+            source="file",
+            frame_id=number,
+            unit=file.stem,
+            grabbed_at_ns=time.time_ns(),
+        )
     except InputError as error:
-        return GrabFault("file", number, file.stem, str(error), time.time_ns())
+        return GrabFault(
+            source="file", frame_id=number, unit=file.stem, reason=str(error), grabbed_at_ns=time.time_ns()
+        )

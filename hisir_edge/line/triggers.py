@@ -13,7 +13,7 @@ from hisir_edge.line.products import Product
 from hisir_edge.records import Frame, GrabFault
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trigger:
     """A board to inspect, its frame taken or still to come. ``product`` is None where an unknown one was asked for."""
 
@@ -35,7 +35,13 @@ class Trigger:
     def fault(self, reason: str) -> GrabFault:
         """What there is of it when nothing else is."""
         item = self.frame.result() if self.frame.done() else None
-        return GrabFault(self.source, item.frame_id if item else 0, self.unit, reason, self.accepted_at_ns)
+        return GrabFault(
+            source=self.source,
+            frame_id=item.frame_id if item else 0,
+            unit=self.unit,
+            reason=reason,
+            grabbed_at_ns=self.accepted_at_ns,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,14 @@ def numbered_after(verdict: Verdict, before: int) -> Verdict:
     missed = max(verdict.seq - before - 1, 0)
     if not missed:
         return verdict
-    return Verdict(verdict.topic, verdict.text, verdict.mask, verdict.body, missed, verdict.overlay)
+    return Verdict(
+        topic=verdict.topic,
+        text=verdict.text,
+        mask=verdict.mask,
+        body=verdict.body,
+        missed=missed,
+        overlay=verdict.overlay,
+    )
 
 
 class Line:

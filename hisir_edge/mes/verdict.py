@@ -16,7 +16,7 @@ MAJORS = (1, 2)
 EPOCH, NAME = re.compile("[0-9a-f]{1,32}"), re.compile("[A-Za-z0-9_.-]{1,64}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Defect:
     """One region: box in pixels of ``camera``'s frame, area, peak (1.0 = pixel threshold), contour.
 
@@ -39,7 +39,7 @@ class Defect:
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """One verdict: frames off the wire, and what they say. ``missed`` of this publisher's did not arrive before it.
 
@@ -174,7 +174,7 @@ def verdict_from_frames(frames: list[bytes], missed: int = 0) -> Verdict:
         family, _, version = str(body["schema"]).rpartition("/")
         if family != "hisir-edge/verdict" or int(version.split(".")[0]) not in MAJORS:
             raise ValueError(f"schema {body['schema']}")
-        found = Verdict(topic.decode(), text, mask, body, missed, overlay)
+        found = Verdict(topic=topic.decode(), text=text, mask=mask, body=body, missed=missed, overlay=overlay)
         _check(found)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise InputError(
@@ -198,9 +198,16 @@ def _check(found: Verdict) -> None:
 def _defect_of_1(number: int, region: dict[str, Any], camera: str) -> Defect:
     points = tuple((int(x), int(y)) for x, y in region["contour"])
     return Defect(
-        region["x"], region["y"], region["w"], region["h"], region["area_px"], region["peak"], points,
-        camera=region.get("view", camera), priority=number,
-    )  # fmt: skip
+        x=region["x"],
+        y=region["y"],
+        w=region["w"],
+        h=region["h"],
+        area_px=region["area_px"],
+        peak=region["peak"],
+        contour=points,
+        camera=region.get("view", camera),
+        priority=number,
+    )
 
 
 def _defect(defect: dict[str, Any], camera: str) -> Defect:
@@ -214,6 +221,16 @@ def _defect(defect: dict[str, Any], camera: str) -> Defect:
     part = defect.get("ComponentOfInterest") or {}
     points = tuple((int(x), int(y)) for x, y in px["contour"])
     return Defect(
-        px["x"], px["y"], px["w"], px["h"], vision["area_px"], vision["peak"], points, defect["ConfidenceLevel"],
-        part.get("ReferenceDesignator", ""), camera, box_mm, int(defect["Priority"]),
-    )  # fmt: skip
+        x=px["x"],
+        y=px["y"],
+        w=px["w"],
+        h=px["h"],
+        area_px=vision["area_px"],
+        peak=vision["peak"],
+        contour=points,
+        confidence=defect["ConfidenceLevel"],
+        component=part.get("ReferenceDesignator", ""),
+        camera=camera,
+        box_mm=box_mm,
+        priority=int(defect["Priority"]),
+    )

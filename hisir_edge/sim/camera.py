@@ -14,7 +14,7 @@ FIXTURE_TURN_DEG = 0.3
 STRIP_ROWS = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Shot:
     """The optical conditions of one exposure; lengths in pixels, light as factors."""
 

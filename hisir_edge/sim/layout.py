@@ -30,7 +30,7 @@ class Pad:
     h: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """A placed component: centre in board pixels, quarter-turn angle, body size, pads."""
 
@@ -47,7 +47,7 @@ class Part:
     polarised: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BoardLayout:
     """A product's board: outline, colours, parts and copper."""
 
@@ -187,8 +187,10 @@ def _place_parts(rng: np.random.Generator, outline: tuple[int, int, int, int], s
                     numbers[letter] = numbers.get(letter, 0) + 1
                     designator = f"{letter}{numbers[letter]}"
                     parts.append(
-                        Part(len(parts), kind, designator, x, y, angle, body_w, body_h, pads,
-                             _marking(kind, rng), polarised)
+                        Part(
+                            index=len(parts), kind=kind, designator=designator, x=x, y=y, angle_deg=angle,
+                            body_w=body_w, body_h=body_h, pads=pads, marking=_marking(kind, rng), polarised=polarised,
+                        )
                     )  # fmt: skip
                     break
     return parts
@@ -273,7 +275,16 @@ def layout_from_product(product: int, size_wh: tuple[int, int]) -> BoardLayout:
     traces, vias = _route(rng, parts, outline, _ties() if (product, size_wh) == DEMONSTRATION else {})
     free_vias = [v for v in vias if _inside(v, outline) and space.claim(v[0] - 6, v[1] - 6, v[0] + 6, v[1] + 6)]
     colour = SOLDERMASK_RGB[int(rng.integers(len(SOLDERMASK_RGB)))]
-    return BoardLayout(product, size_wh, outline, colour, tuple(parts), tuple(traces), tuple(free_vias), tuple(holes))
+    return BoardLayout(
+        product=product,
+        size_wh=size_wh,
+        outline_xyxy=outline,
+        mask_rgb=colour,
+        parts=tuple(parts),
+        traces=tuple(traces),
+        vias=tuple(free_vias),
+        holes=tuple(holes),
+    )
 
 
 def _inside(point: tuple[int, int], outline: tuple[int, int, int, int]) -> bool:

@@ -22,7 +22,7 @@ SOLDER_VARIANTS = 12
 PLACEMENT_TOLERANCE_PX = 1.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlacedPart:
     """One part on one board: the pose it really has, its lot and print, its solder joints."""
 
@@ -74,8 +74,8 @@ def board_from_seed(product: int, seed: int, size_wh: tuple[int, int]) -> BoardI
         lot = lot_of_marking.setdefault(key, int(rng.integers(LOTS)))
         i = part.index
         placed.append(
-            PlacedPart(part, part.x + shift[i, 0], part.y + shift[i, 1], part.angle_deg + turn[i],
-                       lot, int(rng.integers(PRINTS)))
+            PlacedPart(part=part, x=part.x + shift[i, 0], y=part.y + shift[i, 1], angle_deg=part.angle_deg + turn[i],
+                       lot=lot, print_variant=int(rng.integers(PRINTS)))
         )  # fmt: skip
     return BoardInstance(layout, seed, tuple(placed))
 

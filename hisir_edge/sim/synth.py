@@ -49,7 +49,7 @@ def render_board(
     return RenderedBoard(frame_from_board(canvas, shot), mask_to_frame(mask, shot), tuple(planted))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BoardJob:
     """One picture of a synthetic data set and where it goes."""
 
@@ -87,18 +87,36 @@ def jobs_from_counts(
     train_good, test_good, defective = counts
     base = seed * 10 * SPLIT_STRIDE
     jobs = [
-        BoardJob(product, base + i, size_wh, "good", out / "train" / "good" / f"{i:03d}.png", None)
+        BoardJob(
+            product=product,
+            seed=base + i,
+            size_wh=size_wh,
+            kind="good",
+            image=out / "train" / "good" / f"{i:03d}.png",
+            mask=None,
+        )
         for i in range(train_good)
     ]
     jobs += [
-        BoardJob(product, base + SPLIT_STRIDE + i, size_wh, "good", out / "test" / "good" / f"{i:03d}.png", None)
+        BoardJob(
+            product=product,
+            seed=base + SPLIT_STRIDE + i,
+            size_wh=size_wh,
+            kind="good",
+            image=out / "test" / "good" / f"{i:03d}.png",
+            mask=None,
+        )
         for i in range(test_good)
     ]
     for i in range(defective):
         kind = classes[i % len(classes)]
         image = out / "test" / kind / f"{i // len(classes):03d}.png"
         truth = out / "ground_truth" / kind / f"{image.stem}_mask.png"
-        jobs.append(BoardJob(product, base + 2 * SPLIT_STRIDE + i, size_wh, kind, image, truth))
+        jobs.append(
+            BoardJob(
+                product=product, seed=base + 2 * SPLIT_STRIDE + i, size_wh=size_wh, kind=kind, image=image, mask=truth
+            )
+        )
     return jobs
 
 

@@ -185,7 +185,7 @@ def replayed(work: Path, count: int = 20_000) -> list[str]:
 
 def _entry(one: VerdictMessage, seq: int) -> Entry:
     topic, body, mask = one.frames()
-    return Entry(seq, topic.decode(), body, mask, one.camera, one.unit)
+    return Entry(seq=seq, topic=topic.decode(), body=body, mask=mask, source=one.camera, unit=one.unit)
 
 
 def masks(folder: Path) -> list[str]:

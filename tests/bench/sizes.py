@@ -37,7 +37,10 @@ def main() -> None:
     options = parser.parse_args()
     return_freed_memory()
     bundle = load_bundle(options.bundle)
-    picture, recipe = picture_of(bundle), Provenance("bench", "0" * 32, "bench", "0" * 64)
+    picture, recipe = (
+        picture_of(bundle),
+        Provenance(line="bench", epoch="0" * 32, product="bench", bundle_sha256="0" * 64),
+    )
     lines = []
     for text in options.sizes:
         w, h = size_from_text(text)

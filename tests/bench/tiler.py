@@ -49,11 +49,14 @@ def main() -> None:
     frame = np.asarray(cv2.resize(picture_of(loaded), (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     bundle = bundle_of_size(loaded, (height, width))
     inspector = CpuInspector(bundle, engine_from_bundle(bundle))
-    recipe = Provenance("bench", "0" * 32, "bench", "0" * 64)
+    recipe = Provenance(line="bench", epoch="0" * 32, product="bench", bundle_sha256="0" * 64)
 
     def judged(one: CpuInspector, number: int) -> None:
         message_from_judgement(
-            recipe, number, Frame(Pixels(frame), "bench", 1, "board", 0), one.inspect(frame)
+            recipe,
+            number,
+            Frame(image=Pixels(frame), source="bench", frame_id=1, unit="board", grabbed_at_ns=0),
+            one.inspect(frame),
         ).frames()
 
     t, stride = bundle.recipe.tile_px, bundle.recipe.tile_px - bundle.recipe.overlap_px

@@ -58,7 +58,16 @@ def boards(folder: Path, frame_hw: tuple[int, int]) -> list[Path]:
         kind, path = kinds[int(index)], folder / f"board_{number:02d}.png"
         mask = None if kind == "good" else folder / "truth" / path.name
         h, w = frame_hw
-        jobs.append(synth.BoardJob(PRODUCT, 50_000_000 + SEED * 1000 + number, (w, h), kind, path, mask))
+        jobs.append(
+            synth.BoardJob(
+                product=PRODUCT,
+                seed=50_000_000 + SEED * 1000 + number,
+                size_wh=(w, h),
+                kind=kind,
+                image=path,
+                mask=mask,
+            )
+        )
     synth.write_boards(jobs, len(os.sched_getaffinity(0)), lambda: None)
     return [job.path if hasattr(job, "path") else folder / f"board_{n:02d}.png" for n, job in enumerate(jobs, 1)]
 

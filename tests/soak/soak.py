@@ -66,7 +66,23 @@ def small_bundle(work: Path) -> Path:
             if isinstance(item, Frame) and item.frame_id % 3 == 0:
                 cv2.imwrite(str(good / f"{taken:03d}.png"), cv2.cvtColor(item.rgb, cv2.COLOR_RGB2BGR))
                 taken += 1
-    train(RunSettings(str(good), "rep", 16, 128, 32, 1.0, "off", 8, 200, 3e-3, 0), work / "run", workers=1)
+    train(
+        RunSettings(
+            data=str(good),
+            backbone="rep",
+            width=16,
+            tile_px=128,
+            overlap_px=32,
+            scale=1.0,
+            register="off",
+            batch=8,
+            steps=200,
+            learning_rate=3e-3,
+            seed=0,
+        ),
+        work / "run",
+        workers=1,
+    )
     build_bundle(
         work / "run",
         bundle,

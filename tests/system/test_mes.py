@@ -73,7 +73,9 @@ def test_a_snapshot_is_the_last_verdict_of_each_unit_and_what_was_decided(line):
         for seq in range(1, 41):  # ten boards that come four times
             message = sample_message(seq, epoch, seq % 3 == 0, unit=f"B{seq % 10}")
             topic, body, mask = message.frames()
-            journal.record([Entry(seq, topic.decode(), body, mask, f"cam-{seq % 2}", message.unit)])
+            journal.record(
+                [Entry(seq=seq, topic=topic.decode(), body=body, mask=mask, source=f"cam-{seq % 2}", unit=message.unit)]
+            )
     with line.started(0), Asker(line.control) as asker:
 
         def snapshot(**more):
@@ -258,8 +260,10 @@ def test_what_is_deleted_takes_its_decisions_along(tmp_path):
     with Journal(tmp_path, JournalTable(keep_days=1e-9)) as journal:
         for seq in range(1, 6):
             topic, body, mask = sample_message(seq).frames()
-            journal.record([Entry(seq, topic.decode(), body, mask, "cam", f"u{seq}")])
-            journal.decide(Decision(seq, 0, "DefectRejected", "", "o", "", 1))
+            journal.record([Entry(seq=seq, topic=topic.decode(), body=body, mask=mask, source="cam", unit=f"u{seq}")])
+            journal.decide(
+                Decision(seq=seq, defect=0, verification="DefectRejected", detail="", operator="o", client="", at_ns=1)
+            )
         journal.acknowledge("mes-1", 3)
         while journal.prune():
             pass
@@ -316,7 +320,7 @@ def test_a_slow_link_gets_less_at_a_time(line, tmp_path):
     with Journal(line.folder, JournalTable()) as journal:
         for seq in range(1, 26):
             topic, body, _ = sample_message(seq, journal.epoch).frames()
-            journal.record([Entry(seq, topic.decode(), body, bytes(40_000))])
+            journal.record([Entry(seq=seq, topic=topic.decode(), body=body, mask=bytes(40_000))])
     port, target = free_port(), int(line.control.rsplit(":", maxsplit=1)[1])
     end = threading.Event()
     thread = threading.Thread(target=slowly, args=(port, target, 300_000, end))

@@ -57,7 +57,19 @@ def test_transistor_photos_through_the_daemon_after_a_minute_of_training(shared_
     few.mkdir()
     for photo in sorted((shared_transistor / "train" / "good").iterdir())[:24]:
         (few / photo.name).symlink_to(photo)
-    settings = RunSettings(str(few), "unet", 16, 256, 32, None, "auto", 8, 60, 3e-3, 0)
+    settings = RunSettings(
+        data=str(few),
+        backbone="unet",
+        width=16,
+        tile_px=256,
+        overlap_px=32,
+        scale=None,
+        register="auto",
+        batch=8,
+        steps=60,
+        learning_rate=3e-3,
+        seed=0,
+    )
     record = train(settings, tmp_path / "run", workers=1)
     assert record.scale == 0.25, "photos that do not lie alike are seen whole"
     # so little training tells little apart: at a lower rate it would not find its own planted defects
@@ -82,7 +94,19 @@ def test_a_photo_of_another_board_is_an_error(shared_transistor, small_bundle, t
 @pytest.mark.slow
 def test_transistor_figures(shared_transistor, tmp_path):
     """The training of docs/RESULTS.md, shortened to twenty minutes on two cores: the floor must hold."""
-    settings = RunSettings(str(shared_transistor), "unet", 24, 256, 32, None, "auto", 8, 3000, 2e-3, 0)
+    settings = RunSettings(
+        data=str(shared_transistor),
+        backbone="unet",
+        width=24,
+        tile_px=256,
+        overlap_px=32,
+        scale=None,
+        register="auto",
+        batch=8,
+        steps=3000,
+        learning_rate=2e-3,
+        seed=0,
+    )
     train(settings, tmp_path / "run", workers=1)
     build_bundle(
         tmp_path / "run", tmp_path / "bundle", BuildOptions(least_planted_recall=0.0, false_calls_per_board=0.05)

@@ -16,7 +16,7 @@ from hisir_edge.bundle.integrity import check_private, seal_of
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.replace import replace_folder
 from hisir_edge.errors import BundleError
-from hisir_edge.inspection import onnxruntime as infer_onnxruntime
+from hisir_edge.inspection.cpu import onnxruntime as infer_onnxruntime
 from hisir_edge.inspection.cpu.onnxruntime import OnnxRuntimeEngine, session_options
 from hisir_edge.machine.cpu import int8_instructions
 

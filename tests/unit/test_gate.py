@@ -60,7 +60,15 @@ def test_the_table_names_every_limit():
 
 def _reading(peaks: tuple[float, ...], marks: tuple[float, ...] = ()) -> Reading:
     derived = Derived(Thresholds(0.7, 2, 9), 0.1, 60)
-    return Reading(derived, np.zeros((1, 1), np.uint8), 0.99, 0.95, peaks, marks or peaks, 0)
+    return Reading(
+        derived=derived,
+        noise=np.zeros((1, 1), np.uint8),
+        auroc=0.99,
+        aupro=0.95,
+        peaks=peaks,
+        marks=marks or peaks,
+        false_regions=0,
+    )
 
 
 def _maps(folder: Path, maps: list[np.ndarray], planted: int = 0) -> Maps:

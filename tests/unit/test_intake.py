@@ -45,7 +45,9 @@ def frames(small_boards):
     good = sorted((small_boards / "test" / "good").iterdir())[0]
     rgb = {"good": read_rgb(good), "bad": read_rgb(missing)}
     ids = iter(range(1, 1000))
-    return lambda kind: Frame(Pixels(rgb[kind]), "cam", next(ids), f"cam-{kind}", time.time_ns())
+    return lambda kind: Frame(
+        image=Pixels(rgb[kind]), source="cam", frame_id=next(ids), unit=f"cam-{kind}", grabbed_at_ns=time.time_ns()
+    )
 
 
 def test_every_frame_is_a_trigger_with_the_identity_that_was_announced(loaded, frames):
@@ -83,7 +85,16 @@ def test_a_frame_goes_to_the_trigger_that_asked_for_it(loaded, frames):
         ]  # fmt: skip
         third = intake.trigger(Identity())
         assert third.seq == 3, "a refused trigger takes no number"
-        intake.take(GrabFault("cam", 9, "cam-9", "lost between camera and PC", time.time_ns()), lambda: True)
+        intake.take(
+            GrabFault(
+                source="cam",
+                frame_id=9,
+                unit="cam-9",
+                reason="lost between camera and PC",
+                grabbed_at_ns=time.time_ns(),
+            ),
+            lambda: True,
+        )
         assert line.wait(3)[2]["reason"] == "lost between camera and PC"
         assert status()["unsolicited_frames"] == 1
         pipeline.flush()
@@ -120,7 +131,12 @@ def test_after_a_fault_the_camera_is_armed_before_the_next_board(loaded, frames)
     with InProcessLine(loaded("software")) as line:
         intake, camera = line.intake, line.camera
         intake.trigger(Identity("a"))
-        intake.take(GrabFault("cam", 1, "cam-1", "camera lost", time.time_ns(), None), lambda: True)
+        intake.take(
+            GrabFault(
+                source="cam", frame_id=1, unit="cam-1", reason="camera lost", grabbed_at_ns=time.time_ns(), boards=None
+            ),
+            lambda: True,
+        )
         intake.take(frames("bad"), lambda: True)
         with pytest.raises(InputError, match="being armed"):
             intake.trigger(Identity("b"))
@@ -137,7 +153,17 @@ def test_identities_do_not_slip_to_other_boards(loaded, frames):
         intake = line.intake
 
         def fault(boards):
-            intake.take(GrabFault("cam", 9, "cam-9", "something", time.time_ns(), boards), lambda: True)
+            intake.take(
+                GrabFault(
+                    source="cam",
+                    frame_id=9,
+                    unit="cam-9",
+                    reason="something",
+                    grabbed_at_ns=time.time_ns(),
+                    boards=boards,
+                ),
+                lambda: True,
+            )
 
         for unit in ("a", "b", "c"):
             intake.announce(Identity(unit))

@@ -30,7 +30,7 @@ TABLE = JournalTable()
 
 
 def entry(seq: int, size: int = 40) -> Entry:
-    return Entry(seq, "verdict/l/PASS", b'{"seq": %d}' % seq, bytes([seq % 256]) * size)
+    return Entry(seq=seq, topic="verdict/l/PASS", body=b'{"seq": %d}' % seq, mask=bytes([seq % 256]) * size)
 
 
 def accepted(seq: int) -> AcceptedTrigger:

@@ -30,7 +30,7 @@ def part(name, x, y, w, h) -> ComponentModel:
 
 
 def region(x, y, w, h, peak=5.0) -> Region:
-    return Region((x, y, w, h), w * h, peak, ((x, y),))
+    return Region(box_xywh=(x, y, w, h), area_px=w * h, peak=peak, contour_xy=((x, y),))
 
 
 def test_a_region_is_of_the_part_that_it_covers_most():

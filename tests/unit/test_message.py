@@ -28,11 +28,11 @@ VERSIONS = sorted(path.name for path in MESSAGES.iterdir())
 SCHEMAS = {"1": "verdict-1.1.schema.json", "2": "verdict.schema.json"}
 NOW_NS = 1_767_323_647_201_311_000
 RECIPE = Provenance(
-    "smt-3", "9f6c" * 8, "psu", "4d0c" * 16,
-    {"pixel": 0.69, "region_peak": 2.5, "min_area_px": 36, "false_calls_per_board": 0.05},
-    {"target": "onnxruntime", "precision": "int8", "backbone": "unet", "software_version": "0.1.0"},
+    line="smt-3", epoch="9f6c" * 8, product="psu", bundle_sha256="4d0c" * 16,
+    thresholds={"pixel": 0.69, "region_peak": 2.5, "min_area_px": 36, "false_calls_per_board": 0.05},
+    engine={"target": "onnxruntime", "precision": "int8", "backbone": "unet", "software_version": "0.1.0"},
 )  # fmt: skip
-TIMES = StageTimes(0.04, 0.02, 1.45, 0.08, 0.06, 1.66)
+TIMES = StageTimes(register_s=0.04, tile_s=0.02, infer_s=1.45, merge_s=0.08, judge_s=0.06, total_s=1.66)
 
 
 def validator(version: str) -> jsonschema.Draft202012Validator:
@@ -41,7 +41,13 @@ def validator(version: str) -> jsonschema.Draft202012Validator:
 
 
 def _region(x: int, y: int, w: int, h: int, peak: float, **more) -> Region:
-    return Region((x, y, w, h), w * h, peak, ((x, y), (x + w - 1, y), (x + w - 1, y + h - 1), (x, y + h - 1)), **more)
+    return Region(
+        box_xywh=(x, y, w, h),
+        area_px=w * h,
+        peak=peak,
+        contour_xy=((x, y), (x + w - 1, y), (x + w - 1, y + h - 1), (x, y + h - 1)),
+        **more,
+    )
 
 
 def _mask(hw: tuple[int, int], regions: tuple[Region, ...], top: int = 0) -> np.ndarray:
@@ -55,22 +61,71 @@ def _mask(hw: tuple[int, int], regions: tuple[Region, ...], top: int = 0) -> np.
 def samples() -> dict[str, tuple]:
     """(number, item, judgement) of a board of each kind."""
     rgb = np.zeros((48, 64, 3), np.uint8)
-    frame = Frame(Pixels(rgb), "camera", 41, "B-7", NOW_NS - 1_700_000_000)
+    frame = Frame(image=Pixels(rgb), source="camera", frame_id=41, unit="B-7", grabbed_at_ns=NOW_NS - 1_700_000_000)
     regions = (
         _region(17, 9, 6, 4, 14.21, confidence=99.9, component="R22", part_number="11123-8897",
                 box_mm=(0.85, 0.45, 0.3, 0.2)),
         _region(40, 30, 3, 3, 3.3, confidence=96.1),
     )  # fmt: skip
-    failed = Judgement(Result.FAIL, "2 region(s)", 14.21, regions, 2, _mask((48, 64), regions), TIMES, 0.31)
-    passed = Judgement(Result.PASS, "", 0.82, (), 0, np.zeros((48, 64), bool), TIMES, 0.29)
-    lost = GrabFault("camera", 44, "camera-00000044", "gap in frame ids: 1 lost", NOW_NS - 5_000_000)
-    error = Judgement(Result.ERROR, lost.reason, None, (), 0, None)
+    failed = Judgement(
+        result=Result.FAIL,
+        reason="2 region(s)",
+        score=14.21,
+        regions=regions,
+        regions_total=2,
+        mask=_mask((48, 64), regions),
+        times=TIMES,
+        registration_residual_px=0.31,
+    )
+    passed = Judgement(
+        result=Result.PASS,
+        reason="",
+        score=0.82,
+        regions=(),
+        regions_total=0,
+        mask=np.zeros((48, 64), bool),
+        times=TIMES,
+        registration_residual_px=0.29,
+    )
+    lost = GrabFault(
+        source="camera",
+        frame_id=44,
+        unit="camera-00000044",
+        reason="gap in frame ids: 1 lost",
+        grabbed_at_ns=NOW_NS - 5_000_000,
+    )
+    error = Judgement(result=Result.ERROR, reason=lost.reason, score=None, regions=(), regions_total=0, mask=None)
     below = (_region(5, 6, 7, 8, 4.5, view="bottom", confidence=97.0),)
-    one = Judgement(Result.FAIL, "1 region(s)", 4.5, below, 1, _mask((32, 64), below), TIMES, None)
+    one = Judgement(
+        result=Result.FAIL,
+        reason="1 region(s)",
+        score=4.5,
+        regions=below,
+        regions_total=1,
+        mask=_mask((32, 64), below),
+        times=TIMES,
+        registration_residual_px=None,
+    )
     views = (View("camera", 45, (48, 64), "4d0c" * 16, passed), View("bottom", 7, (32, 64), "77aa" * 16, one))
-    both = Judgement(Result.FAIL, "bottom: 1 region(s)", 4.5, below, 1, _mask((80, 64), below, 48), TIMES, 0.29, views)
+    both = Judgement(
+        result=Result.FAIL,
+        reason="bottom: 1 region(s)",
+        score=4.5,
+        regions=below,
+        regions_total=1,
+        mask=_mask((80, 64), below, 48),
+        times=TIMES,
+        registration_residual_px=0.29,
+        views=views,
+    )
     two = Frame(
-        Pixels(rgb), "camera", 45, "B-9", NOW_NS - 9, None, (Frame(Pixels(rgb[:32]), "bottom", 7, "B-9", NOW_NS),)
+        image=Pixels(rgb),
+        source="camera",
+        frame_id=45,
+        unit="B-9",
+        grabbed_at_ns=NOW_NS - 9,
+        device_timestamp_ns=None,
+        more=(Frame(image=Pixels(rgb[:32]), source="bottom", frame_id=7, unit="B-9", grabbed_at_ns=NOW_NS),),
     )
     return {
         "pass": (42, frame, passed), "fail": (41, frame, failed), "error": (44, lost, error), "views": (45, two, both)

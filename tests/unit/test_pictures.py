@@ -18,11 +18,19 @@ RNG = np.random.default_rng(0)
 
 
 def frame(unit="board", hw=(600, 800)):
-    return Frame(Pixels(RNG.integers(0, 256, (*hw, 3), np.uint8)), "cam", 1, unit, time.time_ns())
+    return Frame(
+        image=Pixels(RNG.integers(0, 256, (*hw, 3), np.uint8)),
+        source="cam",
+        frame_id=1,
+        unit=unit,
+        grabbed_at_ns=time.time_ns(),
+    )
 
 
 def passed():
-    return Judgement(Result.PASS, "", 0.1, (), 0, np.zeros((600, 800), bool))
+    return Judgement(
+        result=Result.PASS, reason="", score=0.1, regions=(), regions_total=0, mask=np.zeros((600, 800), bool)
+    )
 
 
 def names(folder):
@@ -34,7 +42,9 @@ def test_failures_and_a_sample_of_passes_are_kept(tmp_path):
     for seq in range(1, 8):
         pictures.keep(frame(f"u/{seq}"), passed(), seq)
     pictures.keep(frame("odd name: %"), error_judgement("x"), 8)
-    pictures.keep(GrabFault("cam", 9, "gone", "lost", 0), error_judgement("lost"), 9)
+    pictures.keep(
+        GrabFault(source="cam", frame_id=9, unit="gone", reason="lost", grabbed_at_ns=0), error_judgement("lost"), 9
+    )
     found = names(tmp_path / "p")
     assert [name.split("_", 1)[1] for name in found] == [
         "000003_u_3_PASS.jpg", "000006_u_6_PASS.jpg", "000008_odd_name____ERROR.jpg",

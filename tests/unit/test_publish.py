@@ -32,7 +32,7 @@ from hisir_edge.transport.run_lengths import runs_of_rle
 
 SCHEMA = json.loads((resources.files("hisir_edge.mes") / "verdict.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
-RECIPE = Provenance("line-1", "0" * 32, "p", "a" * 64)
+RECIPE = Provenance(line="line-1", epoch="0" * 32, product="p", bundle_sha256="a" * 64)
 
 
 def _judged(seed: int, level: float) -> tuple[Frame, Judgement]:
@@ -40,13 +40,26 @@ def _judged(seed: int, level: float) -> tuple[Frame, Judgement]:
     anomaly_map = cv2.GaussianBlur(rng.random((40, 50)).astype(np.float32), (0, 0), 1.5) * np.float32(level)
     found = regions_from_map(anomaly_map, Thresholds(1.0, 1.0, 3))
     result = Result.FAIL if found.total else Result.PASS
-    times = StageTimes(0.01, 0.01, 0.2, 0.02, 0.01, 0.25)
+    times = StageTimes(register_s=0.01, tile_s=0.01, infer_s=0.2, merge_s=0.02, judge_s=0.01, total_s=0.25)
     reason = f"{found.total} region(s)" if found.total else ""
     score = float(anomaly_map.max())
     frame = Frame(
-        Pixels(np.zeros((40, 50, 3), np.uint8)), "cam", seed, f"board {seed} ä", 1_700_000_000_000_000_000 + seed
+        image=Pixels(np.zeros((40, 50, 3), np.uint8)),
+        source="cam",
+        frame_id=seed,
+        unit=f"board {seed} ä",
+        grabbed_at_ns=1_700_000_000_000_000_000 + seed,
     )
-    return frame, Judgement(result, reason, score, found.regions, found.total, found.mask, times, 0.2)
+    return frame, Judgement(
+        result=result,
+        reason=reason,
+        score=score,
+        regions=found.regions,
+        regions_total=found.total,
+        mask=found.mask,
+        times=times,
+        registration_residual_px=0.2,
+    )
 
 
 @given(st.integers(0, 10**6), st.floats(0.5, 3.0))
@@ -67,8 +80,8 @@ def test_any_judgement_is_a_valid_message(seed, level):
 
 
 def test_a_fault_is_an_error_without_mask():
-    fault = GrabFault("cam", 7, "cam-7", "lost", 1)
-    judgement = Judgement(Result.ERROR, "lost", None, (), 0, None)
+    fault = GrabFault(source="cam", frame_id=7, unit="cam-7", reason="lost", grabbed_at_ns=1)
+    judgement = Judgement(result=Result.ERROR, reason="lost", score=None, regions=(), regions_total=0, mask=None)
     message = message_from_judgement(RECIPE, 3, fault, judgement)
     VALIDATOR.validate(message.body)
     assert message.mask_png == b""

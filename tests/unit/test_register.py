@@ -25,7 +25,15 @@ def test_bands_are_shrunk_as_the_whole_is(hw, factor):
 
 
 def _shot(dx: float, dy: float, turn: float, noise: float = 1.5) -> Shot:
-    return Shot(1, (dx, dy), turn, 0.6, (1.05, 1.0, 0.97), (0.04, -0.03), noise)
+    return Shot(
+        seed=1,
+        shift_xy_px=(dx, dy),
+        turn_deg=turn,
+        defocus_sigma_px=0.6,
+        gain_rgb=(1.05, 1.0, 0.97),
+        gradient_xy=(0.04, -0.03),
+        noise_sigma=noise,
+    )
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,7 @@ def test_scaling_averages_areas():
 
 @pytest.mark.parametrize("kept", [True, False])
 def test_cues_are_the_same_kept_or_cut(monkeypatch, kept):
-    from hisir_edge.inspection import tile_workers as workers
+    from hisir_edge.inspection.cpu import tile_workers as workers
 
     if not kept:
         monkeypatch.setattr(workers, "KEPT_CUES_BYTES", 0)

@@ -86,12 +86,12 @@ def test_what_ends_the_process_is_not_held_back():
 
 def test_a_fault_has_no_frame():
     with pytest.raises(NotJudgedError, match="overrun"):
-        frame_of(GrabFault("cam", 1, "u", "overrun", 0))
+        frame_of(GrabFault(source="cam", frame_id=1, unit="u", reason="overrun", grabbed_at_ns=0))
 
 
 def test_regions_name_their_camera_and_the_cut_keeps_the_highest():
     def view(name: str, peaks: list[float]) -> View:
-        regions = tuple(Region((0, 0, 2, 2), 4, peak, ((0, 0),)) for peak in peaks)
+        regions = tuple(Region(box_xywh=(0, 0, 2, 2), area_px=4, peak=peak, contour_xy=((0, 0),)) for peak in peaks)
         found = Found(regions, len(regions), np.ones((4, 6), np.bool_))
         return View(name, 1, (4, 6), "a" * 64, judgement_from_regions(found, max(peaks), StageTimes(), 0.1))
 

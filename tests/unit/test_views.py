@@ -49,10 +49,22 @@ class Camera:
 
     def give(self, board: int, at_s: float = 0.0):
         pixels = np.full((4, 4, 3), board, np.uint8)
-        self.items.append((time.monotonic() + at_s, Frame(Pixels(pixels), self.name, board, f"{self.name}-{board}", 0)))
+        self.items.append(
+            (
+                time.monotonic() + at_s,
+                Frame(
+                    image=Pixels(pixels), source=self.name, frame_id=board, unit=f"{self.name}-{board}", grabbed_at_ns=0
+                ),
+            )
+        )
 
     def fail(self, reason: str, boards: int | None = 1, at_s: float = 0.0):
-        self.items.append((time.monotonic() + at_s, GrabFault(self.name, 0, "", reason, 0, boards)))
+        self.items.append(
+            (
+                time.monotonic() + at_s,
+                GrabFault(source=self.name, frame_id=0, unit="", reason=reason, grabbed_at_ns=0, boards=boards),
+            )
+        )
 
 
 @pytest.fixture
@@ -173,7 +185,15 @@ def test_one_verdict_of_two_views(small_bundle, small_boards):
             return fail_closed(lambda: inspect_board(product, 0, frame), error_judgement)
 
         def board(top, bottom):
-            return Frame(Pixels(top), "top", 5, "B", 1, None, (Frame(Pixels(bottom), "bottom", 6, "x", 1),))
+            return Frame(
+                image=Pixels(top),
+                source="top",
+                frame_id=5,
+                unit="B",
+                grabbed_at_ns=1,
+                device_timestamp_ns=None,
+                more=(Frame(image=Pixels(bottom), source="bottom", frame_id=6, unit="x", grabbed_at_ns=1),),
+            )
 
         for frame, result, of_views in (
             (board(good, good), Result.PASS, ["PASS", "PASS"]),
@@ -194,7 +214,7 @@ def test_one_verdict_of_two_views(small_bundle, small_boards):
         x, y, rw, rh = region.box_xywh
         assert found.mask[h + y : h + y + rh, x : x + rw].any()
         assert "bottom: " in found.reason
-        alone = judge(product, Frame(Pixels(good), "top", 1, "B", 1))
+        alone = judge(product, Frame(image=Pixels(good), source="top", frame_id=1, unit="B", grabbed_at_ns=1))
         assert (alone.result, alone.reason) == (Result.ERROR, "expected frames of 2 cameras; got 1")
     finally:
         products.close()
@@ -204,8 +224,16 @@ def test_views_of_different_sizes_lie_one_below_the_other():
     def view(name, hw):
         mask = np.zeros(hw, bool)
         mask[-1, -1] = True
-        region = Region((0, 0, 1, 1), 9, 2.0, ((0, 0),))
-        return View(name, 1, hw, "a", Judgement(Result.FAIL, "1 region(s)", 2.0, (region,), 1, mask))
+        region = Region(box_xywh=(0, 0, 1, 1), area_px=9, peak=2.0, contour_xy=((0, 0),))
+        return View(
+            name,
+            1,
+            hw,
+            "a",
+            Judgement(
+                result=Result.FAIL, reason="1 region(s)", score=2.0, regions=(region,), regions_total=1, mask=mask
+            ),
+        )
 
     found = judgement_from_views([view("t", (4, 10)), view("b", (7, 3))])
     assert found.mask.shape == (11, 10)

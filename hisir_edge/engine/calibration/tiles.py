@@ -29,7 +29,7 @@ LEAST_CONTRAST_LEVELS = 2.0
 SEED = 4242
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """Tiles (n, 3, t, t) and cues (n, 4, t, t) to take ranges from, and others to compare networks on.
 
@@ -115,9 +115,13 @@ def calibration_from_images(record: RunRecord, memory: U8, images: tuple[str, ..
             made[number] = _tile_at(rng, frame, padded, everything[number], t, boxes, corrupted)
     stacks = [np.stack([made[i][part] for i in range(len(everything))]) for part in (0, 1)]
     return Calibration(
-        tuple(digests), stacks[0][:wanted], stacks[1][:wanted], stacks[0][wanted:], stacks[1][wanted:],
-        tuple(f"at {x},{y} px of {images[n % len(images)]}" for n, (y, x) in enumerate(places)),
-    )  # fmt: skip
+        images=tuple(digests),
+        tiles=stacks[0][:wanted],
+        cues=stacks[1][:wanted],
+        check_tiles=stacks[0][wanted:],
+        check_cues=stacks[1][wanted:],
+        places=tuple(f"at {x},{y} px of {images[n % len(images)]}" for n, (y, x) in enumerate(places)),
+    )
 
 
 def _tile_at(

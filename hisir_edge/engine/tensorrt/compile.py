@@ -35,7 +35,7 @@ class Tensor:
     shape: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A compiled engine and what it says of itself. ``network_layers``: how many layers give each data type."""
 
@@ -82,7 +82,15 @@ def engine_from_onnx(
         _keep_timing_cache(config, Path(options.timing_cache))
     inputs = tuple(_tensor(network.get_input(i)) for i in range(network.num_inputs))
     outputs = tuple(_tensor(network.get_output(i)) for i in range(network.num_outputs))
-    return Plan(bytes(serialized), target, trt.__version__, archs, inputs, outputs, _layer_types(trt, network))
+    return Plan(
+        engine=bytes(serialized),
+        target=target,
+        version=trt.__version__,
+        gpu_arch=archs,
+        inputs=inputs,
+        outputs=outputs,
+        network_layers=_layer_types(trt, network),
+    )
 
 
 def _log_of(trt: Any) -> Any:

@@ -123,7 +123,9 @@ class CpuInspector(BoardInspector):
         self.span("register", t0, t1)
         self.span("choose", t2, t3)
         # what the threads did beside inferring is theirs; the rest of the time they inferred, or waited to
-        times = StageTimes(t1 - t0, spent.tile_s, t2 - t1 - spent.tile_s - spent.put_s, merge_s)
+        times = StageTimes(
+            register_s=t1 - t0, tile_s=spent.tile_s, infer_s=t2 - t1 - spent.tile_s - spent.put_s, merge_s=merge_s
+        )
         return RawMap(merged, self.merger.cell_max, registration, times)
 
     def prepare(self, image: Pixels) -> tuple[Registration | None, F32 | None]:

@@ -25,7 +25,7 @@ GOOD_WORDS = ("ok", "pass", "passed", "normal", "io", "gut")
 """Names that people give to folders of good boards; said in messages, never taken for ``good``."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FolderLayout:
     """A data set's folders. ``test`` and ``truth`` are None where the layout has no such folders.
 
@@ -51,18 +51,27 @@ def layout_of(data: Path) -> FolderLayout:
     train, mvtec = data / "train" / GOOD, ("train", "test", TRUTH)
     if (data / "test_public").is_dir():
         test = data / "test_public"
-        return FolderLayout("MVTec AD 2", data, train, test, test / TRUTH, ("train", "test_public"))
+        return FolderLayout(
+            name="MVTec AD 2", data=data, good=train, test=test, truth=test / TRUTH, known=("train", "test_public")
+        )
     if (data / "validation").is_dir() and (train.is_dir() or (data / "test").is_dir()):
-        return FolderLayout("MVTec LOCO AD", data, train, data / "test", data / TRUTH, mvtec)
+        return FolderLayout(
+            name="MVTec LOCO AD", data=data, good=train, test=data / "test", truth=data / TRUTH, known=mvtec
+        )
     if train.is_dir() or (data / "test").is_dir():
-        return FolderLayout("MVTec AD", data, train, data / "test", data / TRUTH, mvtec)
+        return FolderLayout(name="MVTec AD", data=data, good=train, test=data / "test", truth=data / TRUTH, known=mvtec)
     if (data / VISA_IMAGES).is_dir():
-        return FolderLayout("VisA", data, data / VISA_IMAGES, None, None, ("Data",))
+        return FolderLayout(name="VisA", data=data, good=data / VISA_IMAGES, test=None, truth=None, known=("Data",))
     if (data / GOOD).is_dir() and (data / DEFECTIVE).is_dir():
         return FolderLayout(
-            "good, defective and masks", data, data / GOOD, data, data / "masks", (GOOD, DEFECTIVE, "masks")
+            name="good, defective and masks",
+            data=data,
+            good=data / GOOD,
+            test=data,
+            truth=data / "masks",
+            known=(GOOD, DEFECTIVE, "masks"),
         )
-    return FolderLayout("a folder of good boards", data, data, None, None, ())
+    return FolderLayout(name="a folder of good boards", data=data, good=data, test=None, truth=None, known=())
 
 
 def not_read(layout: FolderLayout) -> list[str]:

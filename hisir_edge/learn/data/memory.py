@@ -35,7 +35,7 @@ class BoardMemory:
     deviation: U8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GoodBoards:
     """Good boards as the camera gave them, (h, w, 3) uint8 each, and where they lie.
 
@@ -133,7 +133,7 @@ def _registered_boards(frames: list[U8], matrices: list[F64], kept: list[int]) -
     memory = _statistics(
         without_light(warp_by_matrix(f, m), light) for f, m, light in zip(frames, matrices, lights, strict=True)
     )
-    return GoodBoards(frames, matrices, lights, memory, True, tuple(kept))
+    return GoodBoards(frames=frames, matrices=matrices, lights=lights, memory=memory, registered=True, kept=tuple(kept))
 
 
 def _light_or_none(golden: GoldenLight, frame: U8, matrix: F64) -> F64 | None:
@@ -160,7 +160,14 @@ def _register_all(frames: list[U8], on_done: Callable[[], None]) -> list[F64 | N
 def _unregistered(frames: list[U8], memory: BoardMemory) -> GoodBoards:
     identity, even = np.array([[1.0, 0, 0], [0, 1.0, 0]]), np.zeros((3, 3))
     everyone = tuple(range(len(frames)))
-    return GoodBoards(frames, [identity] * len(frames), [even] * len(frames), memory, False, everyone)
+    return GoodBoards(
+        frames=frames,
+        matrices=[identity] * len(frames),
+        lights=[even] * len(frames),
+        memory=memory,
+        registered=False,
+        kept=everyone,
+    )
 
 
 def good_boards_from_frames(
@@ -204,4 +211,6 @@ def good_boards_like(boards: GoodBoards, frames: list[U8]) -> GoodBoards:
             matrix = register_frame(anchors, frame).matrix
             seen.append((frame, matrix, light_of_frame(golden, warp_by_matrix(frame, matrix)), number))
     like, matrices, lights, kept = (list(column) for column in zip(*seen, strict=True)) if seen else ([], [], [], [])
-    return GoodBoards(like, matrices, lights, boards.memory, True, tuple(kept))
+    return GoodBoards(
+        frames=like, matrices=matrices, lights=lights, memory=boards.memory, registered=True, kept=tuple(kept)
+    )

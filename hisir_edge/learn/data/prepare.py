@@ -106,9 +106,15 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
     scale = settings.scale if settings.scale is not None else _scale_from_data(settings, training, frame_hw)
     plan_from_size(scaled_hw(frame_hw, scale), settings.tile_px, settings.overlap_px)
     return RunRecord(
-        settings, frame_hw, scale, False, tuple(map(str, training)), tuple(map(str, held_out)),
-        same_board=same_boards(good, boards), orientations=orientations(good),
-    )  # fmt: skip
+        settings=settings,
+        frame_hw=frame_hw,
+        scale=scale,
+        registered=False,
+        train=tuple(map(str, training)),
+        held_out=tuple(map(str, held_out)),
+        same_board=same_boards(good, boards),
+        orientations=orientations(good),
+    )
 
 
 def _scale_from_data(settings: RunSettings, training: list[Path], frame_hw: tuple[int, int]) -> float:

@@ -18,7 +18,7 @@ from hisir_edge.learn.data.memory import BoardMemory
 RUN_SCHEMA = 4
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """What a run was asked for; ``tile_px``, ``overlap_px`` in scaled pixels; ``scale`` None: chosen from the data.
 
@@ -43,7 +43,7 @@ class RunSettings:
     recursive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """``run.json``: settings and what the data turned out to be.
 
@@ -92,11 +92,19 @@ def load_record(run: Path) -> RunRecord:
         settings = RunSettings(**{**stored, "without": tuple(stored["without"])})
         h, w = raw["frame_hw"]
         return RunRecord(
-            settings, (h, w), float(raw["scale"]), bool(raw["registered"]), tuple(raw["train"]), tuple(raw["held_out"]),
-            tuple(raw.get("dropped", ())), tuple(raw.get("dropped_held_out", ())),
-            tuple(tuple(group) for group in raw.get("same_board", ())),
-            None if raw.get("orientations") is None else tuple((int(a), int(b)) for a, b in raw["orientations"]),
-        )  # fmt: skip
+            settings=settings,
+            frame_hw=(h, w),
+            scale=float(raw["scale"]),
+            registered=bool(raw["registered"]),
+            train=tuple(raw["train"]),
+            held_out=tuple(raw["held_out"]),
+            dropped=tuple(raw.get("dropped", ())),
+            dropped_held_out=tuple(raw.get("dropped_held_out", ())),
+            same_board=tuple(tuple(group) for group in raw.get("same_board", ())),
+            orientations=None
+            if raw.get("orientations") is None
+            else tuple((int(a), int(b)) for a, b in raw["orientations"]),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         is_bundle = os.path.exists(run / "manifest.json")  # noqa: PTH110  # says no where it may not look
         raise InputError(

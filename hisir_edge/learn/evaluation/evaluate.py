@@ -22,11 +22,13 @@ from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.verdict import error_judgement, fail_closed
 from hisir_edge.learn.data.datasets import TestItem, test_items
 from hisir_edge.learn.data.layouts import GOOD
-from hisir_edge.learn.evaluation.figures import JOIN_PX
 from hisir_edge.learn.evaluation.merge_baselines import merge_from_name
 from hisir_edge.learn.evaluation.metrics import PixelTally
 from hisir_edge.learn.evaluation.shifts import Shift, shifted
 from hisir_edge.records import Judgement, Result
+
+JOIN_PX = 13
+"""Defective pixels that lie closer than this are one defect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class TrueDefect:
     centre_yx: tuple[int, int] = (0, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredBoard:
     """One inspected test picture, without its map: what the figures and the report need of it.
 
@@ -185,7 +187,14 @@ def _seen(
         defects.append(TrueDefect(size, float(peaks[touching].max(initial=0.0)), centre))
     false_peaks = tuple(sorted((float(p) for p in peaks[~hit] if p > 0), reverse=True))
     return ScoredBoard(
-        number, item, judgement.result, judgement.reason, judgement.score, tuple(defects), false_peaks, tally
+        number=number,
+        item=item,
+        result=judgement.result,
+        reason=judgement.reason,
+        score=judgement.score,
+        defects=tuple(defects),
+        false_peaks=false_peaks,
+        pixels=tally,
     )
 
 
@@ -196,7 +205,16 @@ def _not_judged(number: int, item: TestItem, judgement: Judgement, truth: Bool) 
     tally.normal[:] = 0  # normal pixels that nobody looked at are no success
     missed = tuple(TrueDefect(size, 0.0, centre) for _, size, centre in defects_in(truth))
     false_peaks = (float("inf"),) if item.kind == GOOD else ()
-    return ScoredBoard(number, item, judgement.result, judgement.reason, None, missed, false_peaks, tally)
+    return ScoredBoard(
+        number=number,
+        item=item,
+        result=judgement.result,
+        reason=judgement.reason,
+        score=None,
+        defects=missed,
+        false_peaks=false_peaks,
+        pixels=tally,
+    )
 
 
 def open_regions(scores: F32, thresholds: Thresholds) -> tuple[I32, F64]:

@@ -14,10 +14,7 @@ from hisir_edge.records import Result
 
 AUPRO_FPR = 0.3
 
-JOIN_PX = 13
-
 SIZEABLE_PX = 6
-
 AT_FALSE_REGIONS = 0.1
 
 

@@ -49,7 +49,7 @@ class Progress:
     held_out: float
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Trainer:
     """The moving parts of one run; everything in it is in the checkpoint."""
 
@@ -108,7 +108,7 @@ def _resume(settings: RunSettings, run: Path, team: Team) -> _Trainer:
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 1e-3}, {"params": plain, "weight_decay": 0.0}], lr=settings.learning_rate
     )
-    trainer = _Trainer(net, average, optimizer)
+    trainer = _Trainer(net=net, average=average, optimizer=optimizer)
     state = load_checkpoint(run)
     if state is not None:
         net.load_state_dict(state["net"])

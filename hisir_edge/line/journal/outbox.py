@@ -237,4 +237,4 @@ class Outbox:
 
 def _entry(message: VerdictMessage, seq: int) -> Entry:
     topic, body, mask = message.frames()
-    return Entry(seq, topic.decode(), body, mask, message.camera, message.unit)
+    return Entry(seq=seq, topic=topic.decode(), body=body, mask=mask, source=message.camera, unit=message.unit)

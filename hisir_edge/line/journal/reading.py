@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from hisir_edge.line.journal.records import Decision, Entry
+from hisir_edge.line.journal.records import Decision, Entry, decision_from_row, entry_from_row
 from hisir_edge.line.journal.schema import DECIDED, FILE
 
 MOST_ANSWER_BYTES = 2_000_000
@@ -52,7 +52,7 @@ class JournalReader:
         with closing(self._reader()) as db:
             select = f"SELECT {DECIDED} FROM decision WHERE id > ?{which} ORDER BY id LIMIT ?"  # noqa: S608
             rows = db.execute(select, (after_id, most))
-            return [Decision(*row) for row in rows]
+            return [decision_from_row(row) for row in rows]
 
     def _entries(self, which: str, values: tuple[str | int, ...], most_bytes: int) -> list[Entry]:
         found: list[Entry] = []
@@ -62,7 +62,7 @@ class JournalReader:
                 most_bytes -= len(row[2]) + len(row[3])
                 if found and most_bytes < 0:
                     break
-                found.append(Entry(*row))
+                found.append(entry_from_row(row))
         return found
 
     def _reader(self) -> sqlite3.Connection:
@@ -73,5 +73,7 @@ def read_journal(folder: Path) -> tuple[str, list[Entry], list[int]]:
     """(epoch, verdicts, numbers without one) of a journal as it is on the disk, beside a running daemon or after it."""
     with closing(sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)) as db:
         epoch = db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0]
-        verdicts = [Entry(*row) for row in db.execute("SELECT seq, topic, body, mask FROM verdict ORDER BY seq")]
+        verdicts = [
+            entry_from_row(row) for row in db.execute("SELECT seq, topic, body, mask FROM verdict ORDER BY seq")
+        ]
         return epoch, verdicts, [row[0] for row in db.execute("SELECT seq FROM accepted ORDER BY seq")]

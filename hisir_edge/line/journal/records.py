@@ -16,7 +16,7 @@ class AcceptedTrigger:
     accepted_at_ns: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A verdict as it goes over the wire: topic, JSON, mask (1-bit PNG or empty); and whose it is, when written."""
 
@@ -32,7 +32,7 @@ class Entry:
         return [self.topic.encode(), self.body, self.mask]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What somebody decided about a verdict, or about one of its defects (``defect``: its Priority; 0: the board)."""
 
@@ -44,3 +44,18 @@ class Decision:
     client: str
     at_ns: int
     id: int = 0
+
+
+def entry_from_row(row: tuple[int, str, bytes, bytes]) -> Entry:
+    """An entry of the columns seq, topic, body, mask."""
+    seq, topic, body, mask = row
+    return Entry(seq=seq, topic=topic, body=body, mask=mask)
+
+
+def decision_from_row(row: tuple[int, int, str, str, str, str, int, int]) -> Decision:
+    """A decision of the columns of ``schema.DECIDED``."""
+    seq, defect, verification, detail, operator, client, at_ns, id_ = row
+    return Decision(
+        seq=seq, defect=defect, verification=verification, detail=detail, operator=operator, client=client,
+        at_ns=at_ns, id=id_,
+    )  # fmt: skip

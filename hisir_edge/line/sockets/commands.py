@@ -166,9 +166,14 @@ def _of_the_journal(line: InspectionLine, journal: Journal, tell: Tell) -> dict[
                 expected=f"verification out of {', '.join(VERIFICATIONS)}", received=said, fix="correct the request"
             )
         decision = Decision(
-            count_of(request, "seq", 0, 2**62), count_of(request, "defect", 0, 256), said, text_of(request, "detail"),
-            text_of(request, "operator", required=True), client.name, time.time_ns(),
-        )  # fmt: skip
+            seq=count_of(request, "seq", 0, 2**62),
+            defect=count_of(request, "defect", 0, 256),
+            verification=said,
+            detail=text_of(request, "detail"),
+            operator=text_of(request, "operator", required=True),
+            client=client.name,
+            at_ns=time.time_ns(),
+        )
         with _readable():
             _check_defect(journal, decision)
             number = journal.decide(decision)

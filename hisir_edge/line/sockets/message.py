@@ -27,7 +27,7 @@ DEFECT_CODE = "ANOMALY"
 """The network learns good boards alone: it says that a place differs, not what the fault is called."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """What the verdicts are made with, repeated in each of them.
 
@@ -53,7 +53,14 @@ def provenance_from_manifest(line: str, epoch: str, manifest: Manifest, manifest
         "target": manifest.target, "precision": manifest.precision, "backbone": manifest.backbone,
         "software_version": manifest.software_version,
     }  # fmt: skip
-    return Provenance(line, epoch, manifest.product, manifest_sha256, thresholds, engine)
+    return Provenance(
+        line=line,
+        epoch=epoch,
+        product=manifest.product,
+        bundle_sha256=manifest_sha256,
+        thresholds=thresholds,
+        engine=engine,
+    )
 
 
 @dataclass(frozen=True, slots=True)
