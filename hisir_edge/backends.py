@@ -1,4 +1,4 @@
-"""From a bundle to an engine of its target; the one place that chooses a backend."""
+"""From a bundle to what inspects with it, as ``registry.TARGETS`` says for its target."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from hisir_edge.bundle.describe import rebuild_command
 from hisir_edge.bundle.load import Bundle, Recipe
 from hisir_edge.bundle.manifest import EngineModel, Manifest
+from hisir_edge.by_name import part
 from hisir_edge.errors import BundleError
 from hisir_edge.geometry.tile import plan_from_size, scaled_hw
 from hisir_edge.inspection.board import BoardInspector
@@ -18,6 +19,7 @@ from hisir_edge.inspection.cpu.onnxruntime import OnnxRuntimeEngine
 from hisir_edge.inspection.engine import Engine
 from hisir_edge.machine.gpus import Gpu, gpus
 from hisir_edge.machine.tensorrt import module_of
+from hisir_edge.registry import TARGETS
 
 PORTABLE, PORTABLE_FROM = (80, 86, 89), 120
 PORTABLE_WORDS = "sm80, sm86, sm89, sm120 or later"
@@ -33,9 +35,18 @@ def inspector_from_bundle(bundle: Bundle, threads: int = 0) -> BoardInspector:
 
     BundleError or InputError where this machine cannot run it.
     """
+    made: BoardInspector = part(TARGETS[bundle.manifest.target].inspector)(bundle, threads)
+    return made
+
+
+def onnxruntime_inspector(bundle: Bundle, threads: int) -> BoardInspector:
+    """The target onnxruntime."""
+    return CpuInspector(bundle, engine_from_bundle(bundle, threads))
+
+
+def tensorrt_inspector(bundle: Bundle, threads: int) -> BoardInspector:
+    """The targets tensorrt and tensorrt-rtx; ``threads`` is not used."""
     manifest = bundle.manifest
-    if manifest.target == "onnxruntime":
-        return CpuInspector(bundle, engine_from_bundle(bundle, threads))
     trt = module_of(manifest.target)
     here = gpus()
     check_compiled_for(bundle.folder, manifest, trt.__version__, here[0] if here else None)

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from hisir_edge.config.file import settings_from_toml
+from hisir_edge.config.sources import AravisSource, GenicamSource, ReplaySource
 from hisir_edge.config.tables import (
-    AravisSource,
     BundleTable,
     ControlTable,
-    GenicamSource,
     HermesTable,
     IdentityTable,
     InferTable,
@@ -24,7 +23,6 @@ from hisir_edge.config.tables import (
     MetricsTable,
     OutputTable,
     PublishTable,
-    ReplaySource,
     SecurityTable,
     Settings,
 )

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from hisir_edge.bundle.manifest import DEFAULT_MAX_DROP, Manifest
+from hisir_edge.registry import TARGETS
 
 
 def rebuild_command(folder: Path, manifest: Manifest | None = None, gpu_arch: str = "") -> str:
@@ -13,7 +14,7 @@ def rebuild_command(folder: Path, manifest: Manifest | None = None, gpu_arch: st
     if manifest is None:
         return f"rebuild it: hisir-edge build-engine RUN --out {shlex.quote(str(folder))}"
     archs = (gpu_arch,) if gpu_arch else manifest.engine.gpu_arch if manifest.engine else ()
-    arch = f" --gpu-arch {','.join(archs)}" if archs and manifest.target == "tensorrt-rtx" else ""
+    arch = f" --gpu-arch {','.join(archs)}" if archs and TARGETS[manifest.target].for_other_gpus else ""
     zones = " --zones ZONES.json" if manifest.zones else ""
     zones += f" --mm-per-px {manifest.mm_per_px:g}" if manifest.mm_per_px else ""
     zones += " --components COMPONENTS.csv" if manifest.components else ""

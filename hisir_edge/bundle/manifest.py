@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from hisir_edge.images.header import MAX_SIDE_PX
+from hisir_edge.registry import TARGETS
 
 SCHEMA_VERSION = 4
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -17,6 +18,11 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_le
 UNSEALED = "0" * 64
 DEFAULT_MAX_DROP = 0.005
 DEFAULT_LEAST_PLANTED_RECALL = 0.8
+
+if TYPE_CHECKING:
+    Target = str
+else:
+    Target = Literal[tuple(TARGETS)]
 
 
 class _Record(BaseModel):
@@ -177,7 +183,7 @@ class Manifest(_Record):
     product: str
     created_at: str
     software_version: str
-    target: Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
+    target: Target
     precision: Literal["fp32", "fp16", "int8"]
     backbone: str
     width: int

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from hisir_edge.by_name import part
+from hisir_edge.camera.paired import Views
 from hisir_edge.camera.source import Source
-from hisir_edge.config.tables import AravisSource, GenicamSource, ReplaySource, Settings
+from hisir_edge.config.sources import AnySource
+from hisir_edge.config.tables import Settings
+from hisir_edge.registry import CAMERAS
 
 
 def source_from_settings(settings: Settings) -> Source:
@@ -11,16 +15,9 @@ def source_from_settings(settings: Settings) -> Source:
     first = _source(settings.source)
     if not settings.also:
         return first
-    from hisir_edge.camera.paired import Views
-
     return Views([first, *(_source(view.source) for view in settings.also)], settings.line.pair_ms / 1e3)
 
 
-def _source(settings: ReplaySource | GenicamSource | AravisSource) -> Source:
-    if isinstance(settings, ReplaySource):
-        from hisir_edge.camera.replay import ReplayCamera
-
-        return ReplayCamera(settings)
-    from hisir_edge.camera.process_host import GenicamCamera
-
-    return GenicamCamera(settings)
+def _source(settings: AnySource) -> Source:
+    made: Source = part(CAMERAS[settings.type].source)(settings)
+    return made

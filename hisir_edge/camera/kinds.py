@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from hisir_edge.camera.processes import process_module
-from hisir_edge.config.tables import AravisSource, GenicamSource
+from hisir_edge.config.sources import AravisSource, GenicamSource
 from hisir_edge.errors import CameraError
 
 TIMEOUT_S = 60

@@ -20,7 +20,7 @@ import structlog
 
 from hisir_edge.camera.processes import process_module
 from hisir_edge.camera.ring import FrameRing
-from hisir_edge.config.tables import AravisSource, GenicamSource
+from hisir_edge.config.sources import AravisSource, GenicamSource
 from hisir_edge.errors import CameraError, InspectionError
 from hisir_edge.images.pixels import pixels_from_buffer
 from hisir_edge.records import Frame, GrabFault

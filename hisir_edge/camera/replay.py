@@ -13,7 +13,7 @@ from types import TracebackType
 import structlog
 
 from hisir_edge.camera.source import EndOfFrames
-from hisir_edge.config.tables import ReplaySource
+from hisir_edge.config.sources import ReplaySource
 from hisir_edge.errors import CameraError, InputError
 from hisir_edge.images import pictures_in, read_rgb
 from hisir_edge.images.pixels import Pixels

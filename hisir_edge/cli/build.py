@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hisir_edge.cli.console import needs_training_packages, print_notes
 from hisir_edge.errors import InputError
+from hisir_edge.registry import TARGETS
 
 if TYPE_CHECKING:
     from hisir_edge.bundle.manifest import Manifest
@@ -30,12 +31,8 @@ class Precision(str, Enum):
     int8 = "int8"
 
 
-class BuildTarget(str, Enum):
-    """What runs the engine."""
-
-    onnxruntime = "onnxruntime"
-    tensorrt = "tensorrt"
-    tensorrt_rtx = "tensorrt-rtx"
+BuildTarget = Enum("BuildTarget", {name.replace("-", "_"): name for name in TARGETS}, type=str)  # type: ignore[misc]
+"""What runs the engine."""
 
 
 def build_engine(
@@ -96,7 +93,7 @@ def build_engine(
     recipes = [*([recipe] if recipe else []), *(path for path in run or () if path.suffix == ".toml")]
     archs = tuple(part.strip().lower() for part in gpu_arch.split(",") if part.strip())
     options = BuildOptions(
-        target=(target or BuildTarget.onnxruntime).value,
+        target=target.value if target else "onnxruntime",
         precision=(precision or Precision.int8).value,
         product=product,
         false_calls_per_board=false_calls_per_board,

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from hisir_edge.errors import InputError
+from hisir_edge.registry import SINKS
 
 Endpoint = Annotated[str, typer.Argument(help="The daemon's publish.endpoint, such as tcp://127.0.0.1:5556.")]
 Control = Annotated[str, typer.Option(help="The line's control.endpoint; default: what its heartbeats tell.")]
@@ -24,14 +25,8 @@ Silence = Annotated[float | None, typer.Option(min=0.1, help="Exit with 1 when n
 RETRIES_EACH_S = 10.0
 
 
-class To(str, Enum):
-    """Where to."""
-
-    jsonl = "jsonl"
-    sqlite = "sqlite"
-    postgres = "postgres"
-    mqtt = "mqtt"
-    webhook = "webhook"
+To = Enum("To", {name: name for name in SINKS}, type=str)  # type: ignore[misc]
+"""Where to."""
 
 
 class Verification(str, Enum):
@@ -108,7 +103,7 @@ def forward(
         signal.signal(number, end)
     state = state or _state_folder()
     name = name or (f"{Path(key).stem}.{to.value}" if key else f"forward-{to.value}")
-    if to is To.jsonl and "://" in target:
+    if to.value == "jsonl" and "://" in target:
         raise InputError(expected="a file as --target", received=target, fix="correct --to or --target")
     stopped: list[bool] = []
     lock = CursorFile(state / f"{name}.{to.value}.lock")  # one of a name: the line knows how far a name is, not who

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from hisir_edge.config.tables import AnySource, BundleTable, Settings, ViewTable
+from hisir_edge.config.sources import AnySource
+from hisir_edge.config.tables import BundleTable, Settings, ViewTable
 from hisir_edge.errors import ConfigError
+from hisir_edge.registry import CAMERAS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,7 +20,7 @@ else:
 
 def _one_line(error: ValidationError, path: Path) -> ConfigError:
     first = error.errors()[0]
-    parts = [str(p) for p in first["loc"] if str(p) not in ("replay", "genicam", "aravis")]
+    parts = [str(p) for p in first["loc"] if str(p) not in CAMERAS]
     where = ".".join(parts) or "the file"
     if first["type"] == "extra_forbidden":
         return ConfigError(
@@ -83,7 +85,7 @@ def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
 
 
 def _absolute_source(source: AnySource, base: Path) -> AnySource:
-    files = [key for key in ("folder", "cti", "profile") if getattr(source, key, "")]
+    files = [key for key in source.paths if getattr(source, key, "")]
     return source.model_copy(update={key: str(base / getattr(source, key)) for key in files})
 
 

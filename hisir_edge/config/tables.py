@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from hisir_edge.images.header import MAX_SIDE_PX
+from hisir_edge.config.sources import AnySource, Table
 from hisir_edge.labels import FIELD
 from hisir_edge.transport.addresses import not_an_address, reachable_by_others
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class LineTable(_Table):
+class LineTable(Table):
     """``[line]``: who publishes."""
 
     name: str = Field(default="line-1", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
@@ -25,77 +21,14 @@ class LineTable(_Table):
     pair_ms: int = Field(default=500, ge=10, le=600_000, description="frames of one board come within, see [[also]]")
 
 
-class BundleTable(_Table):
+class BundleTable(Table):
     """``[bundle]``: what is inspected."""
 
     path: str
     others: tuple[str, ...] = Field(default=(), strict=False, description="further products, loaded at the start")
 
 
-Trigger = Literal["free-run", "software", "hardware"]
-"""Every frame is a trigger; the control socket asks for each; the camera waits for a signal on a line."""
-
-
-class ReplaySource(_Table):
-    """``[source]`` with ``type = "replay"``: a folder of images as a camera."""
-
-    type: Literal["replay"]
-    name: str = Field(default="replay", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    folder: str
-    rate_hz: float = Field(default=0.0, ge=0, le=1000, description="0: as fast as frames are taken")
-    recursive: bool = Field(default=False, description="pictures from folders below, too")
-    loop: bool = False
-    trigger: Literal["free-run", "software"] = "free-run"
-
-
-class CameraTable(_Table):
-    """What every camera is asked, whatever library reaches it; features by their SFNC names."""
-
-    name: str = Field(default="camera", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    pixel_format: Literal["Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGB8", "BayerGR8", "BayerBG8"] | None = (
-        None
-    )
-    width: int | None = Field(default=None, gt=0, le=MAX_SIDE_PX)
-    height: int | None = Field(default=None, gt=0, le=MAX_SIDE_PX)
-    frame_rate_hz: float | None = Field(default=None, gt=0, le=10000)
-    ring_slots: int = Field(default=8, ge=2, le=256)
-    restart_delay_s: float = Field(default=1.0, ge=0.05, le=60)
-    trigger: Trigger = "free-run"
-    trigger_selector: str = "FrameStart"
-    trigger_source: str = Field(default="", description="the camera's line with trigger = hardware, such as Line1")
-    trigger_activation: str = ""
-    trigger_delay_us: float | None = Field(default=None, ge=0, le=60_000_000)
-    exposure_us: float | None = Field(default=None, gt=0, le=60_000_000)
-    gain_db: float | None = Field(default=None, ge=0, le=100)
-    packet_bytes: int | None = Field(default=None, ge=220, le=16384, description="GevSCPSPacketSize")
-    chunk_data: bool = Field(default=False, description="id, time and exposure with each frame, where the camera can")
-    late_ms: float = Field(default=0.0, ge=0, le=3_600_000, description="0: a frame may take as long as it likes")
-    profile: str = Field(default="", description="file of hisir-edge camera, which the camera has to match")
-
-    @model_validator(mode="after")
-    def _a_line_for_hardware(self) -> CameraTable:
-        if self.trigger == "hardware" and not self.trigger_source:
-            raise ValueError('trigger_source with trigger = "hardware", such as "Line1"')
-        return self
-
-
-class GenicamSource(CameraTable):
-    """``[source]`` with ``type = "genicam"``: a camera behind a GenTL producer (.cti file)."""
-
-    type: Literal["genicam"]
-    cti: str
-    device: int = Field(default=0, ge=0, le=255, description="position in the producer's device list")
-
-
-class AravisSource(CameraTable):
-    """``[source]`` with ``type = "aravis"``: a GigE Vision or USB3 Vision camera without its maker's software."""
-
-    type: Literal["aravis"]
-    device_id: str = Field(default="", description="id, address or serial number; empty: the first that is found")
-    packet_resend: bool = Field(default=True, description="lost packets are asked for again")
-
-
-class PublishTable(_Table):
+class PublishTable(Table):
     """``[publish]``: the verdict socket."""
 
     endpoint: str = "tcp://127.0.0.1:5556"
@@ -111,7 +44,7 @@ class PublishTable(_Table):
         return value
 
 
-class IdentityTable(_Table):
+class IdentityTable(Table):
     """``[identity]``: the board's name from a code on the board."""
 
     barcode: bool = False
@@ -145,7 +78,7 @@ class IdentityTable(_Table):
         return value
 
 
-class ControlTable(_Table):
+class ControlTable(Table):
     """``[control]``: the socket that takes triggers, products and commands; no endpoint: none."""
 
     endpoint: str = ""
@@ -158,7 +91,7 @@ class ControlTable(_Table):
         return value
 
 
-class SecurityTable(_Table):
+class SecurityTable(Table):
     """``[security]``: keys (CURVE) for all sockets but ipc ones; needed where other machines can reach one."""
 
     server_key: str = Field(default="", description="the line's secret key file")
@@ -175,14 +108,14 @@ class SecurityTable(_Table):
         return self
 
 
-class InferTable(_Table):
+class InferTable(Table):
     """``[infer]``: how the engine runs."""
 
     threads: int = Field(default=0, ge=0, le=256, description="0: every core there is")
     slots: int = Field(default=2, ge=1, le=8, description="frames in flight; 1 takes the least memory")
 
 
-class OutputTable(_Table):
+class OutputTable(Table):
     """``[output]``: pictures kept on disk; empty folder: none."""
 
     overlay_folder: str = ""
@@ -191,7 +124,7 @@ class OutputTable(_Table):
     budget_mb: int = Field(default=2000, ge=1, description="the oldest pictures are deleted beyond it")
 
 
-class HermesTable(_Table):
+class HermesTable(Table):
     """``[hermes]``: the machine before this one tells which board comes (IPC-HERMES-9852); no host: nobody does."""
 
     host: str = ""
@@ -206,7 +139,7 @@ class HermesTable(_Table):
     )
 
 
-class JournalTable(_Table):
+class JournalTable(Table):
     """``[journal]``: every verdict on disk before it is published."""
 
     folder: str = Field(default="", description="empty: systemd's StateDirectory, else the user's state folder")
@@ -215,23 +148,20 @@ class JournalTable(_Table):
     budget_mb: int = Field(default=2000, ge=16)
 
 
-class MetricsTable(_Table):
+class MetricsTable(Table):
     """``[metrics]``: figures for Prometheus on this machine; port 0: none."""
 
     port: int = Field(default=0, ge=0, le=65535)
 
 
-AnySource = Annotated[ReplaySource | GenicamSource | AravisSource, Field(discriminator="type")]
-
-
-class ViewTable(_Table):
+class ViewTable(Table, defer_build=True):
     """``[[also]]``: one more camera that looks at the same board, with bundles of its own for the same products."""
 
     source: AnySource
     bundle: BundleTable
 
 
-class Settings(_Table):
+class Settings(Table, defer_build=True):
     """A whole line.toml."""
 
     line: LineTable = LineTable()

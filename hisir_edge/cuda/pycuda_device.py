@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hisir_edge.by_name import optional_module
 from hisir_edge.cuda.device import Argument, Buffer, Event, Graph, Host, Stream
 from hisir_edge.cuda.fatbin import kernels_for
 from hisir_edge.errors import InputError, InspectionError
-from hisir_edge.optional import optional_module
 
 BLOCK = (32, 4, 1)
 

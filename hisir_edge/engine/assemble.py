@@ -29,11 +29,10 @@ from hisir_edge.bundle.manifest import (
 )
 from hisir_edge.bundle.write import write_memory, write_noise
 from hisir_edge.engine.attempt import AcceptedCandidate, OnProgress, OnStage
+from hisir_edge.engine.compiler import Compiler, Plan
 from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
 from hisir_edge.engine.options import BuildOptions, archs_of
 from hisir_edge.engine.plants import self_test_from_pictures
-from hisir_edge.engine.tensorrt.compile import Plan, engine_from_onnx
-from hisir_edge.engine.tensorrt.onnx_limits import check_network
 from hisir_edge.errors import BundleError, InputError
 from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.images import jpeg_bytes, read_rgb
@@ -44,8 +43,8 @@ from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.run import RunRecord, load_memory
 from hisir_edge.machine.cpu import int8_instructions
 from hisir_edge.machine.gpus import gpus
-from hisir_edge.machine.tensorrt import module_of
 from hisir_edge.net.hisir_net import HisirNet
+from hisir_edge.registry import TARGETS
 
 SELF_TEST_BOARDS = 3
 SELF_TEST_QUALITY = 95
@@ -53,7 +52,7 @@ SELF_TEST_QUALITY = 95
 
 def float_bundle(run: Path, record: RunRecord, net: HisirNet, staged: Path, options: BuildOptions) -> Bundle:
     """The float32 network and the board memory as a bundle with open thresholds: every score counts."""
-    opset = OPSET if options.target == "onnxruntime" else QUANTISED_HALF_OPSET
+    opset = OPSET if TARGETS[options.target].graph == "cpu" else QUANTISED_HALF_OPSET
     onnx_from_net(net, record.settings.tile_px, staged / MODEL, opset)
     memory = load_memory(run)
     write_memory(staged, memory.mean_rgb, memory.deviation)
@@ -169,18 +168,14 @@ def _as_stored(picture: U8) -> U8:
         return read_rgb(path)
 
 
-def with_engine(manifest: Manifest, staged: Path, options: BuildOptions, on_progress: OnProgress) -> Manifest:
+def with_engine(
+    manifest: Manifest, staged: Path, options: BuildOptions, compiler: Compiler, on_progress: OnProgress
+) -> Manifest:
     """Compile the accepted network."""
     network = (staged / MODEL).read_bytes()
-    check_network(options.target, module_of(options.target).__version__, archs_of(options), network)
-    plan = engine_from_onnx(
-        options.target,
-        network,
-        manifest.recipe.tile_px,
-        options.recipe.tensorrt,
-        archs_of(options),
-        on_progress,
-    )
+    archs = archs_of(options)
+    compiler.check_network(archs, network)
+    plan = compiler.engine_from_onnx(network, manifest.recipe.tile_px, options.recipe.tensorrt, archs, on_progress)
     (staged / ENGINE).write_bytes(plan.engine)
     return manifest.model_copy(update={"engine": _engine_model(plan, options)})
 
@@ -189,7 +184,7 @@ def _engine_model(plan: Plan, options: BuildOptions) -> EngineModel:
     here = gpus()
     settings = options.recipe.tensorrt
     # classic TensorRT builds for the GPU at hand; TensorRT for RTX, unless told otherwise, for all that it knows
-    archs = plan.gpu_arch if options.target == "tensorrt-rtx" else tuple(gpu.arch for gpu in here[:1])
+    archs = plan.gpu_arch if TARGETS[options.target].for_other_gpus else tuple(gpu.arch for gpu in here[:1])
     return EngineModel(
         file=ENGINE,
         version=plan.version,

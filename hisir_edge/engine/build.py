@@ -20,14 +20,12 @@ from hisir_edge.bundle.replace import replace_folder
 from hisir_edge.bundle.write import write_manifest
 from hisir_edge.engine.assemble import check_drawn, float_bundle, with_engine, with_network, with_self_test
 from hisir_edge.engine.attempt import OnProgress, OnStage, Task, accepted
+from hisir_edge.engine.compiler import compiler_of
 from hisir_edge.engine.options import BuildOptions, archs_of, calibration_list, check_out, checked_run
-from hisir_edge.engine.precision import Style
-from hisir_edge.engine.tensorrt.onnx_limits import check_network
-from hisir_edge.engine.tensorrt.releases import takes_int8
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.selftest import draw_seed
 from hisir_edge.learn.training.reached import progress_of
-from hisir_edge.machine.tensorrt import module_of
+from hisir_edge.registry import TARGETS
 
 
 def build_bundle(
@@ -56,16 +54,15 @@ def build_bundle(
         try:
             on_stage("export ONNX")
             bundle = float_bundle(run, record, net, staged, options)
-            if options.target != "onnxruntime" and options.precision == "fp32":  # the very network that is compiled
-                version = module_of(options.target).__version__
-                check_network(options.target, version, archs_of(options), bundle.model.read_bytes())
-            style: Style = "cpu" if options.target == "onnxruntime" else "gpu"
+            compiler = compiler_of(options.target)
+            if compiler is not None and options.precision == "fp32":  # the very network that is compiled
+                compiler.check_network(archs_of(options), bundle.model.read_bytes())
             task = Task(
                 record=record,
                 bundle=bundle,
                 scratch=scratch,
                 recipe=options.recipe,
-                style=style,
+                style=TARGETS[options.target].graph,
                 calibration_images=images,
                 rate=options.false_calls_per_board,
                 max_drop=options.max_drop,
@@ -78,12 +75,12 @@ def build_bundle(
             found = accepted(task, options.precision, options.fallback)
             manifest = with_network(bundle.manifest, found, staged)
             manifest = with_self_test(manifest, staged, found.runs_here, record, on_stage)
-            if options.target != "onnxruntime":
+            if compiler is not None:
                 on_stage(f"compile for {options.target}")
-                manifest = with_engine(manifest, staged, options, on_progress)
+                manifest = with_engine(manifest, staged, options, compiler, on_progress)
             write_manifest(staged, manifest)
             loaded = load_bundle(staged)
-            if options.target == "onnxruntime":  # the very draw that every daemon with this bundle will make
+            if compiler is None:  # the very draw that every daemon with this bundle will make
                 with closing(inspector_from_bundle(loaded)) as inspector:
                     check_drawn(inspector, draw_seed(loaded))
             _make_private(staged)
@@ -97,12 +94,10 @@ def build_bundle(
 
 def _stepped_down(options: BuildOptions, on_stage: OnStage) -> BuildOptions:
     """With --fallback: fp16 where the installed TensorRT compiles no int8, said before any work is done."""
-    if not options.fallback or options.precision != "int8" or options.target == "onnxruntime":
+    compiler = compiler_of(options.target)
+    if not options.fallback or options.precision != "int8" or compiler is None or compiler.takes_int8:
         return options
-    version = module_of(options.target).__version__
-    if takes_int8(options.target, version):
-        return options
-    on_stage(f"int8: not with {options.target} {version}, stepping down to fp16")
+    on_stage(f"int8: not with {options.target} {compiler.version}, stepping down to fp16")
     return replace(options, precision="fp16", calib=None)
 
 

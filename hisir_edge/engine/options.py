@@ -9,17 +9,18 @@ from pathlib import Path
 
 from hisir_edge.bundle.files import MANIFEST
 from hisir_edge.bundle.integrity import sha256_of
-from hisir_edge.bundle.manifest import DEFAULT_LEAST_PLANTED_RECALL, DEFAULT_MAX_DROP, ComponentModel, ZoneModel
+from hisir_edge.bundle.manifest import DEFAULT_LEAST_PLANTED_RECALL, DEFAULT_MAX_DROP, ComponentModel, Target, ZoneModel
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.engine.calibration.tiles import images_from_list
-from hisir_edge.engine.recipe import EngineRecipe, Precision, Target
-from hisir_edge.engine.tensorrt.compile import check_target
+from hisir_edge.engine.compiler import compiler_of
+from hisir_edge.engine.recipe import EngineRecipe, Precision
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.gain import inside_zone, sensitivity_map
 from hisir_edge.learn.data.run import RunRecord, check_pictures
 from hisir_edge.learn.evaluation.thresholds import check_rate
 from hisir_edge.learn.training.reached import trained_net
 from hisir_edge.net.hisir_net import HisirNet
+from hisir_edge.registry import TARGETS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ def builds_of_recipes(recipes: dict[Path, EngineRecipe], out: Path, options: Bui
     for path, recipe in recipes.items():
         for item in recipe.builds:
             # architectures are for the one target that can build for others
-            archs = options.gpu_arch if item.target == "tensorrt-rtx" else ()
+            archs = options.gpu_arch if TARGETS[item.target].for_other_gpus else ()
             asked = replace(options, target=item.target, precision=item.precision, recipe=recipe, gpu_arch=archs)
             yield Build(Path(recipe.run), out / f"{path.stem}-{item.target}-{item.precision}", asked)
 
@@ -120,14 +121,14 @@ def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
         raise InputError(
             expected="--calib only with --precision int8", received=options.precision, fix="leave one of them out"
         )
-    if options.gpu_arch and options.target != "tensorrt-rtx":
+    if options.gpu_arch and not TARGETS[options.target].for_other_gpus:
         raise InputError(
             expected="--gpu-arch only with --target tensorrt-rtx (others run or build on the machine at hand)",
             received=f"--target {options.target}",
             fix="leave one of them out",
         )
-    if options.target != "onnxruntime":
-        check_target(options.target, options.recipe.tensorrt, archs_of(options), options.precision)
+    if (compiler := compiler_of(options.target)) is not None:
+        compiler.check(options.recipe.tensorrt, archs_of(options), options.precision)
     record, net = trained_net(run)
     if options.recipe.backbone not in ("", record.settings.backbone):
         raise InputError(
@@ -173,5 +174,5 @@ def check_components(components: tuple[ComponentModel, ...], record: RunRecord) 
 
 
 def archs_of(options: BuildOptions) -> tuple[str, ...]:
-    """What TensorRT for RTX is to build for; classic TensorRT builds for the GPU at hand."""
-    return (options.gpu_arch or options.recipe.tensorrt.gpu_arch) if options.target == "tensorrt-rtx" else ()
+    """The GPUs to compile for; empty for a target that compiles for the GPU at hand."""
+    return (options.gpu_arch or options.recipe.tensorrt.gpu_arch) if TARGETS[options.target].for_other_gpus else ()

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from hisir_edge.bundle.manifest import Target
 from hisir_edge.errors import InputError
 
 if sys.version_info >= (3, 11):
@@ -17,7 +18,6 @@ else:
     import tomli as tomllib
 
 Precision = Literal["fp32", "fp16", "int8"]
-Target = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 Method = Literal["minmax", "percentile", "entropy", "mse"]
 Arch = Annotated[str, Field(pattern=r"^sm\d{2,3}$")]
 

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import U8
+from hisir_edge.by_name import optional_module
 from hisir_edge.config.tables import IdentityTable
 from hisir_edge.errors import ConfigError, InspectionError
 from hisir_edge.labels import canonical, field_of, is_name, shown
-from hisir_edge.optional import optional_module
 
 
 class BarcodeReader:

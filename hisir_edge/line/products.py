@@ -13,7 +13,8 @@ from hisir_edge.backends import inspector_from_bundle
 from hisir_edge.bundle.integrity import check_private
 from hisir_edge.bundle.load import Bundle, load_bundle
 from hisir_edge.camera.source import Source
-from hisir_edge.config.tables import AnySource, BundleTable, CameraTable, Settings
+from hisir_edge.config.sources import AnySource, CameraTable
+from hisir_edge.config.tables import BundleTable, Settings
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.board import BoardInspector, in_flight
 from hisir_edge.inspection.selftest import self_test

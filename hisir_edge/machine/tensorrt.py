@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from hisir_edge.by_name import optional_module
 from hisir_edge.errors import InputError
-from hisir_edge.optional import optional_module
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 INSTALL = {

@@ -30,7 +30,7 @@ import psutil
 import zmq
 
 from hisir_edge.camera.process_host import GenicamCamera
-from hisir_edge.config.tables import GenicamSource
+from hisir_edge.config.sources import GenicamSource
 from hisir_edge.engine.build import build_bundle
 from hisir_edge.engine.options import BuildOptions
 from hisir_edge.errors import HisirEdgeError

@@ -25,7 +25,7 @@ import pytest
 from helpers import facts, here
 
 from hisir_edge.camera.process_host import GenicamCamera
-from hisir_edge.config.tables import AravisSource
+from hisir_edge.config.sources import AravisSource
 from hisir_edge.errors import CameraError
 from hisir_edge.images import read_rgb
 from hisir_edge.line.journal.reading import read_journal

@@ -21,7 +21,7 @@ from helpers import here
 from hisir_edge.camera.process_client import Grabber
 from hisir_edge.camera.process_host import MAX_SINGLE_FAULTS, GenicamCamera
 from hisir_edge.cli.doctor import examine
-from hisir_edge.config.tables import GenicamSource
+from hisir_edge.config.sources import GenicamSource
 from hisir_edge.errors import CameraError
 from hisir_edge.records import Frame, GrabFault
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hisir_edge.config.file import settings_from_toml
-from hisir_edge.config.tables import GenicamSource, ReplaySource
+from hisir_edge.config.sources import GenicamSource, ReplaySource
 from hisir_edge.errors import ConfigError
 
 GOOD = """

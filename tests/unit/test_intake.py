@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 from support.inprocess import EPOCH, InProcessLine
 
-from hisir_edge.config.tables import BundleTable, LineTable, ReplaySource, Settings
+from hisir_edge.config.sources import ReplaySource
+from hisir_edge.config.tables import BundleTable, LineTable, Settings
 from hisir_edge.errors import InputError
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import hisir_edge
-from hisir_edge.optional import USED_BY, optional_module
+from hisir_edge.by_name import REGISTRIES, USED_BY, optional_module, part
+from hisir_edge.registry import BACKBONES, CAMERAS, SINKS, TARGETS
 
 PACKAGE = Path(hisir_edge.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -27,11 +28,28 @@ def imports_by_name(path: Path) -> bool:
 
 
 def test_one_file_imports_by_name():
-    assert [name_of(path) for path in FILES if imports_by_name(path)] == ["hisir_edge.optional"]
+    assert [name_of(path) for path in FILES if imports_by_name(path)] == ["hisir_edge.by_name"]
+
+
+def test_parts_are_loaded_where_the_table_says_and_lie_in_their_rooms():
+    loading = {name_of(path).removesuffix(".__init__") for path in FILES if "import part\n" in path.read_text()}
+    assert loading == {user for users in REGISTRIES.values() for user in users}
+    rooms = {
+        "config": [camera.settings for camera in CAMERAS.values()],
+        "camera": [camera.source for camera in CAMERAS.values()],
+        "net.backbones": [backbone.maker for backbone in BACKBONES.values()],
+        "mes.sinks": SINKS.values(),
+        "backends": [target.inspector for target in TARGETS.values()],
+        "engine": [target.compiler for target in TARGETS.values() if target.compiler],
+    }
+    for room, wheres in rooms.items():
+        for where in wheres:
+            assert where.startswith(f"hisir_edge.{room}"), where
+            assert callable(part(where)), where
 
 
 def test_what_is_imported_by_name_is_asked_for_where_the_table_says():
-    asking = {name_of(path) for path in FILES if "optional_module(" in path.read_text()} - {"hisir_edge.optional"}
+    asking = {name_of(path) for path in FILES if "optional_module(" in path.read_text()} - {"hisir_edge.by_name"}
     assert asking == set(USED_BY.values())
     for module, user in USED_BY.items():
         text = (PACKAGE.parent / f"{user.replace('.', '/')}.py").read_text()

@@ -9,43 +9,17 @@ https://docs.nvidia.com/deeplearning/tensorrt/latest/api/migration/tensorrt-10x-
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hisir_edge.engine.compiler import OnPhase, Plan, Tensor
 from hisir_edge.engine.recipe import TensorRtTable
 from hisir_edge.engine.tensorrt.releases import RTX_WITH_INT8, not_built, takes_int8
 from hisir_edge.engine.tensorrt.terminal import kept_off_the_terminal
 from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
 from hisir_edge.machine.tensorrt import INSTALL, module_of
-
-OnPhase = Callable[[str, int, int], bool]
-"""(phase, done, total) -> whether to go on; TensorRT's own progress."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An input or output of an engine: ``shape`` with -1 for the number of tiles, ``dtype`` as TensorRT names it."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A compiled engine and what it says of itself. ``network_layers``: how many layers give each data type."""
-
-    engine: bytes = field(repr=False)
-    target: str
-    version: str
-    gpu_arch: tuple[str, ...]
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    network_layers: dict[str, int]
 
 
 def engine_from_onnx(

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from hisir_edge.mes.cursor import CursorStore
 from hisir_edge.mes.verdict import Verdict
+
+OnRetry = Callable[[str], None]
+"""Called with the reason each time that storing has to wait and is tried again."""
+
+
+def ignored(reason: str) -> None:
+    """Nobody is told."""
 
 
 class Sink(CursorStore, Protocol):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import SYNC_EACH_S, Cursor, CursorFile
-from hisir_edge.mes.sinks.base import Target
+from hisir_edge.mes.sinks.base import OnRetry, Target, ignored
 from hisir_edge.mes.verdict import Verdict
 
 BLOCK = 65536
@@ -25,7 +25,7 @@ class JsonlSink:
     before the line is.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, on_retry: OnRetry = ignored) -> None:
         """InputError for a file that cannot be written, that another program writes, or that holds something else."""
         self.path, self._unsynced = Path(target.target), False
         self._masks = self.path.with_name(f"{self.path.name}.masks") if target.masks else None

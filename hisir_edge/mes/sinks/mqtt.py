@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from urllib.parse import unquote, urlsplit
@@ -15,13 +14,15 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import Cursor, CursorFile
-from hisir_edge.mes.sinks.base import Target
+from hisir_edge.mes.sinks.base import OnRetry, Target
 from hisir_edge.mes.verdict import Verdict
 
 ANSWER_S = 5.0
 LONGEST_WAIT_S = 5.0
 RACE_S = 0.1
 PORT, TLS_PORT = 1883, 8883
+
+stamina.instrumentation.set_on_retry_hooks([])  # ``on_retry`` tells
 
 
 class MqttSink:
@@ -31,7 +32,7 @@ class MqttSink:
     number. While the broker is away verdicts wait in the line's journal.
     """
 
-    def __init__(self, target: Target, on_retry: Callable[[str], None]) -> None:
+    def __init__(self, target: Target, on_retry: OnRetry) -> None:
         """InputError for an address that is none."""
         parts = urlsplit(target.target)
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:

@@ -10,7 +10,7 @@ import stamina
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import Cursor
-from hisir_edge.mes.sinks.base import Target
+from hisir_edge.mes.sinks.base import OnRetry, Target
 from hisir_edge.mes.verdict import Verdict
 
 TABLES = """
@@ -24,6 +24,8 @@ CREATE TABLE IF NOT EXISTS hisir_cursor (name text PRIMARY KEY, epoch text NOT N
 LONGEST_WAIT_S = 5.0
 CONNECT_S = 5
 
+stamina.instrumentation.set_on_retry_hooks([])  # ``on_retry`` tells
+
 
 class PostgresSink:
     """Connects anew as often as it takes: while the database is away, verdicts wait in the line's journal.
@@ -31,7 +33,7 @@ class PostgresSink:
     ``body`` is text, as it was published to the byte; ``body::jsonb`` for queries.
     """
 
-    def __init__(self, target: Target, on_retry: Callable[[str], None]) -> None:
+    def __init__(self, target: Target, on_retry: OnRetry) -> None:
         """InputError for an address that is none, or a database that lets this user in for nothing of this."""
         self._target, self._on_retry = target, on_retry
         self._db: psycopg.Connection[Any] | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import Cursor
-from hisir_edge.mes.sinks.base import Target
+from hisir_edge.mes.sinks.base import OnRetry, Target, ignored
 from hisir_edge.mes.verdict import Verdict
 
 TABLES = """
@@ -24,7 +24,7 @@ BUSY_S = 30.0
 class SqliteSink:
     """Write-ahead log, ``synchronous=FULL``: what is in the table outlives kill -9 and a power cut, with its cursor."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, on_retry: OnRetry = ignored) -> None:
         """InputError for a file that cannot be written or is none of SQLite's."""
         self._name, self._masks, self._path = target.name, target.masks, target.target
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -10,13 +9,15 @@ import stamina
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import Cursor, CursorFile
-from hisir_edge.mes.sinks.base import Target
+from hisir_edge.mes.sinks.base import OnRetry, Target
 from hisir_edge.mes.verdict import Verdict
 
 TIMEOUT_S = 10.0
 LONGEST_WAIT_S = 5.0
 AGAIN = (408, 425, 429)
 """Of the answers that blame the request, those that another try may mend."""
+
+stamina.instrumentation.set_on_retry_hooks([])  # ``on_retry`` tells
 
 
 class WebhookSink:
@@ -26,7 +27,7 @@ class WebhookSink:
     server is away, or answers 5xx, verdicts wait in the line's journal.
     """
 
-    def __init__(self, target: Target, on_retry: Callable[[str], None]) -> None:
+    def __init__(self, target: Target, on_retry: OnRetry) -> None:
         """InputError for an address that is none."""
         if not target.target.startswith(("http://", "https://")):
             raise InputError(expected="--target https://HOST/PATH", received=target.target, fix="correct it")
