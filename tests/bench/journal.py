@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median, quantiles
 
-from helpers import sample_message
+from support.messages import sample_message
 
 from hisir_edge.config.tables import JournalTable, PublishTable, SecurityTable
 from hisir_edge.images import mask_png_bytes, mask_rle_bytes, read_mask
@@ -153,7 +153,7 @@ def replayed(work: Path, count: int = 20_000) -> list[str]:
             journal.record([_entry(message(seq, journal.epoch), seq) for seq in range(start, start + 500)])
     ends = [f"tcp://127.0.0.1:{port}" for port in (25561, 25562)]
     out = []
-    command = [sys.executable, tests / "line_process.py", folder, *ends]
+    command = [sys.executable, tests / "support" / "line_process.py", folder, *ends]
     line = subprocess.Popen([str(c) for c in command], env={**os.environ, "PYTHONPATH": str(tests)})
     try:
         for masks_too in (True, False):

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import zmq
-from helpers import free_port
+from support.sockets import free_port
 
 from hisir_edge.errors import InputError
 from hisir_edge.transport.control_client import Asker

@@ -18,7 +18,7 @@ import psutil
 import structlog
 from fuzz.mutate import mutated
 from fuzz.targets import Targets
-from helpers import free_port
+from support.sockets import free_port
 
 from hisir_edge.config.tables import ControlTable, PublishTable, SecurityTable
 from hisir_edge.line.sockets.context import Wire

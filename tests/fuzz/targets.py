@@ -12,7 +12,7 @@ from threading import Event
 from types import SimpleNamespace
 
 import zmq
-from helpers import sample_message
+from support.messages import sample_message
 
 from hisir_edge.config.tables import ControlTable, JournalTable, SecurityTable
 from hisir_edge.errors import InputError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from host_device import HostEngine
+from support.host_device import HostEngine
 
 from hisir_edge.errors import HisirEdgeError
 

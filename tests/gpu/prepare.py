@@ -23,8 +23,8 @@ TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
 sys.path[:0] = [str(TESTS), str(TESTS / "gpu")]
 
-import small
 from steps import boards
+from support import small
 
 MADE_BY = ("sim", "learn", "net", "corruption", "engine")
 RTX_GPUS = "sm86,sm89,sm120"
@@ -50,7 +50,8 @@ def sources() -> str:
     """A hash of what the parts are made by."""
     files = [path for name in MADE_BY for path in sorted((ROOT / "hisir_edge" / name).rglob("*.py"))]
     content = b"".join(
-        path.read_bytes() for path in [*files, Path(__file__), TESTS / "small.py", TESTS / "gpu" / "steps.py"]
+        path.read_bytes()
+        for path in [*files, Path(__file__), TESTS / "support" / "small.py", TESTS / "gpu" / "steps.py"]
     )
     return hashlib.sha256(content).hexdigest()
 
@@ -129,6 +130,7 @@ def main() -> None:
     for path in TESTS.glob("*.py"):
         if not path.name.startswith("test_"):
             shutil.copy2(path, out / "tests" / path.name)
+    shutil.copytree(TESTS / "support", out / "tests" / "support", ignore=NEVER_CARRIED)
     shutil.copy2(ROOT / "requirements" / "wheelhouse" / "pycuda_build.py", out / "tests" / "gpu")
     shutil.copy2(ROOT / "pyproject.toml", out / "pyproject.toml")
     nbytes = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())

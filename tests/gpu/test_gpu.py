@@ -20,8 +20,8 @@ import numpy as np
 import psutil
 import pytest
 from emulated_engine import EmulatedEngine
-from helpers import facts
 from steps import REFUSALS
+from support.messages import facts
 
 from hisir_edge.backends import inspector_from_bundle
 from hisir_edge.bundle.load import load_bundle

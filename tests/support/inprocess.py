@@ -6,13 +6,12 @@ import threading
 from types import TracebackType
 from typing import Any
 
-from helpers import facts
-
 from hisir_edge.errors import CameraError
 from hisir_edge.line.assembly import line_from_products
 from hisir_edge.line.products import Products
 from hisir_edge.line.state import State, StateMachine
 from hisir_edge.line.verdicts import LabelReader, Outcome
+from support.messages import facts
 
 EPOCH = "e" * 32
 

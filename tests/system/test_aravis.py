@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import facts, here
+from support.commands import here
+from support.messages import facts
 
 from hisir_edge.camera.process_host import GenicamCamera
 from hisir_edge.config.sources import AravisSource

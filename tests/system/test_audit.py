@@ -111,13 +111,13 @@ def test_every_subscriber_has_every_verdict_once_and_bit_equal(network, tmp_path
     for n, (verdicts, control) in enumerate(ports):
         where = [f"tcp://{ADDRESS['lines']}:{port}" for port in (verdicts, control)]
         fleet.commands[f"line-{n}"] = [
-            str(TESTS / "line_process.py"), str(tmp_path / f"journal-{n}"), *where, "--line", f"l{n}", "--count",
+            str(TESTS / "support" / "line_process.py"), str(tmp_path / f"journal-{n}"), *where, "--line", f"l{n}", "--count",
             str(each), "--rate-hz", str(each / (2.5 * (KILLS + 2))), "--mask-bytes", "2000", "--keys", str(keys),
         ]  # fmt: skip
     endpoints = [f"tcp://{ADDRESS['lines']}:{verdicts}" for verdicts, _ in ports]
     for name in names:
         fleet.commands[name] = [
-            str(TESTS / "subscriber_process.py"), str(tmp_path), name, str(keys), *endpoints,
+            str(TESTS / "support" / "subscriber_process.py"), str(tmp_path), name, str(keys), *endpoints,
         ]  # fmt: skip
     files = {(name, n): tmp_path / f"{name}-{n}.sqlite" for name in names for n in range(LINES)}
     kills = ["line"] * (KILLS // 2) + ["mes"] * (KILLS - KILLS // 2)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
-from helpers import here
+from support.commands import here
 
 from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.files import CALIBRATION, ENGINE, MANIFEST

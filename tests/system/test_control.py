@@ -7,93 +7,24 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
 import urllib.request
-from pathlib import Path
 
 import psutil
 import pytest
 import zmq
-from helpers import facts, free_port, here
+from support.commands import here
+from support.daemon import WatchedDaemon
+from support.sockets import free_port
 
 from hisir_edge.errors import InputError
 from hisir_edge.line.hermes.protocol import Decoder, HermesMessage, encoded
-from hisir_edge.mes import subscribe
 from hisir_edge.transport.control_client import ask
 from hisir_edge.transport.curve_keys import write_keys
 
 
-class Line:
-    """A daemon on a folder of pictures, with a subscriber that is there before the first verdict."""
-
-    def __init__(self, folder: Path, bundle: Path, photos: Path, trigger: str, more: str = ""):
-        self.control, self.endpoint = f"tcp://127.0.0.1:{free_port()}", f"ipc://{folder}/verdicts"
-        self.config, self.log = folder / "line.toml", folder / "daemon.log"
-        self.config.write_text(
-            f'[bundle]\npath = "{bundle}"\n'
-            f'[source]\ntype = "replay"\nfolder = "{photos}"\ntrigger = "{trigger}"\nloop = true\nrate_hz = 20\n'
-            f'[control]\nendpoint = "{self.control}"\n'
-            f'[publish]\nendpoint = "{self.endpoint}"\nwait_for_subscribers = 1\n{more}'
-        )
-        self.bodies: list[dict] = []
-        self.more = threading.Condition()
-
-    def __enter__(self):
-        with self.log.open("wb") as log:
-            command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(self.config)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.over = False
-        self.reader = threading.Thread(target=self._read)
-        self.reader.start()
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self.over = True
-        self.reader.join()
-
-    def _read(self):
-        for verdict in subscribe(self.endpoint, stop=lambda: self.over):
-            with self.more:
-                self.bodies.append(facts(verdict.body))
-                self.more.notify()
-
-    def wait(self, count: int) -> list[dict]:
-        with self.more:
-            arrived = self.more.wait_for(lambda: len(self.bodies) >= count, 60)
-        assert arrived, self.log.read_text()
-        return self.bodies
-
-    def ask(self, do: str, **more: str) -> dict:
-        return ask(self.control, {"do": do, **more}, 20)
-
-    def until(self, what) -> dict:
-        """Ask for the status until it is so."""
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            status = self.ask("status")
-            if what(status):
-                return status
-        raise AssertionError(self.log.read_text())
-
-    def ended(self) -> int:
-        code = self.process.wait(30)
-        self.over = True
-        self.reader.join()
-        return code
-
-    def logged(self, event: str) -> list[dict]:
-        lines = (json.loads(line) for line in self.log.read_text().splitlines())
-        return [line for line in lines if line["event"] == event]
-
-
 def test_boards_are_triggered_one_by_one(small_bundle, small_boards, tmp_path):
-    with Line(tmp_path, small_bundle, small_boards / "test" / "missing", "software") as line:
+    with WatchedDaemon(tmp_path, small_bundle, small_boards / "test" / "missing", "software") as line:
         line.until(lambda s: s["state"] == "Ready")
         for number in range(1, 6):
             accepted = line.ask("trigger", unit=f"B-{number}")
@@ -138,7 +69,7 @@ def test_boards_are_triggered_one_by_one(small_bundle, small_boards, tmp_path):
 def test_figures_are_served_on_this_machine_alone(small_bundle, small_boards, tmp_path):
     port = free_port()
     more = f"[metrics]\nport = {port}\n"
-    with Line(tmp_path, small_bundle, small_boards / "test" / "missing", "software", more) as line:
+    with WatchedDaemon(tmp_path, small_bundle, small_boards / "test" / "missing", "software", more) as line:
         line.until(lambda s: s["state"] == "Ready")
         for number in (1, 2):
             line.ask("trigger")
@@ -162,13 +93,13 @@ def test_figures_are_served_on_this_machine_alone(small_bundle, small_boards, tm
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", port))
         taken.listen()
-        with Line(tmp_path, small_bundle, small_boards / "test" / "good", "software", more) as line:
+        with WatchedDaemon(tmp_path, small_bundle, small_boards / "test" / "good", "software", more) as line:
             assert line.process.wait(60) == 2
             assert f"metrics.port {port}" in line.log.read_text()
 
 
 def test_nonsense_is_answered_and_ends_nothing(small_bundle, small_boards, tmp_path):
-    with Line(tmp_path, small_bundle, small_boards / "test" / "good", "software") as line:
+    with WatchedDaemon(tmp_path, small_bundle, small_boards / "test" / "good", "software") as line:
         line.until(lambda s: s["state"] == "Ready")
         context = zmq.Context()
         talker = context.socket(zmq.REQ)
@@ -213,7 +144,7 @@ def test_only_those_with_a_key_are_heard(small_bundle, small_boards, tmp_path):
     assert (tmp_path / "keys" / "mes.key_secret").stat().st_mode & 0o077 == 0
     keys = tmp_path / "keys"
     table = 'server_key = "keys/line.key_secret"\nclients = "clients"'
-    with Line(
+    with WatchedDaemon(
         tmp_path, small_bundle, small_boards / "test" / "good", "software", more=f"[security]\n{table}\n"
     ) as line:
 
@@ -249,7 +180,7 @@ def test_reloading_loses_no_trigger_and_a_bad_file_changes_nothing(small_bundle,
     deaf.setsockopt(zmq.RCVHWM, 1)
     deaf.setsockopt(zmq.LINGER, 0)
     deaf.setsockopt(zmq.SUBSCRIBE, b"")
-    with Line(tmp_path, ours, small_boards / "test" / "good", "free-run") as line:
+    with WatchedDaemon(tmp_path, ours, small_boards / "test" / "good", "free-run") as line:
         line.wait(5)
         deaf.connect(line.endpoint)
         good = line.config.read_text()
@@ -302,7 +233,7 @@ def test_products_are_switched_between_two_boards(small_bundle, small_run, small
         BuildOptions(least_planted_recall=0.5, precision="fp32", product="q", false_calls_per_board=0.2),
     )
     more = f'[bundle]\nothers = ["{tmp_path}/q"]\n'
-    line = Line(tmp_path, small_bundle, small_boards / "test" / "good", "software")
+    line = WatchedDaemon(tmp_path, small_bundle, small_boards / "test" / "good", "software")
     text = line.config.read_text().replace("[source]", more.replace("[bundle]\n", "") + "[source]", 1)
     line.config.write_text(text)
     with line:
@@ -330,7 +261,7 @@ def test_systemd_is_told(small_bundle, small_boards, tmp_path, monkeypatch):
     listener.settimeout(30)
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     monkeypatch.setenv("WATCHDOG_USEC", "300000")
-    with Line(tmp_path, small_bundle, small_boards / "test" / "good", "free-run") as line:
+    with WatchedDaemon(tmp_path, small_bundle, small_boards / "test" / "good", "free-run") as line:
         said: list[str] = []
 
         def until(word: str) -> None:
@@ -394,7 +325,7 @@ def test_the_machine_before_says_which_board_comes(small_bundle, small_boards, t
         f'[hermes]\nhost = "127.0.0.1"\nport = {sender.port}\nunit = "TopBarcode"\nproducts = {{ "4711" = "p3" }}\n'
         f'[journal]\nfolder = "journal"\n'
     )
-    with Line(tmp_path, small_bundle, small_boards / "test" / "missing", "software", more) as line:
+    with WatchedDaemon(tmp_path, small_bundle, small_boards / "test" / "missing", "software", more) as line:
         sender.accept()
         for number, (board, product) in enumerate((("b1", "4711"), ("b2", ""), ("b3", "other")), 1):
             sender.hand_over(board, product)
@@ -434,7 +365,7 @@ def test_two_cameras_give_one_verdict_for_each_board(small_bundle, small_boards,
         f'folder = "{test / "missing"}" }}\nbundle = {{ path = "{small_bundle}" }}\n'
         f'[output]\noverlay_folder = "{tmp_path}/pictures"\n'
     )
-    with Line(tmp_path, small_bundle, test / "good", "software", more) as line:
+    with WatchedDaemon(tmp_path, small_bundle, test / "good", "software", more) as line:
         line.until(lambda s: s["state"] == "Ready")
         for number in (1, 2):
             line.ask("trigger", unit=f"B-{number}")

@@ -15,8 +15,10 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-from helpers import facts, free_port
-from picture_kinds import WANTED, write_picture_kinds
+from support.daemon import DaemonProcess
+from support.messages import facts
+from support.picture_kinds import WANTED, write_picture_kinds
+from support.sockets import free_port
 
 from hisir_edge.images import read_mask
 from hisir_edge.mes import Verdict, subscribe
@@ -25,41 +27,8 @@ SCHEMA = json.loads((resources.files("hisir_edge.mes") / "verdict.schema.json").
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=jsonschema.FormatChecker())
 
 
-class Daemon:
-    """``hisir-edge run`` as a child process, ended whatever the test does."""
-
-    def __init__(self, folder: Path, bundle: Path, source: str, extra: str = "", wait: int = 1) -> None:
-        self.endpoint = f"tcp://127.0.0.1:{free_port()}"
-        self.config = folder / "line.toml"
-        self.config.write_text(
-            f'[bundle]\npath = "{bundle}"\n[source]\n{source}\n[publish]\nendpoint = "{self.endpoint}"\n'
-            f"wait_for_subscribers = {wait}\n{extra}"
-        )
-        self.log = folder / "daemon.log"
-
-    def __enter__(self) -> Daemon:
-        with self.log.open("wb") as log:
-            command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(self.config)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-
-    def verdicts(self, count: int, topic: str = "verdict/", timeout_s: float = 60) -> list[Verdict]:
-        stream = subscribe(
-            self.endpoint, topic=topic, timeout_s=timeout_s, stop=lambda: self.process.poll() not in (None, 0)
-        )
-        found = []
-        for verdict in stream:
-            found.append(verdict)
-            if len(found) == count:
-                break
-        stream.close()
-        assert len(found) == count, self.log.read_text()
-        return found
+def started(folder: Path, bundle: Path, source: str, more: str = "", wait: int = 1) -> DaemonProcess:
+    return DaemonProcess(folder, bundle, f"[source]\n{source}\n", more, subscribers=wait, tcp=True)
 
 
 def check(verdicts: list[Verdict]) -> None:
@@ -100,7 +69,7 @@ def mixed(small_boards: Path, small_bundle: Path, tmp_path: Path) -> Path:
 
 def test_every_frame_ends_in_one_verdict_and_nothing_stops_the_line(mixed, small_bundle, small_boards, tmp_path):
     output = '[output]\noverlay_folder = "pictures"\noverlay_of = "fail"\n'
-    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"', output) as daemon:
+    with started(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"', output) as daemon:
         verdicts = daemon.verdicts(10)
         assert daemon.process.wait(20) == 0
     check(verdicts)
@@ -123,14 +92,14 @@ def test_every_frame_ends_in_one_verdict_and_nothing_stops_the_line(mixed, small
 
 
 def test_a_subscriber_can_ask_for_failures_only(mixed, small_bundle, tmp_path):
-    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"') as daemon:
+    with started(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"') as daemon:
         verdicts = daemon.verdicts(2, "verdict/line-1/FAIL")
         assert daemon.process.wait(20) == 0
     assert [v.unit for v in verdicts] == ["03_missing", "09_missing"]
 
 
 def test_sigterm_ends_the_loop_after_the_board_in_hand(mixed, small_bundle, tmp_path):
-    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nloop = true') as daemon:
+    with started(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nloop = true') as daemon:
         stream = subscribe(daemon.endpoint, timeout_s=30)
         got = []
         for verdict in stream:
@@ -151,7 +120,7 @@ def test_sigterm_ends_the_loop_after_the_board_in_hand(mixed, small_bundle, tmp_
 
 
 def test_replay_keeps_its_rate(mixed, small_bundle, tmp_path):
-    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nrate_hz = 4.0') as daemon:
+    with started(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nrate_hz = 4.0') as daemon:
         verdicts = daemon.verdicts(10)
         daemon.process.wait(20)
     first, last = (np.datetime64(facts(verdicts[i].body)["grabbed_at"].split("+")[0]) for i in (5, 9))
@@ -170,7 +139,7 @@ def test_replay_keeps_its_rate(mixed, small_bundle, tmp_path):
 )
 def test_what_cannot_start_says_why_in_one_line(source, bundle, words, small_bundle, tmp_path):
     (tmp_path / "empty").mkdir()
-    with Daemon(tmp_path, bundle or small_bundle, source.format(empty=tmp_path / "empty"), wait=0) as daemon:
+    with started(tmp_path, bundle or small_bundle, source.format(empty=tmp_path / "empty"), wait=0) as daemon:
         assert daemon.process.wait(60) == 2
     lines = daemon.log.read_text().splitlines()
     assert len(lines) == 1, lines
@@ -179,7 +148,7 @@ def test_what_cannot_start_says_why_in_one_line(source, bundle, words, small_bun
 
 
 def test_a_port_in_use_is_one_line(mixed, small_bundle, tmp_path):
-    daemon = Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"', wait=0)
+    daemon = started(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"', wait=0)
     with socket.socket() as other:
         other.bind(("127.0.0.1", int(daemon.endpoint.rsplit(":", 1)[1])))
         other.listen()
@@ -192,7 +161,7 @@ def test_a_port_in_use_is_one_line(mixed, small_bundle, tmp_path):
 
 
 def test_watch_prints_verdicts_and_keeps_masks(mixed, small_bundle, tmp_path):
-    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"') as daemon:
+    with started(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"') as daemon:
         command = [sys.executable, "-m", "hisir_edge", "watch", daemon.endpoint, "--count", "10", "--timeout-s", "60"]
         done = subprocess.run(
             [*command, "--masks", str(tmp_path / "masks")], capture_output=True, text=True, timeout=90, check=False
@@ -215,7 +184,7 @@ def test_watch_without_a_daemon_says_so(tmp_path):
 
 def test_a_killed_daemon_goes_on_in_its_epoch(mixed, small_bundle, tmp_path):
     """For a subscriber that stays: numbers go on where they ended, what it missed is counted, nothing comes twice."""
-    daemon = Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nloop = true')
+    daemon = started(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nloop = true')
     stream = subscribe(daemon.endpoint, timeout_s=60)
     lives: list[list[Verdict]] = [[], []]
     try:
@@ -261,7 +230,7 @@ def test_a_camera_set_to_another_size_than_the_bundle_is_refused_before_it_opens
 
 def test_the_replay_source_gives_each_such_file_its_verdict_and_goes_on(small_bundle, tmp_path):
     kinds = write_picture_kinds(small_bundle, tmp_path / "kinds")
-    with Daemon(tmp_path, small_bundle, f'type = "replay"\nfolder = "{kinds}"') as daemon:
+    with started(tmp_path, small_bundle, f'type = "replay"\nfolder = "{kinds}"') as daemon:
         verdicts = daemon.verdicts(len(WANTED))
         assert daemon.process.wait(20) == 0
         log = daemon.log.read_text()

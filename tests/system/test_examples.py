@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import zmq
-from helpers import free_port, sample_message
+from support.journal_line import JournalLine
+from support.messages import sample_message
+from support.sockets import free_port
 
-from hisir_edge.errors import InputError
 from hisir_edge.line.journal.reading import read_journal
-from hisir_edge.transport.control_client import ask
 from hisir_edge.transport.curve_keys import write_keys
 
 ROOT = Path(__file__).parents[2]
@@ -27,23 +24,9 @@ COUNT = 300
 @contextlib.contextmanager
 def line(folder: Path, keys: Path | None = None):
     """A line that has given some verdicts before anybody listens, and gives more."""
-    verdicts, control = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
-    command = [
-        sys.executable, ROOT / "tests" / "line_process.py", folder, verdicts, control, "--count", 10**6, "--rate-hz",
-        100, *(("--keys", keys) if keys else ()),
-    ]  # fmt: skip
-    process = subprocess.Popen([str(c) for c in command], env={**os.environ, "PYTHONPATH": str(ROOT / "tests")})
-    curve = (str(keys / "line.key"), str(keys / "mes.key_secret")) if keys else ()
-    try:
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            with contextlib.suppress(InputError):
-                if ask(control, {"do": "replay", "most": 0}, 1.0, *curve)["seq"] >= 60:
-                    break
-        yield verdicts, control
-    finally:
-        process.kill()
-        process.wait()
+    one = JournalLine(folder, 100, keys)
+    with one.started(10**6, there=60):
+        yield one.verdicts, one.control
 
 
 def check(folder: Path, output: str) -> None:

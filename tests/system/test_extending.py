@@ -14,7 +14,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import facts, free_port, here, sample_message
+from support.commands import here
+from support.journal_line import JournalLine
+from support.messages import facts, sample_message
 
 import hisir_edge
 from hisir_edge.config.tables import JournalTable
@@ -83,18 +85,12 @@ def test_a_sink(extended, tmp_path):
             journal.record(
                 [Entry(seq=seq, topic=topic.decode(), body=body, mask=mask, source="cam", unit=message.unit)]
             )
-    verdicts, control = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
-    script = [sys.executable, ROOT / "tests" / "line_process.py", tmp_path / "journal", verdicts, control]
-    line = subprocess.Popen(list(map(str, script)), env={**os.environ, "PYTHONPATH": str(ROOT / "tests")})
-    try:
-        out = tmp_path / "verdicts.csv"
+    line, out = JournalLine(tmp_path / "journal"), tmp_path / "verdicts.csv"
+    with line.started(3):
         done = run(
-            extended, "forward", verdicts, "--control", control, "--to", "csv", "--target", out, "--state",
+            extended, "forward", line.verdicts, "--control", line.control, "--to", "csv", "--target", out, "--state",
             tmp_path / "state", "--from-beginning", "--count", 3,
         )  # fmt: skip
-    finally:
-        line.kill()
-        line.wait()
     assert done.returncode == 0, done.stderr
     rows = [row.split(",") for row in out.read_text().splitlines()]
     assert [(row[1], row[2], row[3]) for row in rows] == [
@@ -123,4 +119,4 @@ def test_a_target(extended, small_run, small_boards, tmp_path):
     done = run(extended, "inspect", *boards, "--bundle", tmp_path / "bundle", "--out", tmp_path / "out")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["PASS", "FAIL"], done.stdout + done.stderr
     refused = here("inspect", boards[0], "--bundle", tmp_path / "bundle", "--out", tmp_path / "out2")
-    assert refused.returncode == 2 and "one-session" in refused.stderr, "without its line it is unknown"
+    assert refused.returncode == 2 and "or 'tensorrt-rtx'" in refused.stderr, "without its line it is unknown"

@@ -18,7 +18,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from helpers import free_port, here
+from support.commands import here
+from support.journal_line import JournalLine
+from support.sockets import free_port
 
 from hisir_edge.line.journal.reading import read_journal
 
@@ -42,18 +44,7 @@ def process(*command, user: str = "", **more):
             one.stderr.close()
 
 
-class Line:
-    def __init__(self, folder: Path, rate_hz: float = 400):
-        self.folder, self.rate_hz = folder / "journal", rate_hz
-        self.verdicts, self.control = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
-
-    def started(self, count: int = COUNT):
-        script = TESTS / "line_process.py"
-        return process(
-            sys.executable, script, self.folder, self.verdicts, self.control, "--count", count, "--rate-hz",
-            self.rate_hz, env={**os.environ, "PYTHONPATH": str(TESTS)},
-        )  # fmt: skip
-
+class ForwardedLine(JournalLine):
     def forward(self, to: str, target: str, folder: Path, count: int = 0, *more):
         return process(
             sys.executable, "-m", "hisir_edge", "forward", self.verdicts, "--to", to, "--target", target,
@@ -61,24 +52,20 @@ class Line:
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def expected(self) -> list[tuple[str, int, bytes]]:
-        epoch, entries, _ = read_journal(self.folder)
-        return [(epoch, e.seq, e.body) for e in entries]
-
 
 @pytest.fixture
 def line(tmp_path):
-    return Line(tmp_path)
+    return ForwardedLine(tmp_path / "journal", rate_hz=400)
 
 
-def whole_over_kills(line: Line, to: str, target: str, tmp_path: Path, stored, kills: int = 3, *more) -> None:
+def whole_over_kills(line: ForwardedLine, to: str, target: str, tmp_path: Path, stored, kills: int = 3, *more) -> None:
     """Forward all that a line gives, both killed in between; ``stored`` tells how many have come."""
     with line.started(COUNT // 2):
         for kill in range(1, kills + 1):
             with line.forward(to, target, tmp_path, 0, *more) as forward:
                 until(lambda n=kill: stored() >= n * COUNT // 2 // (kills + 2), forward)
                 forward.kill()
-    with line.started(), line.forward(to, target, tmp_path, 0, *more) as forward:
+    with line.started(COUNT), line.forward(to, target, tmp_path, 0, *more) as forward:
         until(lambda: stored() >= COUNT, forward)
         forward.send_signal(signal.SIGTERM)
         assert forward.wait(20) == 0
@@ -107,7 +94,7 @@ def test_to_jsonl_each_once_with_masks(line, tmp_path):
     # a line that a power cut left half written is taken off and comes again
     with target.open("r+b") as file:
         file.truncate(target.stat().st_size - 7)
-    with line.started(), line.forward("jsonl", str(target), tmp_path, 1) as forward:
+    with line.started(COUNT), line.forward("jsonl", str(target), tmp_path, 1) as forward:
         assert forward.wait(30) == 0
     assert target.read_bytes().splitlines() == [e.body for e in entries]
     target.write_text("something else\n")
@@ -181,7 +168,7 @@ def test_to_postgres_each_once_over_kills_and_a_database_that_goes_away(line, tm
             return rows(target, "count(*) OVER ()")[0][0]
         return 0
 
-    with line.started():
+    with line.started(COUNT):
         with postgres() as target:
             for share in (4, 3):
                 with line.forward("postgres", target, tmp_path) as forward:
@@ -226,7 +213,7 @@ def test_to_mqtt_in_order_over_kills_and_a_broker_that_goes_away(line, tmp_path)
     client.on_connect = lambda c, *_: c.subscribe("plant/#", qos=1)
     client.reconnect_delay_set(1, 1)
     target = f"mqtt://127.0.0.1:{port}/plant"
-    with line.started():
+    with line.started(COUNT):
         with broker():
             until(lambda: _connected(client, port))
             client.loop_start()
@@ -295,7 +282,7 @@ def test_to_a_webhook_in_order_over_kills_and_answers_that_are_none(line, tmp_pa
             "forward", line.verdicts, "--to", "webhook", "--target", "ftp://x", "--state", tmp_path, "--timeout-s", 1
         )
         assert "expected --target https://HOST/PATH" in done.stderr
-        with line.started(), line.forward("webhook", target[:-8] + "gone", tmp_path / "b") as forward:
+        with line.started(COUNT), line.forward("webhook", target[:-8] + "gone", tmp_path / "b") as forward:
             assert forward.wait(30) == 2
             assert "got HTTP 404" in forward.stderr.read()
     finally:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import here
+from support.commands import here
 
 from hisir_edge.camera.process_client import Grabber
 from hisir_edge.camera.process_host import MAX_SINGLE_FAULTS, GenicamCamera

@@ -10,11 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers import facts
+from support.messages import facts
+from support.paths import environment
 
 from hisir_edge.line.journal.reading import read_journal
 
-SCRIPT = Path(__file__).parents[1] / "gpu_line_process.py"
+SCRIPT = Path(__file__).parents[1] / "support" / "gpu_line_process.py"
 
 
 @pytest.mark.parametrize("slots", [1, 3])
@@ -38,7 +39,7 @@ def test_a_lost_gpu_ends_the_daemon_with_every_board_told(small_bundle, small_bo
     def start() -> subprocess.Popen:
         command = [sys.executable, str(SCRIPT), kernels._name, str(omen), "run", "--config", str(config)]
         with log.open("ab") as to:
-            return subprocess.Popen(command, stdout=to, stderr=to)
+            return subprocess.Popen(command, stdout=to, stderr=to, env=environment())
 
     def until_judged(count: int) -> None:
         end = time.monotonic() + 60

@@ -8,85 +8,59 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
-import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
-from helpers import facts, free_port
+from support.daemon import JOURNAL, DaemonProcess, replay
+from support.messages import facts
 
 from hisir_edge.errors import InputError
 from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.mes import subscribe
-from hisir_edge.transport.control_client import ask
 
 KILLS = int(os.environ.get("HISIR_KILLS", "12"))
 
 
 def test_kill_at_any_instant_and_every_trigger_has_one_verdict(small_bundle, small_boards, tmp_path):
     rng, told, published, over = random.Random(5), {}, {}, threading.Event()
-    verdicts, control = f"ipc://{tmp_path}/verdicts", f"tcp://127.0.0.1:{free_port()}"
 
-    def listen():
-        for verdict in subscribe(verdicts, stop=over.is_set):
+    def made(trigger: str) -> DaemonProcess:
+        return DaemonProcess(
+            tmp_path, small_bundle, replay(small_boards / "test" / "missing", trigger, rate_hz=40), JOURNAL
+        )
+
+    def listen() -> None:
+        for verdict in subscribe(f"ipc://{tmp_path}/verdicts", stop=over.is_set):
             key = verdict.epoch, verdict.seq
             assert key not in published, "published twice"
             published[key] = verdict.body
 
-    def start(trigger: str) -> subprocess.Popen:
-        config = tmp_path / "line.toml"
-        config.write_text(
-            f'[bundle]\npath = "{small_bundle}"\n[journal]\nfolder = "journal"\n'
-            f'[source]\ntype = "replay"\nfolder = "{small_boards}/test/missing"\nloop = true\nrate_hz = 40\n'
-            f'trigger = "{trigger}"\n[control]\nendpoint = "{control}"\n[publish]\nendpoint = "{verdicts}"\n'
-        )
-        with (tmp_path / "daemon.log").open("ab") as log:
-            command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(config)]
-            return subprocess.Popen(command, stdout=log, stderr=log)
-
-    def ask_until(end: float) -> None:
-        """Trigger as quickly as the line takes boards; what was accepted is remembered."""
+    def trigger_until(daemon: DaemonProcess, end: float) -> None:
+        """Trigger as quickly as the line takes boards; remember what was accepted."""
         while time.monotonic() < end:
             unit = f"B-{len(told)}-{rng.random():.6f}"
-            try:
-                accepted = ask(control, {"do": "trigger", "unit": unit}, 0.5)
+            with suppress(InputError):
+                accepted = daemon.ask("trigger", 0.5, unit=unit)
                 told[accepted["epoch"], accepted["seq"]] = unit
-            except InputError:
-                pass
-
-    def status() -> dict:
-        try:
-            return ask(control, {"do": "status"}, 0.2)
-        except InputError:
-            return {}
-
-    def until_up(daemon: subprocess.Popen) -> None:
-        while status().get("state") not in ("Ready", "SingleExecution", "ContinuousExecution"):
-            assert daemon.poll() is None, (tmp_path / "daemon.log").read_text()[-3000:]
 
     listener = threading.Thread(target=listen)
     listener.start()
     try:
         for n in range(KILLS):
-            daemon = start("software" if n % 2 else "free-run")
-            if n % 4 != 3:  # else at some instant of its start
-                until_up(daemon)
-            moment = time.monotonic() + rng.uniform(0.05, 1.5)
-            if n % 2:
-                ask_until(moment)
-            else:
-                threading.Event().wait(max(moment - time.monotonic(), 0))
-            daemon.kill()
-            daemon.wait()
-        daemon = start("software")
-        until_up(daemon)
-        ask(control, {"do": "drain"}, 5)
-        assert daemon.wait(60) == 0, (tmp_path / "daemon.log").read_text()[-3000:]
+            with made("software" if n % 2 else "free-run") as daemon:
+                if n % 4 != 3:  # else at some instant of its start
+                    daemon.up()
+                moment = time.monotonic() + rng.uniform(0.05, 1.5)
+                if n % 2:
+                    trigger_until(daemon, moment)
+                else:
+                    threading.Event().wait(max(moment - time.monotonic(), 0))
+        with made("software") as daemon:
+            daemon.up()
+            daemon.drain()
     finally:
-        if daemon.poll() is None:
-            daemon.kill()
-            daemon.wait()
         over.set()
         listener.join()
     _audit(tmp_path / "journal", told, published)

@@ -6,20 +6,20 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import shutil
 import socket
 import sqlite3
 import struct
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 import zmq
-from helpers import free_port, greet, here, sample_message
+from support.commands import here
+from support.journal_line import JournalLine
+from support.messages import sample_message
+from support.sockets import free_port, greet
 
 from hisir_edge.config.tables import JournalTable, PublishTable, SecurityTable
 from hisir_edge.errors import InputError, NoAnswer, TryLater
@@ -35,35 +35,9 @@ from hisir_edge.transport.control_client import Asker, ask
 ROOT = Path(__file__).parents[2]
 
 
-class Line:
-    """A line without camera, see tests/line_process.py."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder / "journal"
-        self.verdicts, self.control = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
-
-    @contextlib.contextmanager
-    def started(self, count: int, rate_hz: float = 0):
-        command = [
-            sys.executable, ROOT / "tests" / "line_process.py", self.folder, self.verdicts, self.control, "--count",
-            count, "--rate-hz", rate_hz,
-        ]  # fmt: skip
-        process = subprocess.Popen([str(c) for c in command], env={**os.environ, "PYTHONPATH": str(ROOT / "tests")})
-        try:
-            end = time.monotonic() + 30
-            while time.monotonic() < end:
-                with contextlib.suppress(NoAnswer):
-                    if ask(self.control, {"do": "replay", "most": 0}, 0.5)["seq"] >= (0 if rate_hz else count):
-                        break
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-
 @pytest.fixture
 def line(tmp_path):
-    return Line(tmp_path)
+    return JournalLine(tmp_path / "journal")
 
 
 def test_a_snapshot_is_the_last_verdict_of_each_unit_and_what_was_decided(line):

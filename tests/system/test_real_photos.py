@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import facts
+from support.messages import facts
 
 from hisir_edge.engine.build import build_bundle
 from hisir_edge.engine.options import BuildOptions

@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import here
-from picture_kinds import WANTED, write_picture_kinds
 from PIL import Image
+from support.commands import here
+from support.picture_kinds import WANTED, write_picture_kinds
 
 from hisir_edge.images import read_rgb
 from hisir_edge.learn.data.run import load_record

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import here
+from support.commands import here
 
 from hisir_edge.bundle.lock import sole_writer
 from hisir_edge.errors import InputError

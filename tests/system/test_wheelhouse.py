@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from helpers import facts
+from support.messages import facts
 
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.inspection.selftest import picture_of

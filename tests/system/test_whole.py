@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
-from helpers import free_port, here
+from support.commands import here
+from support.daemon import JOURNAL, DaemonProcess, replay
+from support.sockets import free_port
 
 from hisir_edge.errors import InputError
 from hisir_edge.line.journal.reading import read_journal
@@ -17,43 +16,9 @@ from hisir_edge.mes import CursorFile, subscribe
 from hisir_edge.transport.control_client import ask, ask_frames
 
 
-class Daemon:
-    def __init__(self, folder: Path, bundle: Path, photos: Path):
-        self.folder, self.endpoint = folder, f"ipc://{folder}/v"
-        self.control = f"tcp://127.0.0.1:{free_port()}"
-        self.config = folder / "line.toml"
-        self.config.write_text(
-            f'[bundle]\npath = "{bundle}"\n[journal]\nfolder = "journal"\n[source]\ntype = "replay"\n'
-            f'folder = "{photos}"\nloop = true\nrate_hz = 40\n'
-            f'[control]\nendpoint = "{self.control}"\n[publish]\nendpoint = "{self.endpoint}"\n'
-        )
-
-    def start(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            command = [sys.executable, "-m", "hisir_edge", "run", "--config", str(self.config)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def drain(self) -> None:
-        ask(self.control, {"do": "drain"}, 10)
-        assert self.process.wait(30) == 0
-
-    def up(self) -> None:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            try:
-                ask(self.control, {"do": "status"}, 0.3)
-                return
-            except InputError:
-                assert self.process.poll() is None, (self.folder / "log").read_text()[-2000:]
-        raise AssertionError("it does not answer")
-
-
 def test_every_verdict_once_over_kills_of_the_line_and_ends_of_the_subscriber(small_bundle, small_boards, tmp_path):
-    daemon, state = Daemon(tmp_path, small_bundle, small_boards / "test" / "missing"), tmp_path / "state"
+    daemon = DaemonProcess(tmp_path, small_bundle, replay(small_boards / "test" / "missing", rate_hz=40), JOURNAL)
+    state = tmp_path / "state"
     got: list[tuple[str, int, bytes]] = []
     busy_with = None
 

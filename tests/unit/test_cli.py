@@ -12,7 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import facts, here
+from support.commands import here
+from support.messages import facts
 
 import hisir_edge
 from hisir_edge.images import png_bytes, read_mask

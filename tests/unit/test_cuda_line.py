@@ -13,9 +13,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from host_device import HostDevice, HostEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.host_device import HostDevice, HostEngine
 
 from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.load import load_bundle

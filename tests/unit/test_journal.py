@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 import structlog
-from helpers import sample_message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.messages import sample_message
 
 from hisir_edge.config.tables import JournalTable
 from hisir_edge.errors import JournalError
@@ -279,7 +279,7 @@ FULL_DISK = textwrap.dedent(
     from hisir_edge.line.journal.store import Journal
     from hisir_edge.line.journal.outbox import Outbox
     sys.path.insert(0, {tests!r})
-    from helpers import facts, sample_message
+    from support.messages import facts, sample_message
     folder, sent = Path({folder!r}), []
     with Journal(folder / "journal", JournalTable()) as journal:
         outbox = Outbox(journal, lambda frames, *_: sent.append(facts(json.loads(frames[1]))["result"]))

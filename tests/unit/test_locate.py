@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from helpers import here
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.commands import here
 
 from hisir_edge.bundle.manifest import ComponentModel, Manifest
 from hisir_edge.engine.components import components_from_csv

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import structlog
 import zmq
-from helpers import sample_message
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.messages import sample_message
 
 from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.config.tables import PublishTable, SecurityTable

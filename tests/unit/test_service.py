@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers import here
+from support.commands import here
 
 from hisir_edge.cli.service import UNITS, service_files
 

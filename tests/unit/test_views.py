@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import facts
+from support.messages import facts
 
 from hisir_edge.camera.paired import Views
 from hisir_edge.camera.source import EndOfFrames

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 import zmq
-from helpers import free_port, greet, sample_message
+from support.messages import sample_message
+from support.sockets import free_port, greet
 
 from hisir_edge.config.tables import ControlTable, PublishTable, SecurityTable
 from hisir_edge.errors import ConfigError, InputError, NoAnswer
@@ -309,7 +310,7 @@ def test_a_message_without_end_is_cut_off(plain):
 BROKEN_OFF = """
 import socket, struct, sys, time
 import zmq
-from helpers import free_port, greet
+from support.sockets import free_port, greet
 from hisir_edge.config.tables import SecurityTable
 from hisir_edge.line.sockets.context import CONTROL, Wire
 port = free_port()

@@ -1,6 +1,7 @@
 """A line without camera and network: the real journal, outbox and sockets, and boards that are judged as they come.
 
-    python tests/line_process.py FOLDER VERDICTS CONTROL --count 1000 [--rate-hz 500] [--mask-bytes 200] [--keys FOLDER]
+    python tests/support/line_process.py FOLDER VERDICTS CONTROL --count 1000 [--rate-hz 500] [--mask-bytes 200]
+        [--keys FOLDER]
 
 Numbers its boards on from what its journal holds, until there are ``count``; then it answers until it is told to end.
 """
@@ -16,8 +17,6 @@ from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 
-from helpers import sample_message
-
 from hisir_edge.config.tables import ControlTable, JournalTable, PublishTable, SecurityTable
 from hisir_edge.line.journal.outbox import Outbox
 from hisir_edge.line.journal.records import AcceptedTrigger
@@ -27,6 +26,7 @@ from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import ControlSocket
 from hisir_edge.line.sockets.publish import Publisher
 from hisir_edge.transport.addresses import heard_at
+from support.messages import sample_message
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """``hisir-edge`` with a GPU that is the host's memory (host_device.py), for tests of the daemon on one.
 
-python tests/gpu_line_process.py KERNELS.so DIES_WHEN_THIS_FILE_IS_THERE run --config line.toml
+python tests/support/gpu_line_process.py KERNELS.so DIES_WHEN_THIS_FILE_IS_THERE run --config line.toml
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ import ctypes
 import sys
 from pathlib import Path
 
-from host_device import HostDevice, HostEngine
-
 import hisir_edge.line.products as products
 from hisir_edge.cli.main import main
 from hisir_edge.cuda.inspector import CudaInspector
+from support.host_device import HostDevice, HostEngine
 
 
 class MortalEngine(HostEngine):

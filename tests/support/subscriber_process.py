@@ -1,6 +1,6 @@
 """A subscriber of several lines that stores each one's verdicts in an SQLite file of its own, until it is killed.
 
-python tests/subscriber_process.py FOLDER NAME KEYS VERDICTS...
+python tests/support/subscriber_process.py FOLDER NAME KEYS VERDICTS...
 """
 
 from __future__ import annotations
