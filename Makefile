@@ -29,8 +29,11 @@ help:
 demo: $(BASE)
 	$(BIN)/hisir-edge demo
 
+# processes that run tests beside each other: they wait more than they compute
+TEST_WORKERS ?= $(shell nproc)
+
 test: lint test-packages
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not slow and not gpu"
 
 lint: $(DEV)
 	$(BIN)/ruff format --check hisir_edge tests requirements

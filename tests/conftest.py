@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
 import os
 import shutil
@@ -148,23 +149,48 @@ def shared_transistor() -> Path:
     return folder
 
 
+def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that is made by the first of the test processes that asks for it; the others wait for it."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    out = shared / name
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / f"{name}.done").exists():
+            shutil.rmtree(out, ignore_errors=True)  # of a process that was ended in the middle of it
+            make(out)
+            (shared / f"{name}.done").touch()
+    return out
+
+
 @pytest.fixture(scope="session")
 def small_boards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """See small.py."""
-    out = tmp_path_factory.mktemp("boards") / "p3"
-    return small.prepared("small-boards", out) or small.small_boards(out)
+    return _made_once(
+        tmp_path_factory, "p3-boards", lambda out: small.prepared("small-boards", out) or small.small_boards(out)
+    )
 
 
 @pytest.fixture(scope="session")
 def small_run(small_boards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """See small.py."""
-    out = tmp_path_factory.mktemp("runs") / "p3"
-    run = small.prepared("small-run", out)
-    return small.small_run(small_boards, out) if run is None else small.with_boards(run, small_boards)
+
+    def make(out: Path) -> None:
+        run = small.prepared("small-run", out)
+        if run is None:
+            small.small_run(small_boards, out)
+        else:
+            small.with_boards(run, small_boards)
+
+    return _made_once(tmp_path_factory, "p3", make)
 
 
 @pytest.fixture(scope="session")
 def small_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """See small.py; the run is not made where a bundle was prepared."""
-    out = tmp_path_factory.mktemp("bundles") / "p3"
-    return small.prepared("small-bundle", out) or small.small_bundle(request.getfixturevalue("small_run"), out)
+
+    def make(out: Path) -> None:
+        if small.prepared("small-bundle", out) is None:
+            small.small_bundle(request.getfixturevalue("small_run"), out)
+
+    return _made_once(tmp_path_factory, "p3-bundle", make)

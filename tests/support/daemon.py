@@ -36,7 +36,8 @@ def replay(folder: Path, trigger: str = "free-run", loop: bool = True, rate_hz: 
 class DaemonProcess:
     """Its line.toml and log lie in ``folder``. ``source`` and ``more`` are TOML; see ``JOURNAL``.
 
-    Killed on exit, whatever happens. ``run``: the command before ``run --config``; ``subscribers``: for how many it waits.
+    Killed on exit, whatever happens. ``run``: the command before ``run --config``. ``subscribers``: how many
+    it waits for.
     """
 
     def __init__(

@@ -111,8 +111,9 @@ def test_every_subscriber_has_every_verdict_once_and_bit_equal(network, tmp_path
     for n, (verdicts, control) in enumerate(ports):
         where = [f"tcp://{ADDRESS['lines']}:{port}" for port in (verdicts, control)]
         fleet.commands[f"line-{n}"] = [
-            str(TESTS / "support" / "line_process.py"), str(tmp_path / f"journal-{n}"), *where, "--line", f"l{n}", "--count",
-            str(each), "--rate-hz", str(each / (2.5 * (KILLS + 2))), "--mask-bytes", "2000", "--keys", str(keys),
+            str(TESTS / "support" / "line_process.py"), str(tmp_path / f"journal-{n}"), *where, "--line", f"l{n}",
+            "--count", str(each), "--rate-hz", str(each / (2.5 * (KILLS + 2))), "--mask-bytes", "2000",
+            "--keys", str(keys),
         ]  # fmt: skip
     endpoints = [f"tcp://{ADDRESS['lines']}:{verdicts}" for verdicts, _ in ports]
     for name in names:
