@@ -11,19 +11,16 @@ from pathlib import Path
 import pytest
 
 from hisir_edge.config.file import settings_from_toml
+from hisir_edge.config.sockets import ControlTable, MetricsTable, PublishTable, SecurityTable
 from hisir_edge.config.sources import AravisSource, GenicamSource, ReplaySource
 from hisir_edge.config.tables import (
     BundleTable,
-    ControlTable,
     HermesTable,
     IdentityTable,
     InferTable,
     JournalTable,
     LineTable,
-    MetricsTable,
     OutputTable,
-    PublishTable,
-    SecurityTable,
     Settings,
 )
 from hisir_edge.engine.recipe import EngineRecipe, Fp16Table, Int8Table, TensorRtTable

@@ -30,9 +30,17 @@ class SourceTable(Table):
 
     paths: ClassVar[tuple[str, ...]] = ()
 
-    type: str
-    name: str = Field(default="camera", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    trigger: Trigger = "free-run"
+    type: str = Field(description='`"replay"`, `"genicam"` or `"aravis"`')
+    name: str = Field(
+        default="camera", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="the camera's name in every verdict"
+    )
+    trigger: Trigger = Field(
+        default="free-run",
+        description=(
+            '`"free-run"`: each frame is a trigger; `"hardware"`: each signal on `trigger_source`; `"software"`: '
+            "the control socket asks for each"
+        ),
+    )
 
 
 class ReplaySource(SourceTable):
@@ -41,12 +49,19 @@ class ReplaySource(SourceTable):
     paths: ClassVar[tuple[str, ...]] = ("folder",)
 
     type: Literal["replay"]
-    name: str = Field(default="replay", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    folder: str
-    rate_hz: float = Field(default=0.0, ge=0, le=1000, description="0: as fast as frames are taken")
-    recursive: bool = Field(default=False, description="pictures from folders below, too")
-    loop: bool = False
-    trigger: Literal["free-run", "software"] = "free-run"
+    name: str = Field(
+        default="replay", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="the camera's name in every verdict"
+    )
+    folder: str = Field(description="images in name order; an unreadable one is an ERROR verdict")
+    rate_hz: float = Field(default=0.0, ge=0, le=1000, description="frames a second; 0: as fast as they are inspected")
+    recursive: bool = Field(
+        default=False, description="pictures from folders below, too; what is read and what is refused: pictures.md"
+    )
+    loop: bool = Field(default=False, description="begin anew at the end")
+    trigger: Literal["free-run", "software"] = Field(
+        default="free-run",
+        description='`"free-run"`: each picture is a trigger; `"software"`: the control socket asks for each',
+    )
 
 
 class CameraTable(SourceTable):
@@ -54,26 +69,68 @@ class CameraTable(SourceTable):
 
     paths: ClassVar[tuple[str, ...]] = ("profile",)
 
-    name: str = Field(default="camera", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    pixel_format: Literal["Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGB8", "BayerGR8", "BayerBG8"] | None = (
-        None
+    name: str = Field(
+        default="camera", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="the camera's name in every verdict"
     )
-    width: int | None = Field(default=None, gt=0, le=MAX_SIDE_PX)
-    height: int | None = Field(default=None, gt=0, le=MAX_SIDE_PX)
-    frame_rate_hz: float | None = Field(default=None, gt=0, le=10000)
-    ring_slots: int = Field(default=8, ge=2, le=256)
-    restart_delay_s: float = Field(default=1.0, ge=0.05, le=60)
-    trigger: Trigger = "free-run"
-    trigger_selector: str = "FrameStart"
-    trigger_source: str = Field(default="", description="the camera's line with trigger = hardware, such as Line1")
-    trigger_activation: str = ""
-    trigger_delay_us: float | None = Field(default=None, ge=0, le=60_000_000)
-    exposure_us: float | None = Field(default=None, gt=0, le=60_000_000)
-    gain_db: float | None = Field(default=None, ge=0, le=100)
-    packet_bytes: int | None = Field(default=None, ge=220, le=16384, description="GevSCPSPacketSize")
-    chunk_data: bool = Field(default=False, description="id, time and exposure with each frame, where the camera can")
-    late_ms: float = Field(default=0.0, ge=0, le=3_600_000, description="0: a frame may take as long as it likes")
-    profile: str = Field(default="", description="file of hisir-edge camera, which the camera has to match")
+    pixel_format: Literal["Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGB8", "BayerGR8", "BayerBG8"] | None = (
+        Field(
+            default=None, description="`Mono8`, `RGB8`, `BGR8`, `RGBa8`, `BayerRG8`, `BayerGB8`, `BayerGR8`, `BayerBG8`"
+        )
+    )
+    width: int | None = Field(default=None, gt=0, le=MAX_SIDE_PX, description="px; must be the bundle's frame size")
+    height: int | None = Field(default=None, gt=0, le=MAX_SIDE_PX, description="px; must be the bundle's frame size")
+    frame_rate_hz: float | None = Field(default=None, gt=0, le=10000, description="`AcquisitionFrameRate`")
+    ring_slots: int = Field(default=8, ge=2, le=256, description="frames buffered between camera and inspection")
+    restart_delay_s: float = Field(
+        default=1.0,
+        ge=0.05,
+        le=60,
+        description="pause before a lost camera is opened again; after each failure twice as long, at most 2.5 s",
+    )
+    trigger: Trigger = Field(
+        default="free-run",
+        description=(
+            '`"free-run"`: each frame is a trigger; `"hardware"`: each signal on `trigger_source`; `"software"`: '
+            "the control socket asks for each"
+        ),
+    )
+    trigger_selector: str = Field(default="FrameStart", description="SFNC `TriggerSelector`, set before what follows")
+    trigger_source: str = Field(default="", description='the camera\'s line for `"hardware"`, such as `"Line1"`')
+    trigger_activation: str = Field(default="", description='such as `"RisingEdge"`')
+    trigger_delay_us: float | None = Field(default=None, ge=0, le=60_000_000, description="`TriggerDelay`")
+    exposure_us: float | None = Field(
+        default=None,
+        gt=0,
+        le=60_000_000,
+        description="`ExposureTime`; `ExposureAuto` and `BalanceWhiteAuto` are switched off",
+    )
+    gain_db: float | None = Field(default=None, ge=0, le=100, description="`Gain`; `GainAuto` is switched off")
+    packet_bytes: int | None = Field(
+        default=None,
+        ge=220,
+        le=16384,
+        description="`GevSCPSPacketSize`: 1500, or 9000 where every device between allows it",
+    )
+    chunk_data: bool = Field(
+        default=False,
+        description=(
+            "each frame carries its id, time and exposure where the camera can; with `exposure_us`, a frame that "
+            "was exposed otherwise (5 %) is an ERROR"
+        ),
+    )
+    late_ms: float = Field(
+        default=0.0,
+        ge=0,
+        le=3_600_000,
+        description=(
+            "a frame that took so much longer from camera to PC than the quickest of the last minute is an ERROR:"
+            " it may show another board. 0: off; needs a camera with timestamps"
+        ),
+    )
+    profile: str = Field(
+        default="",
+        description="file of `hisir-edge camera --save`: a camera whose settings are not those is not opened",
+    )
 
     @model_validator(mode="after")
     def _a_line_for_hardware(self) -> CameraTable:
@@ -88,16 +145,18 @@ class GenicamSource(CameraTable):
     paths: ClassVar[tuple[str, ...]] = ("cti", "profile")
 
     type: Literal["genicam"]
-    cti: str
-    device: int = Field(default=0, ge=0, le=255, description="position in the producer's device list")
+    cti: str = Field(description="the producer's `.cti` file (the camera maker's driver package)")
+    device: int = Field(default=0, ge=0, le=255, description="`genicam`: position in the producer's device list")
 
 
 class AravisSource(CameraTable):
     """``[source]`` with ``type = "aravis"``: a GigE Vision or USB3 Vision camera without its maker's software."""
 
     type: Literal["aravis"]
-    device_id: str = Field(default="", description="id, address or serial number; empty: the first that is found")
-    packet_resend: bool = Field(default=True, description="lost packets are asked for again")
+    device_id: str = Field(
+        default="", description="`aravis`: id, address or serial number, as `hisir-edge check --aravis` lists them"
+    )
+    packet_resend: bool = Field(default=True, description="`aravis`: lost packets are asked for again")
 
 
 class _ByType:

@@ -7,52 +7,86 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from hisir_edge.config.sockets import ControlTable, MetricsTable, PublishTable, SecurityTable
 from hisir_edge.config.sources import AnySource, Table
 from hisir_edge.labels import FIELD
-from hisir_edge.transport.addresses import not_an_address, reachable_by_others
+from hisir_edge.transport.addresses import reachable_by_others
 
 
 class LineTable(Table):
     """``[line]``: who publishes."""
 
-    name: str = Field(default="line-1", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
-    deadline_ms: int = Field(default=30_000, ge=100, le=3_600_000, description="from a trigger to its verdict")
-    expected_period_ms: int = Field(default=0, ge=0, le=86_400_000, description="longest time between boards; 0: any")
-    pair_ms: int = Field(default=500, ge=10, le=600_000, description="frames of one board come within, see [[also]]")
+    name: str = Field(
+        default="line-1", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="who publishes; letters, digits, `_ . -`"
+    )
+    deadline_ms: int = Field(
+        default=30_000,
+        ge=100,
+        le=3_600_000,
+        description="from a trigger to its verdict; what takes longer is an ERROR verdict",
+    )
+    expected_period_ms: int = Field(
+        default=0,
+        ge=0,
+        le=86_400_000,
+        description=(
+            "longest time between two boards: for each such period without a frame an ERROR verdict, `no board "
+            "within the expected`; a line that stands is paused. 0: boards come when they come; not with `trigger"
+            ' = "software"`'
+        ),
+    )
+    pair_ms: int = Field(
+        default=500,
+        ge=10,
+        le=600_000,
+        description="with several cameras: their frames of one board come within this time of each other",
+    )
 
 
 class BundleTable(Table):
     """``[bundle]``: what is inspected."""
 
-    path: str
-    others: tuple[str, ...] = Field(default=(), strict=False, description="further products, loaded at the start")
-
-
-class PublishTable(Table):
-    """``[publish]``: the verdict socket."""
-
-    endpoint: str = "tcp://127.0.0.1:5556"
-    wait_for_subscribers: int = Field(default=0, ge=0, le=64)
-    wait_timeout_s: float = Field(default=30.0, gt=0, le=3600)
-    send_high_water_mark: int = Field(default=256, ge=1, le=1_000_000, description="for each subscriber")
-
-    @field_validator("endpoint")
-    @classmethod
-    def _known_transport(cls, value: str) -> str:
-        if wrong := not_an_address(value):
-            raise ValueError(wrong)
-        return value
+    path: str = Field(description="the bundle's folder; its product is inspected until another is selected")
+    others: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="folders of further products' bundles: loaded and tested at the start, switched between two boards",
+    )
 
 
 class IdentityTable(Table):
     """``[identity]``: the board's name from a code on the board."""
 
-    barcode: bool = False
-    formats: tuple[str, ...] = Field(default=("DataMatrix", "QRCode", "Code128", "Code39"), strict=False)
-    region: tuple[int, int, int, int] | None = Field(default=None, strict=False, description="x, y, w, h in the frame")
-    field: str = Field(default="", description="the label's field that names the board, such as S or 21; empty: all")
-    pattern: str = Field(default=".{1,200}", description="regular expression that the whole name follows")
-    required: bool = Field(default=True, description="a board without a code that can be read is an ERROR")
+    barcode: bool = Field(
+        default=False, description="the board's name from a code on the board (`pip install 'hisir-edge[barcode]'`)"
+    )
+    formats: tuple[str, ...] = Field(
+        default=("DataMatrix", "QRCode", "Code128", "Code39"),
+        strict=False,
+        description=(
+            '`["DataMatrix", "QRCode", "Code128", "Code39"]`, or others that zxing-cpp reads; `Code39` is the '
+            "standard set, `Code39Ext` the extended one"
+        ),
+    )
+    region: tuple[int, int, int, int] | None = Field(
+        default=None, strict=False, description="`[x, y, w, h]`, px: where the label is; quicker and surer"
+    )
+    field: str = Field(
+        default="",
+        description=(
+            'the label\'s field that names the board: a data identifier (`"S"`) of an ISO 15434 label, or a GS1 '
+            'application identifier (`"21"`); empty: the whole text. An announced name may be the field alone or '
+            "the whole label; a whole GS1 label without GS or brackets is known by the GTIN or SSCC it begins "
+            "with"
+        ),
+    )
+    pattern: str = Field(
+        default=".{1,200}", description="regular expression that the whole name follows; other codes are passed over"
+    )
+    required: bool = Field(
+        default=True,
+        description="a board whose code cannot be read is an ERROR verdict; `false`: it is named by the camera",
+    )
 
     @field_validator("field")
     @classmethod
@@ -78,80 +112,90 @@ class IdentityTable(Table):
         return value
 
 
-class ControlTable(Table):
-    """``[control]``: the socket that takes triggers, products and commands; no endpoint: none."""
-
-    endpoint: str = ""
-
-    @field_validator("endpoint")
-    @classmethod
-    def _known_transport(cls, value: str) -> str:
-        if value and (wrong := not_an_address(value)):
-            raise ValueError(wrong)
-        return value
-
-
-class SecurityTable(Table):
-    """``[security]``: keys (CURVE) for all sockets but ipc ones; needed where other machines can reach one."""
-
-    server_key: str = Field(default="", description="the line's secret key file")
-    clients: str = Field(default="", description="folder with the public keys of those who may connect")
-    insecure: bool = Field(default=False, description="no keys although others can reach a socket: anybody may do all")
-    max_connections: int = Field(default=64, ge=1, le=1000, description="to each socket, over tcp")
-
-    @model_validator(mode="after")
-    def _whole(self) -> SecurityTable:
-        if bool(self.server_key) != bool(self.clients):
-            raise ValueError("both of server_key and clients, or neither")
-        if self.insecure and self.server_key:
-            raise ValueError("keys, or insecure = true, not both: with keys nobody is let in without one")
-        return self
-
-
 class InferTable(Table):
     """``[infer]``: how the engine runs."""
 
-    threads: int = Field(default=0, ge=0, le=256, description="0: every core there is")
-    slots: int = Field(default=2, ge=1, le=8, description="frames in flight; 1 takes the least memory")
+    threads: int = Field(default=0, ge=0, le=256, description="engine threads; 0, or more than there are: every core")
+    slots: int = Field(
+        default=2,
+        ge=1,
+        le=8,
+        description=(
+            "frames in flight, 1 to 8: while one is inferred, the next is registered; each takes about 12 bytes a"
+            " pixel. Times of boards that come faster than they are inferred contain the wait for the ones before"
+        ),
+    )
 
 
 class OutputTable(Table):
     """``[output]``: pictures kept on disk; empty folder: none."""
 
-    overlay_folder: str = ""
-    overlay_of: Literal["all", "fail"] = "fail"
-    pass_each: int = Field(default=0, ge=0, description="with overlay_of = fail also every so many-th PASS; 0: none")
-    budget_mb: int = Field(default=2000, ge=1, description="the oldest pictures are deleted beyond it")
+    overlay_folder: str = Field(default="", description="write a picture per board here; empty: none")
+    overlay_of: Literal["all", "fail"] = Field(default="fail", description='`"fail"`: FAIL and ERROR boards; `"all"`')
+    pass_each: int = Field(default=0, ge=0, description='with `"fail"`, also every so many-th PASS; 0: none')
+    budget_mb: int = Field(
+        default=2000,
+        ge=1,
+        description="beyond it the oldest of the line's pictures are deleted; other files in the folder stay",
+    )
 
 
 class HermesTable(Table):
     """``[hermes]``: the machine before this one tells which board comes (IPC-HERMES-9852); no host: nobody does."""
 
-    host: str = ""
-    port: int = Field(default=50101, ge=1, le=65535, description="50100 and the lane")
-    lane_id: int = Field(default=1, ge=1, le=99)
-    machine_id: str = Field(default="", description="empty: line.name")
-    unit: Literal["BoardId", "TopBarcode", "BottomBarcode"] = "BoardId"
-    products: dict[str, str] = Field(default={}, description="ProductTypeId to product, where they differ")
-    check_alive: bool = Field(default=True, description="a sender that is silent for a minute is gone")
+    host: str = Field(
+        default="", description="address of the machine before this one (IPC-HERMES-9852); empty: none, IPC-HERMES-9852"
+    )
+    port: int = Field(default=50101, ge=1, le=65535, description="its port: 50100 and the lane")
+    lane_id: int = Field(default=1, ge=1, le=99, description="the lane")
+    machine_id: str = Field(default="", description="what this machine calls itself")
+    unit: Literal["BoardId", "TopBarcode", "BottomBarcode"] = Field(
+        default="BoardId",
+        description=(
+            'what names a board in its verdict: `"BoardId"`, `"TopBarcode"`, `"BottomBarcode"`; a board without '
+            "that code: its BoardId"
+        ),
+    )
+    products: dict[str, str] = Field(
+        default={},
+        description=(
+            'product of a ProductTypeId where they differ: `{ "4711" = "psu" }`; without a ProductTypeId the '
+            "selected product"
+        ),
+    )
+    check_alive: bool = Field(
+        default=True,
+        description=(
+            "a machine that says it answers `CheckAlive` and is silent for a minute is taken for gone; `false`: "
+            "TCP alone tells (25 s)"
+        ),
+    )
     transport_s: float = Field(
-        default=30.0, gt=0, le=3600, description="after so long without TransportFinished the sender gets StopTransport"
+        default=30.0,
+        gt=0,
+        le=3600,
+        description=(
+            "a machine that waits for StopTransport before its TransportFinished gets it after so long; after as "
+            "long again without one the board is an ERROR"
+        ),
     )
 
 
 class JournalTable(Table):
     """``[journal]``: every verdict on disk before it is published."""
 
-    folder: str = Field(default="", description="empty: systemd's StateDirectory, else the user's state folder")
-    synchronous: Literal["FULL", "NORMAL"] = Field(default="FULL", description="NORMAL: a power cut may cost the last")
-    keep_days: float = Field(default=90.0, gt=0, le=36500)
-    budget_mb: int = Field(default=2000, ge=16)
-
-
-class MetricsTable(Table):
-    """``[metrics]``: figures for Prometheus on this machine; port 0: none."""
-
-    port: int = Field(default=0, ge=0, le=65535)
+    folder: str = Field(
+        default="", description="every trigger and verdict, on disk before it is published; one folder for each line"
+    )
+    synchronous: Literal["FULL", "NORMAL"] = Field(
+        default="FULL",
+        description=(
+            '`"NORMAL"` spares the disk a write for each verdict: a power cut may then cost the last ones, a '
+            "crash never"
+        ),
+    )
+    keep_days: float = Field(default=90.0, gt=0, le=36500, description="older verdicts are deleted")
+    budget_mb: int = Field(default=2000, ge=16, description="beyond it the oldest are deleted; at least 16")
 
 
 class ViewTable(Table, defer_build=True):

@@ -20,7 +20,7 @@ from fuzz.mutate import mutated
 from fuzz.targets import Targets
 from support.sockets import free_port
 
-from hisir_edge.config.tables import ControlTable, PublishTable, SecurityTable
+from hisir_edge.config.sockets import ControlTable, PublishTable, SecurityTable
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import ControlSocket
 from hisir_edge.line.sockets.publish import Publisher

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from support.messages import sample_message
 
 from hisir_edge.bundle.thresholds import Thresholds
-from hisir_edge.config.tables import PublishTable, SecurityTable
+from hisir_edge.config.sockets import PublishTable, SecurityTable
 from hisir_edge.errors import InputError, PublishError
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.regions import regions_from_map

@@ -18,7 +18,7 @@ import zmq
 from support.messages import sample_message
 from support.sockets import free_port, greet
 
-from hisir_edge.config.tables import ControlTable, PublishTable, SecurityTable
+from hisir_edge.config.sockets import ControlTable, PublishTable, SecurityTable
 from hisir_edge.errors import ConfigError, InputError, NoAnswer
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import BURST, Command, ControlSocket
@@ -311,7 +311,7 @@ BROKEN_OFF = """
 import socket, struct, sys, time
 import zmq
 from support.sockets import free_port, greet
-from hisir_edge.config.tables import SecurityTable
+from hisir_edge.config.sockets import SecurityTable
 from hisir_edge.line.sockets.context import CONTROL, Wire
 port = free_port()
 with Wire(SecurityTable()) as wire:

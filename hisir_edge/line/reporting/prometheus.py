@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from hisir_edge import __version__
 from hisir_edge.camera.paired import cameras_of
-from hisir_edge.config.tables import MetricsTable
+from hisir_edge.config.sockets import MetricsTable
 from hisir_edge.errors import PublishError
 from hisir_edge.line.assembly import InspectionLine
 from hisir_edge.line.state import LineState, State

@@ -18,7 +18,7 @@ import structlog
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from hisir_edge.config.tables import SecurityTable
+from hisir_edge.config.sockets import SecurityTable
 from hisir_edge.errors import ConfigError, InputError, PublishError
 from hisir_edge.line.sockets.guard import Guard
 from hisir_edge.transport.addresses import ipc_in_use

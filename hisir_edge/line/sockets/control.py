@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 import zmq
 
-from hisir_edge.config.tables import ControlTable
+from hisir_edge.config.sockets import ControlTable
 from hisir_edge.errors import HisirEdgeError, InputError, PublishError, TryLater
 from hisir_edge.labels import is_name
 from hisir_edge.line.sockets.context import CONTROL, Wire

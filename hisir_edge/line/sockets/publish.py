@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 import zmq
 
-from hisir_edge.config.tables import PublishTable
+from hisir_edge.config.sockets import PublishTable
 from hisir_edge.errors import PublishError
 from hisir_edge.line.sockets.context import VERDICTS, Wire
 from hisir_edge.line.sockets.message import utc

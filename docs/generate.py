@@ -1,0 +1,165 @@
+"""Write docs/reference/line-toml.md and the command pages from the code, so that they cannot differ from it.
+
+    python docs/generate.py [--check]
+
+``--check``: exit code 1 where a page is not what would be written.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from hisir_edge.by_name import part
+from hisir_edge.cli.main import app
+from hisir_edge.config.sources import SourceTable
+from hisir_edge.config.tables import Settings, ViewTable
+from hisir_edge.registry import CAMERAS
+
+REFERENCE = Path(__file__).parent / "reference"
+NOTE = "<!-- Made by docs/generate.py from the code. Change the descriptions there. -->"
+LINE_COMMANDS = (
+    "run", "status", "control", "watch", "forward", "decide", "keygen", "camera", "install-service", "check",
+)  # fmt: skip
+
+
+def pages() -> dict[str, str]:
+    """Each page's name and text."""
+    found = dict(_commands(typer.main.get_command(app), ""))
+    line = {name: command for name, command in found.items() if name in LINE_COMMANDS}
+    build = {name: command for name, command in found.items() if name not in LINE_COMMANDS}
+    return {
+        "line-toml.md": "\n".join(_line_toml()),
+        "commands-line.md": "\n".join(_command_page("Commands of the line PC", line)),
+        "commands-engineering.md": "\n".join(_command_page("Commands of the engineering PC", build)),
+    }
+
+
+def _line_toml() -> Iterator[str]:
+    yield from (
+        "# line.toml", "", NOTE, "",
+        "Unknown keys and wrong types are refused before anything is opened. Relative paths count from the",
+        "file's folder. [Operate a line](../how-to/operate.md) has examples.", "",
+    )  # fmt: skip
+    for name, field in Settings.model_fields.items():
+        if name == "source":
+            yield from _sources()
+        elif name == "also":
+            yield from (
+                "## [[also]]", "",
+                "One more camera that looks at the same board, up to seven:",
+                "[several cameras](../how-to/configure-a-camera.md#several-cameras-for-one-board).", "",
+            )  # fmt: skip
+            yield from _table("also", ViewTable.model_fields)
+        else:
+            yield from (f"## [{name}]", "")
+            yield from _table(name, _model_of(field).model_fields)
+
+
+def _sources() -> Iterator[str]:
+    yield from ("## [source]", "", "Every type of camera has:", "")
+    yield from _table("source", SourceTable.model_fields)
+    models: dict[str, type[BaseModel]] = {name: part(camera.settings) for name, camera in CAMERAS.items()}
+    shared = set.intersection(*(set(model.model_fields) for name, model in models.items() if name != "replay"))
+    shared -= set(SourceTable.model_fields)
+    genicam = models["genicam"].model_fields
+    yield from ('`type = "genicam"` and `type = "aravis"`:', "")
+    yield from _table("source", {name: genicam[name] for name in genicam if name in shared})
+    for name, model in models.items():
+        own = {key: field for key, field in model.model_fields.items() if key not in {*SourceTable.model_fields}}
+        if name != "replay":
+            own = {key: field for key, field in own.items() if key not in shared}
+        yield from (f'`type = "{name}"`:', "")
+        yield from _table("source", own)
+
+
+def _table(table: str, fields: dict[str, FieldInfo]) -> Iterator[str]:
+    yield from ("| key | default | meaning |", "|---|---|---|")
+    for name, field in fields.items():
+        yield f"| `{table}.{name}` | {_default(field)} | {_cell(field.description or '')} |"
+    yield ""
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.default
+    if default is None:
+        return "not set"
+    text = {True: "true", False: "false"}.get(default) if isinstance(default, bool) else None
+    if text is None:
+        text = f'"{default}"' if isinstance(default, str) else str(list(default)) if isinstance(default, tuple) else ""
+    return f"`{_cell(text or str(default))}`".replace("'", '"')
+
+
+def _model_of(field: FieldInfo) -> type[BaseModel]:
+    found = field.annotation
+    model = found if isinstance(found, type) else get_args(found)[0]
+    found_model: type[BaseModel] = model
+    return found_model
+
+
+def _commands(group: Any, before: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{before}{name} ")
+        elif not command.deprecated:
+            yield f"{before}{name}", command
+
+
+def _command_page(title: str, commands: dict[str, Any]) -> Iterator[str]:
+    yield from (f"# {title}", "", NOTE, "")
+    for name, command in commands.items():
+        arguments = [p for p in command.params if p.param_type_name == "argument"]
+        names = " ".join(f"[{p.name.upper()}]" if not p.required else p.name.upper() for p in arguments)
+        yield from (
+            f"## {name}",
+            "",
+            f"`hisir-edge {name}{' ' if names else ''}{names}`: {_cell(command.help or '')}",
+            "",
+        )
+        options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
+        if not options:
+            continue
+        yield from ("| option | default | meaning |", "|---|---|---|")
+        for option in options:
+            yield f"| `{option.opts[0]}` | {_option_default(option)} | {_cell(option.help or '')} |"
+        yield ""
+
+
+def _option_default(option: Any) -> str:
+    default: Any = option.default
+    if option.required:
+        return "required"
+    if option.is_flag or default in (None, "", ()):
+        return ""
+    return f"`{getattr(default, 'value', default)}`"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def main() -> None:
+    """Write or compare."""
+    wrong = []
+    for name, text in pages().items():
+        path = REFERENCE / name
+        content = text.rstrip() + "\n"
+        if "--check" in sys.argv:
+            wrong += [name] if not path.exists() or path.read_text() != content else []
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(content)
+    if wrong:
+        sys.exit(f"not as the code has it: {', '.join(wrong)}; make reference")
+
+
+if __name__ == "__main__":
+    main()
