@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo test lint test-lowest test-slow soak audit fuzz wheelhouse gpu-parts gpu-check gpu-emulated gpu-rehearsal bench engines schema lock clean help
+.PHONY: demo test lint test-lowest test-slow soak audit fuzz wheelhouse gpu-parts gpu-check gpu-emulated gpu-rehearsal bench engines schema reference lock clean help
 help:
 	@echo "make demo   inspect 12 rendered boards with the real daemon"
 	@echo "make test   linters, types, import rules and the default test suite"
@@ -24,6 +24,7 @@ help:
 	@echo "make wheelhouse  a folder to install from without a network (PY=3.12 EXTRAS=gpu,barcode OUT=build/wheelhouse)"
 	@echo "make gpu-rehearsal  the GPU check of a wheelhouse, in a namespace without a network, on an emulated GPU"
 	@echo "make gpu-emulated  pycuda and the line on a driver that runs on the processor (needs nvcc)"
+	@echo "make reference  the pages of docs/reference that are made from the code"
 	@echo "make engines  fp16 and int8 bundles of every backbone, for onnxruntime and tensorrt-rtx (trains them first)"
 
 demo: $(BASE)
@@ -36,8 +37,8 @@ test: lint test-packages
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not slow and not gpu"
 
 lint: $(DEV)
-	$(BIN)/ruff format --check hisir_edge tests requirements
-	$(BIN)/ruff check hisir_edge tests requirements
+	$(BIN)/ruff format --check hisir_edge tests requirements docs
+	$(BIN)/ruff check hisir_edge tests requirements docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
@@ -141,10 +142,14 @@ build/runs/%.trained: build/boards.rendered
 	$(BIN)/hisir-edge train --data build/boards --backbone $* --max-minutes $(ENGINE_MINUTES) --out build/runs/$*
 	@touch $@
 
+# pages that are made from the code: line.toml, commands, metrics
+reference: | $(DEV)
+	$(BIN)/python docs/generate.py
+
 # the published schema of manifest.json
 schema: | $(DEV)
 	$(BIN)/python -c 'import json; from hisir_edge.bundle.manifest import Manifest; \
-	  print(json.dumps(Manifest.model_json_schema(), indent=2))' > docs/bundle.schema.json
+	  print(json.dumps(Manifest.model_json_schema(), indent=2))' > docs/reference/bundle.schema.json
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if (3, 10) <= v < (3, 14) else "expected Python 3.10 to 3.13; got %d.%d; run make with PYTHON=python3.12 or another" % v[:2])'

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -18,10 +19,13 @@ from pydantic.fields import FieldInfo
 
 from hisir_edge.by_name import part
 from hisir_edge.cli.main import app
+from hisir_edge.config.sockets import MetricsTable
 from hisir_edge.config.sources import SourceTable
 from hisir_edge.config.tables import Settings, ViewTable
+from hisir_edge.line.reporting.prometheus import REASONS, Metrics
 from hisir_edge.registry import CAMERAS
 
+COLUMNS = 100
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by docs/generate.py from the code. Change the descriptions there. -->"
 LINE_COMMANDS = (
@@ -36,6 +40,7 @@ def pages() -> dict[str, str]:
     build = {name: command for name, command in found.items() if name not in LINE_COMMANDS}
     return {
         "line-toml.md": "\n".join(_line_toml()),
+        "metrics.md": "\n".join(_metrics()),
         "commands-line.md": "\n".join(_command_page("Commands of the line PC", line)),
         "commands-engineering.md": "\n".join(_command_page("Commands of the engineering PC", build)),
     }
@@ -113,6 +118,24 @@ def _commands(group: Any, before: str) -> Iterator[tuple[str, Any]]:
             yield f"{before}{name}", command
 
 
+def _metrics() -> Iterator[str]:
+    yield from (
+        "# Metrics", "", NOTE, "",
+        "With `metrics.port`, on `http://127.0.0.1:PORT/metrics` in the format of Prometheus. No board's name",
+        "is ever a label.", "",
+        "| metric | labels | meaning |", "|---|---|---|",
+    )  # fmt: skip
+    metrics = Metrics(MetricsTable())
+    for metric in (one for one in vars(metrics).values() if hasattr(one, "describe") and hasattr(one, "_labelnames")):
+        (described,) = metric.describe()
+        kind = {"counter": "_total"}.get(described.type, "")
+        labels = ", ".join(f"`{name}`" for name in metric._labelnames)
+        yield f"| `{described.name}{kind}` | {labels} | {_cell(described.documentation)} |"
+    reasons = ", ".join(f"`{label}`" for label in dict.fromkeys(label for _, label in REASONS))
+    text = f"Values of `reason` in `hisir_frames_lost_total`: {reasons}, `other`."
+    yield from ("", *textwrap.wrap(text, COLUMNS))
+
+
 def _command_page(title: str, commands: dict[str, Any]) -> Iterator[str]:
     yield from (f"# {title}", "", NOTE, "")
     for name, command in commands.items():
@@ -121,7 +144,7 @@ def _command_page(title: str, commands: dict[str, Any]) -> Iterator[str]:
         yield from (
             f"## {name}",
             "",
-            f"`hisir-edge {name}{' ' if names else ''}{names}`: {_cell(command.help or '')}",
+            *textwrap.wrap(f"`hisir-edge {name}{' ' if names else ''}{names}`: {_cell(command.help or '')}", COLUMNS),
             "",
         )
         options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]

@@ -1,6 +1,6 @@
 """``manifest.json`` of a bundle: what it holds, how it was made, and what it may be run with. Schema version 4.
 
-``docs/bundle.schema.json`` is the published JSON Schema, made from these classes by ``make schema``.
+``docs/reference/bundle.schema.json`` is the published JSON Schema, made from these classes by ``make schema``.
 """
 
 from __future__ import annotations

@@ -26,11 +26,11 @@ def _one_line(error: ValidationError, path: Path) -> ConfigError:
         return ConfigError(
             expected=f"only known keys in {path}",
             received=f"{where}",
-            fix="remove or correct this key (docs/operations.md lists them)",
+            fix="remove or correct this key (docs/reference/line-toml.md lists them)",
         )
     if first["type"] == "missing":
         return ConfigError(
-            expected=f"{where} in {path}", received="nothing", fix="add it (docs/operations.md lists the keys)"
+            expected=f"{where} in {path}", received="nothing", fix="add it (docs/reference/line-toml.md lists the keys)"
         )
     if first["type"] == "value_error" and not parts:  # what several keys are together
         said = first["msg"].removeprefix("Value error, ")

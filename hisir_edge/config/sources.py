@@ -55,7 +55,7 @@ class ReplaySource(SourceTable):
     folder: str = Field(description="images in name order; an unreadable one is an ERROR verdict")
     rate_hz: float = Field(default=0.0, ge=0, le=1000, description="frames a second; 0: as fast as they are inspected")
     recursive: bool = Field(
-        default=False, description="pictures from folders below, too; what is read and what is refused: pictures.md"
+        default=False, description="pictures from folders below, too; docs/reference/pictures.md says what is read"
     )
     loop: bool = Field(default=False, description="begin anew at the end")
     trigger: Literal["free-run", "software"] = Field(

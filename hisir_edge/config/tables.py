@@ -201,8 +201,8 @@ class JournalTable(Table):
 class ViewTable(Table, defer_build=True):
     """``[[also]]``: one more camera that looks at the same board, with bundles of its own for the same products."""
 
-    source: AnySource
-    bundle: BundleTable
+    source: AnySource = Field(description="as the table [source]")
+    bundle: BundleTable = Field(description="as the table [bundle]: what this camera's frames are inspected with")
 
 
 class Settings(Table, defer_build=True):

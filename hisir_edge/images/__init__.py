@@ -1,4 +1,4 @@
-"""Picture files: reading them with one set of rules (docs/pictures.md), and writing them. Colours are RGB in memory."""
+"""Picture files: read by one set of rules (docs/reference/pictures.md), and written. Colours are RGB in memory."""
 
 from hisir_edge.images.folders import (
     IMAGE_SUFFIXES,

@@ -1,4 +1,4 @@
-"""Reading picture files: one function for photos, one for masks, one set of rules (docs/pictures.md)."""
+"""Reading picture files: one function for photos, one for masks, one set of rules (docs/reference/pictures.md)."""
 
 from __future__ import annotations
 

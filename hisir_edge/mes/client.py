@@ -1,6 +1,6 @@
 """Receives verdicts: live ones as they come, missed ones from the line's journal, in order, over restarts of both.
 
-Needs pyzmq and the standard library. The protocol: docs/protocol.md, after ZeroMQ's Clone pattern
+Needs pyzmq and the standard library. The protocol: docs/reference/protocol.md, after ZeroMQ's Clone pattern
 (https://zguide.zeromq.org/docs/chapter5, "Reliable Pub-Sub").
 """
 

@@ -1,4 +1,4 @@
-"""Asks a line's control socket (docs/protocol.md). Needs pyzmq and the standard library."""
+"""Asks a line's control socket (docs/reference/protocol.md). Needs pyzmq and the standard library."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_the_published_schema_is_that_of_the_code_and_takes_real_bundles(small_b
 
     from hisir_edge.bundle.manifest import Manifest
 
-    published = json.loads(Path("docs/bundle.schema.json").read_text())
+    published = json.loads(Path("docs/reference/bundle.schema.json").read_text())
     assert published == Manifest.model_json_schema(), "make schema writes it anew"
     for bundle in (small_bundle, Path("engines/demo")):
         jsonschema.validate(manifest_of(bundle), published)

@@ -1,4 +1,4 @@
-"""What the control socket can be asked to do, and the role that each takes (docs/protocol.md)."""
+"""What the control socket can be asked to do, and the role that each takes (docs/reference/control-socket.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The control socket: a ZeroMQ ROUTER that answers each request, one JSON object, with another (docs/protocol.md)."""
+"""The control socket: a ZeroMQ ROUTER that answers one JSON object with another (docs/reference/control-socket.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishes verdicts over ZeroMQ (docs/protocol.md): each under the topics of those who ask for it, and heartbeats."""
+"""Publishes verdicts, under the topics that are asked for, and heartbeats over ZeroMQ (docs/reference/protocol.md)."""
 
 from __future__ import annotations
 
