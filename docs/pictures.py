@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import cv2
@@ -31,7 +32,8 @@ def main() -> None:
     frame = read_rgb(DEMO / "boards" / f"board_{BOARD:02d}.png")
     judgement, scores = inspector.inspect_with_map(frame)
     inspector.close()
-    assert scores is not None and judgement.mask is not None  # noqa: S101
+    if scores is None or judgement.mask is None:
+        sys.exit(f"expected a verdict; got {judgement.reason}")
     save("tiles.jpg", tiles_over(inspector, frame[..., ::-1]))
     golden = np.ascontiguousarray(bundle.memory_rgbd[..., :3])
     heat = cv2.applyColorMap(np.clip(scores * 64, 0, 255).astype(np.uint8), cv2.COLORMAP_INFERNO)

@@ -60,7 +60,7 @@ class JournalError(HisirEdgeError):
 
 
 class InspectionError(HisirEdgeError):
-    """This frame cannot be judged; inside the daemon it becomes an ERROR verdict."""
+    """A frame that cannot be judged; inside the daemon it becomes an ERROR verdict."""
 
 
 class NotJudgedError(Exception):

@@ -1,4 +1,4 @@
-"""Texts of labels in one canonical form: plain text with its control characters, whatever way they were spelled.
+r"""Texts of labels in one canonical form: plain text with its control characters, whatever way they were spelled.
 
 Labels on boards hold several fields: ISO/IEC 15434 messages (``[)>`` RS ``06`` GS fields RS EOT; data identifiers of
 ANSI MH10.8.2) and GS1 element strings (application identifiers; GS1 General Specifications, chapter 3 and 7.8).
@@ -32,7 +32,7 @@ IDENTIFIER_DIGITS = {
     **dict.fromkeys(("00", "01", "02", "03", "04", "30", "37"), 2), **{str(n): 2 for n in range(10, 23)},
     **{str(n): 2 for n in range(90, 100)},
 }  # fmt: skip
-DATA_IDENTIFIER = re.compile(r"(\d{0,3}[A-Z])(.*)", re.S)
+DATA_IDENTIFIER = re.compile(r"(\d{0,3}[A-Z])(.*)", re.DOTALL)
 FIELD = re.compile(r"\d{2,4}|\d{0,3}[A-Z]")
 """What ``identity.field`` may be: a GS1 application identifier or an ANSI data identifier."""
 

@@ -21,7 +21,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted
 def _commands() -> list[tuple[str, str]]:
     found = []
     for document in DOCUMENTS:
-        for block in re.findall(r"```(?:sh|console|text)?\n(.*?)```", document.read_text(), re.S):
+        for block in re.findall(r"```(?:sh|console|text)?\n(.*?)```", document.read_text(), re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
                 match = re.match(r"\$?\s*(?:\.venv/bin/)?hisir-edge\s+(.*)", line.split("   #")[0].strip())
                 if match:
@@ -60,7 +60,7 @@ def test_every_recipe_key_is_documented():
 
 def test_the_example_configuration_is_valid(tmp_path):
     texts = [page.read_text() for page in DOCUMENTS]
-    examples = [example for text in texts for example in re.findall(r"```toml\n(.*?)```", text, re.S)]
+    examples = [example for text in texts for example in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
     assert len(examples) >= 4
     for example in examples:
         path = tmp_path / "line.toml"
@@ -70,7 +70,7 @@ def test_the_example_configuration_is_valid(tmp_path):
 
 def test_the_example_message_has_the_fields_of_the_schema():
     schema = json.loads((ROOT / "hisir_edge" / "mes" / "verdict.schema.json").read_text())
-    example = re.search(r"```json\n(.*?)```", (REFERENCE / "protocol.md").read_text(), re.S)[1]
+    example = re.search(r"```json\n(.*?)```", (REFERENCE / "protocol.md").read_text(), re.DOTALL)[1]
     body = json.loads(example.replace(", …", ""))
     inspection = body["InspectedUnits"][0]["Inspections"][0]
     defect = inspection["DefectsFound"][0]
@@ -124,7 +124,8 @@ def test_what_faults_quote_is_what_the_line_says():
     source = " ".join(path.read_text() for path in sorted((ROOT / "hisir_edge").rglob("*.py")))
     source = re.sub(r'"\s*\n?\s*f?"|\{[^{}]*\}', "", re.sub(r"\s+", " ", source))
     text = "".join(page.read_text() for page in sorted(REFERENCE.glob("faults-*.md")))
-    seen = [" ".join(item.split()) for item in re.findall(r"^\* \*\*Seen\*\*.*?(?=^\* )", text, re.M | re.S)]
+    items = re.findall(r"^\* \*\*Seen\*\*.*?(?=^\* )", text, re.MULTILINE | re.DOTALL)
+    seen = [" ".join(item.split()) for item in items]
     assert len(seen) == text.count("\n## ")
     wrong = []
     for line in seen:

@@ -39,7 +39,7 @@ def test_a_page_is_short_and_its_prose_wrapped(page):
 
 def anchors(page: Path) -> set[str]:
     """GitHub's anchors of the headings."""
-    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
 
 
@@ -59,6 +59,7 @@ def test_generated_pages_are_as_the_code_has_them():
 
 def test_every_key_and_option_is_described():
     for name in ("line-toml.md", "commands-line.md", "commands-engineering.md", "metrics.md"):
-        rows = re.findall(r"^\| (`[^|]*) \|[^|]*\| *(.*?) *\|$", (ROOT / "docs" / "reference" / name).read_text(), re.M)
+        text = (ROOT / "docs" / "reference" / name).read_text()
+        rows = re.findall(r"^\| (`[^|]*) \|[^|]*\| *(.*?) *\|$", text, re.MULTILINE)
         assert len(rows) > 5
         assert [key for key, meaning in rows if not meaning] == [], name

@@ -94,7 +94,9 @@ def train(
         float | None,
         typer.Option(min=0.05, help="End after this many minutes of training, all runs of this command together."),
     ] = None,
-    learning_rate: Annotated[float, typer.Option(min=1e-6, max=1, help="Highest learning rate; it falls to a hundredth of it.")] = 2e-3,
+    learning_rate: Annotated[
+        float, typer.Option(min=1e-6, max=1, help="Highest learning rate; it falls to a hundredth of it.")
+    ] = 2e-3,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and corruption; the same gives the same network.")] = 0,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that make corrupted tiles.")] = 1,
     patience: Annotated[

@@ -19,11 +19,15 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
         f"product      {manifest.product}",
         f"engine       {manifest.target} {manifest.precision}, {manifest.backbone} of width {manifest.width}",
         f"made         {manifest.created_at} by hisir-edge {manifest.software_version}",
-        f"frames       {r.frame_width}x{r.frame_height}, scale {r.scale:g}, tiles of {r.tile_px} px overlapping by "
-        f"{r.overlap_px}, {'registered' if r.registered else 'not registered'}",
+        (
+            f"frames       {r.frame_width}x{r.frame_height}, scale {r.scale:g}, tiles of {r.tile_px} px overlapping by "
+            f"{r.overlap_px}, {'registered' if r.registered else 'not registered'}"
+        ),
         f"thresholds   pixel {t.pixel:.4g}, region peak {t.region_peak:.4g}, least area {t.min_area_px} px",
-        f"false calls  {t.false_calls_per_board:g} a board wanted; at most {t.false_calls_upper_bound_95:.2g} with 95 "
-        f"% confidence from {t.held_out_boards} boards; {t.boards_to_prove} without a call would prove it",
+        (
+            f"false calls  {t.false_calls_per_board:g} a board wanted; at most {t.false_calls_upper_bound_95:.2g} with "
+            f"95 % confidence from {t.held_out_boards} boards; {t.boards_to_prove} without a call would prove it"
+        ),
     ]
     for z in manifest.zones:
         where = "outside of" if z.outside else "within"

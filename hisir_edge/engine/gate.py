@@ -1,4 +1,4 @@
-"""The acceptance gate: does an engine still inspect as the float32 network did?
+"""The acceptance gate: whether an engine still inspects as the float32 network did.
 
 Both are run over the same held-out boards, good and with planted defects, each with thresholds derived for
 itself (decision 0012).

@@ -65,7 +65,7 @@ class BarcodeReader:
         gs1 = self._zxing.ContentType.GS1
         named = {(field_of(c.text, field, c.content_type == gs1) if field else canonical(c.text)) for c in codes}
         names = named - {None}
-        fitting = sorted(str(name) for name in names if re.fullmatch(self.settings.pattern, str(name), re.S))
+        fitting = sorted(str(name) for name in names if re.fullmatch(self.settings.pattern, str(name), re.DOTALL))
         fitting = [name for name in fitting if is_name(name)]
         if len(fitting) == 1:
             return str(fitting[0])

@@ -18,7 +18,7 @@ class Engine(Protocol):
     callers: int
 
     def infer(self, tiles: U8, cues: U8, scores: F32, misfit: F32) -> None:
-        """tiles (n, 3, t, t), cues (n, 4, t, t) -> fills scores (n, t, t) and misfit (n, t/16, t/16).
+        """Tiles (n, 3, t, t), cues (n, 4, t, t) -> fills scores (n, t, t) and misfit (n, t/16, t/16).
 
         Raises InspectionError when the backend fails; the outputs are then not to be used.
         """

@@ -1,5 +1,7 @@
-"""Self-test of a loaded bundle: its golden board must PASS, FAIL at the defects that its manifest plants into it, and
-show enough of a fresh draw of planted defects of every class.
+"""Self-test of a loaded bundle.
+
+Its golden board must PASS, FAIL at the defects that its manifest plants into it, and show enough of a fresh draw of
+planted defects of every class.
 """
 
 from __future__ import annotations

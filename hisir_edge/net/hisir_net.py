@@ -63,7 +63,7 @@ class HisirNet(nn.Module):
         self.gate = SirGate(backbone, width) if "gate" not in without else None
 
     def forward(self, tile: Tensor, cue: Tensor) -> HisirOutput:
-        """tile (N, 3, H, W), cue (N, 4, H, W) -> HisirOutput."""
+        """Tile (N, 3, H, W), cue (N, 4, H, W) -> HisirOutput."""
         return self.of_centred(centred(tile), centred(cue))
 
     def of_centred(self, tile: Tensor, cue: Tensor) -> HisirOutput:

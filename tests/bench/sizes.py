@@ -48,12 +48,10 @@ def main() -> None:
         inspector, work = inspector_from_bundle(bundle_of_size(bundle, (h, w))), _Work(recipe, frame)
         pipeline = Pipeline(in_flight(inspector, 2), lambda one, _, work=work: work.verdict(one), lambda _: None)
         lines.append((text, h * w / 1e6, pipeline, inspector, max(2, round(PIXELS_A_TURN / (h * w)))))
-    rows = []
     for _, _, pipeline, _, _ in lines:
         pipeline.__enter__()
         _in_a_row(pipeline, 1)
-    for _ in range(options.rounds):
-        rows.append([_in_a_row(pipeline, frames) / mp for _, mp, pipeline, _, frames in lines])
+    rows = [[_in_a_row(pipeline, frames) / mp for _, mp, pipeline, _, frames in lines] for _ in range(options.rounds)]
     for _, _, pipeline, inspector, _ in lines:
         pipeline.__exit__(None, None, None)
         inspector.close()

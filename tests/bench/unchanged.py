@@ -115,7 +115,7 @@ def help_texts() -> dict[str, str]:
 
     def commands(text: str) -> list[str]:
         section = text.partition("Commands")[2]
-        return re.findall(r"^[│|]\s([a-z][a-z-]*)\s", section, re.M)
+        return re.findall(r"^[│|]\s([a-z][a-z-]*)\s", section, re.MULTILINE)
 
     found = {"": said()}
     for name in commands(found[""]):

@@ -11,5 +11,5 @@ WITH_TESTS = {"PYTHONPATH": str(TESTS)}
 
 
 def environment() -> dict[str, str]:
-    """This process's, for a script of ``tests/support``."""
+    """The environment for a script of ``tests/support``."""
     return {**os.environ, **WITH_TESTS}

@@ -212,7 +212,7 @@ def test_twelve_megapixel_frames_and_the_whole_daemon(request, small_boards_if_o
     with fake(), camera(width=4096, height=3000, packet_bytes=8900) as source:
         items = take(source, frames(3))
         assert next(i for i in items if isinstance(i, Frame)).rgb.shape == (3000, 4096, 3)
-    board = read_rgb(sorted((Path(paths["boards"]) / "test" / "missing").iterdir())[0])
+    board = read_rgb(min((Path(paths["boards"]) / "test" / "missing").iterdir()))
     mosaic = np.empty(board.shape[:2], np.uint8)  # as the sensor sees it: R G / G B
     for (y, x), channel in {(0, 0): 0, (0, 1): 1, (1, 0): 1, (1, 1): 2}.items():
         mosaic[y::2, x::2] = board[y::2, x::2, channel]

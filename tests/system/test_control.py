@@ -78,7 +78,7 @@ def test_figures_are_served_on_this_machine_alone(small_bundle, small_boards, tm
         line.wait(3)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
             text = page.read().decode()
-        found = {name: float(value) for name, value in re.findall(r"^(\w+(?:{[^}]*})?) (\S+)$", text, re.M)}
+        found = {name: float(value) for name, value in re.findall(r"^(\w+(?:{[^}]*})?) (\S+)$", text, re.MULTILINE)}
         assert found['hisir_inspections_total{product="p3",result="FAIL"}'] == 2
         assert found['hisir_inspections_total{product="unknown",result="ERROR"}'] == 1
         assert found['hisir_stage_duration_seconds_count{stage="total"}'] == 3

@@ -115,7 +115,7 @@ def test_a_target(extended, small_run, small_boards, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "bundle" / "manifest.json").read_text())["target"] == "one-session"
-    boards = [sorted((small_boards / "test" / kind).iterdir())[0] for kind in ("good", "missing")]
+    boards = [min((small_boards / "test" / kind).iterdir()) for kind in ("good", "missing")]
     done = run(extended, "inspect", *boards, "--bundle", tmp_path / "bundle", "--out", tmp_path / "out")
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["PASS", "FAIL"], done.stdout + done.stderr
     refused = here("inspect", boards[0], "--bundle", tmp_path / "bundle", "--out", tmp_path / "out2")

@@ -270,7 +270,7 @@ def test_no_camera_found(tmp_path):
     symbols = subprocess.run([listing, "-D", "--defined-only", str(VIKY)], capture_output=True, text=True, check=True)
     names = {line.split()[-1] for line in symbols.stdout.splitlines()}
     names = {n for n in names if n[:2] in ("GC", "TL", "IF", "De", "DS", "Ev") and n.isalnum()}
-    own = set(re.findall(r"^int32_t (\w+)\(", EMPTY_PRODUCER, re.M))
+    own = set(re.findall(r"^int32_t (\w+)\(", EMPTY_PRODUCER, re.MULTILINE))
     stubs = "\n".join(f"STUB({n})" for n in sorted(names - own))
     source = tmp_path / "empty.c"
     source.write_text(EMPTY_PRODUCER.replace("FUNCTIONS", stubs).replace("= XML", f"= {json.dumps(EMPTY_XML)}"))
@@ -391,7 +391,7 @@ def test_a_camera_that_drifted_from_its_profile_is_not_opened(tmp_path):
     config.write_text(text + "width = 320\n")
     shown = here("camera", "--config", config)
     assert shown.returncode == 0
-    assert re.search(r"^Width +320$", shown.stdout, re.M)
+    assert re.search(r"^Width +320$", shown.stdout, re.MULTILINE)
     profile = tmp_path / "camera.json"
     assert "settings in" in here("camera", "--config", config, "--save", profile).stdout
     features = json.loads(profile.read_text())["features"]

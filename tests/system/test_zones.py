@@ -22,7 +22,7 @@ def test_zones_ignore_and_sharpen(small_run, small_boards, tmp_path):
     from hisir_edge.inspection.cpu.inspector import CpuInspector
     from hisir_edge.inspection.rops import Rops
 
-    image = sorted((small_boards / "test" / "missing").iterdir())[0]
+    image = min((small_boards / "test" / "missing").iterdir())
     truth = read_mask(small_boards / "ground_truth" / "missing" / f"{image.stem}_mask.png")
     import numpy as np
 

@@ -80,7 +80,7 @@ def test_a_file_where_a_folder_should_be(arguments, tmp_path, monkeypatch):
 
 
 def test_inspect_exit_codes_and_files(small_bundle, small_boards, tmp_path):
-    missing = sorted((small_boards / "test" / "missing").iterdir())[0]
+    missing = min((small_boards / "test" / "missing").iterdir())
     done = run("inspect", missing, "--bundle", small_bundle, "--out", tmp_path / "fail")
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("FAIL")

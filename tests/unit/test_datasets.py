@@ -245,8 +245,10 @@ def test_what_is_left_out_is_said(tmp_path):
     found = datasets.good_pictures(data)
     assert [p.name for p in found.paths] == ["a.png"]
     assert found.left_out == (
-        f"left out of {data}: 2 of formats that are not read, such as e.webp; "
-        "3 in folders below it (lot1, lot2); --recursive takes them",
+        (
+            f"left out of {data}: 2 of formats that are not read, such as e.webp; "
+            "3 in folders below it (lot1, lot2); --recursive takes them"
+        ),
     )
     everything = datasets.good_pictures(data, recursive=True)
     assert [p.name for p in everything.paths] == ["a.png", "b.png", "c.jpg", "d.tif"]

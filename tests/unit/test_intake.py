@@ -42,8 +42,8 @@ def loaded(small_bundle):
 
 @pytest.fixture
 def frames(small_boards):
-    missing = sorted((small_boards / "test" / "missing").iterdir())[0]
-    good = sorted((small_boards / "test" / "good").iterdir())[0]
+    missing = min((small_boards / "test" / "missing").iterdir())
+    good = min((small_boards / "test" / "good").iterdir())
     rgb = {"good": read_rgb(good), "bad": read_rgb(missing)}
     ids = iter(range(1, 1000))
     return lambda kind: Frame(

@@ -113,7 +113,7 @@ def test_the_twin_overflows_as_half_precision_does(network):
 
 
 def test_what_stays_float32_is_rounded_where_half_precision_takes_it_in():
-    """x * 1e5 in float32, then * 1e-5 in half precision: the cast in between overflows."""
+    """X * 1e5 in float32, then * 1e-5 in half precision: the cast in between overflows."""
     x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [3])
     y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [3])
     nodes = [

@@ -68,7 +68,7 @@ def test_ranges_hold_zero_and_lie_within_what_was_seen(seed, shift, scale, metho
 
 
 def _doubling(path: Path) -> Path:
-    """score = 2 * tile, as float: activations that can be told without running anything."""
+    """Score = 2 * tile, as float: activations that can be told without running anything."""
     inputs = [helper.make_tensor_value_info(n, TensorProto.UINT8, ["n", c, 4, 4]) for n, c in (("tile", 3), ("cue", 4))]
     nodes = [
         helper.make_node("Cast", ["tile"], ["as_float"], to=TensorProto.FLOAT),
@@ -101,7 +101,7 @@ def test_no_tiles_are_refused(tmp_path):
 
 
 def _roots(path: Path) -> Path:
-    """score = sqrt(tile - 1): not a number for the pixels that are 0."""
+    """Score = sqrt(tile - 1): not a number for the pixels that are 0."""
     inputs = [helper.make_tensor_value_info(n, TensorProto.UINT8, ["n", c, 4, 4]) for n, c in (("tile", 3), ("cue", 4))]
     nodes = [
         helper.make_node("Cast", ["tile"], ["as_float"], to=TensorProto.FLOAT),

@@ -179,7 +179,7 @@ def test_one_verdict_of_two_views(small_bundle, small_boards):
     products = products_from_settings(_configured(small_bundle, small_bundle), "e" * 32)
     try:
         product = products.by_name["p3"]
-        good, bad = (read_rgb(sorted((small_boards / "test" / kind).iterdir())[0]) for kind in ("good", "missing"))
+        good, bad = (read_rgb(min((small_boards / "test" / kind).iterdir())) for kind in ("good", "missing"))
 
         def judge(product, frame):
             return fail_closed(lambda: inspect_board(product, 0, frame), error_judgement)

@@ -1,5 +1,7 @@
-"""Which tiles int8 is calibrated on: good boards cut by position, so that the whole board is covered, half of them
-corrupted, so that what a defect does to the activations, the gate's high range above all, is seen, too."""
+"""Which tiles int8 is calibrated on: good boards cut by position, so that the whole board is covered.
+
+Half of them are corrupted, so that what a defect does to the activations, the gate's high range above all, is seen.
+"""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ class TileWorkers:
         jobs: list[Future[Done]] = []
         try:
             for call in calls:
-                jobs.append(self._pool.submit(one, call))
+                jobs.append(self._pool.submit(one, call))  # noqa: PERF401  # those that were submitted are waited for
         finally:
             wait(jobs)  # whatever failed, the others still read the frame and write into the merger
         return [job.result() for job in jobs]

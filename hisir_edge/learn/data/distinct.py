@@ -152,7 +152,7 @@ def difference(a: F32, b: F32, to_b: F32) -> float:
 
 
 def _unexplained(a: F32, b: F32, laplacian: F32) -> F32:
-    """b less its best fit by a, with light that changes evenly over the picture, and by a's sharpness."""
+    """B less its best fit by a, with light that changes evenly over the picture, and by a's sharpness."""
     y, x = (np.asarray(v, np.float32) for v in np.mgrid[-1 : 1 : a.shape[0] * 1j, -1 : 1 : a.shape[1] * 1j])
     terms = np.stack([a, a * x, a * y, np.ones_like(a), x, y, laplacian], -1).reshape(-1, 7)
     fit, *_ = np.linalg.lstsq(terms[::3], b.ravel()[::3], rcond=None)

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """This process among ``world`` ones, and the device it trains on."""
+    """One process among ``world``, and the device it trains on."""
 
     rank: int
     world: int

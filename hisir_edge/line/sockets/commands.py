@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import structlog
@@ -237,15 +238,12 @@ def _as_json(decision: Decision, epoch: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class _readable:
-    """Errors of the database in the words of an answer."""
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
-        """TryLater instead of SQLite's."""
-        if isinstance(error, sqlite3.Error):
-            raise TryLater(
-                expected="a journal that can be read and written", received=str(error), fix="see the log"
-            ) from error
+@contextmanager
+def _readable() -> Iterator[None]:
+    """TryLater for SQLite's errors."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise TryLater(
+            expected="a journal that can be read and written", received=str(error), fix="see the log"
+        ) from error
