@@ -40,6 +40,7 @@ lint: $(DEV)
 	$(BIN)/ruff format --check hisir_edge tests requirements docs
 	$(BIN)/ruff check hisir_edge tests requirements docs
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 	$(BIN)/lint-imports --no-cache
 
 # the line PC's part with the lowest versions that pyproject.toml allows (Python 3.10 to 3.12: wheels of that time)

@@ -26,7 +26,7 @@ def main() -> None:
     """The judged board, whole; and the steps of the inspection around its defect."""
     OUT.mkdir(exist_ok=True)
     overlay = cv2.imread(str(next((DEMO / "overlays").glob(f"*board_{BOARD:02d}*"))))
-    save("judged-board.jpg", cv2.resize(overlay, (960, 703), interpolation=cv2.INTER_AREA))
+    save("judged-board.jpg", cv2.resize(overlay, (960, 703), interpolation=cv2.INTER_AREA))  # type: ignore[arg-type]
     bundle = load_bundle(ROOT / "engines" / "demo")
     inspector = CpuInspector(bundle, engine_from_bundle(bundle), Rops)
     frame = read_rgb(DEMO / "boards" / f"board_{BOARD:02d}.png")

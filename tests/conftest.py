@@ -108,7 +108,7 @@ def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     def start(command: list[str], number: int, handler: signal.Handlers = signal.SIG_DFL, **pipes: int):
         before = signal.signal(number, handler)
         try:
-            process = subprocess.Popen(command, text=True, start_new_session=True, **pipes)
+            process = subprocess.Popen(command, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload]
         finally:
             signal.signal(number, before)
         running.append(process)

@@ -54,7 +54,7 @@ def test_every_recipe_key_is_documented():
     text = (ROOT / "engines" / "README.md").read_text()
     for key, info in EngineRecipe.model_fields.items():
         table = {"int8": Int8Table, "fp16": Fp16Table, "tensorrt": TensorRtTable}.get(key)
-        for name in [f"{key}.{inner}" for inner in table.model_fields] if table else [key]:
+        for name in [f"{key}.{inner}" for inner in table.model_fields] if table else [key]:  # type: ignore[attr-defined]
             assert f"`{name}`" in text, f"{name} {info}"
 
 

@@ -90,7 +90,7 @@ def throughput(work: Path, synchronous: str, triggers: bool, seconds: float) -> 
     folder = work / f"{synchronous}-{triggers}-{time.time_ns()}"
     table = PublishTable(endpoint=f"ipc://{work}/bench", send_high_water_mark=1_000_000)
     with (
-        Journal(folder, JournalTable(synchronous=synchronous)) as journal,
+        Journal(folder, JournalTable(synchronous=synchronous)) as journal,  # type: ignore[arg-type]
         Wire(SecurityTable()) as wire,
         Publisher(table, wire) as publisher,
     ):
@@ -120,14 +120,14 @@ def latency(work: Path, synchronous: str) -> tuple[float, float]:
     folder = work / f"latency-{synchronous}-{time.time_ns()}"
     endpoint = PublishTable(endpoint=f"ipc://{work}/latency")
     with (
-        Journal(folder, JournalTable(synchronous=synchronous)) as journal,
+        Journal(folder, JournalTable(synchronous=synchronous)) as journal,  # type: ignore[arg-type]
         Wire(SecurityTable()) as wire,
         Publisher(endpoint, wire) as publisher,
     ):
         outbox = Outbox(journal, publisher.send)
         for seq in range(1, 501):
             start = time.perf_counter()
-            outbox.put(message(seq), seq, lambda m, start=start: times.append(time.perf_counter() - start))
+            outbox.put(message(seq), seq, lambda m, start=start: times.append(time.perf_counter() - start))  # type: ignore[misc]
             time.sleep(0.01)
         outbox.close()
     return quantiles(times, n=100)[49] * 1e3, quantiles(times, n=100)[98] * 1e3

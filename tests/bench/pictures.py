@@ -24,7 +24,7 @@ HOLES = 60
 
 def with_opencv(path: Path) -> np.ndarray:
     """As pictures were read before: no check of what the decoder says."""
-    return cv2.cvtColor(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGR2RGB)
+    return cv2.cvtColor(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED), cv2.COLOR_BGR2RGB)  # type: ignore[arg-type]
 
 
 def seconds(path: Path, rounds: int) -> tuple[float, float]:

@@ -46,7 +46,7 @@ def main() -> None:
         w, h = size_from_text(text)
         frame = np.asarray(cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA), np.uint8)
         inspector, work = inspector_from_bundle(bundle_of_size(bundle, (h, w))), _Work(recipe, frame)
-        pipeline = Pipeline(in_flight(inspector, 2), lambda one, _, work=work: work.verdict(one), lambda _: None)
+        pipeline = Pipeline(in_flight(inspector, 2), lambda one, _, work=work: work.verdict(one), lambda _: None)  # type: ignore[misc]
         lines.append((text, h * w / 1e6, pipeline, inspector, max(2, round(PIXELS_A_TURN / (h * w)))))
     for _, _, pipeline, _, _ in lines:
         pipeline.__enter__()

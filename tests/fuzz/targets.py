@@ -58,8 +58,8 @@ class Targets:
         )  # fmt: skip
         hermes = SimpleNamespace(state="")
         wire = Wire(SecurityTable())
-        wire.guard = SimpleNamespace(connections=0)
-        known = commands(line, hermes, journal, wire, Event(), lambda topic, body: None)
+        wire.guard = SimpleNamespace(connections=0)  # type: ignore[assignment]
+        known = commands(line, hermes, journal, wire, Event(), lambda topic, body: None)  # type: ignore[arg-type]
         self.control = ControlSocket(ControlTable(), wire, known)
         self.epoch, self.wire = journal.epoch, wire
         self.all: dict[str, Callable[[bytes], None]] = {
@@ -96,7 +96,7 @@ class Targets:
             "verdict": [SPLIT.join(message.frames())],
             "heartbeat": [SPLIT.join([b"heartbeat/l", json.dumps(told).encode()])],
             "answer": [SPLIT.join([*answers, *message.frames()]), b'{"ok": false, "expected": "a", "received": "b"}'],
-            "mask": [message.rle()], "subscription": [b"\x01verdict/", b"\x00verdict/", b"\x01"],
+            "mask": [message.rle()], "subscription": [b"\x01verdict/", b"\x00verdict/", b"\x01"],  # type: ignore[misc]
             "key": [b'metadata\n    roles = "read ack"\ncurve\n    public-key = "' + b"k" * 40 + b'"\n'],
             "hermes": [hermes],
         }  # fmt: skip
@@ -121,7 +121,7 @@ class Targets:
     def answer(self, data: bytes) -> None:
         frames = data.split(SPLIT)
         asker = Asker("tcp://127.0.0.1:1")
-        asker._socket = SimpleNamespace(
+        asker._socket = SimpleNamespace(  # type: ignore[assignment]
             send=lambda *_: None, poll=lambda *_: True, recv_multipart=lambda: list(frames), close=lambda linger: None
         )
         try:
@@ -150,7 +150,7 @@ class Targets:
         publisher = Publisher.__new__(Publisher)
         publisher._events, publisher._counted_since = Counter(), 0.0
         publisher._prefixes, publisher.wire = Counter({"verdict/": 1}), self.wire
-        publisher._open = SimpleNamespace(poll=lambda *_: bool(events), recv=lambda copy: zmq.Frame(events.pop()))
+        publisher._open = SimpleNamespace(poll=lambda *_: bool(events), recv=lambda copy: zmq.Frame(events.pop()))  # type: ignore[assignment]
         publisher._take_in(0)
         publisher._asked_for(b"rle/l/PASS")
 

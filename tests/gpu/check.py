@@ -46,7 +46,7 @@ def machine() -> dict[str, Any]:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
+            versions[name] = None  # type: ignore[assignment]
     seen = examine()
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "python": platform.python_version(),

@@ -17,7 +17,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from running import HERE, Place, Skipped
-from small import with_boards, writable_copy
+from support.small import with_boards, writable_copy
 
 Found = dict[str, Any]
 TARGETS = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}

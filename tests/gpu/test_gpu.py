@@ -98,7 +98,7 @@ class Both:
             if isinstance(a, np.ndarray):
                 given.append(ctypes.c_void_p(a.ctypes.data))
             else:
-                given.append(ctypes.c_void_p(None) if a is None else ctypes.c_int(a))
+                given.append(ctypes.c_void_p(None) if a is None else ctypes.c_int(a))  # type: ignore[arg-type]
         with self.device.active():
             there = [self.device.upload(a) if isinstance(a, np.ndarray) else a for a in arguments]
             stream, done = self.device.stream(), self.device.event()

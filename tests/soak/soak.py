@@ -146,7 +146,7 @@ class Soak:
         """Reload once in each life, as soon as it inspects."""
         if self.warm_at is None and time.monotonic() > self.started_at + WARM_S:
             self.daemon.send_signal(signal.SIGHUP)
-            self.warm_at = time.monotonic() + WARM_S
+            self.warm_at = time.monotonic() + WARM_S  # type: ignore[assignment]
 
     def sample(self) -> None:
         """Memory, threads and descriptors of the daemon, from ``WARM_S`` after its first reload on.

@@ -67,7 +67,7 @@ class HostDevice:
 
     def used_bytes(self):
         self.check()
-        return sum(owner.nbytes for owner in self.held.values())
+        return sum(owner.nbytes for owner in self.held.values())  # type: ignore[attr-defined]
 
     def stream(self):
         self.check()

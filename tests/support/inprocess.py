@@ -54,7 +54,7 @@ class InProcessLine:
 
     def __enter__(self) -> InProcessLine:
         self.pipeline.__enter__()
-        self.state.serve(self.camera)
+        self.state.serve(self.camera)  # type: ignore[arg-type]
         self.state.show()
         return self
 

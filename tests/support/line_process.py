@@ -69,7 +69,7 @@ def serve(options: argparse.Namespace, told: Event) -> None:
             epoch=journal.epoch, state=SimpleNamespace(status=lambda epoch, hermes: {}),
             selection=SimpleNamespace(products=SimpleNamespace(settings=settings)),
         )  # fmt: skip
-        known = commands(line, SimpleNamespace(state=""), journal, wire, told, publisher.tell)
+        known = commands(line, SimpleNamespace(state=""), journal, wire, told, publisher.tell)  # type: ignore[arg-type]
         with ControlSocket(ControlTable(endpoint=options.control), wire, known):
             try:
                 boards(options, journal, outbox, told)

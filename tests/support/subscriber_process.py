@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from hisir_edge.mes import subscribe
 from hisir_edge.mes.sinks.base import Target
@@ -16,7 +17,7 @@ from hisir_edge.mes.sinks.sqlite import SqliteSink
 
 def store(folder: Path, name: str, keys: Path, number: int, endpoint: str) -> None:
     sink = SqliteSink(Target("sqlite", str(folder / f"{name}-{number}.sqlite"), name, folder, True))
-    curve = {"server_key": str(keys / "line.key"), "key": str(keys / f"{name}.key_secret")}
+    curve: dict[str, Any] = {"server_key": str(keys / "line.key"), "key": str(keys / f"{name}.key_secret")}
     for verdict in subscribe(endpoint, name, cursor=sink, since="beginning", **curve):
         sink.put(verdict)
 

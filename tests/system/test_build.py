@@ -83,7 +83,7 @@ def _with_weights(run: Path, out: Path, change) -> Path:
     shutil.copytree(run, out)
     state = load_checkpoint(out)
     change(state["best"] if state.get("best") else state["average"])
-    save_checkpoint(out, state)
+    save_checkpoint(out, state)  # type: ignore[arg-type]
     return out
 
 

@@ -74,7 +74,7 @@ def test_in_c(tmp_path):
     ):
         subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
     with line(tmp_path / "journal") as (verdicts, control):
-        command = [tmp_path / "subscribe", verdicts, control, SCHEMA, str(COUNT)]
+        command = [tmp_path / "subscribe", verdicts, control, SCHEMA, str(COUNT)]  # type: ignore[assignment]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     check(tmp_path / "journal", done.stdout)

@@ -77,9 +77,9 @@ def test_evaluate_refuses_masks_that_cannot_be_meant(small_boards, small_bundle,
     mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
     made = {
         "inverted": 255 - mask, "white": np.full_like(mask, 255), "photo": read_rgb(data / "test" / "good" / "000.png"),
-        "transparent": np.dstack([np.full_like(mask, 255)] * 3 + [mask]),
+        "transparent": np.dstack([np.full_like(mask, 255)] * 3 + [mask]),  # type: ignore[list-item]
     }[kind]  # fmt: skip
-    Image.fromarray(made).save(path)
+    Image.fromarray(made).save(path)  # type: ignore[arg-type]
     done = here("evaluate", "--bundle", small_bundle, "--data", data)
     assert done.returncode == 2 and path.name in done.stderr and done.stdout == ""
 
@@ -91,7 +91,7 @@ def test_orientations_are_applied_recorded_and_said(small_boards, small_run, sma
         exif = Image.Exif()
         exif[0x0112] = 3 if number % 3 == 0 else 1
         picture = Image.open(path)
-        picture = picture.transpose(Image.Transpose.ROTATE_180) if number % 3 == 0 else picture
+        picture = picture.transpose(Image.Transpose.ROTATE_180) if number % 3 == 0 else picture  # type: ignore[assignment]
         picture.save(data / path.name, exif=exif)
     done = here("train", "--data", data, "--out", tmp_path / "run", *TINY, "--steps", 2)
     assert done.returncode == 0, done.stderr

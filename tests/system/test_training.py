@@ -69,7 +69,7 @@ def test_a_best_loss_of_other_held_out_tiles_does_not_count(small_boards, tmp_pa
     whole = load_checkpoint(run)
     bad = {name: value * 30 if value.dtype.is_floating_point else value for name, value in whole["average"].items()}
     # as left by a time limit between two epochs: good best weights, and an average that went astray
-    save_checkpoint(run, {**whole, "average": bad, "best_loss": 1e-6, "held_out_crc": 1})
+    save_checkpoint(run, {**whole, "average": bad, "best_loss": 1e-6, "held_out_crc": 1})  # type: ignore[dict-item]
     train(small_settings(small_boards, 4), run, workers=0)
     again = load_checkpoint(run)
     assert again["best_loss"] == pytest.approx(whole["best_loss"], rel=1e-4), "the best weights, on these tiles"

@@ -59,7 +59,7 @@ def test_beside_what_a_machine_has(tmp_path):
     listed = "\n".join(lines).replace("opencv-python==", "opencv-python-headless==")  # of the same modules
     (tmp_path / "have.txt").write_text(listed)
     manifest = made(tmp_path / "house", "--extras", "barcode", "--have", tmp_path / "have.txt")
-    wheels = sorted(Path(place).name.split("-")[0] for place in manifest["files"] if place.endswith(".whl"))
+    wheels = sorted(Path(place).name.split("-")[0] for place in manifest["files"] if place.endswith(".whl"))  # type: ignore[attr-defined]
     assert wheels == ["hisir_edge", "structlog", "zxing_cpp"]
     board = picture_of(load_bundle(REPOSITORY / "engines" / "demo"))
     (tmp_path / "there" / "boards").mkdir(parents=True)

@@ -165,7 +165,7 @@ def test_a_bundle_of_another_user_is_not_trusted(copied):
 
 def test_an_engine_takes_no_more_threads_than_there_are_cores(small_bundle):
     engine = engine_from_bundle(load_bundle(small_bundle), 9999)
-    assert engine.callers * engine.session.get_session_options().intra_op_num_threads <= available_threads()
+    assert engine.callers * engine.session.get_session_options().intra_op_num_threads <= available_threads()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_images_of_one_name_do_not_overwrite_each_other(small_bundle, tmp_path):
     picture = cv2.imread(str(small_bundle / "golden.jpg"))
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        cv2.imwrite(str(tmp_path / folder / "same.png"), picture)
+        cv2.imwrite(str(tmp_path / folder / "same.png"), picture)  # type: ignore[arg-type]
     run("inspect", tmp_path / "a", tmp_path / "b", "--bundle", small_bundle, "--out", tmp_path / "out")
     assert len(list((tmp_path / "out").glob("*.json"))) == 2
 

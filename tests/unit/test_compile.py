@@ -23,8 +23,8 @@ from hisir_edge.engine.tensorrt import compile as compiling
 from hisir_edge.engine.tensorrt.compile import engine_from_onnx
 from hisir_edge.errors import InputError
 from hisir_edge.machine.tensorrt import module_of
-from hisir_edge.net.backbones import BACKBONES
 from hisir_edge.net.hisir_net import HisirNet
+from hisir_edge.registry import BACKBONES
 
 NAMES = json.loads((Path(__file__).parents[1] / "data" / "tensorrt_names.json").read_text())
 OBJECTS = {

@@ -83,7 +83,7 @@ def test_a_missing_file_and_one_that_is_not_text(tmp_path):
 
 def test_what_other_editors_save(tmp_path):
     (tmp_path / "bom.toml").write_text(GOOD, encoding="utf-8-sig")
-    assert settings_from_toml(tmp_path / "bom.toml").source.folder == str(tmp_path / "boards")
+    assert settings_from_toml(tmp_path / "bom.toml").source.folder == str(tmp_path / "boards")  # type: ignore[attr-defined]
     (tmp_path / "latin.toml").write_text(GOOD.replace("boards", "gerät"), encoding="latin-1")
     with pytest.raises(ConfigError, match="save it as UTF-8"):
         settings_from_toml(tmp_path / "latin.toml")

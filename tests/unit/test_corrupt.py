@@ -184,7 +184,7 @@ def test_a_shadow_on_the_rim_does_not_darken_the_ground():
     weight = np.zeros((72, 32), np.float32)
     weight[10:62, 8:24] = 1
     ground = fitting_ground(np.random.default_rng(0), tile, Spot(59, 80, weight))
-    assert 130 < np.median(ground) <= 150
+    assert 130 < np.median(ground) <= 150  # type: ignore[arg-type]
 
 
 def test_a_hole_may_stand_for_another_but_nothing_stands_for_the_only_lead():

@@ -158,7 +158,7 @@ def test_a_frame_crosses_as_its_camera_gave_it(small_bundle, kernels, frames, pi
     sizes = {len(one.owner) for one in (slot.there for slot in gpu._slot.inputs.values())}
     assert raw.data.nbytes in sizes
     gpu.close()
-    assert not gpu.device.held
+    assert not gpu.device.held  # type: ignore[attr-defined]
 
 
 def _as_from_camera(rgb, pixel_format):
@@ -288,6 +288,6 @@ def test_a_network_run_by_torch_is_the_bundles_own(small_run, small_bundle, kern
     )  # fmt: skip
     for frame in frames:
         _alike(gpu.inspect(frame), cpu.inspect(frame))
-    assert "tiles_f16" in gpu.device.launched and "tiles_u8" not in gpu.device.launched
+    assert "tiles_f16" in gpu.device.launched and "tiles_u8" not in gpu.device.launched  # type: ignore[attr-defined]
     gpu.close()
-    assert not gpu.device.held
+    assert not gpu.device.held  # type: ignore[attr-defined]

@@ -40,7 +40,7 @@ def test_a_copy_is_no_other_board(photos, change):
         "jpeg": cv2.imdecode(np.frombuffer(jpeg_bytes(photo, 70), np.uint8), cv2.IMREAD_COLOR)[..., ::-1].copy(),
         "noise": np.clip(photo + rng.normal(0, 3, photo.shape), 0, 255).astype(np.uint8),
         "brighter": np.clip(photo * 1.08, 0, 255).astype(np.uint8),
-        "moved": cv2.warpAffine(photo, np.float64([[1, 0.004, 9.3], [-0.004, 1, -7.6]]), SIZE, borderMode=1),
+        "moved": cv2.warpAffine(photo, np.float64([[1, 0.004, 9.3], [-0.004, 1, -7.6]]), SIZE, borderMode=1),  # type: ignore[arg-type, call-overload]
     }
     others = [photo for board, photo in photos if board > 4]
     found = boards_of_looks([look_of(p) for p in (photo, *others, copies[change])])

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from hisir_edge.bundle.thresholds import Thresholds
+from hisir_edge.corruption.plant import plant
 from hisir_edge.engine.derive import Reading
 from hisir_edge.engine.gate import CLEAR, Drift, drift_between, table_of_drift
-from hisir_edge.engine.maps import Maps, plant
+from hisir_edge.engine.maps import Maps
 from hisir_edge.learn.evaluation.thresholds import Derived
 
 SAME = Drift(

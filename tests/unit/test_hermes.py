@@ -118,7 +118,7 @@ def test_a_board_is_handed_over(ready_first):
         ("StopTransport", {"TransferState": "3", "BoardId": "b1"})
     ]
     assert line.boards == [Board("b1", "psu", "T", "", "W")]
-    assert line.receiver.state is Channel.NOT_AVAILABLE_NOT_READY
+    assert line.receiver.state is Channel.NOT_AVAILABLE_NOT_READY  # type: ignore[comparison-overlap]
     with pytest.raises(HermesError, match="in state NotAvailableNotReady"):
         line.on("TransportFinished", TransferState="3", BoardId="b1")
     assert len(line.boards) == 1

@@ -128,8 +128,8 @@ def test_the_number_of_threads_changes_nothing(small_bundle, small_boards, monke
     many = CpuInspector(bundle, onnxruntime_engine(bundle.network, bundle.recipe, threads), Rops).inspect_with_map(
         image
     )
-    assert np.array_equal(one[1], many[1])
-    assert np.array_equal(one[0].mask, many[0].mask)
+    assert np.array_equal(one[1], many[1])  # type: ignore[arg-type]
+    assert np.array_equal(one[0].mask, many[0].mask)  # type: ignore[arg-type]
     assert one[0].score == many[0].score
 
 

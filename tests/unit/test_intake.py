@@ -30,7 +30,7 @@ def loaded(small_bundle):
             settings = Settings(
                 line=LineTable(deadline_ms=deadline_ms, expected_period_ms=period_ms),
                 bundle=BundleTable(path=str(small_bundle)),
-                source=ReplaySource(type="replay", folder="x", trigger=trigger),
+                source=ReplaySource(type="replay", folder="x", trigger=trigger),  # type: ignore[arg-type]
             )  # fmt: skip
             made[key] = products_from_settings(settings, EPOCH)
         return made[key]
@@ -73,7 +73,7 @@ def test_a_frame_goes_to_the_trigger_that_asked_for_it(loaded, frames):
         assert state.machine.state is State.READY
         intake.take(frames("bad"), lambda: True)  # nobody asked
         first = intake.trigger(Identity("a"))
-        assert state.machine.state is State.SINGLE_EXECUTION
+        assert state.machine.state is State.SINGLE_EXECUTION  # type: ignore[comparison-overlap]
         with pytest.raises(InputError, match="frame is still to come"):
             intake.trigger(Identity("b"))  # two on their way could be taken for one another
         intake.take(frames("good"), lambda: True)
@@ -113,14 +113,14 @@ def test_no_frame_by_the_deadline_is_an_error_and_its_frame_is_for_nobody(loaded
         with pytest.raises(InputError, match="being armed"):
             intake.trigger(Identity("next"))
         intake.take(frames("bad"), lambda: True)  # it comes after all
-        intake.arm(camera)
+        intake.arm(camera)  # type: ignore[arg-type]
         intake.take(frames("bad"), lambda: True)  # or while the camera is being armed
-        intake.arm(camera)
+        intake.arm(camera)  # type: ignore[arg-type]
         assert camera.rearmed == 1
         with pytest.raises(InputError, match="being armed"):
             intake.trigger(Identity("next"))
         camera.armed = True
-        intake.arm(camera)
+        intake.arm(camera)  # type: ignore[arg-type]
         intake.trigger(Identity("next"))
         intake.take(frames("good"), lambda: True)
         assert [(v["unit"], v["result"]) for v in line.wait(2)] == [("late", "ERROR"), ("next", "PASS")]
@@ -141,9 +141,9 @@ def test_after_a_fault_the_camera_is_armed_before_the_next_board(loaded, frames)
         intake.take(frames("bad"), lambda: True)
         with pytest.raises(InputError, match="being armed"):
             intake.trigger(Identity("b"))
-        intake.arm(camera)
+        intake.arm(camera)  # type: ignore[arg-type]
         camera.armed = True
-        intake.arm(camera)
+        intake.arm(camera)  # type: ignore[arg-type]
         intake.trigger(Identity("b"))
         intake.take(frames("good"), lambda: True)
         assert [(v["unit"], v["result"]) for v in line.wait(2)] == [("a", "ERROR"), ("b", "PASS")]

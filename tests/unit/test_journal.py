@@ -182,7 +182,7 @@ def test_verdicts_are_journaled_before_they_are_published_and_in_order(tmp_path)
             assert journal.entries(seq - 1, 1)[0].frames() == frames
             sent.append(seq)
 
-        outbox = Outbox(journal, send)
+        outbox = Outbox(journal, send)  # type: ignore[arg-type]
         for seq in range(1, 301):
             outbox.put(sample_message(seq), seq, lambda m: done.append(m.body["seq"]))
         outbox.flush()
@@ -206,7 +206,7 @@ def test_one_that_cannot_be_sent_keeps_no_other_back(tmp_path):
             if m.body["seq"] % 5 == 0:
                 raise RuntimeError("no picture of this one")
 
-        outbox = Outbox(journal, send)
+        outbox = Outbox(journal, send)  # type: ignore[arg-type]
         for seq in range(1, 31):
             outbox.put(sample_message(seq), seq, then)
         outbox.close()

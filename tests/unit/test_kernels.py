@@ -34,7 +34,7 @@ def launch(library: ctypes.CDLL, name: str, threads_xyz: tuple[int, int, int], *
             assert value.flags.c_contiguous
             given.append(ctypes.c_void_p(value.ctypes.data))
         else:
-            given.append(ctypes.c_void_p(None) if value is None else ctypes.c_int(value))
+            given.append(ctypes.c_void_p(None) if value is None else ctypes.c_int(value))  # type: ignore[arg-type]
     triples = [(ctypes.c_uint * 3)(*triple) for triple in (grid, block)]
     getattr(library, f"{name}_launch")(*triples, *given)
 
@@ -152,7 +152,7 @@ def test_merging_is_what_the_cpu_line_does(kernels, seed, hw, overlap, some_left
     scores = np.stack([base[y : y + 64, x : x + 64] for y, x in plan.origins_yx]) + rng.random((n, 1, 1), np.float32)
     misfit = rng.random((n, 4, 4), np.float32) / 8
     rops = Rops(merge)
-    rops.put(np.flatnonzero(run), scores[run], misfit[run])
+    rops.put(np.flatnonzero(run), scores[run], misfit[run])  # type: ignore[arg-type]
     rops.merged()
     out, peak = _merged(kernels, merge, scores, misfit)
     assert np.array_equal(out, rops.out)

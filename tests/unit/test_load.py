@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,8 @@ def gpu(arch: str) -> Gpu:
     return Gpu(f"a {arch}", arch, "550.54", 8192)
 
 
-def manifest(target: str = "tensorrt", **engine: object) -> Manifest:
-    values = {
+def manifest(target: str = "tensorrt", **engine: Any) -> Manifest:
+    values: dict[str, Any] = {
         "file": "engine.plan", "version": "10.3.0.26", "gpu_arch": ("sm87",), "gpu": "Orin", "driver": "CUDA 12.6",
         "profile_tiles": (1, 16, 32), "version_compatible": False, "hardware_compatible": "none", "inputs": (),
         "outputs": (), "network_layers": {},

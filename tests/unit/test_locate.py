@@ -56,7 +56,7 @@ def test_places_are_the_boards_however_it_lies(turn_deg, dx, dy, scale, x, y):
     middle = turned @ [x, y, 1]
     box = (round(middle[0]) - 10, round(middle[1]) - 10, 21, 21)
     (found,) = located((region(*box),), manifest(scale, mm_per_px=0.05), to_golden)
-    left, top, w, h = found.box_mm
+    left, top, w, h = found.box_mm  # type: ignore[misc]
     assert left + w / 2 == pytest.approx((x + 0.5) * 0.05, abs=0.05)
     assert top + h / 2 == pytest.approx((y + 0.5) * 0.05, abs=0.05)
     assert w == pytest.approx(21 * 0.05, abs=0.05)

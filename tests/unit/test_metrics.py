@@ -32,7 +32,7 @@ def _pro_by_definition(scenes: list[tuple[np.ndarray, np.ndarray]], limit: float
     normal = np.sort(np.concatenate([s[~t] for s, t in scenes]))
     fpr = [0.0] + [1 - np.searchsorted(normal, v) / len(normal) for v in everything]
     pro = [0.0] + [float(np.mean([1 - np.searchsorted(r, v) / len(r) for r in regions])) for v in everything]
-    fpr, pro = np.array(fpr), np.array(pro)
+    fpr, pro = np.array(fpr), np.array(pro)  # type: ignore[assignment]
     at = np.interp(limit, fpr, pro)
     keep = fpr < limit
     return float(np.trapezoid(np.r_[pro[keep], at], np.r_[fpr[keep], limit]) / limit)

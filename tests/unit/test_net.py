@@ -9,11 +9,12 @@ import torch
 
 from hisir_edge.engine.export import folded_net, onnx_from_net
 from hisir_edge.errors import InputError
-from hisir_edge.net.backbones import BACKBONES, backbone_from_name, default_width
+from hisir_edge.net.backbones import backbone_from_name, default_width
 from hisir_edge.net.hisir_net import DeployedNet, HisirNet, centred
 from hisir_edge.net.losses import losses_from_output
 from hisir_edge.net.position import DEVIATION_GAIN
 from hisir_edge.net.sir_gate import LEAST_DEVIATION_LEVELS, MOST_UNUSUAL, unusual
+from hisir_edge.registry import BACKBONES
 
 PLAIN = {
     "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv", "DepthToSpace", "Div",

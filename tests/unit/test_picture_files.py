@@ -218,7 +218,7 @@ TIFFS = {
 
 @pytest.mark.parametrize("name", TIFFS)
 def test_tiffs_that_are_taken_read_as_they_were_written(file, name):
-    options = dict(TIFFS[name])
+    options = dict(TIFFS[name])  # type: ignore[call-overload]
     big, order = options.pop("bigtiff", False), options.pop("byteorder", "<")
     out = io.BytesIO()
     with tifffile.TiffWriter(out, bigtiff=big, byteorder=order) as writer:

@@ -67,7 +67,7 @@ def test_results_come_in_order_though_the_second_is_done_first(inspector):
             second.set()
         return item
 
-    with Pipeline(in_flight(inspector, 2), work, out.append) as pipeline:
+    with Pipeline(in_flight(inspector, 2), work, out.append) as pipeline:  # type: ignore[arg-type]
         pipeline.put(1)
         pipeline.put(2)
     assert out == [1, 2]
@@ -89,7 +89,7 @@ def test_what_fails_fails_alone_and_is_raised_at_the_end(inspector, frames):
         one.inspect(frames[item % len(frames)])
         return item
 
-    with pytest.raises(ValueError, match="work 0"), Pipeline(in_flight(inspector, 2), work, out.append) as pipeline:
+    with pytest.raises(ValueError, match="work 0"), Pipeline(in_flight(inspector, 2), work, out.append) as pipeline:  # type: ignore[arg-type]
         for item in range(8):
             pipeline.put(item)
         pipeline.flush()

@@ -20,8 +20,8 @@ from hisir_edge.engine.precision import (
     quantisable,
     quantised_nodes,
 )
-from hisir_edge.net.backbones import BACKBONES
 from hisir_edge.net.hisir_net import HisirNet
+from hisir_edge.registry import BACKBONES
 
 TILE = 64
 RNG = np.random.default_rng(7)
@@ -121,7 +121,7 @@ def test_what_stays_float32_is_rounded_where_half_precision_takes_it_in():
         onnx.helper.make_node("Mul", ["high", "down"], ["low"], name="half"),
         onnx.helper.make_node("Identity", ["low"], ["y"], name="end"),
     ]
-    numbers = [numpy_helper.from_array(np.float32(v), n) for v, n in ((1e5, "up"), (1e-5, "down"))]
+    numbers = [numpy_helper.from_array(np.float32(v), n) for v, n in ((1e5, "up"), (1e-5, "down"))]  # type: ignore[arg-type]
     graph = onnx.helper.make_graph(nodes, "g", [x], [y], numbers)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)], ir_version=8)
     feed = {"x": np.array([0.1, 1, 2], np.float32)}

@@ -75,7 +75,7 @@ def test_any_judgement_is_a_valid_message(seed, level):
     assert [(d.x, d.y, d.w, d.h) for d in verdict.defects] == [r.box_xywh for r in judgement.regions]
     assert [d.contour for d in verdict.defects] == [r.contour_xy for r in judgement.regions]
     mask = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) > 0
-    assert np.array_equal(mask, judgement.mask)
+    assert np.array_equal(mask, judgement.mask)  # type: ignore[arg-type]
     assert mask.any() == (verdict.result == "FAIL")
 
 

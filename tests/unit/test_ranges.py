@@ -76,7 +76,7 @@ def _doubling(path: Path) -> Path:
         helper.make_node("Mul", ["as_float", "two"], ["score"]),
     ]
     output = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 3, 4, 4])
-    constant = numpy_helper.from_array(np.float32(2), "two")
+    constant = numpy_helper.from_array(np.float32(2), "two")  # type: ignore[arg-type]
     graph = helper.make_graph(nodes, "g", inputs, [output], [constant])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
     return path
@@ -110,7 +110,7 @@ def _roots(path: Path) -> Path:
         helper.make_node("Sqrt", ["lower"], ["score"]),
     ]
     output = helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", 3, 4, 4])
-    graph = helper.make_graph(nodes, "g", inputs, [output], [numpy_helper.from_array(np.float32(1), "one")])
+    graph = helper.make_graph(nodes, "g", inputs, [output], [numpy_helper.from_array(np.float32(1), "one")])  # type: ignore[arg-type]
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
     return path
 

@@ -8,7 +8,7 @@ import pytest
 
 from hisir_edge.engine.recipe import matching_nodes, recipe_from_toml
 from hisir_edge.errors import InputError
-from hisir_edge.net.backbones import BACKBONES
+from hisir_edge.registry import BACKBONES
 
 ENGINES = Path(__file__).parents[2] / "engines"
 

@@ -92,9 +92,9 @@ def test_strips_register_and_have_a_search_range(hw):
     rng = np.random.default_rng(4)
     coarse = cv2.GaussianBlur(rng.integers(0, 256, (hw[0] // 4 + 1, hw[1] // 4 + 1, 3), np.uint8), (0, 0), 1)
     golden = np.ascontiguousarray(cv2.resize(coarse, (hw[1], hw[0]), interpolation=cv2.INTER_CUBIC))
-    anchors = anchors_from_golden(golden)
+    anchors = anchors_from_golden(golden)  # type: ignore[arg-type]
     assert all(level.search_px >= 4 for level in anchors.levels)
     assert anchors.levels[0].search_px * anchors.levels[0].factor >= 20
-    moved = cv2.warpAffine(golden, np.float64([[1, 0, 11.3], [0, 1, -8.7]]), (hw[1], hw[0]), borderMode=1)
+    moved = cv2.warpAffine(golden, np.float64([[1, 0, 11.3], [0, 1, -8.7]]), (hw[1], hw[0]), borderMode=1)  # type: ignore[arg-type, call-overload]
     found = register_frame(anchors, moved)
     assert np.abs(found.matrix - [[1, 0, -11.3], [0, 1, 8.7]])[:, 2].max() < 0.3

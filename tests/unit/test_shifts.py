@@ -24,22 +24,22 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("amount", [2, 8, 12])
 def test_fixture_error_moves_picture_and_truth_alike(scene, amount):
-    frame, truth = shifted(Shift("fixture", amount), *scene, number=4)
+    frame, truth = shifted(Shift("fixture", amount), *scene, number=4)  # type: ignore[misc]
     ys, xs = np.nonzero(truth)
     assert np.hypot(ys.mean() - 99.5, xs.mean() - 134.5) == pytest.approx(amount, abs=0.8)
     assert frame[truth].mean() > 220
 
 
 def test_brightness_and_noise_have_the_asked_for_size(scene):
-    frame, _ = shifted(Shift("brightness", -20), *scene, number=0)
+    frame, _ = shifted(Shift("brightness", -20), *scene, number=0)  # type: ignore[misc]
     assert frame[:50].mean() == pytest.approx(0.8 * scene[0][:50].mean(), rel=0.01)
-    loud, _ = shifted(Shift("noise", 3), *scene, number=0)
+    loud, _ = shifted(Shift("noise", 3), *scene, number=0)  # type: ignore[misc]
     assert loud[:80].std() == pytest.approx(3 * scene[0][:80].std(), rel=0.15)
 
 
 @pytest.mark.parametrize("shift", STANDARD, ids=str)
 def test_every_standard_shift_keeps_shape_type_and_is_repeatable(scene, shift):
-    one, two = (shifted(shift, *scene, number=7) for _ in range(2))
+    one, two = (shifted(shift, *scene, number=7) for _ in range(2))  # type: ignore[misc]
     assert one[0].shape == scene[0].shape
     assert one[0].dtype == np.uint8
     assert one[1].dtype == bool

@@ -70,7 +70,7 @@ class Camera:
 @pytest.fixture
 def pair():
     top, bottom = Camera("top"), Camera("bottom")
-    with Views([top, bottom], 0.06) as views:
+    with Views([top, bottom], 0.06) as views:  # type: ignore[list-item]
         yield views, top, bottom
 
 
@@ -155,7 +155,7 @@ def test_whatever_is_lost_boards_are_never_mixed_and_all_are_answered(pair, seed
     found = drained(views, 0.2 * boards + 0.3)
     whole = [f for f in found if isinstance(f, Frame)]
     assert all(f.frame_id == f.more[0].frame_id for f in whole), "never mixed"
-    answered = len(whole) + sum(f.boards for f in found if isinstance(f, GrabFault))
+    answered = len(whole) + sum(f.boards for f in found if isinstance(f, GrabFault))  # type: ignore[misc]
     assert answered >= len(seen), "each board that any camera saw"
 
 
@@ -237,5 +237,5 @@ def test_views_of_different_sizes_lie_one_below_the_other():
 
     found = judgement_from_views([view("t", (4, 10)), view("b", (7, 3))])
     assert found.mask.shape == (11, 10)
-    assert np.argwhere(found.mask).tolist() == [[3, 9], [10, 2]]
+    assert np.argwhere(found.mask).tolist() == [[3, 9], [10, 2]]  # type: ignore[arg-type]
     assert (found.reason, found.regions_total) == ("t: 1 region(s); b: 1 region(s)", 2)

@@ -16,7 +16,7 @@ import pytest
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib
+    import tomli as tomllib  # type: ignore[no-redef]
 from conftest import REPOSITORY
 from have import installed_from_list, left_out, requirements_of
 from locks import Pin, Target, beyond, extras_locked, pins_for, pins_from_lock

@@ -416,8 +416,8 @@ def test_a_subscriber_that_was_refused_comes_back_by_itself(tmp_path, keyed):
     write_keys(tmp_path / "more", ("stranger",))
     with Line(tmp_path) as own:
         keys = {"server_key": str(own.keys / "line.key"), "key": str(own.keys / "stranger.key_secret")} if keyed else {}
-        stream = subscribe(own.verdicts, timeout_s=30.0, waiting=said.append, **keys)
-        reader = threading.Thread(target=lambda: (got.extend([next(stream, None)]), stream.close()))
+        stream = subscribe(own.verdicts, timeout_s=30.0, waiting=said.append, **keys)  # type: ignore[arg-type]
+        reader = threading.Thread(target=lambda: (got.extend([next(stream, None)]), stream.close()))  # type: ignore[func-returns-value]
         reader.start()
         if keyed:
             own.until("unknown key")
