@@ -26,7 +26,7 @@ from hisir_edge.machine.tensorrt import module_of
 from hisir_edge.net.hisir_net import HisirNet
 from hisir_edge.registry import BACKBONES
 
-NAMES = json.loads((Path(__file__).parents[1] / "data" / "tensorrt_names.json").read_text())
+NAMES = json.loads((Path(__file__).parents[2] / "data" / "tensorrt_names.json").read_text())
 OBJECTS = {
     "builder": "Builder", "network": "INetworkDefinition", "config": "IBuilderConfig", "parser": "OnnxParser",
     "profile": "IOptimizationProfile", "error": "ParserError", "cache": "ITimingCache", "tensor": "ITensor",

@@ -10,7 +10,7 @@ from hisir_edge.engine.recipe import matching_nodes, recipe_from_toml
 from hisir_edge.errors import InputError
 from hisir_edge.registry import BACKBONES
 
-ENGINES = Path(__file__).parents[2] / "engines"
+ENGINES = Path(__file__).parents[3] / "engines"
 
 
 def test_each_backbone_has_its_recipe_for_both_targets_and_precisions():

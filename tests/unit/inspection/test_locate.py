@@ -18,7 +18,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.inspection.locate import confidence_of, located
 from hisir_edge.records import Region
 
-MANIFEST = Manifest.model_validate_json((Path(__file__).parents[2] / "engines/demo/manifest.json").read_bytes())
+MANIFEST = Manifest.model_validate_json((Path(__file__).parents[3] / "engines/demo/manifest.json").read_bytes())
 
 
 def manifest(scale=1.0, **more) -> Manifest:

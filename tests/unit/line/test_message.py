@@ -1,7 +1,7 @@
 """Messages of every schema version: frozen ones are read as they were meant; today's are written as they were frozen.
 
 ``tests/data/messages/VERSION/NAME.json`` are never changed: a reader of that version is somewhere. To
-freeze a new version: HISIR_FREEZE=1 pytest tests/unit/test_message.py -k frozen.
+freeze a new version: HISIR_FREEZE=1 pytest tests/unit/line/test_message.py -k frozen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hisir_edge.line.sockets.message import SCHEMA, Provenance, as_error, messag
 from hisir_edge.mes import verdict_from_frames
 from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result, StageTimes, View
 
-MESSAGES = Path(__file__).parents[1] / "data" / "messages"
+MESSAGES = Path(__file__).parents[2] / "data" / "messages"
 VERSIONS = sorted(path.name for path in MESSAGES.iterdir())
 SCHEMAS = {"1": "verdict-1.1.schema.json", "2": "verdict.schema.json"}
 NOW_NS = 1_767_323_647_201_311_000

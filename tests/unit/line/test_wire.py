@@ -337,7 +337,7 @@ with Wire(SecurityTable()) as wire:
 
 def test_a_connection_that_breaks_while_its_messages_wait_ends_nothing():
     """Libzmq 4.3.5 ends the process where there is no room for them; so there is always room (see Wire.bound)."""
-    tests = str(Path(__file__).parents[1])
+    tests = str(Path(__file__).parents[2])
 
     def ran(how: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", BROKEN_OFF, how]

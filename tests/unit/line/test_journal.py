@@ -334,7 +334,7 @@ def test_on_a_full_disk_verdicts_go_on_as_errors_and_are_written_later(tmp_path)
     mount = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=12m none {tmp_path} && exec "$@"', "sh"]
     if shutil.which("unshare") is None or subprocess.run([*mount, "true"], capture_output=True).returncode:
         pytest.skip("no right to mount a small file system here")
-    script = FULL_DISK.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path))
+    script = FULL_DISK.format(tests=str(Path(__file__).parents[2]), folder=str(tmp_path))
     command = [*mount, sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.stdout.strip().endswith("fine"), done.stdout[-2000:] + done.stderr[-4000:]
