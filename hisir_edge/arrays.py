@@ -15,5 +15,5 @@ Bool = npt.NDArray[np.bool_]
 
 
 def u8(image: npt.ArrayLike) -> U8:
-    """What OpenCV returned as the uint8 array it is; no copy unless the type differs."""
+    """An array that OpenCV returned, typed as uint8; no copy unless the type differs."""
     return np.asarray(image, np.uint8)

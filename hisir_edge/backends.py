@@ -1,4 +1,4 @@
-"""From a bundle to what inspects with it, as ``registry.TARGETS`` says for its target."""
+"""From a bundle to its inspector, as ``registry.TARGETS`` says for its target."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def available_threads() -> int:
 
 
 def inspector_from_bundle(bundle: Bundle, threads: int = 0) -> BoardInspector:
-    """What inspects frames with a bundle: ONNX Runtime on ``threads`` cores, or TensorRT on the first GPU.
+    """The inspector of a bundle: ONNX Runtime on ``threads`` cores, or TensorRT on the first GPU.
 
     BundleError or InputError where this machine cannot run it.
     """

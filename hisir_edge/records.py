@@ -31,7 +31,7 @@ class Frame:
     grabbed_at_ns: int
     device_timestamp_ns: int | None = None
     more: tuple[Frame, ...] = field(default=(), repr=False)
-    """What further cameras saw of the same board."""
+    """Frames of further cameras that look at the same board."""
 
     @property
     def rgb(self) -> U8:
@@ -86,7 +86,7 @@ class StageTimes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What one frame was found to be, before it is given a sequence number and published.
+    """The judgement of one board, without its sequence number.
 
     ``mask`` is frame-sized bool (None for ERROR); ``score`` is the peak of the anomaly map;
     ``regions_total`` counts what was found even where ``regions`` is cut to its limit.
@@ -106,7 +106,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What one of several cameras saw of a board, and what was made of that."""
+    """The judgement of one camera's frame, where several cameras look at a board."""
 
     source: str
     frame_id: int

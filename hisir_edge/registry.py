@@ -1,4 +1,4 @@
-"""What the product can be extended with. A new part is one file, and one line here (docs/how-to/extend.md).
+"""Extension points. A new part is one file, and one line here (docs/how-to/extend.md).
 
 Parts are named as ``package.module:attribute`` and loaded when they are asked for, so that a line PC needs the packages
 of those that it uses alone.
@@ -31,7 +31,7 @@ class Backbone:
 
 @dataclass(frozen=True, slots=True)
 class BundleTarget:
-    """What runs a bundle's network.
+    """A way to run a bundle's network.
 
     ``inspector``: ``(bundle, threads) -> inspection.board.BoardInspector``. ``graph``: the kernels that its int8 graph
     is made for. ``compiler``: ``(target) -> engine.compiler.Compiler``; empty where the ONNX file itself is run.

@@ -112,7 +112,7 @@ def trace_json(spans: list[Span]) -> str:
 
 
 def figures_from_file(file: Path) -> dict[str, Any]:
-    """What an earlier ``--json`` wrote; InputError for anything else."""
+    """Figures of an earlier ``--json``; InputError for anything else."""
     try:
         found = json.loads(file.read_text())
         if not isinstance(found, dict) or "latency_p50_s" not in found:

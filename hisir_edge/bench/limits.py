@@ -1,4 +1,4 @@
-"""What the machine itself can do, for ``hisir-edge bench``: a matrix product and a copy, where the network runs."""
+"""Limits of the machine, for ``hisir-edge bench``: a matrix product and a copy, where the network runs."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ from hisir_edge.records import Frame, Judgement, Result
 
 LEAST_SIDE_PX, MOST_SIDE_PX = 64, 16384
 KEPT_TILES = 128
-"""So many different tiles are kept for the engine alone; larger frames see them again."""
+"""Number of different tiles for the engine alone; larger frames use them repeatedly."""
 LEAST_IN_A_ROW, MOST_IN_A_ROW, ROW_S = 4, 400, 1.0
 """Frames in a row: as many as take a second or so."""
 
@@ -161,7 +161,7 @@ def _into(spans: list[Span]) -> OnSpan:
 
 
 class _Work:
-    """What the line does with one frame, encoded message included; nothing is sent."""
+    """The line's work on one frame, encoded message included; nothing is sent."""
 
     def __init__(self, recipe: Provenance, frame: U8) -> None:
         self.recipe, self.frame = recipe, frame
@@ -208,7 +208,7 @@ def _in_a_row(pipeline: Pipeline[BoardInspector, int, Judgement], frames: int) -
 
 
 def _engine_alone(inspector: BoardInspector, frame: U8) -> Callable[[], float]:
-    """What runs the network alone over a frame's tiles, and says how many seconds it took."""
+    """Runs the network alone over a frame's tiles, and measures its seconds."""
     if isinstance(inspector, CpuInspector):
         return _EngineAlone(inspector, frame).seconds
     if isinstance(inspector, CudaInspector):

@@ -10,7 +10,7 @@ from hisir_edge.registry import TARGETS
 
 
 def rebuild_command(folder: Path, manifest: Manifest | None = None, gpu_arch: str = "") -> str:
-    """How to make a bundle again; as much of the command as the manifest tells. ``gpu_arch``: for this GPU instead."""
+    """The command that rebuilds a bundle, as far as the manifest has it. ``gpu_arch``: for this GPU instead."""
     if manifest is None:
         return f"rebuild it: hisir-edge build-engine RUN --out {shlex.quote(str(folder))}"
     archs = (gpu_arch,) if gpu_arch else manifest.engine.gpu_arch if manifest.engine else ()

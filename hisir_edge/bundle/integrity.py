@@ -33,7 +33,7 @@ def seal_of(manifest: dict[str, Any]) -> str:
 
 
 def how_to_find(folder: Path, is_run: bool) -> str:
-    """What to do where a folder is no bundle."""
+    """The fix for a folder that is no bundle."""
     if is_run:
         return f"hisir-edge build-engine {shlex.quote(str(folder))} --out BUNDLE"
     real = Path(os.path.realpath(folder))

@@ -130,7 +130,7 @@ def _loaded(folder: Path, manifest: Manifest) -> Bundle:
 
 
 def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str) -> Bundle:
-    """What the line needs of a folder whose files were verified, or were just written."""
+    """The contents of a bundle's folder whose files were verified, or were just written."""
     _check_plants(folder, manifest)
     r, t = manifest.recipe, manifest.thresholds
     recipe = Recipe((r.frame_height, r.frame_width), r.scale, r.tile_px, r.overlap_px, r.registered)

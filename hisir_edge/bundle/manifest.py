@@ -41,7 +41,7 @@ class RecipeModel(_Record):
 
 
 class ThresholdModel(_Record):
-    """How PASS and FAIL are told apart, and what that was derived from."""
+    """The thresholds between PASS and FAIL, and the boards that they were derived from."""
 
     pixel: float = Field(gt=0)
     region_peak: float = Field(ge=1)
@@ -104,7 +104,7 @@ class EngineModel(_Record):
 
 
 class CalibrationModel(_Record):
-    """How int8 came about; ``calibration.json`` in the bundle has the list, every range and every layer's cost."""
+    """Calibration of int8; ``calibration.json`` in the bundle has the list, every range and every layer's cost."""
 
     method: str
     images: int = Field(ge=1)
@@ -117,14 +117,14 @@ class CalibrationModel(_Record):
 
 
 class JudgedOnModel(_Record):
-    """What the acceptance gate ran on: eight-bit products of processors without these instructions may differ."""
+    """The machine that the acceptance gate ran on; other processors may round 8-bit products otherwise."""
 
     onnxruntime: str
     int8_instructions: str
 
 
 class MetricsModel(_Record):
-    """What the acceptance gate saw: this engine against float32 on held-out boards with planted defects."""
+    """Figures of the acceptance gate: this engine against float32 on held-out boards with planted defects."""
 
     map_error_max: float
     map_error_p999: float
@@ -166,7 +166,7 @@ class PlantModel(_Record):
 
 
 class SelfTestModel(_Record):
-    """What is inspected before the daemon says ready: ``image`` must PASS, and FAIL at every one of ``plants``."""
+    """The self-test before the daemon is ready: ``image`` must PASS, and FAIL at every one of ``plants``."""
 
     image: str
     plants: tuple[PlantModel, ...] = Field(min_length=1, max_length=16)

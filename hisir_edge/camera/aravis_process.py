@@ -55,7 +55,7 @@ class Node:
 
     @property
     def value(self) -> Any:
-        """As text, number or bool, whichever it is."""
+        """The value as text, number or bool."""
         if isinstance(self._feature, self._aravis.GcEnumeration):
             return str(self._feature.get_string_value())
         return self._feature.get_value()
@@ -73,7 +73,7 @@ class Node:
         return tuple(self._feature.dup_available_string_values())
 
     def get_access_mode(self) -> int:
-        """What can be done with it now."""
+        """The access that is possible now."""
         feature = self._feature
         if not (feature.is_implemented() and feature.is_available()):
             return NONE
@@ -123,7 +123,7 @@ class AravisDevice:
         self.lost = True
 
     def start(self) -> None:
-        """What the camera sent before is let go of first."""
+        """Discard first what the camera sent before."""
         end = time.monotonic() + FLUSH_S
         while time.monotonic() < end:
             buffer = self.stream.timeout_pop_buffer(1000)

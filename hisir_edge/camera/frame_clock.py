@@ -32,7 +32,7 @@ class FrameClock:
         self._apart.clear()
 
     def wrong(self, device_ns: int | None, now_ns: int) -> str:
-        """What is wrong with the time of a frame that came just now; empty: nothing."""
+        """The fault in the time of a frame that came just now; empty: none."""
         if device_ns is None:
             return ""
         last, self._last = self._last, (device_ns, now_ns)

@@ -10,5 +10,5 @@ MODULES = {
 
 
 def process_module(source_type: str) -> str:
-    """What ``python -m`` is given for cameras of a type."""
+    """The module that ``python -m`` runs for cameras of a type."""
     return MODULES[source_type]

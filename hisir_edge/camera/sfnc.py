@@ -21,7 +21,7 @@ PROFILE_ALWAYS = (
 )  # fmt: skip
 """In every profile, also of cameras that do not say which of their features last (GenApi, Streamable)."""
 SELECTORS = ("TriggerSelector", "GainSelector", "BlackLevelSelector", "BalanceRatioSelector", "LineSelector")
-"""Whose features are read once for each of their values."""
+"""Selectors whose features are read once for each of their values."""
 
 
 class SetupError(Exception):
@@ -146,7 +146,7 @@ class ExposureCheck:
             self._node = getattr(node_map, "ChunkExposureTime", None)
 
     def wrong(self) -> str:
-        """What is wrong with the frame in hand; empty: nothing that is known."""
+        """The fault of the frame in hand; empty: none that is known."""
         if self._node is None or self._wanted_us is None:
             return ""
         try:
@@ -188,7 +188,7 @@ def profile_of(node_map: Any) -> dict[str, str]:
 
 
 def drift(saved: dict[str, str], now: dict[str, str]) -> list[str]:
-    """What is not as it was saved, one phrase each; numbers may differ in their last digits."""
+    """Features that are not as they were saved, one phrase each; numbers may differ in their last digits."""
     found = [
         f"{name} is {now[name]}, saved as {value}" if name in now else f"{name} is not there, saved as {value}"
         for name, value in saved.items()

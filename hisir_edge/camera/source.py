@@ -1,4 +1,4 @@
-"""What the line asks of a camera, whichever kind it is."""
+"""The interface of a camera, whichever kind it is."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the a
 
 
 class Do(str, Enum):
-    """What a line can be asked to do."""
+    """Requests to a line."""
 
     status = "status"
     trigger = "trigger"

@@ -87,7 +87,7 @@ def table_of_findings(found: dict[str, Any]) -> str:
 
 
 def _used(cards: tuple[Gpu, ...], flavours: dict[str, dict[str, str]]) -> list[str]:
-    """What a bundle of each target would meet here."""
+    """For each target, whether its bundles would run here."""
     lines = [f"onnxruntime on {available_threads()} cores: bundles built with --target onnxruntime run here"]
     for target, flavour in flavours.items():
         if not flavour["version"]:
@@ -107,7 +107,7 @@ def _used(cards: tuple[Gpu, ...], flavours: dict[str, dict[str, str]]) -> list[s
 
 
 def _missing_for_gpu(arch: str) -> str:
-    """What bundles lack that are to run on a GPU; empty where nothing is missing."""
+    """Missing parts for bundles that run on a GPU; empty where nothing is missing."""
     missing = [] if importlib.util.find_spec("pycuda") else ["pycuda is not installed"]
     if int(arch[2:]) < ARCHITECTURES[0]:
         missing.append(f"the line's kernels are for compute capability {ARCHITECTURES[0] / 10} or later")

@@ -30,7 +30,7 @@ To = Enum("To", {name: name for name in SINKS}, type=str)  # type: ignore[misc]
 
 
 class Verification(str, Enum):
-    """What an operator can decide: CFX's VerificationResult."""
+    """Decisions of an operator: CFX's VerificationResult."""
 
     confirmed = "DefectConfirmed"
     rejected = "DefectRejected"

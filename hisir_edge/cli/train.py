@@ -174,7 +174,7 @@ def _training_progress(shown: bool) -> Iterator[tuple[Advance, Callable[[Step], 
 
 
 def _print_trained(record: RunRecord, data: Path, out: Path) -> None:
-    """How far the run has come, what it learnt from, and which pictures it left out."""
+    """Print the run's progress, the pictures that it learnt from, and those that it left out."""
     from hisir_edge.learn.data.datasets import good_pictures
     from hisir_edge.learn.data.distinct import boards_among
     from hisir_edge.learn.data.run import USUAL_STEPS, pictures_of, words_of_steps

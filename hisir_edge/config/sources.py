@@ -23,7 +23,7 @@ Trigger = Literal["free-run", "software", "hardware"]
 
 
 class SourceTable(Table):
-    """What ``[source]`` has for every type of camera in ``registry.CAMERAS``.
+    """Keys of ``[source]`` that every type of camera in ``registry.CAMERAS`` has.
 
     ``paths``: the fields that name files or folders; relative ones are taken from the file's own folder.
     """
@@ -65,7 +65,7 @@ class ReplaySource(SourceTable):
 
 
 class CameraTable(SourceTable):
-    """What every GenICam camera is asked, whatever library reaches it; features by their SFNC names."""
+    """Keys of every GenICam camera, whichever library reaches it; features by their SFNC names."""
 
     paths: ClassVar[tuple[str, ...]] = ("profile",)
 

@@ -1,4 +1,4 @@
-"""What changes from board to board and is no defect: light, colour, sharpness, sensor noise."""
+"""Changes from board to board that are no defects: light, colour, sharpness, sensor noise."""
 
 from __future__ import annotations
 

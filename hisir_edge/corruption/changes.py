@@ -1,4 +1,4 @@
-"""What happens at a spot: it vanishes, moves, bends, is covered, scratched, lit otherwise. One function for each.
+"""Changes of a spot, one function each: it vanishes, moves, bends, is covered, scratched, lit otherwise.
 
 Each takes (rng, tile, donor, spot) and returns a changed copy of the tile (t, t, 3) uint8; ``donor`` is a tile of
 another good board.
@@ -14,7 +14,7 @@ from hisir_edge.corruption.ground import ground_under, window_of
 from hisir_edge.corruption.spots import Spot, clouds, inside_tile
 
 FAINT_SHARE, FAINT_LEVELS = 0.4, (15.0, 70.0)
-"""So many scratches differ from the ground along them by so little."""
+"""Share of faint scratches, and the range of their contrast to the ground."""
 
 
 def laid_in(tile: U8, spot: Spot, content: F32 | U8, strength: float = 1.0) -> U8:

@@ -1,4 +1,4 @@
-"""What could lie under a thing that is taken away: ground from elsewhere in the same tile."""
+"""Ground to paint under an object that is removed, taken from elsewhere in the same tile."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def ring_of(weight: F32) -> F32:
 
 
 def ground_under(rng: np.random.Generator, tile: U8, spot: Spot) -> F32:
-    """What could lie under the spot: the place of the tile whose rim fits best, or the colour of the rim."""
+    """Ground for a spot: the place of the tile whose rim fits best, or the colour of the rim."""
     rows, columns = spot.window
     here = tile[rows, columns].astype(np.float32)
     plain = _plain_rim(rng, here, ring_of(spot.weight))
@@ -93,7 +93,7 @@ def _plain_rim(rng: np.random.Generator, here: F32, ring: F32) -> F32:
 
 
 def _spread_ground(rng: np.random.Generator, tile: U8, spot: Spot) -> F32 | None:
-    """What lies beside a large spot, repeated or mirrored across it: a whole part is gone. None without room beside."""
+    """Ground for a large spot: its surroundings, repeated or mirrored across it; None where there is no room."""
     (h, w), side = spot.weight.shape, tile.shape[0]
     rows, columns = spot.window
     margins = [  # (room, strip next to the spot, axis along which it is repeated)

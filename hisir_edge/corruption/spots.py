@@ -117,7 +117,7 @@ def shape_spot(rng: np.random.Generator, box: Box, side: int) -> Spot:
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """What stands out in a tile, at half resolution: label i + 1 of ``labels`` (t/2, t/2) is object i.
+    """Objects of a tile, at half resolution: label i + 1 of ``labels`` (t/2, t/2) is object i.
 
     ``boxes`` (n, 4) x, y, w, h; ``odds`` (n,) sum to 1: how often each is chosen; ``alike`` (n,): how many
     there are of its kind.
@@ -130,7 +130,7 @@ class Objects:
 
 
 def salient_objects(rng: np.random.Generator, tile: U8) -> Objects:
-    """What stands out from its surroundings in this very tile: brighter, darker or different in colour.
+    """Objects that stand out from their surroundings in this tile: brighter, darker or different in colour.
 
     Bright things alone or dark things alone keep a lead and the body that it comes from apart. Large
     and strong objects are chosen more often than small and faint ones, and one of twenty holes less
@@ -185,7 +185,7 @@ def rare_object_spot(rng: np.random.Generator, side: int, objects: Objects) -> S
 
 
 def _cut(rng: np.random.Generator, spot: Spot) -> Spot:
-    """What lies beyond a line across a spot: the rest of a lead that is cut, a corner that broke off."""
+    """The part of a spot beyond a line across it: the rest of a cut lead, a corner that broke off."""
     h, w = spot.weight.shape
     way, at = rng.uniform(0, 2 * np.pi), rng.uniform(-0.5, 0.5)
     across = np.array([np.sin(way) / h, np.cos(way) / w])  # the line's normal, in half extents of the spot
@@ -234,7 +234,7 @@ def _line_brush(along: tuple[int, int]) -> U8:
 
 
 def _bite(rng: np.random.Generator, spot: Spot) -> Spot:
-    """What lies around one point of a spot: one lead of a part, where part and leads stand out as one."""
+    """The part of a spot around one point: one lead, where a part and its leads stand out as one."""
     ys, xs = np.nonzero(spot.weight > 0.5)
     if not len(ys):
         return spot

@@ -26,7 +26,7 @@ class Buffer:
 
 
 Argument = Buffer | int | None
-"""What a kernel takes: memory, a 32-bit number, or a null pointer."""
+"""An argument of a kernel: memory, a 32-bit number, or a null pointer."""
 
 
 class Graph(Protocol):
@@ -79,7 +79,7 @@ class Stream(Protocol):
         ...
 
     def recorded(self, work: Callable[[], None]) -> Graph:
-        """What ``work`` puts into this stream, as one graph; it is not run now."""
+        """Record ``work``'s calls in this stream as one graph; it is not run now."""
         ...
 
 

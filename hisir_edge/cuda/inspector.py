@@ -49,12 +49,12 @@ IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 GPU_THREAD = "gpu stream"
 """By what a trace calls the streams, with their handles behind it."""
 LOST_AFTER = 2
-"""So many slots in a row that could not be made, and the GPU is taken for lost to this process."""
+"""After this many slots in a row that could not be made, the GPU is lost to this process."""
 
 
 @dataclass
 class _Family:
-    """What all siblings have in common beside the rig."""
+    """State that all siblings share, beside the rig."""
 
     members: list[CudaInspector] = field(default_factory=list)
     on_span: OnSpan | None = None

@@ -1,4 +1,4 @@
-"""What comes back from the GPU, and what is measured before a frame goes there."""
+"""Data that comes back from the GPU, and measurements before a frame goes there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernels of ``kernels.cu`` compute, in plain NumPy, to the bit.
+"""The kernels of ``kernels.cu`` in plain NumPy, equal to the bit.
 
 ROPS has its reference in ``line/rops.py``, which the CPU line runs. Positions are whole multiples of 1/256 pixel and
 colours are mixed in integers, so that no compiler's rounding shows.

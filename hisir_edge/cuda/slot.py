@@ -25,12 +25,12 @@ from hisir_edge.inspection.rops import SWEEPS
 log = structlog.get_logger()
 
 STEPS = ("copy in", "tiles", "network", "rops", "mask", "copy out")
-"""What a frame goes through on the GPU, in this order."""
+"""Steps of a frame on the GPU, in this order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What is on the GPU once for a bundle. Tiles are numbered as they are run; ``cues``: see ``half_planes``."""
+    """Arrays that are on the GPU once a bundle. Tiles are numbered as they are run; ``cues``: see ``half_planes``."""
 
     origins_yx: Buffer
     cues: Buffer
@@ -43,7 +43,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rig:
-    """What slots need to know: ``tiles`` are run in ``calls`` of ``per_call``; ``frame_hw``: the camera's."""
+    """Facts that slots share: ``tiles`` are run in ``calls`` of ``per_call``; ``frame_hw``: the camera's."""
 
     device: Device
     engine: DeviceEngine
@@ -248,7 +248,7 @@ class Slot:
 
     @property
     def _heard(self) -> Buffer:
-        """Who is heard at each region, after the last sweep."""
+        """The tile that each region is assigned to, after the last sweep."""
         return self.choices[SWEEPS % 2]
 
     def _mask(self) -> None:

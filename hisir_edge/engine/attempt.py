@@ -31,7 +31,7 @@ from hisir_edge.learn.data.run import RunRecord, words_of_steps
 
 COST_TILES = 4
 KEPT_SHARES = (0, 1 / 8, 1 / 4, 1 / 2)
-"""So many of the layers, the dearest ones, are left in float, one step after the other, until the gate passes."""
+"""The fraction of the most quantisation-sensitive layers to keep in float, tried in turn until the gate passes."""
 CHAINS: dict[Precision, tuple[Precision, ...]] = {
     "int8": ("int8", "fp16", "fp32"),
     "fp16": ("fp16", "fp32"),
@@ -43,7 +43,7 @@ OnProgress = Callable[[str, int, int], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What a build works with: the run, the float bundle without thresholds, and how the user wants it.
+    """Inputs of a build: the run, the float bundle without thresholds, and the user's options.
 
     ``steps``: how many the run was trained for.
     """

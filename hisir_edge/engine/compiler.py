@@ -1,4 +1,4 @@
-"""What the build stage asks of a target that compiles the network, whichever it is."""
+"""The interface of a target that compiles the network."""
 
 from __future__ import annotations
 

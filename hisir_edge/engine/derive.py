@@ -28,7 +28,7 @@ MOST_FPR = 0.3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What an engine makes of the boards at its own thresholds.
+    """An engine's results on the boards at its own thresholds.
 
     ``auroc``, ``aupro``: of pixels of the boards with planted defects. ``peaks``: of each planted defect of 6 px or
     more (longer side), the highest region peak that touches it, in units of the region threshold: 1 and more is found.

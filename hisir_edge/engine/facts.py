@@ -13,7 +13,7 @@ IDENTITY = ("created_at", "seal_sha256")
 
 
 def lines_of_manifest(manifest: Manifest) -> list[str]:
-    """What a technician wants to know of a bundle, a line each."""
+    """Facts of a bundle for a technician, one line each."""
     r, t = manifest.recipe, manifest.thresholds
     lines = [
         f"product      {manifest.product}",

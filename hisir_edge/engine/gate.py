@@ -18,12 +18,12 @@ from hisir_edge.engine.maps import Maps
 CLEAR = 1.5
 """A planted defect that float32 finds with this many times the region threshold must be found by every engine."""
 MOST_LOST_SHARE = 0.05
-"""So many more planted defects lost than won are chance, and one always: those right at the threshold waver."""
+"""Lost planted defects, beyond those won, that chance explains; one is always allowed, at the threshold."""
 SEEN, ENOUGH = 0.5, 3.0
 """Planted defects with this many times the region threshold in float32 are compared; what is above is enough."""
 LEAST_STANDING = 0.8
 MORE_FALSE_REGIONS = 1
-"""So many more than float32 are chance, and one more for each ten boards."""
+"""False regions beyond float32's that chance explains, and one more for each ten boards."""
 COMPARED_MAPS = 12
 
 
@@ -59,7 +59,7 @@ class Drift:
     least_planted_recall: float = 0.0
 
     def refusals(self) -> list[str]:
-        """What is over its limit; empty: the engine passes."""
+        """The figures that are over their limits; empty: the engine passes."""
         out = []
         if not self.planted:
             out.append("no planted defect of 6 px or more to compare on (boards too plain or too few)")
@@ -90,7 +90,7 @@ class Drift:
 
     @property
     def most_lost(self) -> int:
-        """How many planted defects more than float32 an engine may miss."""
+        """Planted defects that an engine may miss beyond those that float32 misses."""
         return max(1, int(MOST_LOST_SHARE * self.planted))
 
     def as_dict(self) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _recall(reading: Reading) -> float:
 
 
 def table_of_drift(drift: Drift) -> str:
-    """What was compared, as a text table."""
+    """The comparison as a text table."""
     rows = [
         ("", "float32", "engine", "limit"),
         (

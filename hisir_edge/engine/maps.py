@@ -1,4 +1,4 @@
-"""What one engine sees on the run's good boards, and on held-out ones with planted defects: maps on disk."""
+"""Anomaly maps of one engine, on disk: of the run's good boards, and of held-out ones with planted defects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOISE_BOARDS = 24
 PLANTED = 54
 """Windows with planted defects that are wanted on all held-out boards together."""
 MOST_ROUNDS = 8
-"""So often a board is planted anew where there are too few boards."""
+"""How often each board is planted again, where there are too few boards."""
 SEED = 6006
 
 
@@ -97,7 +97,7 @@ def _saved(path: Path, values: F32 | U8) -> Path:
 
 
 def _noise_boards(record: RunRecord) -> list[str]:
-    """As many training boards as make ``NOISE_BOARDS`` with the held-out ones."""
+    """Training boards that are added to the held-out ones to have ``NOISE_BOARDS`` of them."""
     rng = np.random.default_rng([record.settings.seed, 64])
     wanted = max(NOISE_BOARDS - len(record.held_out), 0)
     return [record.train[int(i)] for i in rng.permutation(len(record.train))[:wanted]]

@@ -1,4 +1,4 @@
-"""What may be asked of a build, and whatever can be refused before any work is done."""
+"""Options of a build, and the checks that need no work."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from hisir_edge.registry import TARGETS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """What the user may ask of a build. ``calib``: a calibration list; ``gpu_arch``: sm86, ... for TensorRT for RTX."""
+    """Options of a build. ``calib``: a calibration list; ``gpu_arch``: sm86, ... for TensorRT for RTX."""
 
     target: Target = "onnxruntime"
     precision: Precision = "int8"
@@ -52,7 +52,7 @@ class Build:
 
 
 def builds_of_recipes(recipes: dict[Path, EngineRecipe], out: Path, options: BuildOptions) -> Iterator[Build]:
-    """What each recipe asks for, into ``out/RECIPE-TARGET-PRECISION``; the other ``options`` hold for all."""
+    """The builds of each recipe, into ``out/RECIPE-TARGET-PRECISION``; the other ``options`` hold for all."""
     for path, recipe in recipes.items():
         for item in recipe.builds:
             # architectures are for the one target that can build for others

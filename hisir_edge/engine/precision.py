@@ -57,7 +57,7 @@ def _quiet() -> Iterator[None]:
 
 LAYERS = ("/net/backbone/", "/net/restore/", "/net/gate/backbone/", "/net/gate/head/")
 STACKS = ("/net/Concat", "/net/gate/Concat")
-"""What the backbones take in: pixels of tile and cue, departures, all of them differences of grey levels."""
+"""Inputs of the backbones: pixels of tile and cue, departures; all are differences of grey levels."""
 PIXEL_RANGE: Range = (-128 / 255, 127 / 255)
 """With 8 bits over this range a pixel of the tile or the cue is its own eight-bit value."""
 
@@ -181,5 +181,5 @@ def half_emulated(model: onnx.ModelProto, keep_float32: Iterable[str]) -> onnx.M
 
 
 def _constants_of(model: onnx.ModelProto, kept: set[str]) -> set[str]:
-    """What nodes that stay float32 take in."""
+    """Inputs of the nodes that stay float32."""
     return {name for node in model.graph.node if node.name in kept for name in node.input}

@@ -1,4 +1,4 @@
-"""What merging needs of a tile plan: who may speak for each region of 16 x 16 px, and from how far inside its tile."""
+"""Merge plan of a tile plan: candidate tiles of each region of 16 x 16 px, and distances to tiles' borders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONTEXT_PX = 96
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergePlan:
-    """What merging needs of a tile plan, computed once.
+    """The merge plan of a tile plan, computed once.
 
     ``candidate`` (k, gy, gx): tile index or -1; ``cell`` (k, gy, gx): flat region index inside that
     tile; ``border`` (k, gy, gx): 0 in the tile's middle to 1 at its border; ``home`` rectangles: per

@@ -1,4 +1,4 @@
-"""What the head of a picture file says, before any pixel is decoded."""
+"""The header of a picture file, read before any pixel is decoded."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ COEFFICIENTS = 64
 
 @dataclass(slots=True, kw_only=True)
 class _Walk:
-    """What the markers said so far. ``missing``: per component the coefficients that no scan has completed yet."""
+    """State after the markers so far. ``missing``: per component the coefficients that no scan has completed yet."""
 
     size_wh: tuple[int, int] = (0, 0)
     bits: int = 0

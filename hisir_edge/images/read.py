@@ -23,7 +23,7 @@ MAX_FILE_BYTES = 2**31
 MOST_DEFECT_SHARE = 0.6
 """A mask with a larger share of defective pixels is refused: it is inverted, or no mask."""
 MOST_BORDER_SHARE = 0.75
-"""So is one with more than this share of its outermost pixels defective: no defect runs around the whole picture."""
+"""A mask with more than this share of its outermost pixels defective is refused: no defect runs around a picture."""
 MOST_LEVELS, MOST_BETWEEN_SHARE, LEAST_PHOTO_SHARE = 16, 0.25, 0.25
 """Masks have few levels, and a soft brush adds some along edges. A file of which more than a quarter is not 0, with
 more than a quarter of that outside the commonest levels, is a photo."""
@@ -81,7 +81,7 @@ def is_jpeg(path: Path) -> bool:
 
 
 def header_of_picture(path: Path) -> PictureHeader:
-    """What a picture file's head says, nothing decoded; InputError for whatever ``read_rgb`` refuses by the head."""
+    """The header of a picture file, nothing decoded; InputError where ``read_rgb`` would refuse it by its header."""
     data = _content(path)
     try:
         return _format_of(data).header(data)

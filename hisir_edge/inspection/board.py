@@ -1,4 +1,4 @@
-"""What every backend does with a frame: the bundle's geometry before the network, the judgement after it."""
+"""The steps that every backend shares: the bundle's geometry before the network, the judgement after it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from hisir_edge.records import Judgement, Region, StageTimes
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a backend finds on a frame: its highest calibrated score, regions in frame pixels, and their mask (h, w)."""
+    """Findings of a backend on a frame: the highest calibrated score, regions in frame pixels, their mask (h, w)."""
 
     score: float
     regions: list[Region] = field(repr=False)

@@ -29,7 +29,7 @@ JOIN_PX = 13
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """How many defects of each class were planted, and how many of them were found."""
+    """Planted and found defects by class."""
 
     planted: dict[str, int]
     found: dict[str, int]

@@ -1,4 +1,4 @@
-"""What the line asks of an engine, whichever backend runs it."""
+"""The interface of an engine, whichever backend runs it."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def inside_zone(hw: tuple[int, int], scale: float, zone: Zone) -> Bool:
 
 
 def sensitivity_map(hw: tuple[int, int], scale: float, zones: tuple[Zone, ...]) -> F32:
-    """What scores are multiplied by for the zones' sake, (h, w) over the scaled golden image; 1 outside them."""
+    """Factor of the zones on scores, (h, w) over the scaled golden image; 1 outside all zones."""
     return np.array([1.0, *(zone.sensitivity for zone in zones)], np.float32)[_labels(hw, scale, zones)]
 
 

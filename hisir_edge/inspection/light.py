@@ -54,7 +54,7 @@ def _cells_of_samples(sampled: U8, hw: tuple[int, int]) -> F64:
 
 
 def golden_light(golden_rgb: U8) -> GoldenLight:
-    """What is needed of a golden image, RGB uint8 (h, w, 3)."""
+    """The light of a golden image, RGB uint8 (h, w, 3)."""
     cells = _cells(golden_rgb)
     gh, gw = cells.shape[:2]
     y, x = np.mgrid[-1 : 1 : gh * 1j, -1 : 1 : gw * 1j]
@@ -107,7 +107,7 @@ def gains_from_light(plan: TilePlan, planes: F64) -> F32:
 
 
 def gains_at(planes: F64, frame_hw: tuple[int, int], centres_yx: F64) -> F32:
-    """What takes the light at these places (n, 2) of a registered frame out, by multiplication: (n, 3)."""
+    """Factors (n, 3) that take out the light at the places (n, 2) of a registered frame."""
     h, w = frame_hw
     x, y = centres_yx[:, 1] / w * 2 - 1, centres_yx[:, 0] / h * 2 - 1
     log_gain = planes @ np.stack([np.ones(len(x)), x, y])

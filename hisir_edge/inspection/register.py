@@ -44,7 +44,7 @@ class AnchorLevel:
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """What registration needs of a golden image of size (h, w)."""
+    """Anchors of a golden image of size (h, w), to register frames by."""
 
     frame_hw: tuple[int, int]
     levels: tuple[AnchorLevel, ...]
@@ -63,7 +63,7 @@ class Registration:
 
 
 def _factors(frame_hw: tuple[int, int]) -> tuple[int, ...]:
-    """How much the frame is shrunk, coarse first; a strip's short side decides as that of any other board."""
+    """Factors by which the frame is shrunk, coarse first; the board's short side decides."""
     shortest = min(frame_hw)
     longest = min(max(frame_hw), STRIP_RATIO * shortest)
     fine = 1 if longest <= 1536 else 2 if longest <= 5120 else 4
@@ -82,7 +82,7 @@ def _patch_px(shortest: int) -> int:
 
 
 def _most_search_px(shortest: int) -> int:
-    """How far an anchor can be searched for at most in a picture with this short side, px on each side."""
+    """Largest search radius of an anchor in a picture with this short side, px."""
     return (shortest - _patch_px(shortest)) // 2 - 2
 
 

@@ -88,7 +88,7 @@ def judgement_from_views(views: Sequence[View]) -> Judgement:
 
 
 def frame_of(item: Frame | GrabFault) -> Frame:
-    """What a camera gave, if it is a frame; NotJudgedError with its reason if it is a fault."""
+    """The frame that a camera gave; NotJudgedError with the reason if it gave a fault."""
     if isinstance(item, GrabFault):
         raise NotJudgedError(item.reason)
     return item
@@ -97,7 +97,7 @@ def frame_of(item: Frame | GrabFault) -> Frame:
 def fail_closed(
     make: Callable[[], Made], as_error: Callable[[str], Fault], what: str = "inspection failed"
 ) -> Made | Fault:
-    """What ``make`` returns; if it raises, ``as_error(reason)``.
+    """Return ``make()``; if it raises, return ``as_error(reason)``.
 
     An error of this package is its own reason. Any other exception is logged with its traceback, and its reason begins
     with ``what``.

@@ -48,7 +48,7 @@ DISK_LIMIT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run of the daemon came to: verdicts by result."""
+    """Result of a run of the daemon: verdicts by result."""
 
     verdicts: dict[str, int]
     hung: bool = False
@@ -150,7 +150,7 @@ def _serve(
 def _heartbeat(
     publisher: Publisher, settings: Settings, journal: Journal, machine: StateMachine
 ) -> Callable[[int], None]:
-    """What publishes the heartbeat with the last number that was handed over."""
+    """A function that publishes the heartbeat with the last number that was handed over."""
 
     def beat(seq: int) -> None:
         control = heard_at(settings.control.endpoint)

@@ -177,7 +177,7 @@ class Pipeline(Generic[Slot, Item, Done]):
         self._order.task_done()
 
     def _result(self, future: Future[Done], item: Item, deadline: float) -> Done:
-        """What became of an item; what it is to be if nothing did by its deadline."""
+        """The result of an item; if it missed its deadline, ``late(item)``."""
         if self._late is None:
             return future.result()
         try:

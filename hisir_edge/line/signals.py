@@ -1,4 +1,4 @@
-"""What signals ask of the daemon; handlers only set flags."""
+"""Flags that signals set for the daemon."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class StateMachine:
 
     @property
     def state(self) -> State:
-        """What it is now."""
+        """The present state."""
         return self._state
 
     def to(self, state: State) -> None:
@@ -79,7 +79,7 @@ class StateMachine:
 
 
 class InFlight(Protocol):
-    """What the state asks of the pipeline."""
+    """The figures that the state needs of the pipeline."""
 
     @property
     def waiting(self) -> int:
@@ -113,7 +113,7 @@ class LineState:
         self.draining, self.paused = Event(), Event()
         self.source: Source | None = None
         self.last_reload = ""
-        """What came of the last SIGHUP."""
+        """Result of the last SIGHUP."""
         self._serving = False
         self._started_at = time.monotonic()
 

@@ -33,7 +33,7 @@ class Trigger:
         return AcceptedTrigger(self.seq, self.unit, self.source, self.product_name, self.accepted_at_ns)
 
     def fault(self, reason: str) -> GrabFault:
-        """What there is of it when nothing else is."""
+        """A fault for this trigger, with what is known of its frame."""
         item = self.frame.result() if self.frame.done() else None
         return GrabFault(
             source=self.source,
@@ -46,7 +46,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What is known of the next board before its frame comes; empty: as the camera and the line say."""
+    """Name and product of the next board before its frame comes; empty: as the camera and the line say."""
 
     unit: str = ""
     product: str = ""
@@ -112,17 +112,17 @@ class Waiting:
             return len(self._identities)
 
     def identity(self) -> Identity:
-        """That of the next board."""
+        """The identity of the next board."""
         with self._lock:
             return self._identities.popleft() if self._identities else Identity()
 
     @property
     def announced(self) -> int:
-        """How many identities wait for their boards."""
+        """Number of identities that wait for their boards."""
         return len(self._identities)
 
     def forget_identities(self, boards: int | None = None) -> int:
-        """So many boards went by; None: nobody knows how many, so none is known any more. How many were forgotten."""
+        """Forget the identities of boards that went by; None: of all, their number is unknown. Returns how many."""
         with self._lock:
             count = len(self._identities) if boards is None else min(boards, len(self._identities))
             for _ in range(count):

@@ -24,7 +24,7 @@ NO_BUNDLE = "0" * 64
 
 
 class LabelReader(Protocol):
-    """What reads the name on a board (``inspection.barcode``)."""
+    """Reads the name on a board (``inspection.barcode``)."""
 
     def read(self, rgb: U8) -> str:
         """The name, empty where there is none; InspectionError where it cannot be read for sure."""
@@ -32,7 +32,7 @@ class LabelReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of one trigger: what the camera gave, its judgement, and the message that is published."""
+    """Outcome of one trigger: the camera's frame or fault, its judgement, and the message that is published."""
 
     seq: int
     item: Frame | GrabFault

@@ -1,1 +1,1 @@
-"""What this machine is: GPUs, processor, TensorRT."""
+"""The machine: GPUs, processor, TensorRT."""

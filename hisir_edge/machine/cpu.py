@@ -1,4 +1,4 @@
-"""What this processor can do with eight bits."""
+"""The eight-bit instructions of this processor."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Gpu:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """What CUDA would use, in its order; empty without a driver, or where it does not answer.
+    """The GPUs that CUDA would use, in its order; empty without a driver, or where it does not answer.
 
     The driver library heeds CUDA_VISIBLE_DEVICES and counts as CUDA does, nvidia-smi does neither; it adds the driver's
     own version and the memory, and is all there is where the library cannot be asked.

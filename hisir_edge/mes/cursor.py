@@ -1,4 +1,4 @@
-"""How far a subscriber has come, kept where the next one of its name finds it."""
+"""The position of a subscriber, kept where its next run finds it."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Line:
         self._most, self._patience_s = MOST_ASKED, ANSWER_S
         self._name = ""
         self.at: Cursor | None = None
-        """What its last heartbeat told."""
+        """Contents of its last heartbeat."""
         self.beats = 0
         self._asker: Asker | None = None
 
@@ -88,7 +88,7 @@ class Line:
         return self.stop() or silent
 
     def next(self) -> Verdict | None:
-        """What comes next; None for a heartbeat, for nothing, and for what is no verdict."""
+        """The next verdict; None for a heartbeat, for nothing, and for a message that is no verdict."""
         frames = self._subscription.receive(POLL_MS)
         if not frames:
             return None
@@ -123,7 +123,7 @@ class Line:
             return None
 
     def after(self, cursor: Cursor) -> list[Verdict] | None:
-        """What the journal has behind a cursor, some of it; None where it does not answer."""
+        """Some verdicts of the journal after a cursor; None where the line does not answer."""
         request = {
             "do": "replay", "epoch": cursor.epoch, "after": cursor.seq, "masks": self.masks, "most": self._most
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the backbones share: plain blocks and the U shape that holds them."""
+"""Blocks that the backbones share, and the U shape that holds them."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class HisirOutput(NamedTuple):
 MIDDLE_LEVEL = 128.0
 """The grey level that is 0 for the network: a whole one, so that an eight-bit engine takes pixels in as they are."""
 PARTS = ("cue", "gate")
-"""What can be left out of a network, to see what it is worth."""
+"""Parts that can be left out of a network, for an ablation."""
 ERROR_GAIN = 20.0
 
 
@@ -81,7 +81,7 @@ class HisirNet(nn.Module):
 
 
 class DeployedNet(nn.Module):
-    """What an engine computes: uint8 tiles in, anomaly scores and ROPS fit out.
+    """The computation of an engine: uint8 tiles in, anomaly scores and ROPS misfit out.
 
     Inputs: ``tile`` uint8 (N, 3, H, W), ``cue`` uint8 (N, 4, H, W).
     Outputs: ``score`` float32 (N, H, W), softplus of the gate logit, 0 = sure it is normal;
@@ -112,7 +112,7 @@ class PlanesNet(nn.Module):
 
 
 def score_and_misfit(out: HisirOutput) -> tuple[Tensor, Tensor]:
-    """What the line asks of a network's output; see ``DeployedNet``."""
+    """The outputs that the line needs of a network; see ``DeployedNet``."""
     trust = torch.sigmoid(-functional.avg_pool2d(out.logits, 4))
     error = functional.avg_pool2d(out.departure.abs().mean(1, keepdim=True), 4)
     pooled = functional.avg_pool2d(torch.cat((trust * error, trust), 1), REGION_PX // 4)

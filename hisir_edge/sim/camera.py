@@ -54,7 +54,7 @@ def fixture_matrix(shot: Shot, size_wh: tuple[int, int]) -> F64:
 
 
 def frame_from_board(board_rgb: U8, shot: Shot) -> U8:
-    """What the camera delivers of a drawn board: RGB uint8 of the same size."""
+    """The camera's picture of a drawn board: RGB uint8 of the same size."""
     h, w = board_rgb.shape[:2]
     moved = cv2.warpAffine(
         board_rgb, fixture_matrix(shot, (w, h)), (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE

@@ -1,1 +1,1 @@
-"""What both ends of a socket share: addresses, keys, the control client, run lengths."""
+"""Shared by both ends of a socket: addresses, keys, the control client, run lengths."""

@@ -41,7 +41,7 @@ def reachable_by_others(endpoint: str) -> bool:
 
 
 def not_an_address(endpoint: str) -> str:
-    """What is wrong with the address of a socket, empty where nothing is."""
+    """The fault of a socket's address; empty where there is none."""
     if not endpoint.startswith(("tcp://", "ipc://")):
         return "a tcp:// or ipc:// address"
     if endpoint.startswith("ipc://@"):

@@ -18,7 +18,7 @@ from zmq.utils import z85
 from hisir_edge.errors import InputError
 
 ROLES = ("read", "ack", "verify", "control")
-"""What a client may do: receive and replay; acknowledge under its name; write decisions back; command the line."""
+"""Roles of a client: receive and replay; acknowledge under its name; write decisions back; command the line."""
 KEY_CHARACTERS, KEY_BYTES = 40, 32
 DEFAULT_ROLES = ("read", "ack")
 

@@ -1,4 +1,4 @@
-"""What of an ONNX network a release of TensorRT for RTX refuses, said by the node's name before it is compiled."""
+"""Nodes of an ONNX network that a release of TensorRT for RTX refuses, found before it is compiled."""
 
 from __future__ import annotations
 

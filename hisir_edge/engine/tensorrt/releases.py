@@ -1,4 +1,4 @@
-"""What releases of TensorRT for RTX cannot build, and what a build that failed was missing."""
+"""Limits of the releases of TensorRT for RTX, and the reason of a build that failed."""
 
 from __future__ import annotations
 

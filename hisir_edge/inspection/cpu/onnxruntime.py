@@ -18,7 +18,7 @@ PIXELS_PER_CALL = 2**18
 
 
 def session_options(threads: int) -> ort.SessionOptions:
-    """How every network is run: errors only in the log, and int8 sums that are the same on each processor."""
+    """Session options of every network: only errors in the log, and int8 sums that are the same on each processor."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -56,7 +56,7 @@ KEPT_CUES_BYTES = 80_000_000
 
 
 class Cues:
-    """What the board looks like at each tile's place: laid out once for all frames, or cut when asked for."""
+    """Positional cues of the tiles: laid out once for all frames, or cut when they are needed."""
 
     def __init__(self, plan: TilePlan, memory: U8, numbers: I64) -> None:
         """``memory``: the board memory as planes (4, h, w) of the padded frame; ``numbers``: the tiles that are run."""

@@ -31,7 +31,7 @@ ROUNDS, FINE_ENOUGH = 60, 1e-5
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is compared of a photo: its pixels' hash, and grey pictures (h, w) of two sizes."""
+    """Features of a photo for the comparison: its pixels' hash, and grey pictures (h, w) of two sizes."""
 
     sha256: bytes
     small: F32 = field(repr=False)
@@ -135,7 +135,7 @@ def _show_one_board(a: Look, b: Look, to_b: F32) -> bool:
 
 
 def difference(a: F32, b: F32, to_b: F32) -> float:
-    """What remains between two grey photos (h, w) after alignment, light and sharpness, in units of a's gradients.
+    """Residual between two grey photos (h, w) after alignment, light and sharpness, in units of a's gradients.
 
     ``to_b``: about where b's board lies against a's. Infinite where they cannot be aligned.
     """

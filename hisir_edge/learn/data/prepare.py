@@ -1,4 +1,4 @@
-"""What a training run begins with: its record, the boards, the memory, tiles to train on and held-out ones, the net."""
+"""Inputs of a training run: record, boards, memory, tiles to train on and held-out ones, network."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ RUN_SCHEMA = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """What a run was asked for; ``tile_px``, ``overlap_px`` in scaled pixels; ``scale`` None: chosen from the data.
+    """Settings of a run; ``tile_px``, ``overlap_px`` in scaled pixels; ``scale`` None: chosen from the data.
 
     ``without``: parts of the network left out, for comparison; ``patience``: epochs without a better
     held-out loss before training ends, 0: never.

@@ -1,1 +1,1 @@
-"""What a bundle is worth on labelled pictures."""
+"""Evaluation of a bundle on labelled pictures."""

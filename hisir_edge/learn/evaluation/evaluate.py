@@ -123,7 +123,7 @@ def _check_mask(item: TestItem, wanted_hw: tuple[int, int]) -> None:
 def _inspected(
     inspector: CpuInspector, item: TestItem, number: int, shifts: tuple[Shift, ...]
 ) -> tuple[Judgement, F32 | None, Bool]:
-    """What the line makes of a picture, its map and its truth.
+    """The line's judgement of a picture, its map and its truth.
 
     A picture that cannot be read, or has another size than bundle and mask have, is an ERROR there.
     """

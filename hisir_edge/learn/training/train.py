@@ -40,7 +40,7 @@ BETTER_BY = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What the progress display is told: share done in 0..1, step, smoothed loss terms, last held-out loss."""
+    """Progress of a training: share done in 0..1, step, smoothed loss terms, last held-out loss."""
 
     done: float
     step: int

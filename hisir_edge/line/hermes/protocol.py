@@ -24,7 +24,7 @@ CHECK_ALIVE_RESPONSE = "FeatureCheckAliveResponse"
 
 
 class HermesError(Exception):
-    """What came is no Hermes; the connection is given up and made anew."""
+    """The peer does not speak Hermes; the connection is closed and made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class HermesMessage:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """What BoardAvailable says of a board; empty where it says nothing."""
+    """A board as BoardAvailable describes it; empty fields where it says nothing."""
 
     board_id: str
     product_type: str = ""
@@ -97,7 +97,7 @@ class Decoder:
         self._parser.StartDoctypeDeclHandler = self._doctype
 
     def feed(self, data: bytes) -> list[HermesMessage]:
-        """What is whole by now; HermesError for what is none of it."""
+        """The messages that are complete; HermesError for data that is no Hermes message."""
         found = []
         while data:
             if not self._bytes:

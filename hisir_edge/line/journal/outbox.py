@@ -33,7 +33,7 @@ PRUNE_TIMES = 8
 
 
 class Send(Protocol):
-    """What publishes (``Publisher.send``)."""
+    """Publishes the frames of a verdict (``Publisher.send``)."""
 
     def __call__(self, frames: list[bytes], overlay: Draw | None = None, rle: Draw | None = None) -> None:
         """Publish the frames of one verdict."""
@@ -145,7 +145,7 @@ class Outbox:
             log.info("verdicts journaled at last", count=count)
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
-        """What is waiting; nothing when there was nothing for a while."""
+        """The waiting verdicts; none if there were none for ``IDLE_S``."""
         batch: list[_Job] = []
         while len(batch) < MOST_AT_ONCE and (not batch or not self._queue.empty()):
             try:

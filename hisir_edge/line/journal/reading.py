@@ -15,7 +15,7 @@ MOST_ANSWER_BYTES = 2_000_000
 
 
 class JournalReader:
-    """What clients ask of a journal; from any thread. sqlite3.Error is raised as it comes."""
+    """Queries of a journal for clients; from any thread. sqlite3.Error is raised as it comes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,12 +42,12 @@ class JournalReader:
             return int(db.execute("SELECT ifnull(max(seq), 0) FROM verdict").fetchone()[0])
 
     def cursors(self) -> dict[str, int]:
-        """What each named subscriber has acknowledged."""
+        """The number that each named subscriber has acknowledged."""
         with closing(self._reader()) as db:
             return dict(db.execute("SELECT name, seq FROM cursor ORDER BY name"))
 
     def decisions(self, after_id: int = 0, most: int = 256, seqs: Sequence[int] | None = None) -> list[Decision]:
-        """What was decided, oldest first: after a number, or on these verdicts alone."""
+        """Decisions, oldest first: after a number, or on these verdicts alone."""
         which = "" if seqs is None else f" AND seq IN ({', '.join(str(int(seq)) for seq in seqs) or 'NULL'})"
         with closing(self._reader()) as db:
             select = f"SELECT {DECIDED} FROM decision WHERE id > ?{which} ORDER BY id LIMIT ?"  # noqa: S608

@@ -1,4 +1,4 @@
-"""What the journal holds."""
+"""Records of the journal."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What somebody decided about a verdict, or about one of its defects (``defect``: its Priority; 0: the board)."""
+    """A decision about a verdict, or about one of its defects (``defect``: its Priority; 0: the board)."""
 
     seq: int
     defect: int

@@ -13,7 +13,7 @@ LAYOUT = 2
 WAL_PAGES = 1000
 
 BUSY_S = 2.0
-"""So long one who writes waits for another, in this process or beside it."""
+"""How long a writer waits for another writer, in this process or beside it."""
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -1,1 +1,1 @@
-"""What the line reports beside its verdicts: log, metrics, pictures, the service manager."""
+"""Reports beside the verdicts: log, metrics, pictures, the service manager."""

@@ -94,7 +94,7 @@ class PictureWriter:
 
     @property
     def settings(self) -> OutputTable:
-        """What is asked for now."""
+        """The present settings."""
         return self._pictures.settings
 
     def use(self, pictures: OverlayFolder) -> None:

@@ -1,4 +1,4 @@
-"""What systemd is told: ready, reloading, stopping, a status line, and that there is progress.
+"""Notifications to systemd: ready, reloading, stopping, a status line, and progress.
 
 The protocol is one datagram (sd_notify(3)); without NOTIFY_SOCKET nothing is sent.
 """

@@ -1,1 +1,1 @@
-"""What the line says and answers over ZeroMQ."""
+"""Publishing and answering over ZeroMQ."""

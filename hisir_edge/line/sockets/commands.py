@@ -1,4 +1,4 @@
-"""What the control socket can be asked to do, and the role that each takes (docs/reference/control-socket.md)."""
+"""Requests to the control socket, and the role that each takes (docs/reference/control-socket.md)."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def _of_the_journal(line: InspectionLine, journal: Journal, tell: Tell) -> dict[
 
 
 def name_of(request: dict[str, Any], client: Client) -> str:
-    """Under which name somebody acknowledges: where keys are asked for its own, or its own and more: mes-1.night."""
+    """The name under which a client acknowledges; with keys, its key's name, or that name and more: mes-1.night."""
     name = text_of(request, "name", required=True)
     if not NAME.fullmatch(name):
         raise InputError(

@@ -32,11 +32,11 @@ VERDICTS, CONTROL = "verdicts", "control"
 HANDSHAKE_MS = 5000
 TERM_S = 5.0
 MOST_BYTES_IN = {VERDICTS: 64_000, CONTROL: 100_000}
-"""What one connection may send in a second: subscribers say next to nothing, requests are short."""
+"""Bytes that one connection may send in a second: subscriptions and requests are short."""
 
 
 class Refusals:
-    """What was refused, by reason; kept and logged without end of either."""
+    """Counts of refused connections and requests by reason; the log has each reason at a bounded rate."""
 
     def __init__(self, on_refusal: Callable[[str], None]) -> None:
         self.counts: Counter[str] = Counter()
@@ -147,7 +147,7 @@ class Wire:
         return self._keys is not None and not endpoint.startswith("ipc://")
 
     def client(self, endpoint: str, user_id: str) -> Client | None:
-        """Who sent a message, as the folder of clients has it now; None for somebody whose key was taken away."""
+        """The client that sent a message, as the folder of clients has it now; None if its key was removed."""
         return self._clients_now().get(user_id) if self.asks_for_keys(endpoint) else ANYBODY
 
     def lets_in(self, domain: str, key: str) -> bool:
@@ -193,7 +193,7 @@ class Wire:
 
 
 class _Doorman:
-    """What pyzmq's authenticator asks; nothing may be raised here, it would end its thread."""
+    """Callback of pyzmq's authenticator; an exception here would end its thread."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire

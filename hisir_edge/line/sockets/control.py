@@ -30,7 +30,7 @@ POLL_MS = 200
 RATE_A_SECOND, BURST = 200.0, 400.0
 """Requests of one connection; more are refused unread."""
 REFUSALS_A_SECOND, REFUSALS = 50.0, 300.0
-"""What is more than these is not even refused."""
+"""Requests beyond these are not even refused."""
 PEER_RATE_A_SECOND, PEER_BURST = 1000.0, 2000.0
 """Of all connections of one key, or of one other machine's address, together, and of all of this machine's own but
 those that have asked for a while and modestly; more are not even refused."""
@@ -62,7 +62,7 @@ class Buckets:
         self._left: OrderedDict[object, tuple[float, float, float]] = OrderedDict()
 
     def take(self, who: object) -> float:
-        """What was left, before one is taken; below 1 there was none."""
+        """Tokens left before one is taken; below 1 there was none."""
         now = time.monotonic()
         left, at, since = self._left.pop(who, (self._most, now, now))
         left = min(left + (now - at) * self._rate, self._most)
@@ -166,7 +166,7 @@ class ControlSocket:
                 return frames[:-1], frames[-1], frame
 
     def _drop(self, frame: zmq.Frame) -> None:
-        """What comes far too often is not answered: who goes on is cut off, and what still waits of it thrown away."""
+        """Do not answer a flood: cut the connection off if it goes on, and discard its waiting requests."""
         self._unread += 1
         self.wire.refusals.add("rate", socket=CONTROL)
         if self._unread % MOST_DROPPED == 0:
@@ -199,7 +199,7 @@ class ControlSocket:
             return _no("to answer", f"{type(error).__name__}: {error}"[:200], "report this")
 
     def _allowed(self, command: Command, asked: str, user_id: str) -> Client:
-        """Who asks; InputError for one who may not, or whose key was taken away since it connected."""
+        """The client that asks; InputError if its role does not suffice, or its key was removed since it connected."""
         client = self.wire.client(self.settings.endpoint, user_id)
         if client is None or command.role not in client.roles:
             name = client.name if client else "a key that is not known any more"
@@ -219,7 +219,7 @@ class ControlSocket:
 
 
 def _peer(frame: zmq.Frame) -> str:
-    """Who sends: the key, else another machine's address; nobody in particular of this machine's own."""
+    """The sender's name: its key, else its address if it is another machine; empty for this machine."""
     try:
         key, address = _user_id(frame), str(frame.get("Peer-Address"))
         return key or ("" if ipaddress.ip_address(address.partition("%")[0]).is_loopback else address)

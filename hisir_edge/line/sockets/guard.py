@@ -22,19 +22,19 @@ from zmq.utils.monitor import recv_monitor_message
 log = structlog.get_logger()
 
 POLL_MS = 10
-"""So long a flood goes on before it is seen."""
+"""How long a flood goes on before it is noticed."""
 WINDOW_S = 1.0
 TOGETHER, PART = 4, 8
-"""So many times of what one may send all may send together; who sent that part of it or more is cut off then."""
+"""Limit for all connections together, as a multiple of one connection's; beyond it the largest senders are cut off."""
 BANNED_S, BANNED_HERE_S = 10.0, 3.0
-"""So long nobody comes in again from the address of one who was cut off for a flood; from this machine itself."""
+"""How long an address is refused after a flood; the second value is for this machine itself."""
 BYTES_RECEIVED_AT = 128
 """Offset of tcpi_bytes_received (Linux 4.1) in struct tcp_info."""
 FAILED: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "no key or another protocol",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "no key or another protocol",
 }
-"""Who is refused for a key that is not known is counted where that is decided."""
+"""Connections with unknown keys are counted where they are refused."""
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Guard:
 
     @property
     def connections(self) -> int:
-        """How many there are now, over tcp."""
+        """Number of connections now, over tcp."""
         with self._lock:
             return sum(len(watched.connections) for watched in self._watched.values())
 
@@ -148,7 +148,7 @@ class Guard:
         watched.connections[fd] = connection
 
     def _floods(self, watched: _Watched) -> None:
-        """Who sends too much in this second; where all send too much together, whoever has a part in that."""
+        """Connections that send too much in this second; if all together do, those with a large share."""
         now, sent = time.monotonic(), dict[int, int]()
         for connection in list(watched.connections.values()):
             received = _bytes_received(connection.fd)

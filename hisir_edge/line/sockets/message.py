@@ -29,7 +29,7 @@ DEFECT_CODE = "ANOMALY"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What the verdicts are made with, repeated in each of them.
+    """Origin of the verdicts, repeated in each of them.
 
     ``thresholds`` and ``engine`` as the message has them, None where no bundle is known.
     """
@@ -43,7 +43,7 @@ class Provenance:
 
 
 def provenance_from_manifest(line: str, epoch: str, manifest: Manifest, manifest_sha256: str) -> Provenance:
-    """What verdicts say of a bundle."""
+    """The origin that verdicts of a bundle name."""
     t = manifest.thresholds
     thresholds = {
         "pixel": t.pixel, "region_peak": t.region_peak, "min_area_px": t.min_area_px,

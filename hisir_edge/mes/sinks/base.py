@@ -1,4 +1,4 @@
-"""What every sink is."""
+"""The interface of a sink."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sink(CursorStore, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What ``hisir-edge forward`` is asked for: ``target`` is a file, a database's address, or a URL."""
+    """Options of ``hisir-edge forward``: ``target`` is a file, a database's address, or a URL."""
 
     kind: str
     target: str
