@@ -40,7 +40,7 @@ class ConfigError(HisirEdgeError):
 
 
 class HungError(HisirEdgeError):
-    """Threads or a driver hang that nobody can end: the process is to be left at once, waiting for nothing."""
+    """Threads or a driver hang and cannot be ended: leave the process at once, without waiting for them."""
 
 
 class BundleError(HisirEdgeError):

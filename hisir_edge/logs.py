@@ -13,7 +13,7 @@ from hisir_edge.labels import shown
 
 
 class _Writer:
-    """Standard error; one that nobody reads any more, or that lies on a full disk, costs the line and nothing else."""
+    """Standard error; if it is closed, or its disk is full, log lines are lost and nothing else."""
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError, AttributeError):  # None where it was closed before the process began

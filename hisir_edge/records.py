@@ -49,7 +49,7 @@ class GrabFault:
     reason: str
     grabbed_at_ns: int
     boards: int | None = 1
-    """Boards whose frame it stands for; None: nobody knows how many went by."""
+    """Number of boards whose frames it stands for; None: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

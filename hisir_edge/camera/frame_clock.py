@@ -17,7 +17,7 @@ class FrameClock:
     ``late_ms``: how much longer than the quickest frame of the last minute a frame may take from camera to PC; 0: as
     long as it likes. A frame that waited in some buffer may show another board than the one that stands there now.
 
-    Some clocks begin anew each second (TLSimu of the genicam wheel): that is followed where the PC's clock agrees.
+    Some clocks wrap each second (TLSimu of the genicam wheel): that is followed where the PC's clock agrees.
     """
 
     def __init__(self, late_ms: float) -> None:
@@ -27,7 +27,7 @@ class FrameClock:
         self._apart: deque[tuple[int, int]] = deque()
 
     def forget(self) -> None:
-        """The acquisition begins anew."""
+        """The acquisition starts again."""
         self._last, self._seconds_ns = None, 0
         self._apart.clear()
 
@@ -56,7 +56,7 @@ class FrameClock:
 
 
 def _seconds_between(last_ns: int, device_ns: int, passed_ns: int) -> int:
-    """How often a clock that counts up to a second began anew, by the PC's clock; 0 where this is no such clock."""
+    """Times that a clock that wraps each second has wrapped, by the PC's clock; 0 for other clocks."""
     if last_ns >= SECOND_NS:
         return 0
     seconds = max(round((passed_ns + last_ns - device_ns) / SECOND_NS), 1)

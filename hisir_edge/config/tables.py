@@ -141,7 +141,7 @@ class OutputTable(Table):
 
 
 class HermesTable(Table):
-    """``[hermes]``: the machine before this one tells which board comes (IPC-HERMES-9852); no host: nobody does."""
+    """``[hermes]``: the machine before this one announces boards (IPC-HERMES-9852); no host: it is not used."""
 
     host: str = Field(
         default="", description="address of the machine before this one (IPC-HERMES-9852); empty: none, IPC-HERMES-9852"

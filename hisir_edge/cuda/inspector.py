@@ -142,7 +142,7 @@ class CudaInspector(BoardInspector):
             tell(current_thread().name, what, start, end)
 
     def trace(self, on_span: OnSpan | None) -> None:
-        """See ``BoardInspector.trace``: what the GPU does is told as a thread's for each stream."""
+        """See ``BoardInspector.trace``: the GPU's work is reported as one thread for each stream."""
         if on_span is not None:
             with self.device.active():
                 event = self.device.event(timed=True)
@@ -210,7 +210,7 @@ class CudaInspector(BoardInspector):
         return image if scale == 1.0 else Pixels(scaled_frame(image.rgb, scale))
 
     def _ready_slot(self) -> Slot:
-        """The slot, made anew after a failure; how often that failed in a row is counted."""
+        """The slot, made again after a failure; failures in a row are counted."""
         if self._slot is None:
             try:
                 self._slot = Slot(self.rig)

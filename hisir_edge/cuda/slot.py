@@ -125,7 +125,7 @@ class Slot:
             self.free()
             raise
         self.marks: list[Event] = []
-        """While somebody traces: the start of the last frame's work and the end of each of ``STEPS``."""
+        """While there is a trace: the start of the last frame's work and the end of each of ``STEPS``."""
 
     def _pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
         made = self.rig.device.pinned(shape, dtype)

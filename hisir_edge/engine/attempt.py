@@ -171,10 +171,10 @@ def _int8(task: Task, reference: Maps, seen: Reading) -> AcceptedCandidate | str
     kept = matching_nodes(task.recipe.int8.keep_float, names, "int8.keep_float")
     result: AcceptedCandidate | str = ""
     for step in sorted({round(share * len(quantised.costs)) for share in KEPT_SHARES}):
-        dearest = list(quantised.costs)[:step]
-        if dearest:
-            task.on_stage(f"{result}\nleaving the {step} dearest layers in float: {', '.join(dearest)}")
-        floats = [*kept, *dearest]
+        sensitive = list(quantised.costs)[:step]
+        if sensitive:
+            task.on_stage(f"{result}\nleaving the {step} most sensitive layers in float: {', '.join(sensitive)}")
+        floats = [*kept, *sensitive]
         int8 = int8_model(quantised.prepared, quantised.ranges, floats, task.style)
         counts = quantised_nodes(int8)
         if task.style == "gpu":
@@ -220,7 +220,7 @@ def _calibrated(task: Task) -> Quantised:
 
     few = slice(COST_TILES)
     costs = layer_costs(prepared, ranges[best], task.style, (check[0][few], check[1][few], scores[few]), tell)
-    task.on_stage("dearest layers: " + ", ".join(f"{n} {e:.4f}" for n, e in list(costs.items())[:3]))
+    task.on_stage("most sensitive layers: " + ", ".join(f"{n} {e:.4f}" for n, e in list(costs.items())[:3]))
     return Quantised(
         prepared=prepared,
         calibration=calibration,

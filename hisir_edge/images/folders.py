@@ -27,7 +27,7 @@ class FoundPictures:
 def pictures_in(folder: Path, recursive: bool = False) -> FoundPictures:
     """The pictures in a folder, or with ``recursive`` below it, by path; InputError where there is none.
 
-    Names that begin with a dot are nobody's boards: file managers keep their own data in them.
+    Names that begin with a dot are left out: file managers keep their own data in them.
     """
     if not folder.is_dir():
         received = f"{folder} ({'not a folder' if folder.exists() else 'does not exist'})"

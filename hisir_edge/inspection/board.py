@@ -70,11 +70,11 @@ class BoardInspector(ABC):
 
     @abstractmethod
     def span(self, what: str, start: float, end: float) -> None:
-        """Tell whoever traces what this thread did from when to when (``time.perf_counter``)."""
+        """Report a span of this thread's work to the trace (``time.perf_counter``)."""
 
     @abstractmethod
     def trace(self, on_span: OnSpan | None) -> None:
-        """Whom ``span`` tells, for all siblings; None: nobody."""
+        """Set the callback of ``span``, for all siblings; None: no trace."""
 
     @abstractmethod
     def _find(self, image: Pixels) -> Findings:

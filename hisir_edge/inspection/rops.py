@@ -171,11 +171,11 @@ def _as_cells(frame: F32) -> F32:
 
 
 class _Contest:
-    """The regions for which more than one tile speaks, and who is to be heard."""
+    """Regions that more than one tile sees, and the choice between their candidates."""
 
     def __init__(self, plan: MergePlan) -> None:
         self.only = np.where((plan.candidate >= 0).any(0), plan.candidate.max(0), -1)
-        self.only_cell = plan.cell.max(0)  # 0 where nobody speaks: of one candidate it is that one's
+        self.only_cell = plan.cell.max(0)  # 0 where no tile sees a region; the one tile where only one does
         count = (plan.candidate >= 0).sum(0)
         # by the number of candidates: along most seams there are two, and four or more where seams cross
         groups = (_Group(plan, (count > least) & (count <= most)) for least, most in ((1, 2), (2, len(plan.candidate))))
@@ -190,7 +190,7 @@ class _Contest:
             for group, chosen in zip(self.groups, best, strict=True):
                 tile[group.where] = group.candidate[chosen, group.number]
             best = [
-                (cost + np.float32(COHERENCE_WEIGHT / 4) * group.strangers(tile)).argmin(0)
+                (cost + np.float32(COHERENCE_WEIGHT / 4) * group.disagreeing(tile)).argmin(0)
                 for group, cost in zip(self.groups, costs, strict=True)
             ]
         for group, chosen in zip(self.groups, best, strict=True):
@@ -220,13 +220,13 @@ class _Group:
         ]
         self.middle = ((count - 1) // 2, count // 2)
 
-    def strangers(self, tile: I32) -> F32:
-        """(k, m): how many of its four neighbours hear another tile than each candidate; ``tile`` (gh, gw)."""
+    def disagreeing(self, tile: I32) -> F32:
+        """(k, m): number of 4-neighbours assigned to a different tile (Potts penalty); ``tile`` (gh, gw)."""
         flat = tile.ravel()
         return np.asarray(sum((self.candidate != flat[place]).astype(np.float32) for place in self.around), np.float32)
 
     def cost(self, level: F32, misfit: F32) -> F32:
-        """(k, m): what it costs to hear each candidate, before its neighbours are asked."""
+        """(k, m): cost of each candidate, without the Potts penalty."""
         level, fit = level.ravel()[self.source], misfit.ravel()[self.source]
         best_fit = np.where(self.present, fit, np.float32(np.inf)).min(0)
         worse = np.minimum((fit - best_fit) / (best_fit + np.float32(0.01)), np.float32(2))

@@ -52,7 +52,7 @@ class Summary:
 
     verdicts: dict[str, int]
     hung: bool = False
-    """Whether a thread that nobody can end is still at work: the process has to be left without waiting for it."""
+    """Whether a thread that cannot be ended is still at work: leave the process without waiting for it."""
 
 
 def run(settings: Settings, read_again: Callable[[], Settings] | None = None) -> Summary:

@@ -135,7 +135,7 @@ class Intake:
         return taken
 
     def arm(self, source: Source) -> None:
-        """After a trigger without its frame: arm the camera anew, and accept triggers again once it is armed."""
+        """After a trigger without its frame: arm the camera again, and accept triggers once it is armed."""
         with self._lock:
             if self._waiting.closed and not self._arming:
                 source.rearm()

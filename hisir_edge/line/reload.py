@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration and its bundles anew, while the line goes on with those that it has."""
+"""SIGHUP: read the configuration and load its bundles again, while the line goes on with the present ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RESTART_ONLY = (
 
 
 class Reloader:
-    """A thread that reads, loads and tests anew each time it is asked; however often meanwhile, once more is enough."""
+    """A thread that reads, loads and tests again on request; requests meanwhile count as one."""
 
     def __init__(
         self,

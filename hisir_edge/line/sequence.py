@@ -1,4 +1,4 @@
-"""Where a sequence number is given: one for each accepted trigger, journaled before anybody is told of it."""
+"""Where a sequence number is given: one for each accepted trigger, journaled before a client is told of it."""
 
 from __future__ import annotations
 

@@ -118,11 +118,11 @@ class LineState:
         self._started_at = time.monotonic()
 
     def serve(self, source: Source) -> None:
-        """From now on triggers are accepted."""
+        """Accept triggers from now on."""
         self.source, self._serving = source, True
 
     def close(self) -> None:
-        """From now on no trigger is accepted."""
+        """Accept no trigger from now on."""
         self._serving = False
 
     @property

@@ -101,7 +101,7 @@ class Waiting:
         return self._closed
 
     def open(self) -> None:
-        """The camera is armed anew: what comes now was asked for from now on."""
+        """The camera is armed again: frames that come now were asked for from now on."""
         with self._lock:
             self._closed = False
 

@@ -53,7 +53,7 @@ class Verdicts:
 
     def late(self, trigger: Trigger) -> Outcome:
         """The outcome of a trigger that missed its deadline: no frame came, or no inspection ended."""
-        if self._waiting.expire(trigger.seq):  # should its frame still come, nobody gets it
+        if self._waiting.expire(trigger.seq):  # should its frame still come, it is dropped
             outcome = self._faulty(trigger, f"no frame within {self._deadline_ms:g} ms")
             trigger.frame.set_result(outcome.item)
             return outcome

@@ -53,7 +53,7 @@ def subscribe(
     such as ``verdict/smt-3/FAIL``, ``brief/``, ``rle/`` or ``overlay/``.
 
     ``control``: the line's control.endpoint; default: what its heartbeats tell. ``masks=False``: JSON alone.
-    ``waiting`` is told every 5 s why nothing comes while the line does not answer.
+    ``waiting`` is called every 5 s with the reason while the line does not answer.
     ``server_key``, ``key``: files, where the line asks for keys. InputError for an address, a key, a name or a cursor
     that is none, and where the line refuses. Closing the generator closes what is open.
     """

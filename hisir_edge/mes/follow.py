@@ -83,7 +83,7 @@ class Line:
 
     @property
     def over(self) -> bool:
-        """Whether to end: told to, or nothing has come for too long."""
+        """Whether to end: by ``stop``, or because nothing has come for too long."""
         silent = self.timeout_s is not None and time.monotonic() > self.yielded + self.timeout_s
         return self.stop() or silent
 
@@ -109,7 +109,7 @@ class Line:
         return True
 
     def ask(self, request: dict[str, Any], answer_s: float = ANSWER_S) -> tuple[dict[str, Any], list[bytes]] | None:
-        """An answer; None where there is none just now, or nobody is known to ask yet."""
+        """An answer; None where there is none now, or no control address is known yet."""
         if not self.control:
             return None
         if self._asker is None:

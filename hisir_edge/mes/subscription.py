@@ -1,4 +1,4 @@
-"""A subscription that lasts: its socket is made anew where the line refuses it, or is not heard any more.
+"""A subscription that lasts: its socket is made again where the line refuses it, or falls silent.
 
 Needs pyzmq and the standard library.
 """
@@ -44,7 +44,7 @@ class Subscription:
         if refusal and now > self._made_at + AGAIN_S:
             self._again(f"{self._endpoint}: {refusal}; asks again")
         elif now > self._heard_at + SILENT_S:
-            self._again(f"nothing is heard from {self._endpoint}: is the line up, and are the keys those it asks for?")
+            self._again(f"nothing comes from {self._endpoint}: is the line up, and are the keys the right ones?")
         return []
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ def port_of(endpoint: str) -> int:
 
 
 def ipc_in_use(endpoint: str) -> bool:
-    """Whether somebody listens at an ``ipc://`` address: ZeroMQ would take it over without a word."""
+    """Whether an ``ipc://`` address is in use: ZeroMQ would take it over without an error."""
     if not endpoint.startswith("ipc://"):
         return False
     path = endpoint.removeprefix("ipc://")

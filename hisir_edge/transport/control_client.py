@@ -106,7 +106,7 @@ class Asker:
     ) -> tuple[dict[str, Any], list[bytes]]:
         """The answer to ``{"do": ...}`` and the frames behind it (``replay``: topic, JSON, mask of each verdict).
 
-        A connection that the line has never accepted is made anew each ``AGAIN_S``: nothing has reached it. NoAnswer
+        A connection that the line has never accepted is made again every ``AGAIN_S``: nothing has reached it. NoAnswer
         where no answer comes, or not before ``stop``; InputError where the line refuses the request, in its own words;
         TryLater where it cannot just now.
         """

@@ -32,13 +32,13 @@ class Client:
 
 
 ANYBODY = Client("", frozenset(ROLES))
-"""Where no keys are asked for: whoever reaches the socket may do all."""
+"""Roles where no keys are required: every client has all of them."""
 
 
 def write_keys(folder: Path, names: tuple[str, ...], roles: tuple[str, ...] = DEFAULT_ROLES) -> list[Path]:
     """Make a pair of CURVE keys for each name: NAME.key (public, with its roles), NAME.key_secret (for its owner).
 
-    InputError where one is there already: nobody's key is replaced.
+    InputError where one is there already: no key is replaced.
     """
     there = [name for name in names if (folder / f"{name}.key").exists() or (folder / f"{name}.key_secret").exists()]
     if there:

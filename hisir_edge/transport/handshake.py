@@ -1,7 +1,7 @@
 """Outcome of a ZeroMQ connection's handshake, which libzmq reports to a socket monitor alone.
 
 libzmq 4.3.5 does not connect again after a refusal (ZAP status 400), another security mechanism, or a message above the
-peer's size limit: the socket has to be made anew. Needs pyzmq and the standard library.
+peer's size limit: the socket has to be made again. Needs pyzmq and the standard library.
 """
 
 from __future__ import annotations

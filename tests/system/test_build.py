@@ -126,7 +126,7 @@ def test_the_gate_shows_what_drifted(small_run, tmp_path, monkeypatch):
             BuildOptions(least_planted_recall=0.5, false_calls_per_board=0.2, max_drop=0),
             stages.append,
         )
-    assert any("AUPRO@0.3" in stage and "leaving the 4 dearest layers" in stage for stage in stages)
+    assert any("AUPRO@0.3" in stage and "leaving the 4 most sensitive layers" in stage for stage in stages)
     assert list(tmp_path.iterdir()) == []
 
 

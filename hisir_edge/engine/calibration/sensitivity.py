@@ -43,7 +43,7 @@ def layer_costs(
     check: tuple[U8, U8, F32],
     on_layer: Callable[[int, int], None] = lambda d, t: None,
 ) -> dict[str, float]:
-    """Mean logit error that each convolution alone causes, dearest first. ``check``: tiles, cues, float scores."""
+    """Mean logit error of each convolution alone, the most sensitive first. ``check``: tiles, cues, float scores."""
     layers = quantisable(prepared)
     others = [node.name for node in prepared.graph.node if node.op_type != "Conv"]
     tiles, cues, reference = check

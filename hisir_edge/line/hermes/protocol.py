@@ -175,7 +175,7 @@ class Receiver:
         return [HermesMessage("ServiceDescription", values, (CHECK_ALIVE_RESPONSE,))]
 
     def disconnected(self) -> Board | None:
-        """The connection is gone; the board that was under way, of which nobody knows where it is."""
+        """The connection is gone; returns the board that was under way, whose place is unknown."""
         under_way = self.state in (Channel.TRANSPORTING, Channel.TRANSPORT_STOPPED) and not self._is_revoked
         lost = self.board if under_way else None
         self.state = Channel.NOT_CONNECTED

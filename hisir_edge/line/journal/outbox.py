@@ -50,7 +50,7 @@ class Outbox:
     """``put`` from any thread; ``close`` hands over what is waiting. ``send`` publishes the frames of one verdict.
 
     ``beat`` is called each second with the last number that was handed over, by the thread that hands over: where that
-    hangs, nobody says that all is well. ``idle`` is called by it every ``IDLE_S`` in which there is nothing to do.
+    hangs, there is no heartbeat. It calls ``idle`` every ``IDLE_S`` while there is nothing to do.
 
     What cannot be journaled is published as an ERROR with that reason, and written later under its number: no verdict
     that the journal does not have is ever a PASS.
@@ -69,7 +69,7 @@ class Outbox:
         self._unwritten: list[Entry] = []
         self._since: float | None = None
         self.failed = False
-        """Whether its thread has ended for a reason that nobody thought of: nothing is published any more."""
+        """Whether its thread has ended by an unexpected exception: nothing is published any more."""
         self._pruned_at = time.monotonic()
         self._thread = Thread(target=self._run, name="outbox", daemon=True)
         self._thread.start()
@@ -181,7 +181,7 @@ class Outbox:
             try:
                 job.then(job.message)
             except Exception as error:
-                log.exception("verdict not followed up", seq=job.seq, reason=str(error))
+                log.exception("post-publish callback failed", seq=job.seq, reason=str(error))
 
     def _record(self, entries: list[Entry]) -> tuple[int, str]:
         """Journal what was left, then these: how many of these are there, and why not the others."""

@@ -1,4 +1,4 @@
-"""Read a journal beside the process that writes it: through a connection of its own, so that nobody waits."""
+"""Read a journal beside the process that writes it, through a connection of its own: no writer waits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class JournalReader:
     def entries(self, after_seq: int, most: int = 256, most_bytes: int = MOST_ANSWER_BYTES) -> list[Entry]:
         """Verdicts that follow a number, oldest first; at least one where there is one, whatever its size.
 
-        Read through a connection of its own: nobody who asks keeps a verdict waiting.
+        Readers have a connection of their own: no reader delays a verdict.
         """
         return self._entries("verdict WHERE seq > ? ORDER BY seq LIMIT ?", (after_seq, most), most_bytes)
 

@@ -81,7 +81,7 @@ class Journal(JournalReader):
     def accept(self, trigger: AcceptedTrigger, told: bool) -> None:
         """Record a trigger before anything is made of it.
 
-        ``told``: somebody is going to be told its number, so it has to outlive a power cut, too.
+        ``told``: a client will be told its number, so it has to outlive a power cut, too.
         """
         row = (trigger.seq, trigger.unit, trigger.source, trigger.product, trigger.accepted_at_ns)
         self._write(
@@ -91,7 +91,7 @@ class Journal(JournalReader):
         self.last_seq = max(self.last_seq, trigger.seq)
 
     def forget(self, seq: int) -> None:
-        """A trigger that was refused after all: nobody was told its number."""
+        """Delete a trigger that was refused after all: no client was told its number."""
         self._write("NORMAL", lambda db: db.execute("DELETE FROM accepted WHERE seq = ?", (seq,)))
 
     def record(self, entries: Sequence[Entry]) -> None:
@@ -139,7 +139,7 @@ class Journal(JournalReader):
         return self._write("NORMAL", lambda db: db.execute("DELETE FROM cursor WHERE name = ?", (name,)).rowcount) > 0
 
     def decide(self, decision: Decision) -> int:
-        """Note what somebody decided; its number. InputError where there is no such verdict, or too many on it."""
+        """Record a decision; returns its number. InputError for an unknown verdict, or too many decisions on it."""
 
         def noted(db: sqlite3.Connection) -> int:
             if not db.execute("SELECT 1 FROM verdict WHERE seq = ?", (decision.seq,)).fetchone():

@@ -11,7 +11,7 @@ import time
 
 
 class Systemd:
-    """The service manager that started this process, or nobody."""
+    """The service manager that started this process, if one did."""
 
     def __init__(self) -> None:
         self.address = os.environ.get("NOTIFY_SOCKET", "")

@@ -207,7 +207,7 @@ def name_of(request: dict[str, Any], client: Client) -> str:
 
 
 def _check_defect(journal: Journal, decision: Decision) -> None:
-    """InputError for a defect that its verdict does not list: a number that was mistaken is nobody's decision."""
+    """InputError for a defect that its verdict does not list: a mistaken number is no decision."""
     found = journal.entries(decision.seq - 1, 1)
     if not decision.defect or not found or found[0].seq != decision.seq:
         return

@@ -28,7 +28,7 @@ from hisir_edge.transport.curve_keys import ANYBODY, ROLES, Client, clients_from
 log = structlog.get_logger()
 
 VERDICTS, CONTROL = "verdicts", "control"
-"""The domains of ZAP: which socket somebody wants to be let in to."""
+"""The domains of ZAP: the socket that a client wants to use."""
 HANDSHAKE_MS = 5000
 TERM_S = 5.0
 MOST_BYTES_IN = {VERDICTS: 64_000, CONTROL: 100_000}
@@ -202,5 +202,5 @@ class _Doorman:
         try:
             return self._wire.lets_in(domain, key.decode("ascii"))
         except Exception as error:
-            log.exception("nobody let in", reason=str(error))
+            log.exception("authentication failed", reason=str(error))
             return False

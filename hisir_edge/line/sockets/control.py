@@ -72,7 +72,7 @@ class Buckets:
         return left
 
     def known_s(self, who: object) -> float:
-        """For how long somebody has been asking."""
+        """Seconds since the first request of a client."""
         return time.monotonic() - self._left[who][2] if who in self._left else 0.0
 
 
@@ -111,7 +111,7 @@ class ControlSocket:
         return self.wire.bound(zmq.ROUTER, "control.endpoint", self.settings.endpoint, CONTROL, options)
 
     def _begin_anew(self) -> None:
-        """Lose all connections, and what waits of them unread; whoever is honest connects again and asks again."""
+        """Close all connections and discard their unread requests; clients connect and ask again."""
         self.wire.refusals.add("too many requests", most=MOST_UNREAD)
         self.wire.closed(self.socket, 0)
         self._unread = 0

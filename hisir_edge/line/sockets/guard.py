@@ -1,7 +1,7 @@
 """Watches the connections of the line's sockets: how many, and how much they send. Who sends too much is cut off.
 
 ZeroMQ bounds a message's frames, but neither connections nor the length of a message of many frames, nor subscriptions.
-What a client of a line says is small, so that a flood is told by its bytes.
+Messages of clients are small, so that a flood shows in its bytes.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Guard:
                 watched.monitor.close(linger=0)
 
     def cut_off(self, frame: zmq.Frame, reason: str) -> None:
-        """Shut down the connection that a message came over, if it is still there; nobody is let in from there."""
+        """Shut down the connection that a message came over, if it is there, and refuse its address for a while."""
         with self._lock:
             try:
                 fd, host = int(frame.get("__fd")), str(frame.get("Peer-Address"))
@@ -185,7 +185,7 @@ class Guard:
 
 
 def _borrowed(fd: int) -> sockets.socket | None:
-    """A socket object on somebody else's descriptor, to be detached, not closed; None where it is no tcp socket."""
+    """A socket object on libzmq's descriptor, to be detached, not closed; None where it is no tcp socket."""
     try:
         found = sockets.socket(fileno=fd)
     except OSError:

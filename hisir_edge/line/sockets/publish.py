@@ -25,7 +25,7 @@ MOST_EVENTS_AT_ONCE = 1024
 MOST_EVENTS_OF_ONE, WINDOW_S = 1000, 10.0
 """Subscriptions and their ends, of one connection in ``WINDOW_S``."""
 MOST_SUBSCRIPTIONS = 4096
-"""Of all subscribers together; more are nobody's honest wish, and ZeroMQ keeps each of them."""
+"""Of all subscribers together; ZeroMQ keeps each of them in memory."""
 LINGER_MS = 2000
 REBIND_S = 2.0
 HEARTBEAT_SCHEMA = "hisir-edge/heartbeat/1.0"
@@ -81,8 +81,8 @@ class Publisher:
     def send(self, frames: list[bytes], overlay: Draw | None = None, rle: Draw | None = None) -> None:
         """Publish one verdict; never blocks (a subscriber beyond its high-water mark misses it).
 
-        ``frames``: topic, JSON, mask PNG. Under ``verdict/`` always, under the other kinds where somebody asks for them
-        by name.
+        ``frames``: topic, JSON, mask PNG. Under ``verdict/`` always; under the other kinds where a subscriber asks
+        for them by name.
         """
         topic, text, mask = frames
         rest = topic.partition(b"/")[2]
@@ -143,7 +143,7 @@ class Publisher:
             self.wire.guard.cut_off(frame, "flood")
 
     def _begin_anew(self) -> None:
-        """Lose all connections and what they have asked for; whoever is honest connects again and asks for the gap."""
+        """Close all connections and forget their subscriptions; subscribers connect again and ask for the gap."""
         self.wire.refusals.add("too many subscriptions", most=MOST_SUBSCRIPTIONS)
         self.wire.closed(self._bound_socket, 0)
         self._prefixes.clear()

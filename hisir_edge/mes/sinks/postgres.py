@@ -28,7 +28,7 @@ stamina.instrumentation.set_on_retry_hooks([])  # ``on_retry`` tells
 
 
 class PostgresSink:
-    """Connects anew as often as it takes: while the database is away, verdicts wait in the line's journal.
+    """Connects again as often as it takes: while the database is away, verdicts wait in the line's journal.
 
     ``body`` is text, as it was published to the byte; ``body::jsonb`` for queries.
     """
