@@ -52,6 +52,7 @@ def offline(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_beside_what_a_machine_has(tmp_path):
     """All but hisir-edge and two packages are there, in an environment as torch's images have it."""
     said = subprocess.run([sys.executable, "-m", "pip", "list", "--format", "freeze"], capture_output=True, text=True)
