@@ -32,22 +32,6 @@ def test_boards_are_triggered_one_by_one(small_bundle, small_boards, tmp_path):
             assert line.wait(number)[-1]["unit"] == f"B-{number}"
         line.ask("trigger", unit="B-x", product="other")
         assert "unknown product other" in line.wait(6)[-1]["reason"]
-        with pytest.raises(InputError, match="one of the products p3"):
-            line.ask("select", product="other")
-        with pytest.raises(InputError, match="only unit, product"):
-            line.ask("trigger", units="B-7")
-        with pytest.raises(InputError, match="unit as text"):
-            line.ask("trigger", unit="x" * 500)
-        with pytest.raises(InputError, match="name it in the trigger"):
-            line.ask("announce", unit="B-9")
-        # another daemon with these sockets would take them over without a word: it is refused, and this one goes on
-        thief = tmp_path / "thief.toml"
-        text = line.config.read_text() + '[journal]\nfolder = "other"\n'
-        thief.write_text(text.replace(line.control, f"ipc://{tmp_path}/control"))
-        refused = here("run", "--config", thief)
-        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-        assert "publish.endpoint" in refused.stderr
-        assert "already in use" in refused.stderr
         line.ask("pause")
         with pytest.raises(InputError, match="resume it"):
             line.ask("trigger")
@@ -64,6 +48,29 @@ def test_boards_are_triggered_one_by_one(small_bundle, small_boards, tmp_path):
     gone = here("status", "--endpoint", line.control, "--timeout", "0.2")
     assert gone.returncode == 2
     assert "check that the line runs" in gone.stderr
+
+
+def test_requests_that_the_line_refuses_and_a_second_daemon_on_its_sockets(small_bundle, small_boards, tmp_path):
+    with WatchedDaemon(tmp_path, small_bundle, small_boards / "test" / "missing", "software") as line:
+        line.until(lambda s: s["state"] == "Ready")
+        with pytest.raises(InputError, match="one of the products p3"):
+            line.ask("select", product="other")
+        with pytest.raises(InputError, match="only unit, product"):
+            line.ask("trigger", units="B-7")
+        with pytest.raises(InputError, match="unit as text"):
+            line.ask("trigger", unit="x" * 500)
+        with pytest.raises(InputError, match="name it in the trigger"):
+            line.ask("announce", unit="B-9")
+        # another daemon with these sockets would take them over without a word: it is refused, and this one goes on
+        thief = tmp_path / "thief.toml"
+        text = line.config.read_text() + '[journal]\nfolder = "other"\n'
+        thief.write_text(text.replace(line.control, f"ipc://{tmp_path}/control"))
+        refused = here("run", "--config", thief)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert "publish.endpoint" in refused.stderr
+        assert "already in use" in refused.stderr
+        assert line.ask("trigger", unit="after all")["seq"] == 1
+        assert line.wait(1)[0]["unit"] == "after all"
 
 
 def test_figures_are_served_on_this_machine_alone(small_bundle, small_boards, tmp_path):

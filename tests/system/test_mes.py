@@ -12,6 +12,7 @@ import sqlite3
 import struct
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -41,55 +42,71 @@ def line(tmp_path):
     return JournalLine(tmp_path / "journal")
 
 
-def test_a_snapshot_is_the_last_verdict_of_each_unit_and_what_was_decided(line):
-    epoch = ""
+@pytest.fixture
+def decided(line):
+    """A line with forty verdicts of ten boards that came four times each: the line, its epoch and a client."""
     with Journal(line.folder, JournalTable()) as journal:
         epoch = journal.epoch
-        for seq in range(1, 41):  # ten boards that come four times
+        for seq in range(1, 41):
             message = sample_message(seq, epoch, seq % 3 == 0, unit=f"B{seq % 10}")
             topic, body, mask = message.frames()
             journal.record(
                 [Entry(seq=seq, topic=topic.decode(), body=body, mask=mask, source=f"cam-{seq % 2}", unit=message.unit)]
             )
     with line.started(0), Asker(line.control) as asker:
+        yield line, epoch, asker
 
-        def snapshot(**more):
-            head, frames = asker.ask({"do": "snapshot", **more})
-            return head, [verdict_from_frames(frames[n : n + 3]) for n in range(0, len(frames), 3)]
 
-        head, verdicts = snapshot()
-        assert [v.seq for v in verdicts] == list(range(31, 41))
-        assert {v.unit for v in verdicts} == {f"B{n}" for n in range(10)}
-        assert (head["seq"], head["epoch"], head["decisions"]) == (40, epoch, [])
-        assert [v.seq for v in snapshot(unit="B7")[1]] == [37]
-        assert [v.seq for v in snapshot(camera="cam-1")[1]] == [31, 33, 35, 37, 39]
-        assert [v.seq for v in snapshot(after=35, most=2)[1]] == [36, 37]
-        assert snapshot(unit="none of these")[1] == []
+def snapshot(asker, **more):
+    head, frames = asker.ask({"do": "snapshot", **more})
+    return head, [verdict_from_frames(frames[n : n + 3]) for n in range(0, len(frames), 3)]
 
-        one = verdicts[2]  # number 33, which fails
-        assert (one.seq, one.result) == (33, "FAIL")
-        assert verify(line.control, one, "DefectRejected", "J. Doe", defect=1, detail="glare") == 1
-        assert verify(line.control, one, "DefectConfirmed", "A. Smith") == 2
-        decided = snapshot(unit="B3")[0]["decisions"]
-        assert [(d["defect"], d["Verification"], d["operator"]) for d in decided] == [
-            (1, "DefectRejected", "J. Doe"), (0, "DefectConfirmed", "A. Smith")
-        ]  # fmt: skip
-        assert snapshot(unit="B4")[0]["decisions"] == []
-        assert [d["id"] for d in asker.ask({"do": "decisions", "after": 1})[0]["decisions"]] == [2]
-        for wrong, said in (
-            ({"seq": 99}, "a verdict that is in the journal"), ({"epoch": "0" * 32}, f"the epoch {epoch}"),
-            ({"verification": "Maybe"}, "verification out of DefectConfirmed"), ({"operator": ""}, "operator as text"),
-            ({"defect": -1}, "defect as a whole number"), ({"defect": 2}, "defect from 1 to 1 of verdict 33"),
-            ({"seq": 34, "defect": 1}, "defect 0, the board"), ({"why": 1}, "only epoch, seq"),
-            ({"seq": True}, "seq as a whole number"), ({"detail": "x" * 201}, "detail as text"),
-        ):  # fmt: skip
-            good = {"do": "verify", "epoch": epoch, "seq": 33, "verification": "DefectRejected", "operator": "o"}
-            with pytest.raises(InputError, match=said):
-                asker.ask({**good, **wrong})
-        done = here("verify", line.control, "NotVerifiedYet", "--epoch", epoch, "--seq", 33, "--operator", "x")
-        assert (done.returncode, done.stdout) == (0, "3\n")
-    with line.started(0):  # decisions are on the disk
-        assert [d["id"] for d in ask(line.control, {"do": "decisions"})["decisions"]] == [1, 2, 3]
+
+def test_a_snapshot_is_the_last_verdict_of_each_unit(decided):
+    _, epoch, asker = decided
+    head, verdicts = snapshot(asker)
+    assert [v.seq for v in verdicts] == list(range(31, 41))
+    assert {v.unit for v in verdicts} == {f"B{n}" for n in range(10)}
+    assert (head["seq"], head["epoch"], head["decisions"]) == (40, epoch, [])
+    assert [v.seq for v in snapshot(asker, unit="B7")[1]] == [37]
+    assert [v.seq for v in snapshot(asker, camera="cam-1")[1]] == [31, 33, 35, 37, 39]
+    assert [v.seq for v in snapshot(asker, after=35, most=2)[1]] == [36, 37]
+    assert snapshot(asker, unit="none of these")[1] == []
+
+
+def test_decisions_come_with_the_snapshot_and_are_on_the_disk(decided):
+    line, epoch, asker = decided
+    one = snapshot(asker)[1][2]
+    assert (one.seq, one.result) == (33, "FAIL")
+    assert verify(line.control, one, "DefectRejected", "J. Doe", defect=1, detail="glare") == 1
+    assert verify(line.control, one, "DefectConfirmed", "A. Smith") == 2
+    found = snapshot(asker, unit="B3")[0]["decisions"]
+    assert [(d["defect"], d["Verification"], d["operator"]) for d in found] == [
+        (1, "DefectRejected", "J. Doe"), (0, "DefectConfirmed", "A. Smith")
+    ]  # fmt: skip
+    assert snapshot(asker, unit="B4")[0]["decisions"] == []
+    assert [d["id"] for d in asker.ask({"do": "decisions", "after": 1})[0]["decisions"]] == [2]
+    for number, name in ((3, "decide"), (4, "verify")):  # the command, and its old name
+        done = here(name, line.control, "NotVerifiedYet", "--epoch", epoch, "--seq", 33, "--operator", "x")
+        assert (done.returncode, done.stdout) == (0, f"{number}\n")
+        assert ("now called 'hisir-edge decide'" in done.stderr) == (name == "verify")
+    with closing(sqlite3.connect(f"file:{line.folder / FILE}?mode=ro", uri=True)) as db:
+        assert db.execute("SELECT count(*) FROM decision").fetchone() == (4,)
+
+
+def test_a_decision_that_cannot_be_meant_is_refused(decided):
+    _, epoch, asker = decided
+    good = {"do": "verify", "epoch": epoch, "seq": 33, "verification": "DefectRejected", "operator": "o"}
+    for wrong, said in (
+        ({"seq": 99}, "a verdict that is in the journal"), ({"epoch": "0" * 32}, f"the epoch {epoch}"),
+        ({"verification": "Maybe"}, "verification out of DefectConfirmed"), ({"operator": ""}, "operator as text"),
+        ({"defect": -1}, "defect as a whole number"), ({"defect": 2}, "defect from 1 to 1 of verdict 33"),
+        ({"seq": 34, "defect": 1}, "defect 0, the board"), ({"why": 1}, "only epoch, seq"),
+        ({"seq": True}, "seq as a whole number"), ({"detail": "x" * 201}, "detail as text"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            asker.ask({**good, **wrong})
+    assert asker.ask({"do": "decisions"})[0]["decisions"] == []
 
 
 def test_a_decision_and_heartbeats_are_told_live(line):

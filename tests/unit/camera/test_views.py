@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
+from importlib import resources
 
+import jsonschema
 import numpy as np
 import pytest
 from support.messages import facts
@@ -169,55 +172,59 @@ def _configured(small_bundle, other) -> Settings:
     )  # fmt: skip
 
 
-def test_one_verdict_of_two_views(small_bundle, small_boards):
-    import json
-    from importlib import resources
-
-    import jsonschema
-
-    schema = json.loads((resources.files("hisir_edge.mes") / "verdict.schema.json").read_text())
+@pytest.fixture(scope="module")
+def two_views(small_bundle):
+    """A product with a bundle for each of two cameras."""
     products = products_from_settings(_configured(small_bundle, small_bundle), "e" * 32)
-    try:
-        product = products.by_name["p3"]
-        good, bad = (read_rgb(min((small_boards / "test" / kind).iterdir())) for kind in ("good", "missing"))
+    yield products.by_name["p3"]
+    products.close()
 
-        def judge(product, frame):
-            return fail_closed(lambda: inspect_board(product, 0, frame), error_judgement)
 
-        def board(top, bottom):
-            return Frame(
-                image=Pixels(top),
-                source="top",
-                frame_id=5,
-                unit="B",
-                grabbed_at_ns=1,
-                device_timestamp_ns=None,
-                more=(Frame(image=Pixels(bottom), source="bottom", frame_id=6, unit="x", grabbed_at_ns=1),),
-            )
+@pytest.fixture(scope="module")
+def pictures(small_boards):
+    """A good board and one with a missing part."""
+    return {kind: read_rgb(min((small_boards / "test" / kind).iterdir())) for kind in ("good", "missing")}
 
-        for frame, result, of_views in (
-            (board(good, good), Result.PASS, ["PASS", "PASS"]),
-            (board(good, bad), Result.FAIL, ["PASS", "FAIL"]),
-            (board(bad, good[:100]), Result.ERROR, ["FAIL", "ERROR"]),
-        ):
-            judgement = judge(product, frame)
-            message = message_from_judgement(product.provenance, 7, frame, judgement)
-            jsonschema.validate(message.body, schema)
-            assert judgement.result is result
-            assert [v["result"] for v in facts(message.body)["views"]] == of_views
-            assert all(d.camera == "bottom" for d in facts(message.body)["defects"])
-        found = judge(product, board(good, bad))
-        h, w = good.shape[:2]
-        assert found.mask.shape == (2 * h, w)
-        assert not found.mask[:h].any()
-        region = found.regions[0]
-        x, y, rw, rh = region.box_xywh
-        assert found.mask[h + y : h + y + rh, x : x + rw].any()
-        assert "bottom: " in found.reason
-        alone = judge(product, Frame(image=Pixels(good), source="top", frame_id=1, unit="B", grabbed_at_ns=1))
-        assert (alone.result, alone.reason) == (Result.ERROR, "expected frames of 2 cameras; got 1")
-    finally:
-        products.close()
+
+def board(top, bottom):
+    below = Frame(image=Pixels(bottom), source="bottom", frame_id=6, unit="x", grabbed_at_ns=1)
+    return Frame(image=Pixels(top), source="top", frame_id=5, unit="B", grabbed_at_ns=1, more=(below,))
+
+
+def judged(product, frame):
+    return fail_closed(lambda: inspect_board(product, 0, frame), error_judgement)
+
+
+def test_one_verdict_of_two_views(two_views, pictures):
+    schema = json.loads((resources.files("hisir_edge.mes") / "verdict.schema.json").read_text())
+    good, bad = pictures["good"], pictures["missing"]
+    for frame, result, of_views in (
+        (board(good, good), Result.PASS, ["PASS", "PASS"]),
+        (board(good, bad), Result.FAIL, ["PASS", "FAIL"]),
+        (board(bad, good[:100]), Result.ERROR, ["FAIL", "ERROR"]),
+    ):
+        judgement = judged(two_views, frame)
+        message = message_from_judgement(two_views.provenance, 7, frame, judgement)
+        jsonschema.validate(message.body, schema)
+        assert judgement.result is result
+        assert [v["result"] for v in facts(message.body)["views"]] == of_views
+        assert all(d.camera == "bottom" for d in facts(message.body)["defects"])
+
+
+def test_masks_of_two_views_lie_one_below_the_other(two_views, pictures):
+    found = judged(two_views, board(pictures["good"], pictures["missing"]))
+    h, w = pictures["good"].shape[:2]
+    assert found.mask.shape == (2 * h, w)
+    assert not found.mask[:h].any()
+    x, y, rw, rh = found.regions[0].box_xywh
+    assert found.mask[h + y : h + y + rh, x : x + rw].any()
+    assert "bottom: " in found.reason
+
+
+def test_a_board_without_the_second_camera_is_an_error(two_views, pictures):
+    alone = Frame(image=Pixels(pictures["good"]), source="top", frame_id=1, unit="B", grabbed_at_ns=1)
+    found = judged(two_views, alone)
+    assert (found.result, found.reason) == (Result.ERROR, "expected frames of 2 cameras; got 1")
 
 
 def test_views_of_different_sizes_lie_one_below_the_other():
