@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shlex
 from pathlib import Path
 
@@ -17,17 +16,13 @@ from hisir_edge.inspection.board import BoardInspector
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.cpu.onnxruntime import OnnxRuntimeEngine
 from hisir_edge.inspection.engine import Engine
+from hisir_edge.machine.cpu import available_threads
 from hisir_edge.machine.gpus import Gpu, gpus
 from hisir_edge.machine.tensorrt import module_of
 from hisir_edge.registry import TARGETS
 
 PORTABLE, PORTABLE_FROM = (80, 86, 89), 120
 PORTABLE_WORDS = "sm80, sm86, sm89, sm120 or later"
-
-
-def available_threads() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def inspector_from_bundle(bundle: Bundle, threads: int = 0) -> BoardInspector:

@@ -1,7 +1,7 @@
 """Extension points. A new part is one file, and one line here (docs/how-to/extend.md).
 
-Parts are named as ``package.module:attribute`` and loaded when they are asked for, so that a line PC needs the packages
-of those that it uses alone.
+Parts are named as ``package.module:attribute`` and loaded when they are asked for, so a line PC needs only the
+packages of the parts it uses.
 """
 
 from __future__ import annotations

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from hisir_edge.backends import available_threads
 from hisir_edge.bench.limits import device_name
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.cuda.inspector import CudaInspector
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.board import BoardInspector
+from hisir_edge.machine.cpu import available_threads
 from hisir_edge.records import Result
 
 Span = tuple[str, str, float, float]

@@ -22,10 +22,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from hisir_edge.arrays import Bool
-from hisir_edge.backends import available_threads
 from hisir_edge.bundle.load import Bundle, load_bundle
 from hisir_edge.errors import InputError
 from hisir_edge.images import read_mask
+from hisir_edge.machine.cpu import available_threads
 from hisir_edge.mes import Verdict, subscribe
 from hisir_edge.sim.defects import DEFECTS
 from hisir_edge.sim.synth import BoardJob, write_boards

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from hisir_edge import __version__
-from hisir_edge.backends import available_threads
 from hisir_edge.camera.processes import process_module
 from hisir_edge.cuda.fatbin import ARCHITECTURES, cache_folder, kernels_found, nvcc_path, shipped_folder, stem
-from hisir_edge.machine.cpu import int8_instructions
+from hisir_edge.machine.cpu import available_threads, int8_instructions
 from hisir_edge.machine.gpus import Gpu, gpus, jetson_release
 
 PACKAGES = (

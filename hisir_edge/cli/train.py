@@ -53,7 +53,7 @@ def synth(
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
 ) -> None:
     """Render boards as a data set in the MVTec-AD layout (train/good, test/*, ground_truth/*)."""
-    from hisir_edge.backends import available_threads
+    from hisir_edge.machine.cpu import available_threads
     from hisir_edge.sim.defects import DEFECTS
     from hisir_edge.sim.synth import write_dataset
 

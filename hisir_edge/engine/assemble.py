@@ -13,7 +13,7 @@ import onnxruntime as ort
 
 from hisir_edge import __version__
 from hisir_edge.arrays import U8
-from hisir_edge.backends import available_threads, onnxruntime_engine
+from hisir_edge.backends import onnxruntime_engine
 from hisir_edge.bundle.files import CALIBRATION, ENGINE, GOLDEN, MODEL, SELF_TEST
 from hisir_edge.bundle.load import Bundle, bundle_from_manifest
 from hisir_edge.bundle.manifest import (
@@ -41,7 +41,7 @@ from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.selftest import check_draw, golden_picture
 from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.run import RunRecord, load_memory
-from hisir_edge.machine.cpu import int8_instructions
+from hisir_edge.machine.cpu import available_threads, int8_instructions
 from hisir_edge.machine.gpus import gpus
 from hisir_edge.net.hisir_net import HisirNet
 from hisir_edge.registry import TARGETS

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from hisir_edge.backends import available_threads, inspector_from_bundle
+from hisir_edge.backends import inspector_from_bundle
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.lock import sole_writer
 from hisir_edge.bundle.manifest import Manifest
@@ -25,6 +25,7 @@ from hisir_edge.engine.options import BuildOptions, archs_of, calibration_list, 
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.selftest import draw_seed
 from hisir_edge.learn.training.reached import progress_of
+from hisir_edge.machine.cpu import available_threads
 from hisir_edge.registry import TARGETS
 
 

@@ -1,10 +1,11 @@
-"""Boards that are known of without a frame: they arrive from the machine before, or do not come when expected."""
+"""Boards without a frame: they arrive from the machine before, or do not come when they are expected."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable
+from threading import Lock
 
 from hisir_edge.config.tables import Settings
 from hisir_edge.errors import InputError
@@ -33,6 +34,7 @@ class Arrivals:
         self._intake, self._state, self._waiting, self._pipeline = intake, state, waiting, pipeline
         self._deadline_s = settings.line.deadline_ms / 1e3
         self._period_s = settings.line.expected_period_ms / 1e3
+        self._lock = Lock()
         self._watched_since: float | None = None
         self._arrived: tuple[float, Identity] | None = None
         self._missing = 0
@@ -58,8 +60,9 @@ class Arrivals:
             if self._state.software_triggered:
                 self._intake.trigger(identity)
             else:
-                self._intake.announce(identity)  # first: ``check_arrival`` drops arrivals without an announcement
-                self._arrived = (time.monotonic(), identity)
+                with self._lock:  # ``check_arrival`` drops arrivals without an announcement
+                    self._intake.announce(identity)
+                    self._arrived = (time.monotonic(), identity)
         except InputError as error:
             self.report(identity, f"not inspected: {error}")
 
@@ -79,17 +82,24 @@ class Arrivals:
             elif not wait:
                 return
 
+    def leave_to_next_start(self) -> None:
+        """Journal the boards that are still to be numbered, where the daemon ends by an error: none is lost."""
+        while self._unanswered:
+            identity, _ = self._unanswered.popleft()
+            self._intake.leave_to_next_start(identity)
+
     def check_arrival(self) -> None:
         """Report a board that arrived and whose frame did not come by the deadline; forget its name."""
-        arrived = self._arrived
-        if arrived is None:
-            return
-        if not self._waiting.announced:
-            self._arrived = None
-        elif time.monotonic() > arrived[0] + self._deadline_s:
-            self._arrived = None
-            self._waiting.forget_identities()
-            self.report(arrived[1], f"no frame within {self._deadline_s * 1e3:g} ms of the board's arrival")
+        with self._lock:
+            if self._arrived is None:
+                return
+            arrived_at, identity = self._arrived
+            if not self._waiting.announced:
+                self._arrived = None
+            elif time.monotonic() > arrived_at + self._deadline_s:
+                self._arrived = None
+                self._waiting.forget_identities()
+                self.report(identity, f"no frame within {self._deadline_s * 1e3:g} ms of the board's arrival")
 
     def check_period(self, go_on: Callable[[], bool]) -> None:
         """With ``line.expected_period_ms``: an ERROR verdict for each period in which no board came.

@@ -1,6 +1,6 @@
 """The daemon's spine: startup, loop, shutdown.
 
-A frame's way is one way: camera -> ``_serve`` -> ``Intake.take`` -> ``Pipeline`` -> ``Verdicts.inspected`` ->
+Every frame takes the same path: camera -> ``_serve`` -> ``Intake.take`` -> ``Pipeline`` -> ``Verdicts.inspected`` ->
 ``BoardInspector.inspect`` -> ``Results.hand_over`` -> ``Outbox``, which journals the verdict, then publishes it.
 """
 
@@ -95,15 +95,19 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
             results.hand_over(line.verdicts.abandoned(trigger))
         enter(line.pipeline)
         reloader = enter(Reloader(line, read_again, systemd, results.use))
-        with hermes:
-            line.state.serve(source)
-            try:
-                # loop
-                _serve(line, source, asked, reloader, systemd, outbox)
-            finally:
-                # shutdown: whatever ended the loop, from here on no trigger is accepted
-                line.state.close()
-                systemd.tell("STOPPING=1")
+        try:
+            with hermes:
+                line.state.serve(source)
+                try:
+                    # loop
+                    _serve(line, source, asked, reloader, systemd, outbox)
+                finally:
+                    # shutdown: whatever ended the loop, from here on no trigger is accepted
+                    line.state.close()
+                    systemd.tell("STOPPING=1")
+        except BaseException:
+            line.arrivals.leave_to_next_start()
+            raise
         line.arrivals.answer(wait=True)
     machine.to(State.HALTED)
     verdicts = {result.value: counts[result.value] for result in Result if counts[result.value]}

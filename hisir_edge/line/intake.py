@@ -1,6 +1,7 @@
 """Where a board is accepted: as a frame that came by itself, or as a trigger that asks the camera for one.
 
-From here a trigger has a number, is journaled, and is in the pipeline: there is exactly one verdict for it.
+From here a trigger has a number, is in the journal (or the log says why not) and in the pipeline: it gets exactly one
+verdict.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from threading import Lock
 
 import structlog
 
 from hisir_edge.camera.source import Source
-from hisir_edge.errors import HisirEdgeError, InputError
+from hisir_edge.errors import InputError
+from hisir_edge.inspection.verdict import fail_closed
 from hisir_edge.labels import board_name
 from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.line.products import Products, Selection
@@ -91,11 +94,7 @@ class Intake:
                     fix="trigger after the verdict, or raise infer.slots",
                 )
             self._waiting.add(trigger)
-            try:
-                source.trigger()
-            except HisirEdgeError as error:
-                if self._waiting.expire(trigger.seq):
-                    trigger.frame.set_result(trigger.fault(str(error)))
+            fail_closed(source.trigger, partial(self._asked_in_vain, trigger), "camera not asked for a frame")
         self._state.show()
         return trigger
 
@@ -134,6 +133,12 @@ class Intake:
                 self._sequence.take_back(trigger)
         return taken
 
+    def leave_to_next_start(self, identity: Identity) -> None:
+        """Journal a board that cannot be answered any more: the next start answers it with an ERROR verdict."""
+        with self._accepting, self._lock:
+            source = self._state.source
+            self._sequence.record(self._trigger(identity, source.name if source else ""))
+
     def arm(self, source: Source) -> None:
         """After a trigger without its frame: arm the camera again, and accept triggers once it is armed."""
         with self._lock:
@@ -170,12 +175,15 @@ class Intake:
             raise InputError(
                 expected="the camera to be there", received="a lost camera", fix="wait until status says Ready"
             )
-        if self._waiting or self._waiting.closed:
+        if blocked := self._waiting.blocked:
             raise InputError(
-                expected="one frame asked for at a time",
-                received="a board whose frame is still to come" if self._waiting else "a camera that is being armed",
-                fix="trigger again in a moment",
+                expected="one frame asked for at a time", received=blocked, fix="trigger again in a moment"
             )
+
+    def _asked_in_vain(self, trigger: Trigger, reason: str) -> None:
+        """The camera refused: the trigger has a fault instead of a frame."""
+        if self._waiting.expire(trigger.seq):
+            trigger.frame.set_result(trigger.fault(reason))
 
     def _identity_of(self, item: Frame | GrabFault) -> Identity:
         """The identity that was announced for a frame's board; none where it may be another board's."""

@@ -96,6 +96,14 @@ class Waiting:
             return True
 
     @property
+    def blocked(self) -> str:
+        """Why the camera cannot be asked for a frame now; empty where it can, until ``add``."""
+        with self._lock:
+            if self._trigger is not None:
+                return "a board whose frame is still to come"
+            return "a camera that is being armed" if self._closed else ""
+
+    @property
     def closed(self) -> bool:
         """Whether frames that come now may have been asked for by a trigger that is done with."""
         return self._closed

@@ -1,7 +1,10 @@
-"""From a trigger and its frame to one verdict, on the threads of the pipeline; nothing here raises."""
+"""From a trigger and its frame to one verdict, on the threads of the pipeline."""
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -55,9 +58,11 @@ class Verdicts:
         """The outcome of a trigger that missed its deadline: no frame came, or no inspection ended."""
         if self._waiting.expire(trigger.seq):  # should its frame still come, it is dropped
             outcome = self._faulty(trigger, f"no frame within {self._deadline_ms:g} ms")
+        else:
+            outcome = self._faulty(trigger, f"not inspected within {self._deadline_ms:g} ms")
+        with suppress(InvalidStateError):  # without its frame the slot would wait for ever
             trigger.frame.set_result(outcome.item)
-            return outcome
-        return self._faulty(trigger, f"not inspected within {self._deadline_ms:g} ms")
+        return outcome
 
     def abandoned(self, accepted: AcceptedTrigger) -> Outcome:
         """The outcome of a trigger that an earlier run of the daemon accepted and did not answer."""
@@ -69,8 +74,7 @@ class Verdicts:
         return self._faulty(trigger, "the daemon ended before this board was judged (crash, kill or power cut)")
 
     def _faulty(self, trigger: Trigger, reason: str) -> Outcome:
-        fault = trigger.fault(reason)
-        return self._outcome(trigger, fault, fail_closed(partial(_raise_fault, fault), error_judgement))
+        return self._outcome(trigger, trigger.fault(reason), error_judgement(reason))
 
     def _inspected(self, slot: int, trigger: Trigger) -> Outcome:
         item = replace(trigger.frame.result(), unit=trigger.unit)
@@ -111,10 +115,6 @@ class Verdicts:
         return Provenance(line=line, epoch=self._epoch, product=trigger.product_name, bundle_sha256=NO_BUNDLE)
 
 
-def _raise_fault(fault: GrabFault) -> Judgement:
-    raise NotJudgedError(fault.reason)
-
-
 def inspect_board(product: Product, slot: int, frame: Frame) -> Judgement:
     """The judgement of a board: of its one frame, or of the frames of all cameras; NotJudgedError if one is missing."""
     every, frames = (product, *product.more), (frame, *frame.more)
@@ -142,6 +142,10 @@ def encoded(provenance: Provenance, seq: int, item: Frame | GrabFault, judgement
         return message
 
     def as_error(reason: str) -> VerdictMessage:
-        return message_from_judgement(provenance, seq, item, error_judgement(reason))
+        # with nothing of the item but its names: it may be the item that cannot be encoded
+        fault = GrabFault(
+            source=str(item.source), frame_id=0, unit=str(item.unit), reason=reason, grabbed_at_ns=time.time_ns()
+        )
+        return message_from_judgement(provenance, seq, fault, error_judgement(reason))
 
     return fail_closed(partial(encode, judgement), as_error, "verdict could not be encoded")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 INT8_FLAGS = ("avx512_vnni", "avx_vnni", "asimddp")
@@ -27,3 +28,8 @@ def _flags() -> set[str]:
         return set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
         return set()
+
+
+def available_threads() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -18,13 +18,14 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, U8
-from hisir_edge.backends import available_threads, onnxruntime_engine
+from hisir_edge.backends import onnxruntime_engine
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.engine import Engine
 from hisir_edge.inspection.rops import Rops
 from hisir_edge.learn.evaluation.evaluate import evaluate_inspector
 from hisir_edge.learn.evaluation.figures import figures
+from hisir_edge.machine.cpu import available_threads
 from hisir_edge.net.position import DEVIATION_GAIN
 
 LEAST_DEVIATION = 4.0

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from anomalib.data.utils.tiler import Tiler
 
-from hisir_edge.backends import available_threads, engine_from_bundle
+from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bench.measure import bundle_of_size
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.cli.console import size_from_text
@@ -31,6 +31,7 @@ from hisir_edge.inspection.cpu.onnxruntime import OnnxRuntimeEngine
 from hisir_edge.inspection.selftest import picture_of
 from hisir_edge.line.pipeline import Pipeline
 from hisir_edge.line.sockets.message import Provenance, message_from_judgement
+from hisir_edge.machine.cpu import available_threads
 from hisir_edge.records import Frame
 
 BATCH = 16

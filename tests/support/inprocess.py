@@ -8,6 +8,7 @@ from typing import Any
 
 from hisir_edge.errors import CameraError
 from hisir_edge.line.assembly import line_from_products
+from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.products import Products
 from hisir_edge.line.state import State, StateMachine
 from hisir_edge.line.verdicts import LabelReader, Outcome
@@ -38,12 +39,12 @@ class ScriptedCamera:
 class InProcessLine:
     """Enter it to start the pipeline; ``out`` collects what each verdict says, in order."""
 
-    def __init__(self, products: Products, reader: LabelReader | None = None) -> None:
+    def __init__(self, products: Products, reader: LabelReader | None = None, journal: Journal | None = None) -> None:
         self.out: list[dict[str, Any]] = []
         self._more = threading.Condition()
         machine = StateMachine()
         machine.to(State.INITIALIZED)
-        self.line = line_from_products(products, EPOCH, machine, self._hand_over, reader=reader)
+        self.line = line_from_products(products, EPOCH, machine, self._hand_over, journal, reader=reader)
         self.state, self.intake, self.arrivals = self.line.state, self.line.intake, self.line.arrivals
         self.pipeline, self.camera = self.line.pipeline, ScriptedCamera()
 

@@ -35,16 +35,16 @@ def test_parts_are_loaded_where_the_table_says_and_lie_in_their_rooms():
     loading = {name_of(path).removesuffix(".__init__") for path in FILES if "import part\n" in path.read_text()}
     assert loading == {user for users in REGISTRIES.values() for user in users}
     rooms = {
-        "config": [camera.settings for camera in CAMERAS.values()],
-        "camera": [camera.source for camera in CAMERAS.values()],
-        "net.backbones": [backbone.maker for backbone in BACKBONES.values()],
-        "mes.sinks": SINKS.values(),
-        "backends": [target.inspector for target in TARGETS.values()],
-        "engine": [target.compiler for target in TARGETS.values() if target.compiler],
+        ("config", "camera"): [camera.settings for camera in CAMERAS.values()],
+        ("camera",): [camera.source for camera in CAMERAS.values()],
+        ("net.backbones",): [backbone.maker for backbone in BACKBONES.values()],
+        ("mes.sinks",): SINKS.values(),
+        ("backends", "inspection", "cuda"): [target.inspector for target in TARGETS.values()],
+        ("engine",): [target.compiler for target in TARGETS.values() if target.compiler],
     }
-    for room, wheres in rooms.items():
+    for names, wheres in rooms.items():
         for where in wheres:
-            assert where.startswith(f"hisir_edge.{room}"), where
+            assert where.startswith(tuple(f"hisir_edge.{name}" for name in names)), where
             assert callable(part(where)), where
 
 

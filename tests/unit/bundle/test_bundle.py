@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hisir_edge.backends import available_threads, engine_from_bundle
+from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.files import MANIFEST
 from hisir_edge.bundle.integrity import check_private, seal_of
 from hisir_edge.bundle.load import load_bundle
@@ -18,7 +18,7 @@ from hisir_edge.bundle.replace import replace_folder
 from hisir_edge.errors import BundleError
 from hisir_edge.inspection.cpu import onnxruntime as infer_onnxruntime
 from hisir_edge.inspection.cpu.onnxruntime import OnnxRuntimeEngine, session_options
-from hisir_edge.machine.cpu import int8_instructions
+from hisir_edge.machine.cpu import available_threads, int8_instructions
 
 
 @pytest.fixture

@@ -130,3 +130,10 @@ def test_a_board_that_alarms_all_over_is_one_window_and_judged_alike():
     expected, found = regions_from_map(raw * gain_map(*parts), THRESHOLDS), _found(raw, cell_max, gain, None, hw)
     assert found.total == expected.total > MOST_WINDOWS
     assert found.regions == expected.regions
+
+
+def test_a_score_that_is_no_number_is_not_dropped():
+    raw, cell_max = np.zeros((48, 64), np.float32), np.zeros((3, 4), np.float32)
+    raw[20, 20] = cell_max[1, 1] = np.nan
+    gain = Gain(*_gain(np.random.default_rng(1), (48, 64), 1.0, ()))
+    assert np.isnan(highest_calibrated(raw, cell_max, gain))

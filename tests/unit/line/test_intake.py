@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from support.inprocess import EPOCH, InProcessLine
 
 from hisir_edge.config.sources import ReplaySource
-from hisir_edge.config.tables import BundleTable, LineTable, Settings
+from hisir_edge.config.tables import BundleTable, JournalTable, LineTable, Settings
 from hisir_edge.errors import InputError
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
+from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.products import products_from_settings
 from hisir_edge.line.state import State, StateMachine
 from hisir_edge.line.triggers import Identity
@@ -393,8 +396,45 @@ def test_boards_that_are_not_inspected_wait_for_a_slot_and_hold_nothing_up(loade
 
 
 def test_a_name_that_is_no_text_is_answered_all_the_same(loaded, frames):
-    from dataclasses import replace
-
     with InProcessLine(loaded("free-run")) as line:
         line.intake.take(replace(frames("good"), unit="b\udcff"), lambda: True)
         assert line.wait(1)[0]["unit"] == "b?"
+
+
+def test_a_frame_that_cannot_be_encoded_is_an_error_and_the_line_goes_on(loaded, frames):
+    with InProcessLine(loaded("free-run")) as line:
+        line.intake.take(replace(frames("good"), frame_id=np.int64(7)), lambda: True)  # JSON takes no such number
+        line.intake.take(frames("good"), lambda: True)
+        found = line.wait(2)
+        assert [(v["seq"], v["result"]) for v in found] == [(1, "ERROR"), (2, "PASS")]
+        assert "verdict could not be encoded: TypeError" in found[0]["reason"]
+        assert not line.pipeline.failed
+
+
+def test_whatever_a_camera_raises_when_it_is_asked_is_that_triggers_error(loaded):
+    with InProcessLine(loaded("software")) as line:
+        line.camera.trigger = lambda: 1 / 0  # type: ignore[assignment, method-assign]
+        accepted = line.intake.trigger(Identity("x"))
+        (verdict,) = line.wait(1)
+        assert (verdict["seq"], verdict["unit"], verdict["result"]) == (accepted.seq, "x", "ERROR")
+        assert "camera not asked for a frame: ZeroDivisionError" in verdict["reason"]
+
+
+def test_a_deadline_lets_the_slot_go_whoever_held_the_trigger(loaded, frames):
+    with InProcessLine(loaded("software", 300)) as line:
+        line.intake.trigger(Identity("a"))
+        line.line.waiting.expire(1)  # as if the camera had refused at this very moment
+        assert "not inspected within 300 ms" in line.wait(1)[0]["reason"]
+        end = time.monotonic() + 20
+        while line.pipeline.late_slots:
+            assert time.monotonic() < end, "the slot waits for a frame that never comes"
+
+
+def test_boards_that_were_not_numbered_when_the_daemon_failed_are_answered_by_the_next_start(loaded, tmp_path):
+    with Journal(tmp_path, JournalTable()) as journal, InProcessLine(loaded("free-run"), journal=journal) as line:
+        line.arrivals.report(Identity("B1"), "it fell off")
+        line.arrivals.report(Identity("B2"), "it fell off")
+        line.arrivals.leave_to_next_start()
+        assert not line.arrivals.unanswered
+    with Journal(tmp_path, JournalTable()) as journal:
+        assert [(left.seq, left.unit) for left in journal.left] == [(1, "B1"), (2, "B2")]
