@@ -149,10 +149,10 @@ def shared_transistor() -> Path:
     return folder
 
 
-def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+def _made_once(request: pytest.FixtureRequest, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that is made by the first of the test processes that asks for it; the others wait for it."""
-    base = factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    base: Path = request.getfixturevalue("tmp_path_factory").getbasetemp()
+    shared = base.parent if hasattr(request.config, "workerinput") else base  # of one worker among several
     out = shared / name
     with (shared / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -164,15 +164,13 @@ def _made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path]
 
 
 @pytest.fixture(scope="session")
-def small_boards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_boards(request: pytest.FixtureRequest) -> Path:
     """See small.py."""
-    return _made_once(
-        tmp_path_factory, "p3-boards", lambda out: small.prepared("small-boards", out) or small.small_boards(out)
-    )
+    return _made_once(request, "p3-boards", lambda out: small.prepared("small-boards", out) or small.small_boards(out))
 
 
 @pytest.fixture(scope="session")
-def small_run(small_boards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_run(small_boards: Path, request: pytest.FixtureRequest) -> Path:
     """See small.py."""
 
     def make(out: Path) -> None:
@@ -182,15 +180,15 @@ def small_run(small_boards: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         else:
             small.with_boards(run, small_boards)
 
-    return _made_once(tmp_path_factory, "p3", make)
+    return _made_once(request, "p3", make)
 
 
 @pytest.fixture(scope="session")
-def small_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_bundle(request: pytest.FixtureRequest) -> Path:
     """See small.py; the run is not made where a bundle was prepared."""
 
     def make(out: Path) -> None:
         if small.prepared("small-bundle", out) is None:
             small.small_bundle(request.getfixturevalue("small_run"), out)
 
-    return _made_once(tmp_path_factory, "p3-bundle", make)
+    return _made_once(request, "p3-bundle", make)

@@ -25,8 +25,8 @@ MOST_WINDOWS = 64
 def highest_calibrated(raw: F32, cell_max: F32, gain: Gain) -> float:
     """The highest of ``raw * gain`` in the golden image; ``raw`` (h, w), ``cell_max`` (gh, gw) of its regions.
 
-    Below ``KEPT_FROM``, where a merger need not keep the pixels, it is what their region cannot exceed. NaN where a score
-    is NaN: ``max`` would drop it.
+    Below ``KEPT_FROM``, where a merger need not keep the pixels, it is what their region cannot exceed. NaN where a
+    score is NaN: ``max`` would drop it.
     """
     bound = cell_max * gain.most
     if np.isnan(bound).any():
