@@ -57,8 +57,8 @@ class Region:
     """A defect: box in frame pixels, area, peak of the anomaly map (1.0 = threshold), contour (n, 2).
 
     ``view`` names the camera where several look at a board; pixels are that camera's. ``confidence``, 1 to 100: how
-    rarely a good board shows such a peak (``inspection.locate``). ``component``: reference designator, ``box_mm``: x, y,
-    w, h on the board, where the bundle knows them.
+    rarely a good board shows such a peak (``inspection.locate``). ``component``: reference designator; ``box_mm``: x,
+    y, w, h on the board, where the bundle knows them.
     """
 
     box_xywh: tuple[int, int, int, int]
