@@ -14,11 +14,15 @@ from hisir_edge.bundle.files import MANIFEST
 from hisir_edge.engine.build import build_bundle
 from hisir_edge.engine.options import BuildOptions
 from hisir_edge.errors import InputError
+from support.commands import here
 
 RATE = ("--false-calls-per-board", 0.2, "--least-planted-recall", 0.5)
 
 
 def hisir(*arguments: object, timeout: float = 250, **extra: str) -> subprocess.CompletedProcess[str]:
+    """A command in this process, where torch is loaded already; a daemon, or other environment, in one of its own."""
+    if not extra and arguments[0] != "run":
+        return here(*arguments)
     return subprocess.run(
         [sys.executable, "-m", "hisir_edge", *map(str, arguments)],
         capture_output=True, text=True, timeout=timeout, check=False, env={**os.environ, **extra},

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import pytest
 from support.commands import here
-from support.training import command
 
 from hisir_edge.learn.data.run import load_record
 
@@ -16,18 +14,13 @@ def test_build_and_evaluate_through_the_command_line(small_run, small_boards, tm
     bundle = tmp_path / "bundle"
     options = ["--target", "onnxruntime", "--precision", "fp32", "--false-calls-per-board", 0.2, "--out", bundle]
     options += ["--least-planted-recall", 0.5]
-    done = subprocess.run(
-        command("build-engine", small_run, *options), capture_output=True, text=True, timeout=200, check=False
-    )
+    done = here("build-engine", small_run, *options)
     assert done.returncode == 0, done.stderr
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert manifest["precision"] == "fp32"
     assert manifest["thresholds"]["held_out_boards"] == len(load_record(small_run).held_out)
     report, page_folder = tmp_path / "figures.json", tmp_path / "page"
-    done = subprocess.run(
-        command("evaluate", "--bundle", bundle, "--data", small_boards, "--json", report, "--report", page_folder),
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    done = here("evaluate", "--bundle", bundle, "--data", small_boards, "--json", report, "--report", page_folder)
     assert done.returncode == 0, done.stderr
     figures = json.loads(report.read_text())
     keys = {"pixel_auroc", "aupro", "image_auroc", "f1", "false_calls_per_board", "recall_by_class"}
@@ -54,9 +47,7 @@ def test_a_rate_that_is_none_is_one_line(small_run, tmp_path, rate):
 def test_a_shift_that_hides_the_board_counts_against_it_and_is_reported(small_bundle, small_boards, tmp_path):
     figures, page = tmp_path / "figures.json", tmp_path / "page"
     options = ["--bundle", small_bundle, "--data", small_boards, "--shift", "fixture=60", "--json", figures]
-    done = subprocess.run(
-        command("evaluate", *options, "--report", page), capture_output=True, text=True, timeout=200, check=False
-    )
+    done = here("evaluate", *options, "--report", page)
     assert done.returncode == 0, done.stderr
     seen = json.loads(figures.read_text())
     assert len(seen["errors"]) == seen["images"]
@@ -82,13 +73,7 @@ def test_int8_judges_as_fp32_does(small_run, small_bundle, small_boards, tmp_pat
 
 
 def test_an_unbuilt_run_is_refused(tmp_path):
-    done = subprocess.run(
-        command("build-engine", tmp_path, "--out", tmp_path / "b"),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
+    done = here("build-engine", tmp_path, "--out", tmp_path / "b")
     assert done.returncode == 2
     assert "hisir-edge train" in done.stderr
     assert not (tmp_path / "b").exists()

@@ -73,9 +73,8 @@ def test_transistor_photos_through_the_daemon_after_a_minute_of_training(shared_
     record = train(settings, tmp_path / "run", workers=1)
     assert record.scale == 0.25, "photos that do not lie alike are seen whole"
     # so little training tells little apart: at a lower rate it would not find its own planted defects
-    build_bundle(
-        tmp_path / "run", tmp_path / "bundle", BuildOptions(least_planted_recall=0.0, false_calls_per_board=0.5)
-    )
+    options = BuildOptions(least_planted_recall=0.0, false_calls_per_board=0.5, precision="fp32")
+    build_bundle(tmp_path / "run", tmp_path / "bundle", options)
     chosen = [item for item in datasets.test_items(shared_transistor) if item.kind in ("good", "misplaced")][::4]
     verdicts = _stream(tmp_path / "bundle", [item.image for item in chosen], tmp_path)
     assert [v["seq"] for v in verdicts] == list(range(1, len(chosen) + 1))

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import torch
+from support.commands import here
 from support.training import command, logged_steps, small_settings
 
 from hisir_edge.bundle.lock import sole_writer
@@ -33,7 +34,7 @@ def test_a_killed_training_is_continued_from_its_checkpoint(small_boards, tmp_pa
         os.kill(killed.pid, signal.SIGKILL)
         killed.wait()
     assert logged_steps(run) >= 20
-    done = subprocess.run(command(*options), capture_output=True, text=True, timeout=200, check=False)
+    done = here(*options)
     assert done.returncode == 0, done.stderr
     assert load_checkpoint(run)["step"] == 60
     assert not (run / "boards.npy").exists(), "the frames' working copy is removed at the end"
@@ -47,16 +48,16 @@ def test_a_continued_run_says_what_it_lacks_and_what_it_does_not_know(small_boar
     shutil.copytree(small_boards / "train", boards / "train")
     options = ["train", "--data", boards, "--out", run, "--width", 8, "--tile", 128, "--batch", 2, "--scale", 1]
     options += ["--steps", 2, "--workers", 0]
-    done = subprocess.run(command(*options), capture_output=True, text=True, timeout=200, check=False)
+    done = here(*options)
     assert done.returncode == 0, done.stderr
     assert "not in this run" not in done.stdout
     good = sorted((boards / "train" / "good").iterdir())
     shutil.copy(good[0], good[0].with_name("new.png"))
-    done = subprocess.run(command(*options), capture_output=True, text=True, timeout=200, check=False)
+    done = here(*options)
     assert done.returncode == 0, done.stderr
     assert "not in this run: 1 of the good pictures" in done.stdout
     good[1].unlink()
-    done = subprocess.run(command(*options), capture_output=True, text=True, timeout=200, check=False)
+    done = here(*options)
     assert done.returncode == 2
     assert good[1].name in done.stderr
     assert done.stderr.count("hisir-edge:") == 1
@@ -128,10 +129,7 @@ def test_boards_of_another_product_are_left_out_named_and_do_not_stop_the_build(
     for odd, stranger in zip((learnt[0], held_out[0]), strangers, strict=True):
         odd.unlink()
         assert cv2.imwrite(str(odd), stranger)
-    done = subprocess.run(
-        command("train", "--data", photos, "--out", run, "--width", 8, "--tile", 128, "--batch", 2, "--steps", 4),
-        capture_output=True, text=True, timeout=200, check=False,
-    )  # fmt: skip
+    done = here("train", "--data", photos, "--out", run, "--width", 8, "--tile", 128, "--batch", 2, "--steps", 4)
     assert done.returncode == 0, done.stderr
     record = load_record(run)
     assert record.registered and record.scale == 1.0, "one odd board does not make loose objects of the others"
