@@ -27,6 +27,7 @@ from hisir_edge.images.pixels import CONVERSIONS
 POLL_S = 0.25
 TRIGGERED_POLL_S = 0.02
 """Between two frames that were asked for the camera's process listens so often."""
+SETTLE_S = 0.2
 MOST_DRIFT = 3
 LAST_16_BIT_ID = 65535
 """GigE Vision 1.x counts frames in 16 bits and leaves out 0 (GVSP block id)."""
@@ -131,9 +132,17 @@ class Grabber:
                 return
 
     def _rearm(self) -> None:
-        """Stop, throw away what was on its way, start again; what was queued for the line is dropped there."""
+        """Stop, discard frames that were on their way, start again; the line discards those that wait for it.
+
+        A camera may still execute a request that it held when it was stopped (TLSimu of the genicam wheel does, under
+        load): frames of the first ``SETTLE_S`` are discarded, too.
+        """
         self.device.stop()
         self.device.start()
+        end = time.monotonic() + SETTLE_S
+        while (left_s := end - time.monotonic()) > 0:
+            if (fetched := self.device.fetch(min(left_s, self.poll_s))) is not None:
+                fetched.done()
         self.last_id = None
         self.clock.forget()
         self.outbox.append({"kind": "rearmed"})

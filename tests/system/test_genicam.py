@@ -8,17 +8,20 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 from support.commands import here
 
-from hisir_edge.camera.process_client import Grabber
+from hisir_edge.camera.process_client import Fetched, Grabber
 from hisir_edge.camera.process_host import MAX_SINGLE_FAULTS, GenicamCamera
 from hisir_edge.cli.doctor import examine
 from hisir_edge.config.sources import GenicamSource
@@ -361,11 +364,50 @@ def test_a_frame_for_each_software_trigger_and_none_from_before_arming(tlsimu, m
         for _ in range(3):
             source.trigger()  # asked for before arming: not to be given for what is asked after it
         source.rearm()
-        assert _next_item(source, 0.7) is None
-        assert not source.stale
+        end = time.monotonic() + 20
+        while source.stale:
+            assert _next_item(source, 0.05) is None
+            assert time.monotonic() < end
+        assert _next_item(source, 0.5) is None
         source.trigger()
         assert isinstance(_next_item(source, 10), Frame)
         assert _next_item(source, 0.3) is None
+
+
+class LateCamera:
+    """Executes a request after it was stopped and started again; says which frames were let go of."""
+
+    def __init__(self) -> None:
+        value = SimpleNamespace
+        self.nodes = SimpleNamespace(Width=value(value=8), Height=value(value=4), PixelFormat=value(value="Mono8"))
+        self.running, self.late, self.let_go = False, 1, []
+
+    def start(self) -> None:
+        self.running = True
+
+    def stop(self) -> None:
+        self.running = False
+
+    def trigger(self) -> None:
+        self.late += 1
+
+    def fetch(self, timeout_s: float) -> Fetched | None:
+        if not self.late:
+            time.sleep(timeout_s)
+            return None
+        self.late -= 1
+        return Fetched(6, np.zeros(32, np.uint8), None, lambda: self.let_go.append(6))
+
+
+def test_a_request_that_the_camera_held_while_it_was_armed_is_given_to_nobody():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    device = LateCamera()
+    with ours, theirs:
+        grabber = Grabber(theirs, device, {"ring_slots": 2, "trigger": "software"})
+        grabber._rearm()
+        assert device.let_go == [6] and device.running
+        assert [message["kind"] for message in grabber.outbox] == ["rearmed"]
+        grabber.ring.close()
 
 
 def test_a_trigger_that_the_camera_does_not_have_names_the_feature(tlsimu, monkeypatch):
