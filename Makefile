@@ -34,7 +34,7 @@ demo: $(BASE)
 TEST_WORKERS ?= $(shell nproc)
 
 test: lint test-packages
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow and not gpu"
 
 lint: $(DEV)
 	$(BIN)/ruff format --check hisir_edge tests requirements docs

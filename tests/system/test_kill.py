@@ -1,18 +1,18 @@
 """kill -9 of the whole daemon at random instants: every trigger has exactly one verdict, published as it is written.
 
-HISIR_KILLS=300 for more of them; `make soak` has faults of every other kind.
+`make test-slow` kills it more often; `make soak` has faults of every other kind.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
 from support.daemon import JOURNAL, DaemonProcess, replay
 from support.messages import facts
 
@@ -20,10 +20,9 @@ from hisir_edge.errors import InputError
 from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.mes import subscribe
 
-KILLS = int(os.environ.get("HISIR_KILLS", "12"))
 
-
-def test_kill_at_any_instant_and_every_trigger_has_one_verdict(small_bundle, small_boards, tmp_path):
+@pytest.mark.parametrize("kills", [8, pytest.param(60, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
+def test_kill_at_any_instant_and_every_trigger_has_one_verdict(small_bundle, small_boards, tmp_path, kills):
     rng, told, published, over = random.Random(5), {}, {}, threading.Event()
 
     def made(trigger: str) -> DaemonProcess:
@@ -48,7 +47,7 @@ def test_kill_at_any_instant_and_every_trigger_has_one_verdict(small_bundle, sma
     listener = threading.Thread(target=listen)
     listener.start()
     try:
-        for n in range(KILLS):
+        for n in range(kills):
             with made("software" if n % 2 else "free-run") as daemon:
                 if n % 4 != 3:  # else at some instant of its start
                     daemon.up()
