@@ -65,7 +65,7 @@ def test_transistor_photos_through_the_daemon_after_a_minute_of_training(shared_
         overlap_px=32,
         scale=None,
         register="auto",
-        batch=8,
+        batch=4,
         steps=60,
         learning_rate=3e-3,
         seed=0,
