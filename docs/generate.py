@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterator
+from enum import EnumType
 from pathlib import Path
 from typing import Any, get_args
 
@@ -50,7 +51,7 @@ def _line_toml() -> Iterator[str]:
     yield from (
         "# line.toml", "", NOTE, "",
         "Unknown keys and wrong types are refused before anything is opened. Relative paths count from the",
-        "file's folder. [Operate a line](../how-to/operate.md) has examples.", "",
+        "file's folder. [Configure a camera](../how-to/configure-a-camera.md) has examples.", "",
     )  # fmt: skip
     for name, field in Settings.model_fields.items():
         if name == "source":
@@ -147,6 +148,11 @@ def _command_page(title: str, commands: dict[str, Any]) -> Iterator[str]:
             *textwrap.wrap(f"`hisir-edge {name}{' ' if names else ''}{names}`: {_cell(command.help or '')}", COLUMNS),
             "",
         )
+        for one in arguments:
+            kind = one.type_descriptor.annotation
+            if isinstance(kind, EnumType):
+                values = ", ".join(f"`{choice.value}`" for choice in kind)
+                yield from (*textwrap.wrap(f"{one.name.upper()}: {values}", COLUMNS), "")
         options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
         if not options:
             continue

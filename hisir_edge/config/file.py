@@ -32,6 +32,14 @@ def _one_line(error: ValidationError, path: Path) -> ConfigError:
         return ConfigError(
             expected=f"{where} in {path}", received="nothing", fix="add it (docs/reference/line-toml.md lists the keys)"
         )
+    if first["type"].startswith("union_tag"):
+        given = first["input"].get("type") if isinstance(first["input"], dict) else first["input"]
+        known = ", ".join(f'"{name}"' for name in CAMERAS)
+        return ConfigError(
+            expected=f"{where}.type in {path}: {known}",
+            received=repr(given) if given else "nothing",
+            fix="correct it (docs/reference/line-toml.md lists the keys of each)",
+        )
     if first["type"] == "value_error" and not parts:  # what several keys are together
         said = first["msg"].removeprefix("Value error, ")
         return ConfigError(expected=said, received=f"others in {path}", fix="correct one of these keys")

@@ -58,7 +58,8 @@ class IdentityTable(Table):
     """``[identity]``: the board's name from a code on the board."""
 
     barcode: bool = Field(
-        default=False, description="the board's name from a code on the board (`pip install 'hisir-edge[barcode]'`)"
+        default=False,
+        description="the board's name from a code on the board (in the checkout: `pip install '.[barcode]'`)",
     )
     formats: tuple[str, ...] = Field(
         default=("DataMatrix", "QRCode", "Code128", "Code39"),

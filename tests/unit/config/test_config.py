@@ -87,3 +87,11 @@ def test_what_other_editors_save(tmp_path):
     (tmp_path / "latin.toml").write_text(GOOD.replace("boards", "gerät"), encoding="latin-1")
     with pytest.raises(ConfigError, match="save it as UTF-8"):
         settings_from_toml(tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize(("line", "received"), [('type = "usb"\n', "'usb'"), ("", "nothing"), ("type = 3\n", "3")])
+def test_a_camera_type_that_is_none_names_those_that_are(tmp_path, line, received):
+    path = tmp_path / "line.toml"
+    path.write_text(f'[bundle]\npath = "b"\n[source]\n{line}')
+    with pytest.raises(ConfigError, match=rf'source.type in .*: "replay", "genicam", "aravis"; got {received}; '):
+        settings_from_toml(path)
