@@ -398,6 +398,9 @@ class LateCamera:
         self.late -= 1
         return Fetched(6, np.zeros(32, np.uint8), None, lambda: self.let_go.append(6))
 
+    def close(self) -> None:
+        self.stop()
+
 
 def test_a_request_that_the_camera_held_while_it_was_armed_is_given_to_nobody():
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
