@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import structlog
 from support import small
 
 # before torch is loaded: threads that wait by spinning take a shared machine's cores from each other
@@ -89,6 +90,15 @@ def no_leaks():
     assert not _sockets() - before[1], "sockets or rings left behind"
     left = _left_in_shared_memory(before[2])
     assert not left, f"shared memory left behind: {left}"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def plain_tracebacks() -> None:
+    """Structlog's own default draws every local variable of every frame, arrays too: seconds for each exception."""
+    renderer = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, renderer]
+    )
 
 
 @pytest.fixture(autouse=True)

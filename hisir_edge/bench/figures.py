@@ -58,7 +58,6 @@ def figures_of_run(
 
 
 def _bytes_moved(inspector: BoardInspector) -> float:
-    """The figures that ``measured`` returns, of its rows: one for each frame, seconds by stage."""
     """Bytes that the line itself reads and writes a frame, the network's own left out."""
     t, n = inspector.plan.tile_px, len(inspector.numbers)
     h, w = inspector.plan.padded_hw

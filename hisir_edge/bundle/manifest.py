@@ -175,8 +175,8 @@ class SelfTestModel(_Record):
 class Manifest(_Record):
     """``manifest.json``, schema version 4.
 
-    ``seal_sha256``: hash of everything else in the file (``engine.bundle.seal_of``), so that a value changed by hand or
-    by a bad disk is noticed.
+    ``seal_sha256``: hash of everything else in the file (``bundle.integrity.seal_of``), so that a value changed by hand
+    or by a bad disk is noticed.
     """
 
     schema_version: Literal[4]

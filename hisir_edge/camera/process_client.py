@@ -5,7 +5,7 @@ https://github.com/genicam/harvesters/issues/508), hang, or crash. Talks over a 
 passes the ring's descriptor with the first message. Lost frames show only as gaps in the frame id, so every id is
 followed.
 
-Started by ``genicam.py`` as ``python -m hisir_edge.line.KIND_process FD PARENT_PID JSON``.
+Started by ``process_host.py`` as ``python -m hisir_edge.camera.KIND_process FD PARENT_PID JSON``.
 """
 
 from __future__ import annotations

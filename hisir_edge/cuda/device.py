@@ -1,7 +1,7 @@
-"""The few things that the line asks of a GPU, and pycuda as what answers them.
+"""What the line needs of a GPU, as Protocols; ``pycuda_device.py`` is the real one.
 
-``Device`` and ``Stream`` are what ``line.py`` is written against; the tests have another ``Device`` that runs the same
-kernels on the CPU's memory, so that all but this file's calls of the driver is tested without a GPU.
+``CudaInspector`` and ``Slot`` are written against them. Tests have another ``Device`` that runs the same kernels on the
+CPU's memory, so that all but the calls of the driver is tested without a GPU.
 """
 
 from __future__ import annotations

@@ -95,21 +95,22 @@ def frame_of(item: Frame | GrabFault) -> Frame:
 
 
 def fail_closed(
-    make: Callable[[], Made], as_error: Callable[[str], Fault], what: str = "inspection failed"
+    make: Callable[[], Made], as_error: Callable[[str], Fault], what: str = "inspection failed", **facts: object
 ) -> Made | Fault:
     """Return ``make()``; if it raises, return ``as_error(reason)``.
 
     An error of this package is its own reason. Any other exception is logged with its traceback, and its reason begins
-    with ``what``.
+    with ``what``. ``facts`` go to the log: which board it was.
     """
     try:
         return make()
     except (HisirEdgeError, NotJudgedError) as error:
         return as_error(str(error))
     except cv2.error as error:
+        log.warning(what, reason=str(error), **facts)
         return as_error(f"image processing failed: {error}")
     except Exception as error:
-        log.exception(what)
+        log.exception(what, **facts)
         return as_error(f"{what}: {type(error).__name__}: {error}")
 
 

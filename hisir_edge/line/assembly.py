@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hisir_edge.inspection.barcode import reader_from_settings
 from hisir_edge.line.arrivals import Arrivals
 from hisir_edge.line.intake import Intake
 from hisir_edge.line.journal.store import Journal
@@ -44,11 +43,11 @@ def line_from_products(
 ) -> InspectionLine:
     """Wire a line. ``out`` gets each outcome, in the order in which triggers were accepted.
 
-    ``counts`` and ``unjournaled``: see ``LineState``. ``reader``: instead of the one of the settings.
+    ``counts`` and ``unjournaled``: see ``LineState``. ``reader``: see ``Verdicts``.
     """
     settings = products.settings
     selection, sequence, waiting = Selection(products), Sequence(journal), Waiting()
-    verdicts = Verdicts(selection, epoch, waiting, reader or reader_from_settings(settings.identity))
+    verdicts = Verdicts(selection, epoch, waiting, reader)
     pipeline = Pipeline[int, Trigger, Outcome](
         list(range(settings.infer.slots)), verdicts.inspected, out, settings.line.deadline_ms / 1e3, verdicts.late
     )

@@ -19,6 +19,7 @@ from hisir_edge.camera.paired import cameras_of
 from hisir_edge.camera.source import EndOfFrames, Source
 from hisir_edge.config.tables import Settings
 from hisir_edge.errors import HungError, PublishError
+from hisir_edge.inspection.barcode import reader_from_settings
 from hisir_edge.line.assembly import InspectionLine, line_from_products
 from hisir_edge.line.hermes.boards import link_from_settings
 from hisir_edge.line.journal.outbox import Outbox
@@ -74,11 +75,12 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
         publisher = enter(Publisher(settings.publish, wire))
         enter(metrics)
         pictures, counts = OverlayFolder(settings.output), Counter[str]()
+        reader = reader_from_settings(settings.identity)
         # the outbox starts its thread: everything that may be refused without a socket or camera was checked before
         outbox = Outbox(journal, publisher.send, _heartbeat(publisher, settings, journal, machine), publisher.idle)
         results = enter(Results(outbox, metrics, pictures, counts))
         line = line_from_products(
-            products, journal.epoch, machine, results.hand_over, journal, counts, lambda: outbox.unwritten
+            products, journal.epoch, machine, results.hand_over, journal, counts, lambda: outbox.unwritten, reader
         )
         metrics.watch(line)
         hermes = link_from_settings(settings.hermes, settings.line.name, line.arrivals)
@@ -103,7 +105,7 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
                     _serve(line, source, asked, reloader, systemd, outbox)
                 finally:
                     # shutdown: whatever ended the loop, from here on no trigger is accepted
-                    line.state.close()
+                    line.intake.close()
                     systemd.tell("STOPPING=1")
         except BaseException:
             line.arrivals.leave_to_next_start()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from threading import Lock
@@ -149,6 +151,11 @@ class Intake:
                 self._waiting.open()
                 self._arming = False
 
+    def close(self) -> None:
+        """Accept no trigger from now on; one that is being accepted is in the pipeline before this returns."""
+        with self._lock:
+            self._state.close()
+
     def pause(self) -> None:
         """Accept nothing until ``resume``. Announced boards are forgotten, because they may go by meanwhile."""
         self._state.paused.set()
@@ -183,7 +190,8 @@ class Intake:
     def _asked_in_vain(self, trigger: Trigger, reason: str) -> None:
         """The camera refused: the trigger has a fault instead of a frame."""
         if self._waiting.expire(trigger.seq):
-            trigger.frame.set_result(trigger.fault(reason))
+            with suppress(InvalidStateError):  # its deadline passed in this very moment
+                trigger.frame.set_result(trigger.fault(reason))
 
     def _identity_of(self, item: Frame | GrabFault) -> Identity:
         """The identity that was announced for a frame's board; none where it may be another board's."""

@@ -52,7 +52,9 @@ class Verdicts:
 
     def inspected(self, slot: int, trigger: Trigger) -> Outcome:
         """The outcome of a trigger whose frame came, by the inspector of a slot."""
-        return fail_closed(partial(self._inspected, slot, trigger), partial(self._faulty, trigger))
+        facts = {"seq": trigger.seq, "unit": trigger.unit}
+        with structlog.contextvars.bound_contextvars(**facts):  # also for what the inspector logs
+            return fail_closed(partial(self._inspected, slot, trigger), partial(self._faulty, trigger))
 
     def late(self, trigger: Trigger) -> Outcome:
         """The outcome of a trigger that missed its deadline: no frame came, or no inspection ended."""
@@ -142,10 +144,15 @@ def encoded(provenance: Provenance, seq: int, item: Frame | GrabFault, judgement
         return message
 
     def as_error(reason: str) -> VerdictMessage:
-        # with nothing of the item but its names: it may be the item that cannot be encoded
-        fault = GrabFault(
-            source=str(item.source), frame_id=0, unit=str(item.unit), reason=reason, grabbed_at_ns=time.time_ns()
+        return fail_closed(
+            partial(encode, error_judgement(reason)), partial(bare, reason), "ERROR could not be encoded"
         )
-        return message_from_judgement(provenance, seq, fault, error_judgement(reason))
 
-    return fail_closed(partial(encode, judgement), as_error, "verdict could not be encoded")
+    def bare(why: str, _: str) -> VerdictMessage:
+        # with nothing of the item but its names: it is the item that cannot be encoded
+        fault = GrabFault(
+            source=str(item.source), frame_id=0, unit=str(item.unit), reason=why, grabbed_at_ns=time.time_ns()
+        )
+        return message_from_judgement(provenance, seq, fault, error_judgement(why))
+
+    return fail_closed(partial(encode, judgement), as_error, "verdict could not be encoded", seq=seq)

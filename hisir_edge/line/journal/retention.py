@@ -28,7 +28,10 @@ class Retention:
         self._held_back_at = -HELD_BACK_EACH_S
 
     def oldest_to_delete(self, db: sqlite3.Connection) -> tuple[int, int] | None:
-        """The first and last number to delete now; None where everything is to be kept."""
+        """The first and last number to delete now; None where everything is to be kept.
+
+        ``db`` is the caller's own: warnings are logged meanwhile, and standard error may hang.
+        """
         size, free = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
         used = (size - free) * db.execute("PRAGMA page_size").fetchone()[0]
         oldest_ns = time.time_ns() - int(self.settings.keep_days * 86_400e9)

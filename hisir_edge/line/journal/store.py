@@ -12,7 +12,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -172,8 +172,8 @@ class Journal(JournalReader):
 
     def prune(self) -> int:
         """Delete some of the oldest verdicts, as ``Retention`` says; how many."""
-        with self._lock:
-            range_ = self._retention.oldest_to_delete(self._connection)
+        with closing(self._reader()) as db:
+            range_ = self._retention.oldest_to_delete(db)
         return 0 if range_ is None else self._write("NORMAL", partial(delete_verdicts, *range_))
 
     @property

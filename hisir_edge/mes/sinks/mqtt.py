@@ -22,8 +22,6 @@ LONGEST_WAIT_S = 5.0
 RACE_S = 0.1
 PORT, TLS_PORT = 1883, 8883
 
-stamina.instrumentation.set_on_retry_hooks([])  # ``on_retry`` tells
-
 
 class MqttSink:
     """``mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC`` (mqtts: with TLS): JSON to TOPIC/LINE/RESULT with QoS 1.
@@ -34,6 +32,7 @@ class MqttSink:
 
     def __init__(self, target: Target, on_retry: OnRetry) -> None:
         """InputError for an address that is none."""
+        stamina.instrumentation.set_on_retry_hooks([])  # ``on_retry`` tells
         parts = urlsplit(target.target)
         if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
             raise InputError(expected="--target mqtt://HOST/TOPIC", received=target.target, fix="correct it")

@@ -24,8 +24,6 @@ CREATE TABLE IF NOT EXISTS hisir_cursor (name text PRIMARY KEY, epoch text NOT N
 LONGEST_WAIT_S = 5.0
 CONNECT_S = 5
 
-stamina.instrumentation.set_on_retry_hooks([])  # ``on_retry`` tells
-
 
 class PostgresSink:
     """Connects again as often as it takes: while the database is away, verdicts wait in the line's journal.
@@ -35,6 +33,7 @@ class PostgresSink:
 
     def __init__(self, target: Target, on_retry: OnRetry) -> None:
         """InputError for an address that is none, or a database that lets this user in for nothing of this."""
+        stamina.instrumentation.set_on_retry_hooks([])  # ``on_retry`` tells
         self._target, self._on_retry = target, on_retry
         self._db: psycopg.Connection[Any] | None = None
         try:

@@ -17,8 +17,6 @@ LONGEST_WAIT_S = 5.0
 AGAIN = (408, 425, 429)
 """Of the answers that blame the request, those that another try may mend."""
 
-stamina.instrumentation.set_on_retry_hooks([])  # ``on_retry`` tells
-
 
 class WebhookSink:
     """The verdict's JSON as it was published, with ``Idempotency-Key: EPOCH-SEQ``.
@@ -29,6 +27,7 @@ class WebhookSink:
 
     def __init__(self, target: Target, on_retry: OnRetry) -> None:
         """InputError for an address that is none."""
+        stamina.instrumentation.set_on_retry_hooks([])  # ``on_retry`` tells
         if not target.target.startswith(("http://", "https://")):
             raise InputError(expected="--target https://HOST/PATH", received=target.target, fix="correct it")
         self._url, self._on_retry = target.target, on_retry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,17 +10,22 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from support.inprocess import EPOCH, InProcessLine
+from support.messages import facts
 
 from hisir_edge.config.sources import ReplaySource
 from hisir_edge.config.tables import BundleTable, JournalTable, LineTable, Settings
 from hisir_edge.errors import InputError
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.verdict import error_judgement
 from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.products import products_from_settings
+from hisir_edge.line.sequence import Sequence
+from hisir_edge.line.sockets.message import Provenance
 from hisir_edge.line.state import State, StateMachine
 from hisir_edge.line.triggers import Identity
-from hisir_edge.records import Frame, GrabFault
+from hisir_edge.line.verdicts import encoded
+from hisir_edge.records import Frame, GrabFault, Result
 
 
 @pytest.fixture
@@ -438,3 +444,36 @@ def test_boards_that_were_not_numbered_when_the_daemon_failed_are_answered_by_th
         assert not line.arrivals.unanswered
     with Journal(tmp_path, JournalTable()) as journal:
         assert [(left.seq, left.unit) for left in journal.left] == [(1, "B1"), (2, "B2")]
+
+
+def test_a_trigger_that_is_being_accepted_when_the_line_closes_has_its_verdict(loaded, monkeypatch):
+    begun = threading.Event()
+    with InProcessLine(loaded("software", 300)) as line:
+        record = Sequence.record_answered
+
+        def slow(sequence, trigger):  # a disk that takes its time
+            begun.set()
+            closer.start()
+            closer.join(0.3)
+            record(sequence, trigger)
+
+        monkeypatch.setattr(Sequence, "record_answered", slow)
+        closer = threading.Thread(target=line.intake.close)
+        answered = threading.Thread(target=line.intake.trigger, args=(Identity("x"),))
+        answered.start()
+        assert begun.wait(20)
+        closer.join()
+        line.pipeline.flush()  # as the end of the daemon does
+        assert [(v["unit"], v["result"]) for v in line.wait(1)] == [("x", "ERROR")]
+        answered.join()
+        with pytest.raises(InputError, match="not there yet, or ends"):
+            line.intake.trigger(Identity("y"))
+
+
+def test_a_judgement_that_cannot_be_encoded_keeps_its_frame(frames):
+    frame = replace(frames("good"), frame_id=77)
+    provenance = Provenance(line="l", epoch=EPOCH, product="p", bundle_sha256="a" * 64)
+    judgement = replace(error_judgement("x"), result=Result.PASS, score=object())  # type: ignore[arg-type]
+    said = facts(encoded(provenance, 3, frame, judgement).body)
+    assert (said["seq"], said["result"], said["frame_id"]) == (3, "ERROR", 77)
+    assert said["frame_wh"] == frame.image.hw[::-1]
