@@ -452,8 +452,8 @@ def test_a_trigger_that_is_being_accepted_when_the_line_closes_has_its_verdict(l
         record = Sequence.record_answered
 
         def slow(sequence, trigger):  # a disk that takes its time
-            begun.set()
             closer.start()
+            begun.set()
             closer.join(0.3)
             record(sequence, trigger)
 
