@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from hisir_edge.bundle.files import DEVIATION, GOLDEN, MANIFEST, MODEL, NOISE
 from hisir_edge.bundle.integrity import check_files, how_to_find, seal_of, sha256_of
 from hisir_edge.bundle.manifest import SCHEMA_VERSION, Manifest
 from hisir_edge.bundle.replace import MOST_EXCHANGES
-from hisir_edge.bundle.thresholds import Thresholds, Zone
+from hisir_edge.bundle.thresholds import OFF_THE_BOARD, Thresholds, Zone
 from hisir_edge.errors import BundleError, InputError
 from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.geometry.tile import padded_size, scaled_hw
@@ -27,20 +28,29 @@ from hisir_edge.images import read_grey, read_rgb
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the line cuts a frame: ``frame_hw`` in camera pixels, tiles in scaled pixels."""
+    """How the line cuts a frame: ``frame_hw`` in camera pixels, tiles in scaled pixels.
+
+    ``locate``: how the board is found in it; "off": it is not, the frame is taken as it is.
+    """
 
     frame_hw: tuple[int, int]
     scale: float
     tile_px: int
     overlap_px: int
-    registered: bool
+    locate: Literal["off", "fixture", "anywhere"]
+
+    @property
+    def registered(self) -> bool:
+        """Whether the board is found before it is inspected."""
+        return self.locate != "off"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
     """A verified bundle; ``memory`` as planes (4, h, w) uint8 of golden, scaled pixels, padded to whole regions.
 
-    ``noise``: (rows, columns) of its cells.
+    ``noise``: (rows, columns) of its cells. ``area``: polygon around the board in golden pixels of the camera's frame;
+    None: all of it. What lies off it is the first of the ``zones``, of sensitivity 0.
     """
 
     folder: Path
@@ -51,6 +61,7 @@ class Bundle:
     zones: tuple[Zone, ...]
     memory: U8 = field(repr=False)
     noise: U8 = field(repr=False)
+    area: tuple[tuple[float, float], ...] | None = field(default=None, repr=False)
     network: bytes = field(repr=False)
 
     @property
@@ -133,11 +144,14 @@ def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str)
     """The contents of a bundle's folder whose files were verified, or were just written."""
     _check_plants(folder, manifest)
     r, t = manifest.recipe, manifest.thresholds
-    recipe = Recipe((r.frame_height, r.frame_width), r.scale, r.tile_px, r.overlap_px, r.registered)
+    recipe = Recipe(
+        (r.frame_height, r.frame_width), r.scale, r.tile_px, r.overlap_px, r.locate if r.registered else "off"
+    )
     expected_hw = (round(r.frame_height * r.scale), round(r.frame_width * r.scale))
     memory = _memory_from_pictures(folder, expected_hw)
     thresholds = Thresholds(t.pixel, t.region_peak, t.min_area_px)
-    zones = tuple(Zone(z.name, z.polygon, z.sensitivity, z.outside) for z in manifest.zones)
+    off_board = () if r.board_area is None else (Zone(OFF_THE_BOARD, r.board_area, 0.0, outside=True),)
+    zones = off_board + tuple(Zone(z.name, z.polygon, z.sensitivity, z.outside) for z in manifest.zones)
     noise = _noise_from_picture(folder, expected_hw)
     return Bundle(
         folder=folder,
@@ -148,6 +162,7 @@ def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str)
         zones=zones,
         memory=memory,
         noise=noise,
+        area=r.board_area,
         network=(folder / MODEL).read_bytes(),
     )
 

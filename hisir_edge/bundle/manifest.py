@@ -25,6 +25,9 @@ else:
     Target = Literal[tuple(TARGETS)]
 
 
+Coordinate = Annotated[float, Field(ge=-32768, le=32768)]
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -38,6 +41,12 @@ class RecipeModel(_Record):
     tile_px: int = Field(gt=0, le=4096)
     overlap_px: int = Field(ge=0)
     registered: bool
+    locate: Literal["fixture", "anywhere"] = Field(
+        default="fixture", description="how a registered board is found: nearly in place, or anywhere in the frame"
+    )
+    board_area: tuple[tuple[Coordinate, Coordinate], ...] | None = Field(
+        default=None, min_length=3, max_length=256, description="polygon around the board, golden pixels; null: all"
+    )
 
 
 class ThresholdModel(_Record):
@@ -51,9 +60,6 @@ class ThresholdModel(_Record):
     held_out_boards: int = Field(ge=1)
     boards_to_prove: int = Field(ge=1)
     tail_scale_logits: float = Field(default=1.0, gt=0, description="peaks of good boards thin by e every so much")
-
-
-Coordinate = Annotated[float, Field(ge=-32768, le=32768)]
 
 
 class ZoneModel(_Record):

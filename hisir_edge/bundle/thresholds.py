@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+OFF_THE_BOARD = "off the board"
+"""Name of the zone around the board's area."""
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:

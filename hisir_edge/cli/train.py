@@ -36,6 +36,8 @@ class RegisterMode(str, Enum):
 
     auto = "auto"
     on = "on"
+    fixture = "fixture"
+    anywhere = "anywhere"
     off = "off"
 
 
@@ -51,10 +53,15 @@ def synth(
     size: Annotated[str, typer.Option(help="Frame size, WIDTHxHEIGHT, 256..8192 each.")] = "4096x3000",
     classes: Annotated[str, typer.Option(help="Comma-separated defect classes; default all.")] = "",
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: one per core.")] = 0,
+    loose_shift: Annotated[
+        float, typer.Option(min=0, max=1000, help="Boards lie on a mat, up to so many pixels from the middle.")
+    ] = 0.0,
+    loose_turn: Annotated[float, typer.Option(min=0, max=45, help="... and turned by up to so many degrees.")] = 0.0,
 ) -> None:
     """Render boards as a data set in the MVTec-AD layout (train/good, test/*, ground_truth/*)."""
     from hisir_edge.machine.cpu import available_threads
     from hisir_edge.sim.defects import DEFECTS
+    from hisir_edge.sim.mat import Loose
     from hisir_edge.sim.synth import write_dataset
 
     counts = (good, max(1, good // 4) if test_good is None else test_good, defective)
@@ -67,7 +74,9 @@ def synth(
             done += 1
             advance(done, total)
 
-        write_dataset(product, seed, size_from_text(size), out, counts, chosen, workers or available_threads(), on_done)
+        loose = Loose(loose_shift, loose_turn) if loose_shift or loose_turn else None
+        threads = workers or available_threads()
+        write_dataset(product, seed, size_from_text(size), out, counts, chosen, threads, on_done, loose)
     print(f"{total} boards in {out}")
 
 
@@ -87,7 +96,17 @@ def train(
             min=0.05, max=2, help="Frame scale; default 1 for boards that lie alike, else one tile sees the short side."
         ),
     ] = None,
-    register: Annotated[RegisterMode, typer.Option(help="Align boards to the golden image.")] = RegisterMode.auto,
+    register: Annotated[
+        RegisterMode,
+        typer.Option(
+            help="How boards are found in the pictures: held by a fixture (within 12 px and 1.2 degrees), anywhere, "
+            "on: one of both, off: not at all; auto: chosen from the pictures."
+        ),
+    ] = RegisterMode.auto,
+    area: Annotated[
+        Path | None,
+        typer.Option(help="JSON list of x, y corners around the board, golden pixels; default: learnt (area.png)."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Tiles a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 6000,
     max_minutes: Annotated[
@@ -115,6 +134,7 @@ def train(
     Several GPUs: torchrun --nproc-per-node N -m hisir_edge train ...
     """
     needs_training_packages()
+    from hisir_edge.learn.data.area import area_from_json
     from hisir_edge.learn.data.run import RunSettings
     from hisir_edge.learn.training.train import train as train_run
     from hisir_edge.net.backbones import default_width
@@ -135,6 +155,7 @@ def train(
         precision=precision.value,
         without=tuple(sorted(without or ())),
         recursive=recursive,
+        area=None if area is None else area_from_json(area),
     )
     leads = os.environ.get("RANK", "0") == "0"
     with _training_progress(shown=leads) as (on_load, on_step):
@@ -173,6 +194,12 @@ def _training_progress(shown: bool) -> Iterator[tuple[Advance, Callable[[Step], 
         yield on_load, on_step
 
 
+def _covered(record: RunRecord) -> float:
+    from hisir_edge.inspection.registration.finder import inside_outline, outline_of
+
+    return float(inside_outline(record.frame_hw, outline_of(record.frame_hw, record.area)).mean())
+
+
 def _print_trained(record: RunRecord, data: Path, out: Path) -> None:
     """Print the run's progress, the pictures that it learnt from, and those that it left out."""
     from hisir_edge.learn.data.datasets import good_pictures
@@ -181,7 +208,7 @@ def _print_trained(record: RunRecord, data: Path, out: Path) -> None:
     from hisir_edge.learn.training.reached import progress_of
 
     unlike = "not registered (boards do not lie alike, or are below 128 px)"
-    how = "registered to the golden image" if record.registered else unlike
+    how = {"fixture": "held by a fixture", "anywhere": "found anywhere in the frame"}.get(record.locate, unlike)
     pictures = (*record.train, *record.held_out)
     distinct = len(set(boards_among(pictures, record.same_board)))
     boards = f"{len(record.train)} pictures, {len(record.held_out)} more held out, of {distinct} board(s)"
@@ -206,6 +233,9 @@ def _print_trained(record: RunRecord, data: Path, out: Path) -> None:
         print_notes(
             [f"EXIF orientations differ among the pictures ({', '.join(turned)}); each was turned upright by its own"]
         )
+    if record.locate != "off":
+        share = "all of the frame" if record.area is None else f"{_covered(record):.0%} of the frame"
+        print(f"the board covers {share}; see {out / 'area.png'}, correct it with --area")
     for path in (*record.dropped, *record.dropped_held_out):
         print(f"left out: {path} (does not lie or is not lit like the others)")
     with suppress(InputError, OSError):  # the folder may be gone by now; the run is whole without it

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from hisir_edge.arrays import I32, U8
+from hisir_edge.arrays import I32, U8, Bool
 from hisir_edge.corruption.corrupt import CLASSES, corrupt_tile_with
 
 WINDOWS_PER_BOARD = 6
-TRIES = 12
+TRIES, MORE_TRIES = 12, 100
 NAMES = tuple(CLASSES)
 """Class ``n`` of a truth map is ``NAMES[n - 1]``."""
 
 
 def plant(
-    board: U8, tile_px: int, boxes: I32, seed: tuple[int, ...], first_class: int = 0, most: int = WINDOWS_PER_BOARD
+    board: U8,
+    tile_px: int,
+    boxes: I32,
+    seed: tuple[int, ...],
+    first_class: int = 0,
+    most: int = WINDOWS_PER_BOARD,
+    on_board: Bool | None = None,
 ) -> tuple[U8, list[tuple[int, int]]]:
     """Plant defects into a board (h, w, 3) in place, one class a window of ``tile_px``, the classes in turn.
 
     Returns (truth (h, w) uint8: 0 or 1 + the class's place in ``NAMES``; upper left corners y, x of the windows). Up to
     ``most`` windows, which do not overlap. ``boxes`` (n, 4): parts of the board; ``seed`` fixes everything.
+    ``on_board`` (h, w): nothing is planted elsewhere, and the windows' middles lie on it.
     """
     rng = np.random.default_rng(list(seed))
     h, w = board.shape[:2]
@@ -27,9 +34,11 @@ def plant(
     truth = np.zeros((h, w), np.uint8)
     places: list[tuple[int, int]] = []
     clean: U8 = board.copy()
-    for _ in range(TRIES * most):
+    for _ in range(TRIES * most if on_board is None else MORE_TRIES * most):
         y, x = int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))
         if len(places) == most or any(abs(y - a) < t and abs(x - b) < t for a, b in places):
+            continue
+        if on_board is not None and not on_board[y + t // 2, x + t // 2]:
             continue
         donor_y, donor_x = int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))
         inside = (boxes[:, :2] >= (x, y)).all(1) & (boxes[:, :2] + boxes[:, 2:] <= (x + t, y + t)).all(1)
@@ -41,9 +50,12 @@ def plant(
             clean[donor_y : donor_y + t, donor_x : donor_x + t],
             boxes[inside] - np.array([x, y, 0, 0], np.int32),
         )
-        if made.mask.any():
+        mask = made.mask > 0
+        if on_board is not None:
+            mask &= on_board[y : y + t, x : x + t]
+        if mask.any():
             board[y : y + t, x : x + t] = made.tile
-            truth[y : y + t, x : x + t] = np.where(made.mask > 0, np.uint8(number + 1), np.uint8(0))
+            truth[y : y + t, x : x + t] = np.where(mask, np.uint8(number + 1), np.uint8(0))
             places.append((y, x))
     return truth, places
 

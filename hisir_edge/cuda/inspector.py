@@ -22,7 +22,14 @@ import structlog
 from hisir_edge.arrays import U8, Bool
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.cuda.device import Device, Event
-from hisir_edge.cuda.readback import fixed_matrix, light_samples, windows_of_bits
+from hisir_edge.cuda.readback import (
+    fixed_matrix,
+    light_tables,
+    rows_of,
+    scored_windows,
+    windows_in_frame,
+    windows_of_bits,
+)
 from hisir_edge.cuda.slot import STEPS, Rig, Shared, Slot
 from hisir_edge.cuda.tensorrt_engine import DeviceEngine
 from hisir_edge.errors import BundleError, HisirEdgeError, InspectionError
@@ -30,15 +37,8 @@ from hisir_edge.geometry.tile import scaled_frame, tiles_from_planes
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector, Findings, check_frame
 from hisir_edge.inspection.engine import OnSpan
-from hisir_edge.inspection.light import (
-    gains_from_light,
-    is_sampled,
-    light_of_frame,
-    light_of_samples,
-    tables_of_gains,
-)
 from hisir_edge.inspection.regions import regions_in_window
-from hisir_edge.inspection.register import Registration, register_frame, warp_by_matrix
+from hisir_edge.inspection.registration.pose import Pose, scaling, straightened
 from hisir_edge.records import Region, StageTimes
 
 log = structlog.get_logger()
@@ -156,8 +156,13 @@ class CudaInspector(BoardInspector):
         check_frame(image, self.bundle.recipe.frame_hw)
         t0 = time.perf_counter()
         work = self._as_it_crosses(image)
-        registration = register_frame(self.anchors, work) if self.anchors is not None else None
-        tables = self._light_tables(work, registration)
+        registration = self.finder.find(work) if self.finder is not None else None
+        pose = registration.pose if registration is not None else None
+        bent: Pose | None = None
+        if pose is not None and not pose.is_affine:  # the kernels warp by one (2, 3) matrix
+            work = Pixels(straightened(work.rgb, pose, self.plan.frame_hw))
+            bent, pose = self._pose_of_camera(registration), None
+        tables = None if self.light is None else light_tables(self.light, self.plan, work, pose)
         t1 = time.perf_counter()
         mask: Bool = np.zeros(image.hw, np.bool_)
         if not len(self.numbers):  # all of the board is ignored
@@ -165,7 +170,7 @@ class CudaInspector(BoardInspector):
         try:
             with self._current_device():
                 slot = self._ready_slot()
-                self._fill(slot, work, registration, tables)
+                self._fill(slot, work, pose, tables)
                 t2 = time.perf_counter()
                 slot.run(work.pixel_format, traced=self._family.on_span is not None)
                 t3 = time.perf_counter()
@@ -173,7 +178,7 @@ class CudaInspector(BoardInspector):
                     raise InspectionError(
                         expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle"
                     )
-                regions = self._regions(slot, mask)
+                regions = self._regions(slot, mask, bent)
         except Exception as error:
             self._drop_slot(error)  # whatever it was: the next frame gets a stream, context and memory of its own
             if isinstance(error, HisirEdgeError):
@@ -237,39 +242,31 @@ class CudaInspector(BoardInspector):
         except Exception as failure:
             log.warning("a slot of the GPU could not be freed", error=f"{type(failure).__name__}: {failure}")
 
-    def _fill(self, slot: Slot, work: Pixels, registration: Registration | None, tables: U8 | None) -> None:
-        to_frame = IDENTITY if registration is None else cv2.invertAffineTransform(registration.matrix)
-        to_golden = self._to_golden(registration)
+    def _fill(self, slot: Slot, work: Pixels, pose: Pose | None, tables: U8 | None) -> None:
+        scale = self.bundle.recipe.scale
+        to_frame = IDENTITY if pose is None else cv2.invertAffineTransform(pose.affine)
+        to_golden = scaling(scale) if pose is None else pose.of_frame(scaling(scale)).affine
         slot.fill(
-            work.data, work.pixel_format, fixed_matrix(to_frame),
-            fixed_matrix(IDENTITY if to_golden is None else to_golden),
+            work.data, work.pixel_format, fixed_matrix(to_frame), fixed_matrix(to_golden),
             None if tables is None else tables[self.numbers],
         )  # fmt: skip
 
-    def _light_tables(self, work: Pixels, registration: Registration | None) -> U8 | None:
-        """As the CPU's, but only the pixels that the light is measured at are registered on the host."""
-        if self.light is None or registration is None:
-            return None
-        if is_sampled(self.plan.frame_hw):
-            planes = light_of_samples(self.light, light_samples(work, registration.matrix))
-        else:
-            planes = light_of_frame(self.light, warp_by_matrix(work.rgb, registration.matrix))
-        return tables_of_gains(gains_from_light(self.plan, planes))
+    def _regions(self, slot: Slot, mask: Bool, bent: Pose | None) -> list[Region]:
+        """Regions of the frame, added to its mask, from the mask and the scores that the GPU made.
 
-    def _regions(self, slot: Slot, mask: Bool) -> list[Region]:
-        """Regions of the frame, added to its mask, from the mask and the scores that the GPU made."""
-        windows = windows_of_bits(slot.host.bits, self.bundle.recipe.frame_hw)
+        ``bent``: the camera's pose where the GPU was given a straightened frame.
+        """
+        frame_hw = self.bundle.recipe.frame_hw
+        windows = windows_of_bits(slot.host.bits, frame_hw)
         if not windows:
             return []
-        rows = np.zeros(len(mask), np.bool_)
-        for y0, y1, _, _ in windows:
-            rows[y0:y1] = True
-        slot.fetch_values(rows)
+        slot.fetch_values(rows_of(windows, len(mask)))
+        found = scored_windows(windows, slot.host.bits, slot.host.values)
+        if bent is not None:
+            found = windows_in_frame(found, bent, self.bundle.recipe.scale, frame_hw)
         regions: list[Region] = []
-        for y0, y1, x0, x1 in windows:
-            bits = np.unpackbits(slot.host.bits[y0:y1, x0 // 8 : -(-x1 // 8)], axis=1)[:, : x1 - x0]
-            window = np.where(bits > 0, slot.host.values[y0:y1, x0:x1], np.float32(0))
-            regions += regions_in_window(window, self.bundle.thresholds, (y0, x0), mask)
+        for y, x, window in found:
+            regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
         return regions
 
     def _tell_steps(self, slot: Slot) -> None:

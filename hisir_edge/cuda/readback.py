@@ -7,14 +7,21 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F64, I64, U8, u8
+from hisir_edge.arrays import F32, F64, I64, U8, Bool, u8
 from hisir_edge.cuda.reference import fixed_point
-from hisir_edge.geometry.tile import REGION_PX
+from hisir_edge.geometry.tile import REGION_PX, TilePlan, scaled_hw
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.light import (
     SAMPLE_EACH_PX,
     SAMPLE_FIRST_PX,
+    GoldenLight,
+    gains_from_light,
+    is_sampled,
+    light_of_frame,
+    light_of_samples,
+    tables_of_gains,
 )
+from hisir_edge.inspection.registration.pose import Pose, pose_from_affine, positions, straightened
 from hisir_edge.inspection.windows import MOST_WINDOWS, Box, apart
 
 
@@ -38,9 +45,60 @@ def windows_of_bits(bits: U8, frame_hw: tuple[int, int]) -> list[Box]:
     return [frame for _, frame in apart(boxes, frame_hw, None, frame_hw)]
 
 
+def rows_of(windows: list[Box], height: int) -> Bool:
+    """The rows (h,) of a frame that windows cover."""
+    rows: Bool = np.zeros(height, np.bool_)
+    for y0, y1, _, _ in windows:
+        rows[y0:y1] = True
+    return rows
+
+
+def scored_windows(windows: list[Box], bits: U8, values: F32) -> list[tuple[int, int, F32]]:
+    """Windows (y, x, scores) of the scores (h, w) where a bit (h, ceil(w / 8)) is set, 0 elsewhere."""
+    found = []
+    for y0, y1, x0, x1 in windows:
+        inside = np.unpackbits(bits[y0:y1, x0 // 8 : -(-x1 // 8)], axis=1)[:, : x1 - x0]
+        found.append((y0, x0, np.where(inside > 0, values[y0:y1, x0:x1], np.float32(0))))
+    return found
+
+
+def windows_in_frame(
+    windows: list[tuple[int, int, F32]], pose: Pose, scale: float, frame_hw: tuple[int, int]
+) -> list[tuple[int, int, F32]]:
+    """Windows (y, x, scores, 0 below 1) of a straightened frame as windows of the frame that it was made of.
+
+    ``pose``: the camera's pixels -> golden, scaled ones. Each pixel takes the score of the nearest one.
+    """
+    straight = np.zeros(frame_hw, np.float32)
+    boxes = []
+    for y, x, window in windows:
+        h, w = window.shape
+        straight[y : y + h, x : x + w] = window
+        boxes.append(tuple(round(side * scale) for side in (y, y + h, x, x + w)))
+    out = []
+    for _, box in apart(boxes, scaled_hw(frame_hw, scale), pose, frame_hw):  # type: ignore[arg-type]
+        where = (positions(pose.to_golden, box) + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
+        window = cv2.remap(straight, where, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+        out.append((box[0], box[2], np.asarray(window, np.float32)))
+    return out
+
+
 def fixed_matrix(matrix: Any) -> I64:
     """A matrix (2, 3) in the kernels' fixed point."""
     return fixed_point(np.asarray(matrix, np.float64))
+
+
+def light_tables(light: GoldenLight, plan: TilePlan, work: Pixels, pose: Pose | None) -> U8:
+    """Per tile the tables that take a frame's light out, as on a CPU, but from few of its pixels.
+
+    ``pose``: an affine one; None: the frame is straight.
+    """
+    pose = pose_from_affine(np.array([[1.0, 0, 0], [0, 1.0, 0]])) if pose is None else pose
+    if is_sampled(plan.frame_hw):
+        planes = light_of_samples(light, light_samples(work, pose.affine))
+    else:
+        planes = light_of_frame(light, straightened(work.rgb, pose, plan.frame_hw))
+    return tables_of_gains(gains_from_light(plan, planes))
 
 
 def light_samples(work: Pixels, matrix: F64) -> U8:

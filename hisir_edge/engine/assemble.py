@@ -79,6 +79,8 @@ def _manifest(record: RunRecord, options: BuildOptions, product: str) -> Manifes
             tile_px=s.tile_px,
             overlap_px=s.overlap_px,
             registered=record.registered,
+            locate="anywhere" if record.locate == "anywhere" else "fixture",
+            board_area=record.area,
         ),
         thresholds=ThresholdModel(
             pixel=1.0,

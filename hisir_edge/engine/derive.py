@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, U8
+from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.bundle.load import Bundle
+from hisir_edge.bundle.thresholds import OFF_THE_BOARD, Zone
 from hisir_edge.engine.maps import Maps
-from hisir_edge.inspection.gain import gain_map, noise_in_logits, sensitivity_map
+from hisir_edge.inspection.gain import gain_map, inside_zone, noise_in_logits, sensitivity_map
 from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.learn.evaluation.evaluate import defects_in, open_regions
 from hisir_edge.learn.evaluation.figures import SIZEABLE_PX
@@ -64,9 +65,10 @@ def derived_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
 
 
 def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
-    noise = noise_from_peaks([block_peaks(_logits(np.load(path, mmap_mode="r"))) for path in maps.good])
     scale = bundle.recipe.scale
     hw = np.load(maps.good[0], mmap_mode="r").shape
+    seen = _seen_cells(bundle, (hw[0], hw[1]))
+    noise = noise_from_peaks([block_peaks(_logits(np.load(path, mmap_mode="r"))) for path in maps.good], seen)
     areas_px = tuple(round(area / scale**2) for area in AREAS_NETWORK_PX)
     noisy, sensitivity = noise_in_logits(noise, hw), sensitivity_map(hw, scale, bundle.zones)
     peaks, zoned = [], []
@@ -78,6 +80,14 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
             zoned.append(peaks_by_area(_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX))
     boards = maps.boards or tuple(range(len(peaks)))
     return _Peaks(_one_a_board(peaks, boards), _one_a_board(zoned, boards) or None, areas_px, noise)
+
+
+def _seen_cells(bundle: Bundle, hw: tuple[int, int]) -> Bool | None:
+    """The noise cells (rows, columns) that show some of the board's area; None: all of them."""
+    if bundle.area is None:
+        return None
+    board = inside_zone(hw, bundle.recipe.scale, Zone(OFF_THE_BOARD, bundle.area, 1.0))
+    return np.asarray(block_peaks(board.astype(np.float32)) > 0)
 
 
 def _one_a_board(peaks: list[list[F64]], boards: tuple[int, ...]) -> list[list[F64]]:

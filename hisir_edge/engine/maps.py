@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from hisir_edge.arrays import F32, U8
+from hisir_edge.arrays import F32, U8, Bool
 from hisir_edge.corruption.plant import WINDOWS_PER_BOARD, plant
 from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.board import board_pixels
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.run import RunRecord
@@ -50,6 +51,7 @@ def maps_from_inspector(
     folder.mkdir()
     boards = [*record.held_out, *_noise_boards(record)]
     boxes = part_boxes(inspector.bundle.memory_rgbd[..., :3], largest_px=int(inspector.plan.tile_px * 0.86))
+    area = padded_board(inspector)
     rounds = min(MOST_ROUNDS, -(-PLANTED // (WINDOWS_PER_BOARD * max(len(record.held_out), 1))))
     good, planted, truths, windows = [], [], [], 0
     for number, path in enumerate(boards):
@@ -70,8 +72,9 @@ def maps_from_inspector(
             inspector.padded[:] = clean
             which = number + turn * len(record.held_out)
             truth, places = plant(
-                inspector.padded, inspector.plan.tile_px, boxes, (record.settings.seed, SEED, which), windows
-            )
+                inspector.padded, inspector.plan.tile_px, boxes, (record.settings.seed, SEED, which), windows,
+                on_board=area,
+            )  # fmt: skip
             windows += len(places)
             touched = set(_touched(inspector, places))
             seen = inspector.map_with_tiles(sorted(touched | before), gains)
@@ -82,6 +85,16 @@ def maps_from_inspector(
         on_board(number + 1, len(boards))
     shown = boards_among(record.held_out, record.same_board)
     return Maps(tuple(good), len(record.held_out), tuple(planted), tuple(truths), tuple(shown))
+
+
+def padded_board(inspector: CpuInspector) -> Bool | None:
+    """The board's area as pixels of the padded golden image; None: all of it."""
+    board = board_pixels(inspector.bundle)
+    if board is None:
+        return None
+    out: Bool = np.zeros(inspector.plan.padded_hw, np.bool_)
+    out[: board.shape[0], : board.shape[1]] = board
+    return out
 
 
 def _saved(path: Path, values: F32 | U8) -> Path:

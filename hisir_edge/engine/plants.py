@@ -10,7 +10,9 @@ from hisir_edge.arrays import U8
 from hisir_edge.bundle.manifest import PlantModel, SelfTestModel
 from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.errors import InputError
+from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector
+from hisir_edge.inspection.registration.pose import Pose
 from hisir_edge.inspection.selftest import highest_peak_at, with_plants
 from hisir_edge.records import Result
 
@@ -63,9 +65,10 @@ def _patches(inspector: BoardInspector, picture: U8) -> tuple[PlantModel, ...]:
     boxes = [tuple(int(v) for v in box) for box in rng.permutation(part_boxes(picture, least, most))[:BOXES]]
     boxes += [(int(rng.integers(w)), int(rng.integers(h)), least * 2, least * 2) for _ in range(BOXES // 3)]
     candidates = []
+    pose = inspector.pose_of(Pixels(picture))
     for x, y, box_w, box_h in boxes:
         bw, bh = max(box_w, least), max(box_h, least)
-        if x + bw > w or y + bh > h or _blind(inspector, x, y, bw, bh):
+        if x + bw > w or y + bh > h or _blind(inspector, pose, x, y, bw, bh):
             continue
         best = max((_difference(rng, picture, x, y, bw, bh) for _ in range(DONORS)), key=lambda pair: pair[0])
         candidates.append((best[0] * (bw * bh) ** 0.5, best[1]))
@@ -77,11 +80,18 @@ def _patches(inspector: BoardInspector, picture: U8) -> tuple[PlantModel, ...]:
     return tuple(chosen)
 
 
-def _blind(inspector: BoardInspector, x: int, y: int, w: int, h: int) -> bool:
-    """Whether a zone ignores some of a box of the camera's picture."""
-    s, (height, width) = inspector.bundle.recipe.scale, inspector.plan.frame_hw
-    bottom, right = min(int((y + h) * s) + 1, height), min(int((x + w) * s) + 1, width)
-    return bool((inspector.gain.window(int(y * s), bottom, int(x * s), right) <= 0).any())
+def _blind(inspector: BoardInspector, pose: Pose | None, x: int, y: int, w: int, h: int) -> bool:
+    """Whether a zone ignores some of a box of the camera's picture, or it lies beyond the golden image."""
+    height, width = inspector.plan.frame_hw
+    corners = np.array([(x, y), (x + w, y), (x, y + h), (x + w, y + h)], np.float64) - 0.5
+    on_golden = corners if pose is None else pose.to_golden(corners)
+    (left, top), (right, bottom) = (
+        np.floor(on_golden.min(0) + 0.5).astype(int),
+        np.ceil(on_golden.max(0) + 0.5).astype(int),
+    )
+    if left < 0 or top < 0 or right > width + 1 or bottom > height + 1:
+        return True
+    return bool((inspector.gain.window(top, min(bottom, height), left, min(right, width)) <= 0).any())
 
 
 def _difference(rng: np.random.Generator, picture: U8, x: int, y: int, w: int, h: int) -> tuple[float, PlantModel]:

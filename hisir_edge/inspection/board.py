@@ -9,18 +9,20 @@ from functools import partial
 
 import numpy as np
 
-from hisir_edge.arrays import F64, U8, Bool
+from hisir_edge.arrays import U8, Bool
 from hisir_edge.bundle.load import Bundle
+from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.errors import InspectionError
 from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
-from hisir_edge.geometry.tile import REGION_PX, TilePlan, plan_from_size, scaled_hw
+from hisir_edge.geometry.tile import REGION_PX, TilePlan, plan_from_size, scaled_frame, scaled_hw
 from hisir_edge.images.pixels import CONVERSIONS, Pixels
 from hisir_edge.inspection.engine import OnSpan
-from hisir_edge.inspection.gain import Gain
+from hisir_edge.inspection.gain import Gain, inside_zone
 from hisir_edge.inspection.light import golden_light
 from hisir_edge.inspection.locate import located
 from hisir_edge.inspection.regions import found_from_regions
-from hisir_edge.inspection.register import Registration, anchors_from_golden
+from hisir_edge.inspection.registration.finder import finder_from_bundle
+from hisir_edge.inspection.registration.pose import Pose, Registration, pose_from_affine, scaling
 from hisir_edge.inspection.verdict import error_judgement, fail_closed, judgement_from_regions
 from hisir_edge.records import Judgement, Region, StageTimes
 
@@ -52,8 +54,8 @@ class BoardInspector(ABC):
         self.numbers = np.flatnonzero(inspected)
         self.merge_plan = merge_plan_from_tiles(self.plan, inspected)
         golden = bundle.memory_rgbd[..., :3]
-        self.anchors = anchors_from_golden(golden) if recipe.registered else None
-        self.light = golden_light(golden) if recipe.registered else None
+        self.finder = finder_from_bundle(bundle)
+        self.light = golden_light(golden, board_pixels(bundle)) if recipe.registered else None
 
     @property
     def lost(self) -> bool:
@@ -89,20 +91,35 @@ class BoardInspector(ABC):
         findings = self._find(frame if isinstance(frame, Pixels) else Pixels(frame))
         registration = findings.registration
         found = found_from_regions(findings.regions, findings.mask)
-        found = replace(found, regions=located(found.regions, self.bundle.manifest, self._to_golden(registration)))
+        found = replace(found, regions=located(found.regions, self.bundle.manifest, self._pose_of_camera(registration)))
         residual_px = registration.residual_px if registration else None
         times = replace(findings.times, total_s=time.perf_counter() - start)
         return judgement_from_regions(found, findings.score, times, residual_px)
 
-    def _to_golden(self, registration: Registration | None) -> F64 | None:
-        """Matrix (2, 3) from the camera's pixels to golden, scaled ones; None where they are the same."""
+    def pose_of(self, image: Pixels) -> Pose | None:
+        """The pose of a frame's pixels on the golden, scaled ones; None where they are the same.
+
+        InspectionError where the board is not found.
+        """
+        if self.finder is None:
+            return self._pose_of_camera(None)
+        work = image if self.bundle.recipe.scale == 1.0 else Pixels(scaled_frame(image.rgb, self.bundle.recipe.scale))
+        return self._pose_of_camera(self.finder.find(work))
+
+    def _pose_of_camera(self, registration: Registration | None) -> Pose | None:
+        """The pose of the camera's pixels on the golden, scaled ones; None where they are the same."""
         scale = self.bundle.recipe.scale
-        if registration is None and scale == 1.0:
-            return None
-        matrix = np.array([[1.0, 0, 0], [0, 1.0, 0]]) if registration is None else registration.matrix
-        # pixel centres sit at +0.5: frame x -> scaled (x + 0.5) * scale - 0.5
-        to_scaled = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5], [0, 0, 1]])
-        return np.asarray(matrix @ to_scaled, np.float64)
+        if registration is None:
+            return None if scale == 1.0 else pose_from_affine(scaling(scale))
+        return registration.pose if scale == 1.0 else registration.pose.of_frame(scaling(scale))
+
+
+def board_pixels(bundle: Bundle) -> Bool | None:
+    """The pixels (h, w) of the scaled golden image that the board covers; None: all of them."""
+    if bundle.area is None:
+        return None
+    hw = scaled_hw(bundle.recipe.frame_hw, bundle.recipe.scale)
+    return inside_zone(hw, bundle.recipe.scale, Zone("board", bundle.area, 1.0))
 
 
 def in_flight(inspector: BoardInspector, count: int) -> list[BoardInspector]:

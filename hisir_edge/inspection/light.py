@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, U8
+from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.errors import InspectionError
 from hisir_edge.geometry.tile import TilePlan
 
@@ -19,6 +19,7 @@ CELL_PX = 32
 DARKEST, BRIGHTEST = 24, 245
 """Cells outside say more about noise or clipping than about light."""
 LEAST_CELLS = 24
+WHOLLY = 0.999
 GAIN_LIMIT = 1.6
 ROUNDS = 4
 OUTLIER_LOG_RATIO = 0.03
@@ -26,11 +27,15 @@ OUTLIER_LOG_RATIO = 0.03
 
 @dataclass(frozen=True, slots=True)
 class GoldenLight:
-    """The golden image by cells, (gh, gw, 3) float64, and the plane basis (gh * gw, 3): 1, x, y in -1..1."""
+    """The golden image by cells, (gh, gw, 3) float64, and the plane basis (gh * gw, 3): 1, x, y in -1..1.
+
+    ``on_board`` (gh * gw,): the cells that lie on the board whole.
+    """
 
     frame_hw: tuple[int, int]
     cells: F64 = field(repr=False)
     basis: F64 = field(repr=False)
+    on_board: Bool = field(repr=False)
 
 
 SAMPLE_EACH_PX, SAMPLE_FIRST_PX = 4, 2
@@ -53,13 +58,17 @@ def _cells_of_samples(sampled: U8, hw: tuple[int, int]) -> F64:
     return np.asarray(cv2.resize(sampled, size, interpolation=cv2.INTER_AREA), np.float64)
 
 
-def golden_light(golden_rgb: U8) -> GoldenLight:
-    """The light of a golden image, RGB uint8 (h, w, 3)."""
+def golden_light(golden_rgb: U8, area: Bool | None = None) -> GoldenLight:
+    """The light of a golden image, RGB uint8 (h, w, 3), on the board's area (h, w) alone where one is given."""
     cells = _cells(golden_rgb)
     gh, gw = cells.shape[:2]
     y, x = np.mgrid[-1 : 1 : gh * 1j, -1 : 1 : gw * 1j]
     basis = np.stack([np.ones(gh * gw), x.ravel(), y.ravel()], 1)
-    return GoldenLight((golden_rgb.shape[0], golden_rgb.shape[1]), cells, basis)
+    on_board = np.ones(gh * gw, np.bool_)
+    if area is not None:
+        share = cv2.resize(area.astype(np.float32), (gw, gh), interpolation=cv2.INTER_AREA)
+        on_board = np.asarray(share.ravel() > WHOLLY, np.bool_)
+    return GoldenLight((golden_rgb.shape[0], golden_rgb.shape[1]), cells, basis, on_board)
 
 
 def light_of_frame(golden: GoldenLight, frame_rgb: U8) -> F64:
@@ -80,7 +89,7 @@ def _light_of_cells(golden: GoldenLight, cells: F64) -> F64:
     planes = np.zeros((3, 3))
     for colour in range(3):
         expected, seen = golden.cells[..., colour].ravel(), cells[..., colour].ravel()
-        usable = (expected > DARKEST) & (expected < BRIGHTEST) & (seen > 1) & (seen < BRIGHTEST)
+        usable = (expected > DARKEST) & (expected < BRIGHTEST) & (seen > 1) & (seen < BRIGHTEST) & golden.on_board
         if usable.sum() < LEAST_CELLS:
             continue
         ratio, basis = np.log(seen[usable] / expected[usable]), golden.basis[usable]
@@ -123,14 +132,18 @@ def tables_of_gains(gains: F32) -> U8:
     return np.ascontiguousarray(np.clip(np.rint(levels), 0, 255).astype(np.uint8)[:, None])
 
 
-def without_light(rgb: U8, planes: F64) -> U8:
-    """A whole registered frame (h, w, 3) with its light taken out pixel by pixel."""
-    h, w = rgb.shape[:2]
+def without_light(rgb: U8, planes: F64, frame_hw: tuple[int, int] | None = None, y0: int = 0) -> U8:
+    """A registered frame (h, w, 3) with its light taken out pixel by pixel.
+
+    ``frame_hw``: where these are rows from ``y0`` on of such a frame.
+    """
+    h, w = frame_hw if frame_hw is not None else (rgb.shape[0], rgb.shape[1])
     y, x = np.linspace(-1, 1, h, dtype=np.float32), np.linspace(-1, 1, w, dtype=np.float32)
     out = np.empty_like(rgb)
     across = np.exp(-(planes[:, 0] + x[:, None] * planes[:, 1])).astype(np.float32)
-    for row in range(0, h, 256):
-        down = np.exp(-y[row : row + 256, None] * planes[:, 2]).astype(np.float32)
-        piece = rgb[row : row + 256] * across[None] * down[:, None]
-        out[row : row + 256] = np.clip(np.round(piece), 0, 255).astype(np.uint8)
+    for row in range(0, len(rgb), 256):
+        end = min(row + 256, len(rgb))
+        down = np.exp(-y[y0 + row : y0 + end, None] * planes[:, 2]).astype(np.float32)
+        piece = rgb[row:end] * across[None] * down[:, None]
+        out[row:end] = np.clip(np.round(piece), 0, 255).astype(np.uint8)
     return out

@@ -6,22 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 
-from hisir_edge.arrays import F64
 from hisir_edge.bundle.manifest import ComponentModel, Manifest
+from hisir_edge.inspection.registration.pose import Pose
 from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.records import Region
 
 LEAST_CONFIDENCE, MOST_CONFIDENCE = 1.0, 100.0
 
 
-def located(regions: tuple[Region, ...], manifest: Manifest, to_golden: F64 | None) -> tuple[Region, ...]:
+def located(regions: tuple[Region, ...], manifest: Manifest, pose: Pose | None) -> tuple[Region, ...]:
     """The regions with their confidence and, as far as the bundle knows, component and millimetres.
 
-    ``to_golden``: matrix (2, 3) from the camera's pixels to golden, scaled ones; None where they are the same.
+    ``pose``: the camera's pixels -> golden, scaled ones; None where they are the same.
     """
     out = []
     for region in regions:
-        x, y, w, h = _on_golden(region.box_xywh, to_golden, manifest.recipe.scale)
+        x, y, w, h = _on_golden(region.box_xywh, pose, manifest.recipe.scale)
         part = _part_at(manifest.components, x, y, w, h)
         mm = manifest.mm_per_px
         out.append(
@@ -47,16 +47,14 @@ def confidence_of(peak: float, manifest: Manifest) -> float:
     return round(float(np.clip(100 * np.exp(-rate), LEAST_CONFIDENCE, MOST_CONFIDENCE)), 1)
 
 
-def _on_golden(
-    box: tuple[int, int, int, int], to_golden: F64 | None, scale: float
-) -> tuple[float, float, float, float]:
+def _on_golden(box: tuple[int, int, int, int], pose: Pose | None, scale: float) -> tuple[float, float, float, float]:
     """A box of the camera's frame as the upright box around it on the golden image, in unscaled pixels."""
     x, y, w, h = box
-    if to_golden is None:
+    if pose is None:
         return float(x), float(y), float(w), float(h)
     # edges, not pixel centres: half a pixel before the first, half a pixel behind the last
-    corners = np.array([[x, y, 1], [x + w, y, 1], [x, y + h, 1], [x + w, y + h, 1]]) - [0.5, 0.5, 0]
-    on_golden = (corners @ to_golden.T + 0.5) / scale
+    corners = np.array([[x, y], [x + w, y], [x, y + h], [x + w, y + h]]) - 0.5
+    on_golden = (pose.to_golden(corners) + 0.5) / scale
     (left, top), (right, bottom) = on_golden.min(0), on_golden.max(0)
     return float(left), float(top), float(right - left), float(bottom - top)
 

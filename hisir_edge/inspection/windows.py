@@ -7,6 +7,7 @@ neither gain nor warp of twelve million pixels is computed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from hisir_edge.arrays import F32, F64
 from hisir_edge.geometry.tile import REGION_PX
 from hisir_edge.inspection.gain import Gain
+from hisir_edge.inspection.registration.pose import Pose, positions
 from hisir_edge.inspection.rops import KEPT_FROM
 
 Box = tuple[int, int, int, int]
@@ -45,12 +47,12 @@ def highest_calibrated(raw: F32, cell_max: F32, gain: Gain) -> float:
 
 
 def calibrated_windows(
-    raw: F32, cell_max: F32, gain: Gain, to_golden: F64 | None, frame_hw: tuple[int, int]
+    raw: F32, cell_max: F32, gain: Gain, pose: Pose | None, frame_hw: tuple[int, int]
 ) -> Iterator[tuple[int, int, F32]]:
     """(y, x, window): parts of the frame's calibrated map, upper left corners first; all else of it is below 1.
 
-    ``raw`` (h, w) and ``cell_max`` (gh, gw): scores of the golden image; ``to_golden`` (2, 3): the camera's pixels ->
-    golden, scaled pixels, None where they are the same. No region of the map is in two windows, none is cut by one.
+    ``raw`` (h, w) and ``cell_max`` (gh, gw): scores of the golden image; ``pose``: the camera's pixels -> golden,
+    scaled pixels, None where they are the same. No region of the map is in two windows, none is cut by one.
     """
     hot = (cell_max * gain.most >= 1.0).astype(np.uint8)
     near = cv2.dilate(hot, np.ones((3, 3), np.uint8))
@@ -62,22 +64,22 @@ def calibrated_windows(
     if len(golden) > MOST_WINDOWS:
         tops, bottoms, lefts, rights = zip(*golden, strict=True)
         golden = [(min(tops), max(bottoms), min(lefts), max(rights))]
-    for (y0, y1, x0, x1), frame in apart(golden, gain.hw, to_golden, frame_hw):
+    for (y0, y1, x0, x1), frame in apart(golden, gain.hw, pose, frame_hw):
         window = raw[y0:y1, x0:x1] * gain.window(y0, y1, x0, x1)
-        if to_golden is not None:
-            window = warped_window(window, (y0, x0), frame, to_golden)
+        if pose is not None:
+            window = warped_window(window, (y0, x0), frame, pose)
         yield frame[0], frame[2], window
 
 
 def apart(
-    golden: list[Box], golden_hw: tuple[int, int], to_golden: F64 | None, frame_hw: tuple[int, int]
+    golden: list[Box], golden_hw: tuple[int, int], pose: Pose | None, frame_hw: tuple[int, int]
 ) -> list[tuple[Box, Box]]:
     """Boxes of the golden image, each with that of the frame, joined until no two of the frame's touch."""
     out: list[tuple[Box, Box]] = []
     for one in golden:
         box = one
         while True:
-            frame = box if to_golden is None else box_in_frame(box, golden_hw, to_golden, frame_hw)
+            frame = box if pose is None else box_in_frame(box, golden_hw, pose, frame_hw)
             meeting = [other for other in out if _meet(frame, other[1])]
             if not meeting:
                 break
@@ -93,38 +95,40 @@ def _meet(a: Box, b: Box) -> bool:
     return a[0] <= b[1] and b[0] <= a[1] and a[2] <= b[3] and b[2] <= a[3]
 
 
-def box_in_frame(box: Box, golden_hw: tuple[int, int], to_golden: F64, frame_hw: tuple[int, int]) -> Box:
+def box_in_frame(box: Box, golden_hw: tuple[int, int], pose: Pose, frame_hw: tuple[int, int]) -> Box:
     """The frame's pixels that may take their value from a box of the golden image; empty where there are none.
 
-    ``to_golden`` (2, 3): frame pixels -> golden, scaled pixels.
+    ``pose``: frame pixels -> golden, scaled pixels.
     """
     y0, y1, x0, x1 = box
     h, w = frame_hw
-    edges = np.array([[x, y, 1.0] for x in (0, w - 1) for y in (0, h - 1)]) @ to_golden.T
+    edges = pose.to_golden(_corners(0, w - 1, 0, h - 1))
     (low_x, low_y), (high_x, high_y) = edges.min(0), edges.max(0)
     # what lies outside of the golden image takes its value from the nearest edge: a window there reaches out
-    reach = (
-        min(x0, low_x) if x0 <= 0 else x0,
-        max(x1, high_x) if x1 >= golden_hw[1] else x1,
-        min(y0, low_y) if y0 <= 0 else y0,
-        max(y1, high_y) if y1 >= golden_hw[0] else y1,
-    )
-    inverse = cv2.invertAffineTransform(to_golden)
-    corners = np.array([[x, y, 1.0] for x in reach[:2] for y in reach[2:]]) @ inverse.T
-    (left, top), (right, bottom) = np.floor(corners.min(0)) - 2, np.ceil(corners.max(0)) + 3
+    left, right = min(x0, low_x) if x0 <= 0 else x0, max(x1, high_x) if x1 >= golden_hw[1] else x1
+    top, bottom = min(y0, low_y) if y0 <= 0 else y0, max(y1, high_y) if y1 >= golden_hw[0] else y1
+    corners = pose.to_frame(_corners(left, right, top, bottom))
+    bent = 0 if pose.bend is None else int(np.ceil(2 * np.abs(pose.bend).max() / _golden_px_per_frame_px(pose)))
+    (left, top), (right, bottom) = np.floor(corners.min(0)) - 2 - bent, np.ceil(corners.max(0)) + 3 + bent
     return int(np.clip(top, 0, h)), int(np.clip(bottom, 0, h)), int(np.clip(left, 0, w)), int(np.clip(right, 0, w))
 
 
-def warped_window(window: F32, at_yx: tuple[int, int], box: Box, to_golden: F64) -> F32:
+def _corners(left: float, right: float, top: float, bottom: float) -> F64:
+    return np.array([[x, y] for x in (left, right) for y in (top, bottom)], np.float64)
+
+
+def _golden_px_per_frame_px(pose: Pose) -> float:
+    return float(np.sqrt(abs(np.linalg.det(pose.matrix[:2, :2]))))
+
+
+def warped_window(window: F32, at_yx: tuple[int, int], box: Box, pose: Pose) -> F32:
     """The frame's box of a map whose golden window (h, w) lies at ``at_yx``."""
     y0, y1, x0, x1 = box
-    matrix = np.array(to_golden, np.float64)
-    matrix[:, 2] += matrix[:, :2] @ (x0, y0) - (at_yx[1], at_yx[0])
-    out = cv2.warpAffine(
-        window,
-        matrix,
-        (x1 - x0, y1 - y0),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return np.asarray(out, np.float32)
+    how: Any = {"borderMode": cv2.BORDER_REPLICATE}
+    if pose.is_affine:
+        matrix = np.array(pose.affine)
+        matrix[:, 2] += matrix[:, :2] @ (x0, y0) - (at_yx[1], at_yx[0])
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpAffine(window, matrix, (x1 - x0, y1 - y0), flags=flags, **how), np.float32)
+    where = positions(pose.to_golden, box) - np.array((at_yx[1], at_yx[0]), np.float32)
+    return np.asarray(cv2.remap(window, where, None, cv2.INTER_LINEAR, **how), np.float32)  # type: ignore[call-overload]

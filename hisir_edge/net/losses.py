@@ -39,9 +39,12 @@ def dice_loss(logits: Tensor, mask: Tensor, weight: Tensor) -> Tensor:
 
 
 def losses_from_output(out: HisirOutput, tile: Tensor, clean: Tensor, mask: Tensor, weight: Tensor) -> Losses:
-    """All terms; tile and clean (N, 3, H, W) centred colours, mask and weight (N, 1, H, W) floats, mask of 0/1."""
+    """All terms; tile and clean (N, 3, H, W) centred colours, mask and weight (N, 1, H, W) floats, mask of 0/1.
+
+    Where the weight is 0 nothing counts.
+    """
     reconstruction, logits = out.reconstruction.float(), out.logits.float()
-    inside = 1.0 + INSIDE_WEIGHT * mask
+    inside = (1.0 + INSIDE_WEIGHT * mask) * (weight > 0)
     error = (torch.abs(reconstruction - clean).mean(1, keepdim=True) * inside).mean()
     restored = tile + torch.sigmoid(logits) * (reconstruction - tile)
     kept = (torch.abs(restored - clean).mean(1, keepdim=True) * inside).mean()

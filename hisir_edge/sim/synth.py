@@ -7,7 +7,7 @@ import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from hisir_edge.images import png_bytes, write_atomic
 from hisir_edge.sim.camera import frame_from_board, mask_to_frame, shot_from_seed
 from hisir_edge.sim.defects import DEFECTS, PlacedDefect, plant_defect
 from hisir_edge.sim.layout import layout_from_product
+from hisir_edge.sim.mat import Loose, board_on_mat, lay_matrix, mask_on_mat, mat_picture
 from hisir_edge.sim.render import board_from_seed, draw_board
 
 # keeps the three splits of one --seed apart
@@ -34,10 +35,13 @@ class RenderedBoard:
 
 
 def render_board(
-    product: int, seed: int, size_wh: tuple[int, int], defect_kinds: tuple[str, ...] = ()
+    product: int, seed: int, size_wh: tuple[int, int], defect_kinds: tuple[str, ...] = (), loose: Loose | None = None
 ) -> RenderedBoard:
-    """One board before the camera, with these defects on it; the same arguments give the same pixels."""
-    board = board_from_seed(product, seed, size_wh)
+    """One board before the camera, with these defects on it; the same arguments give the same pixels.
+
+    ``loose``: the board is smaller than the frame and lies on a mat so far from its middle.
+    """
+    board = board_from_seed(product, seed, size_wh if loose is None else loose.board_wh(size_wh))
     canvas = draw_board(board)
     mask = np.zeros(canvas.shape[:2], np.uint8)
     rng = np.random.default_rng([product, seed, 9])
@@ -46,6 +50,11 @@ def render_board(
         board, defect = plant_defect(board, kind, rng, canvas, mask)
         planted.append(defect)
     shot = shot_from_seed(product * 1_000_003 + seed)
+    if loose is not None:
+        to_frame = lay_matrix(shot.seed, loose, size_wh)
+        picture = board_on_mat(canvas, mat_picture(product, size_wh), to_frame)
+        frame = frame_from_board(picture, replace(shot, shift_xy_px=(0.0, 0.0), turn_deg=0.0))
+        return RenderedBoard(frame, mask_on_mat(mask, to_frame, size_wh), tuple(planted))
     return RenderedBoard(frame_from_board(canvas, shot), mask_to_frame(mask, shot), tuple(planted))
 
 
@@ -59,11 +68,12 @@ class BoardJob:
     kind: str
     image: Path
     mask: Path | None
+    loose: Loose | None = None
 
 
 def _render_and_write(job: BoardJob) -> dict[str, object]:
     kinds = () if job.kind == "good" else (job.kind,)
-    board = render_board(job.product, job.seed, job.size_wh, kinds)
+    board = render_board(job.product, job.seed, job.size_wh, kinds, job.loose)
     write_atomic(job.image, png_bytes(board.frame_rgb, compression=1))
     if job.mask is not None:
         write_atomic(job.mask, png_bytes(board.mask, compression=3))
@@ -156,6 +166,7 @@ def write_dataset(
     classes: tuple[str, ...] = tuple(DEFECTS),
     workers: int = 1,
     on_done: Callable[[], None] = lambda: None,
+    loose: Loose | None = None,
 ) -> int:
     """Write a whole data set and ``synth.json`` (what was planted where); returns the number of boards."""
     if out.exists() and any(out.iterdir()):
@@ -169,8 +180,10 @@ def write_dataset(
             received=", ".join(unknown) or "none",
             fix="change --classes",
         )
-    layout_from_product(product, size_wh)  # a size that cannot be drawn is refused before anything is written
-    jobs = jobs_from_counts(product, seed, size_wh, out, counts, classes)
+    layout_from_product(
+        product, size_wh if loose is None else loose.board_wh(size_wh)
+    )  # a size that cannot be drawn is refused before anything is written
+    jobs = [replace(job, loose=loose) for job in jobs_from_counts(product, seed, size_wh, out, counts, classes)]
     try:
         records = write_boards(jobs, workers, on_done)
     except BaseException:  # the corrected command finds an empty folder again

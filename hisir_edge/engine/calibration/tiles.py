@@ -12,17 +12,26 @@ from pathlib import Path
 
 import numpy as np
 
-from hisir_edge.arrays import I32, U8
+from hisir_edge.arrays import I32, U8, Bool, u8
 from hisir_edge.bundle.integrity import sha256_of
 from hisir_edge.corruption.appearance import add_sensor_noise
 from hisir_edge.corruption.corrupt import corrupt_tile
 from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.errors import HisirEdgeError, InputError
 from hisir_edge.geometry.tile import plan_from_size
+from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.light import golden_light, light_of_frame, without_light
-from hisir_edge.inspection.register import Anchors, anchors_from_golden, register_frame, warp_by_matrix
-from hisir_edge.learn.data.memory import load_scaled
+from hisir_edge.inspection.registration.finder import (
+    Finder,
+    finder_from_memory,
+    inside_outline,
+    outline_of,
+    scaled_polygon,
+)
+from hisir_edge.inspection.registration.pose import straightened
+from hisir_edge.learn.data.datasets import load_scaled
 from hisir_edge.learn.data.run import RunRecord
+from hisir_edge.learn.data.tiles import places_on_board
 
 DEFAULT_BOARDS = 8
 MOST_TILES = 2048
@@ -97,18 +106,27 @@ def calibration_from_images(record: RunRecord, memory: U8, images: tuple[str, ..
         raise InputError(
             expected=f"at most {MOST_TILES} calibration images", received=f"{len(images)}", fix="shorten the list"
         )
-    wanted = min(max(tiles, len(plan.origins_yx), len(images)), MOST_TILES)
-    places = [plan.origins_yx[i * len(plan.origins_yx) // wanted % len(plan.origins_yx)] for i in range(wanted)]
+    area, on_board = scaled_polygon(record.area, record.scale), None
+    origins = list(plan.origins_yx)
+    if area is not None:
+        on_board = inside_outline(plan.frame_hw, outline_of(plan.frame_hw, area))
+        origins = [(y, x) for y, x in origins if on_board[y : y + t, x : x + t].any()]
+    wanted = min(max(tiles, len(origins), len(images)), MOST_TILES)
+    places = [origins[i * len(origins) // wanted % len(origins)] for i in range(wanted)]
     h, w = plan.padded_hw
-    checks = [(int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))) for _ in range(CHECK_TILES)]
+    if on_board is None:
+        checks = [(int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))) for _ in range(CHECK_TILES)]
+    else:
+        all_places = places_on_board(u8(on_board.astype(np.uint8)), t)
+        checks = [(int(y), int(x)) for y, x in all_places[rng.integers(len(all_places), size=CHECK_TILES)]]
     boxes = part_boxes(memory[..., :3], largest_px=int(t * 0.86))
     padded = np.pad(memory, ((0, h - memory.shape[0]), (0, w - memory.shape[1]), (0, 0)), mode="edge")
-    anchors = anchors_from_golden(memory[..., :3]) if record.registered else None
+    finder = finder_from_memory(record.locate, memory[..., :3], memory[..., 3], area)
     made: dict[int, tuple[U8, U8]] = {}
     digests = []
     everything = [*places, *checks]
     for board, path in enumerate(images):
-        frame = _golden_frame(Path(path), record, memory, anchors)
+        frame = _golden_frame(Path(path), record, memory, finder, on_board)
         digests.append((path, sha256_of(Path(path))))
         frame = np.pad(frame, ((0, h - frame.shape[0]), (0, w - frame.shape[1]), (0, 0)), mode="edge")
         for number in range(board, len(everything), len(images)):
@@ -139,17 +157,17 @@ def _tile_at(
     return np.ascontiguousarray(noisy), np.ascontiguousarray(memory[y : y + t, x : x + t].transpose(2, 0, 1))
 
 
-def _golden_frame(path: Path, record: RunRecord, memory: U8, anchors: Anchors | None) -> U8:
+def _golden_frame(path: Path, record: RunRecord, memory: U8, finder: Finder | None, on_board: Bool | None) -> U8:
     """A good board as the network is to see it; InputError names a picture that is none."""
     try:
         frame = load_scaled(path, record.frame_hw, record.scale)
         if float(frame.std()) < LEAST_CONTRAST_LEVELS:
             raise InputError(expected="a picture of a board", received="one colour all over", fix="replace it")
-        if anchors is None:
+        if finder is None:
             return frame
         golden = memory[..., :3]
-        moved = warp_by_matrix(frame, register_frame(anchors, frame).matrix)
-        return without_light(moved, light_of_frame(golden_light(golden), moved))
+        moved = straightened(frame, finder.find(Pixels(frame)).pose, (golden.shape[0], golden.shape[1]))
+        return without_light(moved, light_of_frame(golden_light(golden, on_board), moved))
     except HisirEdgeError as error:
         raise InputError(
             expected=f"the calibration image {path} to show a good board",

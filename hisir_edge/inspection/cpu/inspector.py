@@ -19,7 +19,7 @@ from hisir_edge.inspection.cpu.tile_workers import Cues, Merger, TileWorkers
 from hisir_edge.inspection.engine import Engine, OnSpan
 from hisir_edge.inspection.light import gains_from_light, light_of_frame
 from hisir_edge.inspection.regions import regions_in_window
-from hisir_edge.inspection.register import Registration, register_frame, warp_by_matrix
+from hisir_edge.inspection.registration.pose import Registration, straightened
 from hisir_edge.inspection.rops import Rops
 from hisir_edge.inspection.windows import calibrated_windows, highest_calibrated, warped_window
 from hisir_edge.records import Judgement, Region, Result, StageTimes
@@ -88,8 +88,8 @@ class CpuInspector(BoardInspector):
             return judgement, None
         golden = self._last
         whole = golden.scores * self.gain.window(0, self.plan.frame_hw[0], 0, self.plan.frame_hw[1])
-        matrix, (h, w) = self._to_golden(golden.registration), self.bundle.recipe.frame_hw
-        return judgement, whole if matrix is None else warped_window(whole, (0, 0), (0, h, 0, w), matrix)
+        pose, (h, w) = self._pose_of_camera(golden.registration), self.bundle.recipe.frame_hw
+        return judgement, whole if pose is None else warped_window(whole, (0, 0), (0, h, 0, w), pose)
 
     def golden_map(self, frame_rgb: U8) -> RawMap:
         """Raw scores over the scaled golden image; InspectionError for a wrong frame or a void result."""
@@ -101,10 +101,10 @@ class CpuInspector(BoardInspector):
         golden = self._last = self._merged_map(image)
         start = time.perf_counter()
         score = highest_calibrated(golden.scores, golden.cell_max, self.gain)
-        frame_hw, matrix = self.bundle.recipe.frame_hw, self._to_golden(golden.registration)
+        frame_hw, pose = self.bundle.recipe.frame_hw, self._pose_of_camera(golden.registration)
         mask: Bool = np.zeros(frame_hw, np.bool_)
         regions: list[Region] = []
-        for y, x, window in calibrated_windows(golden.scores, golden.cell_max, self.gain, matrix, frame_hw):
+        for y, x, window in calibrated_windows(golden.scores, golden.cell_max, self.gain, pose, frame_hw):
             regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
         end = time.perf_counter()
         self.span("judge", start, end)
@@ -150,16 +150,16 @@ class CpuInspector(BoardInspector):
 
     def _register(self, work: U8) -> Registration | None:
         """Put the scaled frame, in golden coordinates where it is registered, into ``self.padded``."""
-        if self.anchors is None:
+        if self.finder is None:
             padded_frame(self.plan, work, self.padded)
             return None
-        registration = register_frame(self.anchors, work)
-        h = work.shape[0]
-        if self.plan.padded_hw[1] == work.shape[1]:
-            warp_by_matrix(work, registration.matrix, self.padded[:h])
+        registration = self.finder.find(Pixels(work))
+        (h, w), padded_w = self.plan.frame_hw, self.plan.padded_hw[1]
+        if padded_w == w:
+            straightened(work, registration.pose, (h, w), self.padded[:h])
             self.padded[h:] = self.padded[h - 1]
         else:
-            padded_frame(self.plan, warp_by_matrix(work, registration.matrix), self.padded)
+            padded_frame(self.plan, straightened(work, registration.pose, (h, w)), self.padded)
         return registration
 
     def _light_gains(self) -> F32 | None:

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hisir_edge.arrays import U8
 from hisir_edge.errors import InputError
-from hisir_edge.images import header_of_picture, image_paths, is_jpeg, is_picture, pictures_in
+from hisir_edge.geometry.tile import scaled_frame
+from hisir_edge.images import header_of_picture, image_paths, is_jpeg, is_picture, pictures_in, read_rgb
 from hisir_edge.learn.data.layouts import (
     DEFECTIVE,
     GOOD,
@@ -234,3 +236,8 @@ def frame_size(paths: list[Path]) -> tuple[int, int]:
 def orientations(paths: list[Path]) -> tuple[tuple[int, int], ...]:
     """(EXIF orientation, number of pictures) of pictures, sorted."""
     return tuple(sorted(Counter(header_of_picture(path).orientation for path in paths).items()))
+
+
+def load_scaled(path: Path, frame_hw: tuple[int, int], scale: float) -> U8:
+    """Read one picture of the expected size and scale it for the network."""
+    return scaled_frame(read_rgb(path, frame_hw), scale)

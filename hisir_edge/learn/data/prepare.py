@@ -8,15 +8,13 @@ from pathlib import Path
 
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.tile import plan_from_size, scaled_hw
-from hisir_edge.learn.data.datasets import frame_size, good_images, orientations, split_held_out
+from hisir_edge.images import png_bytes, write_atomic
+from hisir_edge.inspection.registration.finder import scaled_polygon
+from hisir_edge.learn.data.alignment import lost_allowed
+from hisir_edge.learn.data.area import area_picture
+from hisir_edge.learn.data.datasets import frame_size, good_images, load_scaled, orientations, split_held_out
 from hisir_edge.learn.data.distinct import boards_of_pictures, same_boards
-from hisir_edge.learn.data.memory import (
-    GoodBoards,
-    good_boards_from_frames,
-    good_boards_like,
-    load_scaled,
-    lost_allowed,
-)
+from hisir_edge.learn.data.memory import GoodBoards, good_boards_from_frames, good_boards_like
 from hisir_edge.learn.data.run import RunRecord, RunSettings, check_pictures, load_record, save_memory, save_record
 from hisir_edge.learn.data.tiles import CorruptedTiles, TileBatch
 from hisir_edge.net.hisir_net import HisirNet
@@ -38,11 +36,20 @@ def prepare_run(
     boards = _load_boards(record, offered, on_load)
     train = tuple(offered[i] for i in boards.kept)
     left_out = sorted({*record.dropped, *offered} - set(train), key=Path)
-    record = replace(record, registered=boards.registered, train=train, dropped=tuple(left_out))
+    record = replace(
+        record,
+        locate=boards.locate,
+        area=scaled_polygon(boards.area, 1 / record.scale),
+        train=train,
+        dropped=tuple(left_out),
+    )
     record = _without_lost_held_out(record, boards)
     run.mkdir(parents=True, exist_ok=True)
     save_record(run, record)
     save_memory(run, boards.memory)
+    if boards.registered:
+        write_atomic(run / "golden.png", png_bytes(boards.memory.mean_rgb))
+        write_atomic(run / "area.png", png_bytes(area_picture(boards.memory.mean_rgb, boards.area)))
     held_out = _held_out_batches(record, boards, run)
     stream = CorruptedTiles(run / "boards.npy", boards, settings.tile_px, settings.batch, settings.seed)
     boards.frames.clear()
@@ -109,7 +116,7 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
         settings=settings,
         frame_hw=frame_hw,
         scale=scale,
-        registered=False,
+        locate="off",
         train=tuple(map(str, training)),
         held_out=tuple(map(str, held_out)),
         same_board=same_boards(good, boards),
@@ -122,7 +129,7 @@ def _scale_from_data(settings: RunSettings, training: list[Path], frame_hw: tupl
 
     Where position at pixel level means nothing (loose objects), context is worth more than detail.
     """
-    if settings.register == "on":
+    if settings.register not in ("auto", "off"):
         return 1.0
     sample = [load_scaled(path, frame_hw, 1.0) for path in training[:SCALE_SAMPLE]]
     alike = settings.register == "auto" and len(sample) > 1 and good_boards_from_frames(sample).registered
@@ -136,7 +143,12 @@ def _load_boards(record: RunRecord, paths: list[str], on_load: Callable[[int, in
         frames.append(load_scaled(Path(path), record.frame_hw, record.scale))
         on_load(i + 1, total)
     counter = iter(range(len(frames) + 1, total + 1))
-    boards = good_boards_from_frames(frames, record.settings.register, lambda: on_load(next(counter, total), total))
+    boards = good_boards_from_frames(
+        frames,
+        record.settings.register,
+        lambda: on_load(next(counter, total), total),
+        scaled_polygon(record.settings.area, record.scale),
+    )
     on_load(total, total)
     return boards
 

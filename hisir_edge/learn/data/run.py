@@ -13,16 +13,18 @@ import numpy as np
 
 from hisir_edge.errors import InputError
 from hisir_edge.images import header_of_picture, write_atomic
-from hisir_edge.learn.data.memory import BoardMemory
+from hisir_edge.inspection.registration.finder import Locate, Polygon
+from hisir_edge.learn.data.statistics import BoardMemory
 
-RUN_SCHEMA = 4
+RUN_SCHEMA = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """Settings of a run; ``tile_px``, ``overlap_px`` in scaled pixels; ``scale`` None: chosen from the data.
 
-    ``without``: parts of the network left out, for comparison; ``patience``: epochs without a better
+    ``area``: a person's polygon around the board, golden pixels; None: it is learnt. ``without``: parts of the network
+    left out, for comparison; ``patience``: epochs without a better
     held-out loss before training ends, 0: never.
     """
 
@@ -41,6 +43,7 @@ class RunSettings:
     precision: str = "bf16"
     without: tuple[str, ...] = ()
     recursive: bool = False
+    area: Polygon | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +53,26 @@ class RunRecord:
     ``dropped`` and ``dropped_held_out``: boards that were offered but could not be registered, or lie in
     quite another light; nothing is learnt from them. ``same_board``: groups of pictures that show one board.
     ``orientations``: (EXIF orientation, number of pictures) as read and applied; None in runs of versions that did not.
+    ``locate``: how the boards are found in their frames; ``area``: polygon around the board, golden pixels of the
+    frame's size, None: all of the frame.
     """
 
     settings: RunSettings
     frame_hw: tuple[int, int]
     scale: float
-    registered: bool
+    locate: Locate
     train: tuple[str, ...]
     held_out: tuple[str, ...]
     dropped: tuple[str, ...] = ()
     dropped_held_out: tuple[str, ...] = ()
     same_board: tuple[tuple[str, ...], ...] = ()
     orientations: tuple[tuple[int, int], ...] | None = None
+    area: Polygon | None = None
+
+    @property
+    def registered(self) -> bool:
+        """Whether the boards are found before they are inspected."""
+        return self.locate != "off"
 
 
 USUAL_STEPS = 2000
@@ -89,13 +100,15 @@ def load_record(run: Path) -> RunRecord:
             raise ValueError(f"schema {raw.get('schema')}")
         known = {f.name for f in fields(RunSettings)}
         stored = {k: v for k, v in raw["settings"].items() if k in known}
-        settings = RunSettings(**{**stored, "without": tuple(stored["without"])})
+        area = stored.get("area")
+        polygon = None if area is None else tuple((float(x), float(y)) for x, y in area)
+        settings = RunSettings(**{**stored, "without": tuple(stored["without"]), "area": polygon})
         h, w = raw["frame_hw"]
         return RunRecord(
             settings=settings,
             frame_hw=(h, w),
             scale=float(raw["scale"]),
-            registered=bool(raw["registered"]),
+            locate=raw["locate"],
             train=tuple(raw["train"]),
             held_out=tuple(raw["held_out"]),
             dropped=tuple(raw.get("dropped", ())),
@@ -104,6 +117,7 @@ def load_record(run: Path) -> RunRecord:
             orientations=None
             if raw.get("orientations") is None
             else tuple((int(a), int(b)) for a, b in raw["orientations"]),
+            area=None if raw.get("area") is None else tuple((float(x), float(y)) for x, y in raw["area"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         is_bundle = os.path.exists(run / "manifest.json")  # noqa: PTH110  # says no where it may not look

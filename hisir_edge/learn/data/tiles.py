@@ -18,12 +18,14 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F64, U8, u8
+from hisir_edge.arrays import F64, I64, U8, u8
 from hisir_edge.bundle.write import memory_as_shipped
 from hisir_edge.corruption.appearance import add_sensor_noise, vary_appearance
 from hisir_edge.corruption.corrupt import corrupt_tile, region_weights
 from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.inspection.light import gains_at, tables_of_gains
+from hisir_edge.inspection.registration.finder import inside_outline, outline_of
+from hisir_edge.inspection.registration.pose import Pose
 from hisir_edge.learn.data.memory import GoodBoards
 from hisir_edge.processes import die_with_parent
 
@@ -33,12 +35,16 @@ LOOSE_PX = 2.5
 LOOSE_DEG = 0.7
 LIGHT_LEFT = 0.35
 BATCHES_AHEAD = 4
+PLACE_STEP_PX = 8
+LEAST_BOARD_SHARE = 0.1
+"""Tiles to learn from show so much of the board at least."""
 
 
 class TileBatch(NamedTuple):
     """uint8 arrays: tile and clean (N, 3, t, t), cue (N, 4, t, t), mask (N, 1, t, t) of 0/1.
 
-    ``weight`` (N, 1, t, t): how much each pixel counts in the gate's loss, in units of 1 / ``WEIGHT_GAIN``.
+    ``weight`` (N, 1, t, t): how much each pixel counts in the gate's loss, in units of 1 / ``WEIGHT_GAIN``; 0 off the
+    board, where nothing counts.
     """
 
     tile: U8
@@ -57,12 +63,18 @@ class CorruptedTiles:
 
     def __init__(self, frames_file: Path, boards: GoodBoards, tile_px: int, batch: int, seed: int) -> None:
         self.frames_file, self.tile_px, self.batch, self.seed = frames_file, tile_px, batch, seed
-        self.matrices, self.lights, memory = boards.matrices, boards.lights, boards.memory
+        self.poses, self.lights, memory = boards.poses, boards.lights, boards.memory
         # what light is left after the line has taken the rest out, as a share of what a lamp does
         self.drift = LIGHT_LEFT if boards.registered else 1.0
         self.jitter_px, self.jitter_deg = (JITTER_PX, JITTER_DEG) if boards.registered else (LOOSE_PX, LOOSE_DEG)
         self.cue = memory_as_shipped(memory.mean_rgb, memory.deviation)
         self.boxes = part_boxes(memory.mean_rgb, largest_px=int(tile_px * 0.86))
+        hw = (memory.mean_rgb.shape[0], memory.mean_rgb.shape[1])
+        self.on_board: U8 = np.ones(hw, np.uint8)
+        self.places: I64 | None = None
+        if boards.area is not None:
+            self.on_board = u8(inside_outline(hw, outline_of(hw, boards.area)).astype(np.uint8))
+            self.places = places_on_board(self.on_board, tile_px)
         self.frames: U8 | None = None
         stored = np.lib.format.open_memmap(frames_file, "w+", np.uint8, (len(boards.frames), *boards.frames[0].shape))
         for slot, frame in zip(stored, boards.frames, strict=True):
@@ -75,16 +87,16 @@ class CorruptedTiles:
             self.frames = np.load(self.frames_file, mmap_mode="r")
         rng = np.random.default_rng([self.seed, number])
         made = [self._one(rng, self.frames) for _ in range(self.batch)]
-        tile, cue, clean, mask = (np.stack(column) for column in zip(*made, strict=True))
+        tile, cue, clean, mask, on_board = (np.stack(column) for column in zip(*made, strict=True))
         nchw = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (tile, cue, clean)]
-        weight = np.stack([region_weights(m) for m in mask])
+        weight = np.stack([region_weights(m) for m in mask]) * on_board
         return TileBatch(nchw[0], nchw[1], nchw[2], np.ascontiguousarray(mask[:, None]), weight[:, None])
 
-    def _one(self, rng: np.random.Generator, frames: U8) -> tuple[U8, U8, U8, U8]:
+    def _one(self, rng: np.random.Generator, frames: U8) -> tuple[U8, U8, U8, U8, U8]:
         t = self.tile_px
         number = int(rng.integers(len(frames)))
         y, x = self._place(rng, frames[number])
-        crop = self._crop(rng, frames[number], self.matrices[number], y, x)
+        crop = self._crop(rng, frames[number], self.poses[number], y, x)
         centre = np.array([[y + t / 2, x + t / 2]])
         even = u8(cv2.LUT(crop, tables_of_gains(gains_at(self.lights[number], frames.shape[1:3], centre))[0]))
         clean = vary_appearance(rng, even, self.drift)
@@ -96,13 +108,24 @@ class CorruptedTiles:
             & (self.boxes[:, 0] + self.boxes[:, 2] <= x + t) & (self.boxes[:, 1] + self.boxes[:, 3] <= y + t)
         )  # fmt: skip
         made = corrupt_tile(rng, clean, donor, self.boxes[inside] - np.array([x, y, 0, 0], np.int32))
-        return add_sensor_noise(rng, made.tile), self.cue[y : y + t, x : x + t], made.clean, made.mask
+        on_board = self.on_board[y : y + t, x : x + t]
+        return (
+            add_sensor_noise(rng, made.tile),
+            self.cue[y : y + t, x : x + t],
+            made.clean,
+            made.mask * on_board,
+            on_board,
+        )
 
     def _place(self, rng: np.random.Generator, frame: U8) -> tuple[int, int]:
+        """Upper left corner y, x of a tile that shows some of the board."""
         h, w = frame.shape[:2]
-        return int(rng.integers(h - self.tile_px + 1)), int(rng.integers(w - self.tile_px + 1))
+        if self.places is None:
+            return int(rng.integers(h - self.tile_px + 1)), int(rng.integers(w - self.tile_px + 1))
+        y, x = self.places[int(rng.integers(len(self.places)))] + rng.integers(PLACE_STEP_PX, size=2)
+        return min(int(y), h - self.tile_px), min(int(x), w - self.tile_px)
 
-    def _crop(self, rng: np.random.Generator, frame: U8, to_golden: F64, y: int, x: int) -> U8:
+    def _crop(self, rng: np.random.Generator, frame: U8, pose: Pose, y: int, x: int) -> U8:
         """The tile as registration would leave it, about half a pixel off; interpolated once, as on the line.
 
         Loose objects, which nothing registers, lie by some pixels differently each time.
@@ -111,10 +134,30 @@ class CorruptedTiles:
         turn = float(rng.normal(0, self.jitter_deg))
         jitter = np.asarray(cv2.getRotationMatrix2D((t / 2, t / 2), turn, 1.0), np.float64)
         jitter[:, 2] += rng.normal(0, self.jitter_px, 2)
+        to_golden = pose.affine if pose.is_affine else _tile_matrix(pose, y, x, t)
         m = jitter[:, :2] @ to_golden
         m[:, 2] += jitter[:, 2] - jitter[:, :2] @ (x, y)
         out = cv2.warpAffine(frame, m, (t, t), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
         return out.astype(np.uint8, copy=False)
+
+
+def places_on_board(on_board: U8, tile_px: int) -> I64:
+    """Upper left corners (n, 2), y and x, of tiles that show enough of a board (h, w) of 0/1."""
+    share = cv2.boxFilter(
+        on_board, cv2.CV_32F, (tile_px, tile_px), anchor=(0, 0), normalize=True, borderType=cv2.BORDER_CONSTANT
+    )
+    h, w = on_board.shape
+    allowed = share[: h - tile_px + 1 : PLACE_STEP_PX, : w - tile_px + 1 : PLACE_STEP_PX]
+    return np.argwhere(allowed >= min(LEAST_BOARD_SHARE, float(allowed.max()))) * PLACE_STEP_PX
+
+
+def _tile_matrix(pose: Pose, y: int, x: int, t: int) -> F64:
+    """The matrix (2, 3), frame pixels -> golden pixels, that comes closest to a pose within one tile."""
+    across = np.linspace(0, t - 1, 5)
+    golden = np.array([(x + dx, y + dy) for dx in across for dy in across])
+    frame = np.column_stack([pose.to_frame(golden), np.ones(len(golden))])
+    fitted, *_ = np.linalg.lstsq(frame, golden, rcond=None)
+    return np.asarray(fitted.T, np.float64)
 
 
 _worker_stream: CorruptedTiles | None = None

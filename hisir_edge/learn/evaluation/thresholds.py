@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from scipy.stats import chi2
 
-from hisir_edge.arrays import F32, F64, U8
+from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.noise_shape import NOISE_CELL_PX
@@ -62,16 +62,17 @@ def block_peaks(logits: F32) -> F64:
     return np.asarray(cells, np.float64)
 
 
-def noise_from_peaks(peaks: list[F64]) -> U8:
+def noise_from_peaks(peaks: list[F64], seen: Bool | None = None) -> U8:
     """Noise map (rows, columns) in steps of 1/32 logit from the block peaks of many good boards.
 
     Where boards peak in the mean higher than in four fifths of all places, by how much. Zero
-    everywhere with fewer than ``LEAST_NOISE_BOARDS`` boards: what they share would be chance.
+    everywhere with fewer than ``LEAST_NOISE_BOARDS`` boards: what they share would be chance. ``seen`` (rows, columns):
+    the places that show the board; the others do not count and have no noise.
     """
     typical = np.mean(peaks, axis=0)
     if len(peaks) < LEAST_NOISE_BOARDS:
         return np.zeros(typical.shape, np.uint8)
-    quiet = float(np.quantile(typical, QUIET_SHARE))
+    quiet = float(np.quantile(typical if seen is None else typical[seen], QUIET_SHARE))
     excess = np.clip(typical - quiet, 0, MOST_NOISE_LOGITS).astype(np.float32)
     # a peak may lie at a cell's border: neighbours count, and the map is smooth
     spread = cv2.blur(cv2.dilate(excess, np.ones((3, 3), np.uint8)), (3, 3))

@@ -16,6 +16,7 @@ from hisir_edge.bundle.manifest import ComponentModel, Manifest
 from hisir_edge.engine.components import components_from_csv
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.locate import confidence_of, located
+from hisir_edge.inspection.registration.pose import pose_from_affine
 from hisir_edge.records import Region
 
 MANIFEST = Manifest.model_validate_json((Path(__file__).parents[3] / "engines/demo/manifest.json").read_bytes())
@@ -52,10 +53,10 @@ def test_places_are_the_boards_however_it_lies(turn_deg, dx, dy, scale, x, y):
     turned = np.vstack([cv2.getRotationMatrix2D((2000, 1500), turn_deg, 1.0), [0, 0, 1]])
     turned[:2, 2] += dx, dy  # golden to frame, full size
     shrink = np.array([[scale, 0, 0.5 * scale - 0.5], [0, scale, 0.5 * scale - 0.5], [0, 0, 1]])
-    to_golden = (shrink @ np.linalg.inv(turned))[:2]
+    pose = pose_from_affine((shrink @ np.linalg.inv(turned))[:2])
     middle = turned @ [x, y, 1]
     box = (round(middle[0]) - 10, round(middle[1]) - 10, 21, 21)
-    (found,) = located((region(*box),), manifest(scale, mm_per_px=0.05), to_golden)
+    (found,) = located((region(*box),), manifest(scale, mm_per_px=0.05), pose)
     left, top, w, h = found.box_mm  # type: ignore[misc]
     assert left + w / 2 == pytest.approx((x + 0.5) * 0.05, abs=0.05)
     assert top + h / 2 == pytest.approx((y + 0.5) * 0.05, abs=0.05)

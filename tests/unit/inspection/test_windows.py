@@ -12,6 +12,7 @@ from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.geometry.tile import padded_size
 from hisir_edge.inspection.gain import Gain, gain_map
 from hisir_edge.inspection.regions import Found, found_from_regions, regions_from_map, regions_in_window
+from hisir_edge.inspection.registration.pose import Pose, bend_shape, pose_from_affine
 from hisir_edge.inspection.rops import KEPT_FROM
 from hisir_edge.inspection.windows import MOST_WINDOWS, calibrated_windows, highest_calibrated, warped_window
 
@@ -39,9 +40,9 @@ def _scores(rng: np.random.Generator, hw: tuple[int, int]) -> tuple[np.ndarray, 
     return raw, raw.reshape(h // 16, 16, w // 16, 16).max((1, 3))
 
 
-def _found(raw: np.ndarray, cell_max: np.ndarray, gain: Gain, to_golden: np.ndarray | None, frame_hw: tuple) -> Found:
+def _found(raw: np.ndarray, cell_max: np.ndarray, gain: Gain, pose: Pose | None, frame_hw: tuple) -> Found:
     mask, regions = np.zeros(frame_hw, bool), []
-    for y, x, window in calibrated_windows(raw, cell_max, gain, to_golden, frame_hw):
+    for y, x, window in calibrated_windows(raw, cell_max, gain, pose, frame_hw):
         regions += regions_in_window(window, THRESHOLDS, (y, x), mask)
     return found_from_regions(regions, mask)
 
@@ -73,20 +74,31 @@ def test_the_highest_calibrated_score_is_found(seed, hw, zones):
 
 
 @given(
-    seeds, sizes, st.sampled_from([(), ZONES]), st.floats(-1.5, 1.5), st.floats(-14, 14), st.sampled_from([1.0, 0.5])
+    seeds,
+    sizes,
+    st.sampled_from([(), ZONES]),
+    st.floats(-1.5, 1.5),
+    st.floats(-14, 14),
+    st.sampled_from([1.0, 0.5]),
+    st.booleans(),
 )
 @settings(max_examples=150, deadline=None)
-def test_windows_hold_every_region_of_the_frame_whole_and_once(seed, hw, zones, turn_deg, shift_px, scale):
+def test_windows_hold_every_region_of_the_frame_whole_and_once(seed, hw, zones, turn_deg, shift_px, scale, bent):
     rng = np.random.default_rng(seed)
     parts = _gain(rng, hw, scale, zones)
     raw, cell_max = _scores(rng, hw)
     raw = raw[: hw[0], : hw[1]]
     frame_hw = (round(hw[0] / scale), round(hw[1] / scale))
     a = np.deg2rad(turn_deg)
-    to_golden = scale * np.array([[np.cos(a), -np.sin(a), shift_px], [np.sin(a), np.cos(a), -shift_px / 2]])
-    whole = warped_window(raw * gain_map(*parts), (0, 0), (0, frame_hw[0], 0, frame_hw[1]), to_golden)
+    turned = scale * np.array([[np.cos(a), -np.sin(a), shift_px], [np.sin(a), np.cos(a), -shift_px / 2]])
+    pose = pose_from_affine(turned)
+    if bent:
+        matrix = pose.matrix.copy()
+        matrix[2, :2] = rng.uniform(-5e-5, 5e-5, 2)
+        pose = Pose(matrix, rng.uniform(-1.5, 1.5, (*bend_shape(hw), 2)).astype(np.float32))
+    whole = warped_window(raw * gain_map(*parts), (0, 0), (0, frame_hw[0], 0, frame_hw[1]), pose)
     expected = regions_from_map(whole, THRESHOLDS)
-    found = _found(raw, cell_max, Gain(*parts), to_golden, frame_hw)
+    found = _found(raw, cell_max, Gain(*parts), pose, frame_hw)
     # OpenCV rounds coordinates to 1/32 px, of a window from another corner: an edge may move by as much
     kernel = np.ones((3, 3), np.uint8)
     blurred = np.abs(whole - 1) <= 0.1 * (cv2.dilate(whole, kernel) - cv2.erode(whole, kernel)) + 1e-3

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hisir_edge.errors import InputError
-from hisir_edge.learn.data.memory import good_boards_from_frames, good_boards_like, lost_allowed
+from hisir_edge.learn.data.alignment import lost_allowed
+from hisir_edge.learn.data.memory import good_boards_from_frames, good_boards_like
 from hisir_edge.sim.synth import render_board
 
 SIZE = (384, 320)
@@ -28,7 +29,7 @@ def test_one_board_of_another_product_is_left_out_wherever_it_stands(frames, str
     boards = good_boards_from_frames(mixed)
     assert boards.registered
     assert boards.kept == tuple(i for i in range(8) if i != place)
-    assert len(boards.frames) == len(boards.matrices) == len(boards.lights) == 7
+    assert len(boards.frames) == len(boards.poses) == len(boards.lights) == 7
 
 
 def test_a_continued_run_finds_the_same_memory(frames, stranger):

@@ -8,7 +8,8 @@ import pytest
 
 from hisir_edge.errors import InspectionError
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.inspection.register import _grey_shrunk, anchors_from_golden, register_frame
+from hisir_edge.inspection.registration.fixture import anchors_from_golden, register_frame
+from hisir_edge.inspection.registration.shrink import grey_shrunk
 from hisir_edge.sim.camera import Shot, frame_from_board
 from hisir_edge.sim.render import board_from_seed, draw_board
 
@@ -21,7 +22,7 @@ def test_bands_are_shrunk_as_the_whole_is(hw, factor):
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if factor > 1:
         grey = cv2.resize(grey, (hw[1] // factor, hw[0] // factor), interpolation=cv2.INTER_AREA)
-    assert np.array_equal(_grey_shrunk(Pixels(rgb), factor), grey)
+    assert np.array_equal(grey_shrunk(Pixels(rgb), factor), grey)
 
 
 def _shot(dx: float, dy: float, turn: float, noise: float = 1.5) -> Shot:
@@ -51,7 +52,7 @@ def test_the_board_is_found_within_half_a_pixel(golden, dx, dy, turn):
     truth[:, 2] += (dx, dy)
     inverse = cv2.invertAffineTransform(truth)
     corners = np.array([[0, 0, 1], [SIZE[0], 0, 1], [0, SIZE[1], 1], [SIZE[0], SIZE[1], 1]], float).T
-    assert np.abs(found.matrix @ corners - inverse @ corners).max() < 0.5
+    assert np.abs(found.pose.affine @ corners - inverse @ corners).max() < 0.5
     assert found.residual_px < 1.0 and found.inlier_share > 0.5
 
 
@@ -61,7 +62,7 @@ def test_a_covered_quarter_of_the_board_does_not_move_it(golden):
     truth = cv2.getRotationMatrix2D((SIZE[0] / 2, SIZE[1] / 2), 0.2, 1.0)
     truth[:, 2] += (2, 1)
     found = register_frame(anchors_from_golden(golden), frame)
-    assert np.abs(found.matrix - cv2.invertAffineTransform(truth))[:, 2].max() < 1.0
+    assert np.abs(found.pose.affine - cv2.invertAffineTransform(truth))[:, 2].max() < 1.0
 
 
 @pytest.mark.parametrize("what", ["grey", "noise", "upside down", "other product", "far away"])
@@ -97,4 +98,4 @@ def test_strips_register_and_have_a_search_range(hw):
     assert anchors.levels[0].search_px * anchors.levels[0].factor >= 20
     moved = cv2.warpAffine(golden, np.float64([[1, 0, 11.3], [0, 1, -8.7]]), (hw[1], hw[0]), borderMode=1)  # type: ignore[arg-type, call-overload]
     found = register_frame(anchors, moved)
-    assert np.abs(found.matrix - [[1, 0, -11.3], [0, 1, 8.7]])[:, 2].max() < 0.3
+    assert np.abs(found.pose.affine - [[1, 0, -11.3], [0, 1, 8.7]])[:, 2].max() < 0.3

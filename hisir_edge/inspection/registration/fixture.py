@@ -1,4 +1,4 @@
-"""Registration: finds where the board really lies, by matching anchors of the golden image.
+"""Registration of boards that a fixture holds nearly in place, by matching anchors of the golden image.
 
 Anchors are textured patches spread over the golden image. Each is searched by normalised
 cross-correlation (OpenCV ``matchTemplate``), first coarsely, then finely with a sub-pixel peak; a
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F64, I64, U8, u8
+from hisir_edge.arrays import F64, I64, U8
 from hisir_edge.errors import InspectionError
 from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.registration.pose import Registration, pose_from_affine
+from hisir_edge.inspection.registration.shrink import grey_shrunk, shrunk
 
 GRID_XY, STRIP_GRID = (7, 5), (17, 2)
 STRIP_RATIO = 4
@@ -28,7 +30,6 @@ MAX_RESIDUAL_PX = 2.0
 MIN_INLIER_SHARE = 0.5
 MIN_CORRELATION = 0.5
 MAX_SCALE_ERROR = 0.02
-BAND_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +49,6 @@ class Anchors:
 
     frame_hw: tuple[int, int]
     levels: tuple[AnchorLevel, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """Where the board lies: ``matrix`` (2, 3) maps frame pixels to golden pixels.
-
-    ``residual_px`` is the RMS distance of the agreeing anchors, ``inlier_share`` how many agreed.
-    """
-
-    matrix: F64
-    residual_px: float
-    inlier_share: float
 
 
 def _factors(frame_hw: tuple[int, int]) -> tuple[int, ...]:
@@ -84,25 +73,6 @@ def _patch_px(shortest: int) -> int:
 def _most_search_px(shortest: int) -> int:
     """Largest search radius of an anchor in a picture with this short side, px."""
     return (shortest - _patch_px(shortest)) // 2 - 2
-
-
-def _shrink(grey: U8, factor: int) -> U8:
-    if factor == 1:
-        return grey
-    h, w = grey.shape
-    return cv2.resize(grey, (w // factor, h // factor), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-
-
-def _grey_shrunk(image: Pixels, factor: int) -> U8:
-    """``_shrink`` of a frame in grey; a band at a time where that is the same, for no grey frame is made."""
-    h, w = (side // factor for side in image.hw)
-    if factor == 1 or image.is_mosaic or (h * factor, w * factor) != image.hw:
-        return _shrink(image.grey(), factor)
-    out = np.empty((h, w), np.uint8)
-    for y in range(0, h, BAND_ROWS):
-        band = Pixels(image.data[y * factor : (y + BAND_ROWS) * factor], image.pixel_format)
-        out[y : y + BAND_ROWS] = _shrink(band.grey(), factor)
-    return out
 
 
 def _reach_px(frame_hw: tuple[int, int]) -> float:
@@ -144,7 +114,7 @@ def anchors_from_golden(golden_rgb: U8) -> Anchors:
     levels = []
     factors = _factors(frame_hw)
     for i, factor in enumerate(factors):
-        small = _shrink(grey, factor)
+        small = shrunk(grey, factor)
         first = i == 0
         search = int(np.ceil(_reach_px(frame_hw) / factor)) + 2 if first else 6
         patch = _patch_px(min(small.shape))
@@ -212,16 +182,16 @@ def register_frame(anchors: Anchors, frame: U8 | Pixels) -> Registration:
         raise _fail(f"a frame of {image.hw}, golden {anchors.frame_hw}")
     guess = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     share, residual, factor = 0.0, 0.0, anchors.levels[0].factor
-    shrunk: dict[int, U8] = {}
+    small: dict[int, U8] = {}
     for level in sorted(anchors.levels, key=lambda one: one.factor):
-        finer = max(shrunk, default=None)
-        shrunk[level.factor] = (
-            _grey_shrunk(image, level.factor) if finer is None else _shrink(shrunk[finer], level.factor // finer)
+        finer = max(small, default=None)
+        small[level.factor] = (
+            grey_shrunk(image, level.factor) if finer is None else shrunk(small[finer], level.factor // finer)
         )
     for level in anchors.levels:
         guess = _to_factor(guess, factor, level.factor)
         factor = level.factor
-        golden, seen = _match(level, shrunk[factor], guess)
+        golden, seen = _match(level, small[factor], guess)
         if len(golden) < max(4, MIN_INLIER_SHARE * len(level.patches)):
             raise _fail(f"{len(golden)} of {len(level.patches)} anchors found")
         fit, inliers = cv2.estimateAffinePartial2D(golden, seen, method=cv2.RANSAC, ransacReprojThreshold=1.5)
@@ -236,7 +206,8 @@ def register_frame(anchors: Anchors, frame: U8 | Pixels) -> Registration:
     if share < MIN_INLIER_SHARE or residual > MAX_RESIDUAL_PX * max(1, factor // 2) or abs(scale - 1) > MAX_SCALE_ERROR:
         raise _fail(f"{share:.0%} of the anchors within {residual:.1f} px, scale {scale:.3f}")
     golden_to_frame = _centred_to_pixels(guess, factor)
-    return Registration(np.asarray(cv2.invertAffineTransform(golden_to_frame), np.float64), residual, share)
+    pose = pose_from_affine(np.asarray(cv2.invertAffineTransform(golden_to_frame), np.float64))
+    return Registration(pose=pose, residual_px=residual, inliers=int(keep.sum()), inlier_share=share)
 
 
 def _centred_to_pixels(matrix: F64, factor: int) -> F64:
@@ -245,9 +216,3 @@ def _centred_to_pixels(matrix: F64, factor: int) -> F64:
     out: F64 = matrix.copy()
     out[:, 2] = matrix[:, 2] * factor + half - matrix[:, :2] @ (half, half)
     return out
-
-
-def warp_by_matrix(frame: U8, matrix: F64, out: U8 | None = None) -> U8:
-    """The frame as if the board lay where the golden image shows it; same shape and dtype, in ``out`` where given."""
-    h, w = frame.shape[:2]
-    return u8(cv2.warpAffine(frame, matrix, (w, h), out, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))

@@ -1,0 +1,132 @@
+"""Finds a board that lies anywhere in the frame: landmarks first, then patches where they say it is."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hisir_edge.arrays import F32, U8, Bool
+from hisir_edge.errors import InspectionError
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.registration.bend import bend_of, homography_of
+from hisir_edge.inspection.registration.faults import (
+    MOST_SCALE_ERROR,
+    Outline,
+    check_pose,
+    fault,
+    local_matrix,
+    mirrored,
+    outside,
+)
+from hisir_edge.inspection.registration.landmarks import (
+    Landmarks,
+    RoughPose,
+    landmarks_of,
+    matches_between,
+    rough_pose,
+    work_factor,
+)
+from hisir_edge.inspection.registration.pose import Pose, Registration
+from hisir_edge.inspection.registration.refine import (
+    AGREE_PX,
+    FIRST_EACH,
+    NEAR_PX,
+    SEARCHES_PX,
+    Patches,
+    patches_from_golden,
+    searched,
+)
+
+LEAST_SHARE = 0.3
+"""Of the patches that are searched at least so many must be found where one pose puts them."""
+LEAST_FIRST, LEAST_COUNT = 8, 12
+LEAST_SECOND = 20
+"""Landmarks that make a second board; fewer may be chance."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoardModel:
+    """What a board is found by; ``outline``: the polygon of its area, golden pixels."""
+
+    golden_hw: tuple[int, int]
+    landmarks: Landmarks = field(repr=False)
+    patches: Patches = field(repr=False)
+    outline: Outline = field(repr=False)
+    bends: bool = True
+
+
+def board_model(
+    golden_rgb: U8, area: Bool, outline: Outline, steadiness: F32 | None = None, bends: bool = True
+) -> BoardModel:
+    """The model of a golden image (h, w, 3) whose board covers ``area`` (h, w)."""
+    landmarks = landmarks_of(Pixels(golden_rgb), area)
+    patches = patches_from_golden(golden_rgb, area, steadiness)
+    return BoardModel((area.shape[0], area.shape[1]), landmarks, patches, outline, bends)
+
+
+def find_board(model: BoardModel, image: Pixels) -> Registration:
+    """Where a frame shows the board; InspectionError that says why it cannot be inspected."""
+    seen = landmarks_of(image)
+    rough = _rough(seen, model, image)
+    try:
+        if rough is None:
+            raise fault("nothing that looks like it")
+        found = refined(model, image, rough)
+    except InspectionError:
+        if _is_mirrored(model, image):
+            raise fault("a mirrored board", "turn the board over, or the camera's mirroring off") from None
+        raise
+    check_pose(found.pose, model.outline, image.hw)
+    if _second(seen, model, image, found.pose):
+        raise fault("two boards", "leave one board in the camera's view")
+    return found
+
+
+def _is_mirrored(model: BoardModel, image: Pixels) -> bool:
+    other = mirrored(image)
+    rough = _rough(landmarks_of(other), model, other)
+    if rough is None:
+        return False
+    with suppress(InspectionError):
+        refined(model, other, rough)
+        return True
+    return False
+
+
+def _rough(seen: Landmarks, model: BoardModel, image: Pixels) -> RoughPose | None:
+    return rough_pose(matches_between(seen, model.landmarks), work_factor(image.hw))
+
+
+def _second(seen: Landmarks, model: BoardModel, image: Pixels, pose: Pose) -> bool:
+    """Whether landmarks off the board that was found show a second one."""
+    off = seen.where(outside(model.outline, pose.to_golden(seen.points_xy)))
+    second = _rough(off, model, image)
+    if second is None or second.matched < LEAST_SECOND:
+        return False
+    scale = np.sqrt(abs(np.linalg.det(local_matrix(Pose(second.to_golden), model.outline.mean(0)))))
+    return abs(float(scale) - 1) < MOST_SCALE_ERROR
+
+
+def refined(model: BoardModel, image: Pixels, rough: RoughPose) -> Registration:
+    """The registration that patches give to a rough pose; InspectionError where they do not show this board."""
+    pose = Pose(rough.to_golden)
+    first = searched(model.patches, image, pose, SEARCHES_PX[0], FIRST_EACH)
+    fitted = homography_of(first.golden_xy, first.frame_xy, AGREE_PX * 2 * model.patches.factor)
+    if fitted is not None and fitted[1].sum() >= LEAST_FIRST:
+        pose = Pose(fitted[0])
+    seen = searched(model.patches, image, pose, SEARCHES_PX[1])
+    fitted = homography_of(seen.golden_xy, seen.frame_xy, AGREE_PX * model.patches.factor)
+    if fitted is None:
+        raise fault(f"another board: 0 of {seen.searched} details agree")
+    matrix = fitted[0]
+    bend = bend_of(matrix, seen.golden_xy, seen.frame_xy, model.golden_hw) if model.bends else None
+    pose = Pose(matrix, bend)
+    error = np.linalg.norm(pose.to_golden(seen.frame_xy) - seen.golden_xy, axis=1)
+    agree = error <= NEAR_PX * model.patches.factor
+    count = int(agree.sum())
+    if count < max(LEAST_SHARE * seen.searched, LEAST_COUNT):
+        raise fault(f"another board: {count} of {seen.searched} details agree")
+    residual = float(np.median(error[agree]))
+    return Registration(pose=pose, residual_px=residual, inliers=count, inlier_share=count / seen.searched)

@@ -1,0 +1,173 @@
+"""Boards anywhere in the frame: found at known poses to a third of a pixel, or refused with what is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from hisir_edge.arrays import u8
+from hisir_edge.errors import InspectionError
+from hisir_edge.images.pixels import CONVERSIONS, Pixels
+from hisir_edge.inspection.registration.anywhere import BoardModel, find_board
+from hisir_edge.inspection.registration.finder import anywhere_model
+from hisir_edge.inspection.registration.pose import Pose
+from hisir_edge.sim.camera import frame_from_board, shot_from_seed
+from hisir_edge.sim.mat import Loose, board_on_mat, lay_matrix, mat_picture
+from hisir_edge.sim.render import board_from_seed, draw_board
+
+FRAME = (1600, 1200)
+LOOSE = Loose(shift_px=150, turn_deg=10, scale_share=0.05, tilt_share=0.05)
+BOARD = LOOSE.board_wh(FRAME)
+
+
+def picture(to_frame: np.ndarray, seed: int = 2, product: int = 7) -> np.ndarray:
+    """A board of a product, laid on the mat at a pose, before the camera."""
+    board = draw_board(board_from_seed(product, seed, BOARD))
+    shot = replace(shot_from_seed(seed), shift_xy_px=(0.0, 0.0), turn_deg=0.0)
+    return frame_from_board(board_on_mat(board, mat_picture(7, FRAME), to_frame), shot)
+
+
+def straight() -> np.ndarray:
+    """A board in the middle of the frame."""
+    return lay_matrix(0, Loose(), FRAME) @ _smaller()
+
+
+def _smaller() -> np.ndarray:
+    full = Loose().board_wh(FRAME)
+    return np.array([[1, 0, (full[0] - BOARD[0]) / 2], [0, 1, (full[1] - BOARD[1]) / 2], [0, 0, 1.0]])
+
+
+@pytest.fixture(scope="module")
+def model() -> BoardModel:
+    golden = picture(straight(), seed=1)
+    corners = Pose(np.linalg.inv(straight())).to_golden(np.zeros((0, 2)))
+    assert corners.shape == (0, 2)
+    ends = np.array([(0, 0), (BOARD[0] - 1, 0), (BOARD[0] - 1, BOARD[1] - 1), (0, BOARD[1] - 1)], float)
+    area = tuple((float(x), float(y)) for x, y in Pose(np.linalg.inv(straight())).to_frame(ends))
+    return anywhere_model(golden, None, area)
+
+
+def errors_px(found: Pose, to_frame: np.ndarray) -> np.ndarray:
+    """By how much places of the board are put beside where they are, in the frame."""
+    x, y = np.meshgrid(np.linspace(20, BOARD[0] - 20, 9), np.linspace(20, BOARD[1] - 20, 7))
+    board = np.stack([x.ravel(), y.ravel()], 1)
+    on_golden = Pose(np.linalg.inv(straight())).to_frame(board)
+    return np.asarray(np.linalg.norm(found.to_frame(on_golden) - Pose(np.linalg.inv(to_frame)).to_frame(board), axis=1))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_is_found_to_a_third_of_a_pixel(model, seed):
+    to_frame = lay_matrix(seed, LOOSE, FRAME)
+    found = find_board(model, Pixels(picture(to_frame, seed + 10)))
+    off = errors_px(found.pose, to_frame)
+    assert np.median(off) < 0.3, off
+    assert off.max() < 1.0
+    assert found.inlier_share > 0.5
+    assert found.inliers > 30
+
+
+@pytest.mark.parametrize("pixel_format", ["Mono8", "BGR8", "BayerRG8", "BayerGB8"])
+def test_frames_as_cameras_give_them_are_registered_alike(model, pixel_format):
+    to_frame = lay_matrix(1, LOOSE, FRAME)
+    rgb = picture(to_frame, 3)
+    if pixel_format == "Mono8":
+        data = u8(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY))
+    elif pixel_format == "BGR8":
+        data = np.ascontiguousarray(rgb[..., ::-1])
+    else:
+        data = np.empty(rgb.shape[:2], np.uint8)
+        order = {"BayerRG8": ((0, 1), (1, 2)), "BayerGB8": ((1, 2), (0, 1))}[pixel_format]
+        for y in (0, 1):
+            for x in (0, 1):
+                data[y::2, x::2] = rgb[y::2, x::2, order[y][x]]
+    assert pixel_format in CONVERSIONS
+    off = errors_px(find_board(model, Pixels(data, pixel_format)).pose, to_frame)
+    assert np.median(off) < 0.5
+
+
+def test_a_covered_third_of_the_board_does_not_move_it(model):
+    to_frame = lay_matrix(2, LOOSE, FRAME)
+    frame = picture(to_frame, 4)
+    frame[:, : FRAME[0] // 2 - 100] = 120
+    found = find_board(model, Pixels(frame))
+    assert np.median(errors_px(found.pose, to_frame)) < 0.5
+
+
+def turned(matrix: np.ndarray, degrees: float) -> np.ndarray:
+    middle = np.array([(FRAME[0] - 1) / 2, (FRAME[1] - 1) / 2])
+    turn = np.vstack([cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), degrees, 0.7), (0, 0, 1)])
+    return np.asarray(turn @ matrix)
+
+
+def shifted(matrix: np.ndarray, dx: float, dy: float = 0) -> np.ndarray:
+    return np.asarray(np.array([[1, 0, dx], [0, 1, dy], [0, 0, 1.0]]) @ matrix)
+
+
+def scaled(matrix: np.ndarray, scale: float) -> np.ndarray:
+    mx, my = (FRAME[0] - 1) / 2, (FRAME[1] - 1) / 2
+    about = np.array([[scale, 0, mx * (1 - scale)], [0, scale, my * (1 - scale)], [0, 0, 1.0]])
+    return np.asarray(about @ matrix)
+
+
+FAULTS = {
+    "turned by 90 degrees": lambda: picture(turned(straight(), 90)),
+    "turned by 180 degrees": lambda: picture(turned(straight(), 180)),
+    "turned by 30 degrees": lambda: picture(turned(straight(), -30)),
+    "mirrored": lambda: np.ascontiguousarray(picture(straight())[:, ::-1]),
+    "leaves the frame": lambda: picture(shifted(straight(), BOARD[0] * 0.55)),
+    "0.8. times its size": lambda: picture(scaled(straight(), 0.82)),
+    "nothing that looks like it|another board": lambda: picture(straight(), product=8),
+    "nothing that looks like it": lambda: mat_picture(7, FRAME),
+}
+
+
+@pytest.mark.parametrize("words", FAULTS)
+def test_what_cannot_be_inspected_is_refused_by_name(model, words):
+    with pytest.raises(InspectionError, match=words):
+        find_board(model, Pixels(FAULTS[words]()))
+
+
+def test_two_boards_are_refused():
+    small = (660, 500)
+    board = draw_board(board_from_seed(7, 1, small))
+    mat = mat_picture(7, FRAME)
+
+    def at(x: float) -> np.ndarray:
+        return np.array([[1, 0, x], [0, 1, (FRAME[1] - small[1]) / 2], [0, 0, 1.0]])
+
+    left, right = 60.0, FRAME[0] - 60.0 - small[0]
+    golden = board_on_mat(board, mat, at(left))
+    x0, y0 = left, (FRAME[1] - small[1]) / 2
+    ends = ((x0, y0), (x0 + small[0], y0), (x0 + small[0], y0 + small[1]), (x0, y0 + small[1]))
+    one = anywhere_model(golden, None, ends)
+    assert find_board(one, Pixels(golden)).inlier_share > 0.9
+    with pytest.raises(InspectionError, match="two boards"):
+        find_board(one, Pixels(board_on_mat(board, golden, at(right))))
+
+
+def test_a_frame_of_noise_or_one_colour_is_refused(model):
+    for frame in (
+        np.full((*FRAME[::-1], 3), 90, np.uint8),
+        np.random.default_rng(1).integers(0, 256, (*FRAME[::-1], 3), np.uint8),
+    ):
+        with pytest.raises(InspectionError, match="nothing that looks like it"):
+            find_board(model, Pixels(frame))
+
+
+@pytest.mark.parametrize("bow_px", [2.5, 0.0])
+def test_a_warped_board_is_followed_and_a_flat_one_left_flat(model, bow_px):
+    frame = picture(straight(), 6)
+    x, y = np.meshgrid(np.linspace(-1.9, 1.9, FRAME[0]), np.linspace(-1.9, 1.9, FRAME[1]))
+    along = bow_px * (x * x - 0.3) * np.exp(-(y**2))
+    columns, rows = np.meshgrid(np.arange(FRAME[0], dtype=np.float32), np.arange(FRAME[1], dtype=np.float32))
+    bowed = u8(cv2.remap(frame, columns, (rows + along).astype(np.float32), cv2.INTER_LINEAR))
+    found = find_board(model, Pixels(bowed))
+    assert (found.pose.bend is not None) == bool(bow_px)
+    places = Pose(np.linalg.inv(straight())).to_frame(np.array([[40.0, 40], [420, 300], [800, 600], [800, 40]]))
+    seen = found.pose.to_frame(places)
+    for (gx, gy), (_, fy) in zip(places, seen, strict=True):
+        expected = gy - along[round(gy), round(gx)]
+        assert abs(fy - expected) < 0.6
