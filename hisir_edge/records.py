@@ -85,6 +85,22 @@ class StageTimes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BoardPose:
+    """How a board lay: its middle and its turn against the golden image, in pixels of the frame.
+
+    ``scale``: its size against the golden image's. ``inliers``: the patches of the golden image that agree with it,
+    ``inlier_share`` of those that were looked for.
+    """
+
+    shift_x_px: float
+    shift_y_px: float
+    turn_deg: float
+    scale: float
+    inliers: int
+    inlier_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """The judgement of one board, without its sequence number.
 
@@ -100,6 +116,7 @@ class Judgement:
     mask: Bool | None = field(repr=False)
     times: StageTimes = StageTimes()
     registration_residual_px: float | None = None
+    board_pose: BoardPose | None = None
     views: tuple[View, ...] = ()
     """One for each camera where several look at a board; then ``mask`` has theirs one below the other."""
 

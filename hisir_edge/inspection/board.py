@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from hisir_edge.arrays import U8, Bool
+from hisir_edge.arrays import F64, U8, Bool
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.errors import InspectionError
@@ -21,10 +21,10 @@ from hisir_edge.inspection.gain import Gain, inside_zone
 from hisir_edge.inspection.light import golden_light
 from hisir_edge.inspection.locate import located
 from hisir_edge.inspection.regions import found_from_regions
-from hisir_edge.inspection.registration.finder import finder_from_bundle
-from hisir_edge.inspection.registration.pose import Pose, Registration, pose_from_affine, scaling
+from hisir_edge.inspection.registration.finder import finder_from_bundle, outline_of, scaled_polygon
+from hisir_edge.inspection.registration.pose import Pose, Registration, local_matrix, pose_from_affine, scaling
 from hisir_edge.inspection.verdict import error_judgement, fail_closed, judgement_from_regions
-from hisir_edge.records import Judgement, Region, StageTimes
+from hisir_edge.records import BoardPose, Judgement, Region, StageTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class BoardInspector(ABC):
         self.merge_plan = merge_plan_from_tiles(self.plan, inspected)
         golden = bundle.memory_rgbd[..., :3]
         self.finder = finder_from_bundle(bundle)
+        self._middle_xy = outline_of(self.plan.frame_hw, scaled_polygon(bundle.area, recipe.scale)).mean(0)
         self.light = golden_light(golden, board_pixels(bundle)) if recipe.registered else None
 
     @property
@@ -93,8 +94,9 @@ class BoardInspector(ABC):
         found = found_from_regions(findings.regions, findings.mask)
         found = replace(found, regions=located(found.regions, self.bundle.manifest, self._pose_of_camera(registration)))
         residual_px = registration.residual_px if registration else None
+        lay = None if registration is None else board_pose(registration, self._middle_xy, self.bundle.recipe.scale)
         times = replace(findings.times, total_s=time.perf_counter() - start)
-        return judgement_from_regions(found, findings.score, times, residual_px)
+        return judgement_from_regions(found, findings.score, times, residual_px, lay)
 
     def pose_of(self, image: Pixels) -> Pose | None:
         """The pose of a frame's pixels on the golden, scaled ones; None where they are the same.
@@ -112,6 +114,21 @@ class BoardInspector(ABC):
         if registration is None:
             return None if scale == 1.0 else pose_from_affine(scaling(scale))
         return registration.pose if scale == 1.0 else registration.pose.of_frame(scaling(scale))
+
+
+def board_pose(registration: Registration, middle_xy: F64, scale: float) -> BoardPose:
+    """How a board lay; ``middle_xy`` (2,): its middle on the golden image, in the network's pixels."""
+    pose = registration.pose
+    shift = (pose.to_frame(middle_xy[None])[0] - middle_xy) / scale
+    step = local_matrix(pose, middle_xy)
+    return BoardPose(
+        shift_x_px=float(shift[0]),
+        shift_y_px=float(shift[1]),
+        turn_deg=float(np.rad2deg(np.arctan2(step[1, 0] - step[0, 1], step[0, 0] + step[1, 1]))),
+        scale=float(np.sqrt(abs(np.linalg.det(step)))),
+        inliers=registration.inliers,
+        inlier_share=registration.inlier_share,
+    )
 
 
 def board_pixels(bundle: Bundle) -> Bool | None:

@@ -18,7 +18,7 @@ import structlog
 from hisir_edge.arrays import Bool
 from hisir_edge.errors import HisirEdgeError, InspectionError, NotJudgedError
 from hisir_edge.inspection.regions import Found
-from hisir_edge.records import MAX_REGIONS, Frame, GrabFault, Judgement, Result, StageTimes, View
+from hisir_edge.records import MAX_REGIONS, BoardPose, Frame, GrabFault, Judgement, Result, StageTimes, View
 
 log = structlog.get_logger()
 
@@ -35,7 +35,11 @@ def result_of(regions_totals: Iterable[int | None]) -> Result:
 
 
 def judgement_from_regions(
-    found: Found, score: float, times: StageTimes, registration_residual_px: float | None
+    found: Found,
+    score: float,
+    times: StageTimes,
+    registration_residual_px: float | None,
+    board_pose: BoardPose | None = None,
 ) -> Judgement:
     """The judgement of one frame. ``score``: its highest calibrated score; InspectionError unless that is finite."""
     if not np.isfinite(score):
@@ -51,6 +55,7 @@ def judgement_from_regions(
         mask=found.mask,
         times=times,
         registration_residual_px=registration_residual_px,
+        board_pose=board_pose,
     )
 
 

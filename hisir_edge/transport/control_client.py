@@ -13,10 +13,13 @@ import zmq
 
 from hisir_edge.errors import InputError, NoAnswer, TryLater
 from hisir_edge.transport.curve_keys import key_pair, public_key
-from hisir_edge.transport.handshake import Handshake
+from hisir_edge.transport.handshake import BROKEN_OFF, Handshake
 
 POLL_MS, AGAIN_S = 100, 0.5
 DEAD_MS = 15_000
+LARGE_REQUEST_BYTES = 65536
+"""The most that a line takes."""
+TOO_LARGE = "the line closed the connection: is the request too large?"
 
 
 def secured(socket: zmq.Socket[bytes], server_key: str, key: str) -> None:
@@ -71,6 +74,7 @@ class Asker:
         self._context = context or zmq.Context()
         self._socket: zmq.Socket[bytes] | None = None
         self._handshake: Handshake | None = None
+        self._request_bytes = 0
 
     def __enter__(self) -> Asker:
         """Connect; InputError for an address or keys that are none."""
@@ -147,16 +151,20 @@ class Asker:
             self._connect()
         socket = self._socket
         assert socket is not None  # noqa: S101  # _connect raised otherwise
+        content = json.dumps(request).encode()
+        self._request_bytes = len(content)
         with suppress(zmq.Again):
-            socket.send(json.dumps(request).encode(), zmq.NOBLOCK)
+            socket.send(content, zmq.NOBLOCK)
         return socket
 
     def _refusal(self) -> str:
         if self._handshake is None:
             return ""
         refusal = self._handshake.look()
-        closed = "the line closed the connection: is the request too large?" if self._handshake.was_closed else ""
-        return refusal or closed
+        # without keys the request goes out with the end of the handshake: the line may close before that has come back
+        if refusal == BROKEN_OFF and self._request_bytes > LARGE_REQUEST_BYTES:
+            return TOO_LARGE
+        return refusal or (TOO_LARGE if self._handshake.was_closed else "")
 
     def _connect(self) -> None:
         socket = self._context.socket(zmq.DEALER)

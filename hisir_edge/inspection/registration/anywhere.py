@@ -16,7 +16,6 @@ from hisir_edge.inspection.registration.faults import (
     Outline,
     check_pose,
     fault,
-    local_matrix,
     mirrored,
     outside,
 )
@@ -28,7 +27,7 @@ from hisir_edge.inspection.registration.landmarks import (
     rough_pose,
     work_factor,
 )
-from hisir_edge.inspection.registration.pose import Pose, Registration
+from hisir_edge.inspection.registration.pose import Pose, Registration, local_matrix
 from hisir_edge.inspection.registration.refine import (
     AGREE_PX,
     FIRST_EACH,

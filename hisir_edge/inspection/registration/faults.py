@@ -8,7 +8,7 @@ import numpy as np
 from hisir_edge.arrays import F64, U8, Bool
 from hisir_edge.errors import InspectionError
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.inspection.registration.pose import Pose
+from hisir_edge.inspection.registration.pose import Pose, local_matrix
 
 Outline = F64
 """Corners (n, 2) of the polygon around a board's area, golden pixels."""
@@ -44,14 +44,6 @@ def check_pose(pose: Pose, outline: Outline, frame_hw: tuple[int, int]) -> None:
     beyond = np.maximum(-0.5 - corners, corners - (w - 0.5, h - 0.5)).max()
     if beyond > MOST_OUTSIDE_PX:
         raise fault(f"a board that leaves the frame by {beyond:.0f} px", "move the board or the camera")
-
-
-def local_matrix(pose: Pose, golden_xy: F64) -> F64:
-    """What a small step on the golden image, (2,), is in the frame, (2, 2), around one place of it."""
-    step = 4.0
-    around = np.array([(0, 0), (step, 0), (0, step)]) + golden_xy
-    at, right, down = pose.to_frame(around)
-    return np.stack([right - at, down - at], 1) / step
 
 
 def _hull(outline: Outline) -> F64:

@@ -91,6 +91,14 @@ def scaling(scale: float) -> F64:
     return np.array([[scale, 0, half], [0, scale, half]])
 
 
+def local_matrix(pose: Pose, golden_xy: F64) -> F64:
+    """What a small step on the golden image, (2,), is in the frame, (2, 2), around one place of it."""
+    step = 4.0
+    around = np.array([(0, 0), (step, 0), (0, step)]) + golden_xy
+    at, right, down = pose.to_frame(around)
+    return np.stack([right - at, down - at], 1) / step
+
+
 def bend_shape(golden_hw: tuple[int, int]) -> tuple[int, int]:
     """Rows and columns of a golden image's bend."""
     return -(-golden_hw[0] // BEND_PX), -(-golden_hw[1] // BEND_PX)

@@ -13,7 +13,7 @@ from hisir_edge.arrays import F64, U8, Bool
 from hisir_edge.errors import InspectionError
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.registration.anywhere import BoardModel, refined
-from hisir_edge.inspection.registration.faults import check_pose, local_matrix
+from hisir_edge.inspection.registration.faults import check_pose
 from hisir_edge.inspection.registration.finder import Locate, Polygon, anywhere_model
 from hisir_edge.inspection.registration.fixture import Anchors, anchors_from_golden, register_frame
 from hisir_edge.inspection.registration.landmarks import (
@@ -24,7 +24,7 @@ from hisir_edge.inspection.registration.landmarks import (
     rough_pose,
     work_factor,
 )
-from hisir_edge.inspection.registration.pose import Pose, straightened
+from hisir_edge.inspection.registration.pose import Pose, local_matrix, straightened
 from hisir_edge.learn.data.area import board_area
 from hisir_edge.learn.data.statistics import robust_memory
 

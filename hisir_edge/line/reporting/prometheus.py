@@ -16,9 +16,12 @@ from hisir_edge.errors import PublishError
 from hisir_edge.line.assembly import InspectionLine
 from hisir_edge.line.state import LineState, State
 from hisir_edge.line.verdicts import NO_BUNDLE, Outcome
-from hisir_edge.records import GrabFault
+from hisir_edge.records import GrabFault, Judgement
 
 STAGES = ("register", "tile", "infer", "merge", "judge", "total")
+RESIDUALS_PX = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+POSE = ("shift_x_px", "shift_y_px", "turn_deg", "scale")
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 REASONS = (
     ("overrun", "overrun"), ("incomplete", "incomplete"), ("repeated", "repeated"), ("timestamp went", "timestamp"),
@@ -53,6 +56,17 @@ class Metrics:
         self.in_flight = Gauge("hisir_in_flight", "Boards accepted and without a verdict yet", registry=registry)
         self.stuck = Gauge("hisir_stuck_slots", "Slots that hang beyond the deadline", registry=registry)
         self.state = Gauge("hisir_state", "1 for the state that the line is in", ("state",), registry=registry)
+        self.residual = Histogram(
+            "hisir_registration_residual_px", "How far the patches that agree on a board's pose lie apart",
+            ("camera",), buckets=RESIDUALS_PX, registry=registry,
+        )  # fmt: skip
+        self.inliers = Histogram(
+            "hisir_registration_inlier_share", "Share of the patches that agree on a board's pose", ("camera",),
+            buckets=SHARES, registry=registry,
+        )  # fmt: skip
+        self.lay = Gauge(
+            "hisir_board_pose", "How the last board lay against the golden image", ("camera", "of"), registry=registry
+        )
         self._server: Any = None
         self._thread: Thread | None = None
 
@@ -106,6 +120,18 @@ class Metrics:
         times = outcome.judgement.times
         for stage in STAGES:
             self.stages.labels(stage).observe(getattr(times, f"{stage}_s"))
+        views = outcome.judgement.views
+        for source, part in [(v.source, v.judgement) for v in views] or [(outcome.item.source, outcome.judgement)]:
+            self._count_pose(source, part)
+
+    def _count_pose(self, source: str, judgement: Judgement) -> None:
+        pose, residual_px = judgement.board_pose, judgement.registration_residual_px
+        if pose is None or residual_px is None:
+            return
+        self.residual.labels(source).observe(residual_px)
+        self.inliers.labels(source).observe(pose.inlier_share)
+        for name in POSE:
+            self.lay.labels(source, name).set(getattr(pose, name))
 
 
 def _is_up(state: LineState, number: int) -> float:

@@ -10,7 +10,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
@@ -18,9 +18,9 @@ from typing import Any
 from hisir_edge.bundle.manifest import Manifest
 from hisir_edge.images import mask_png_bytes, mask_rle_bytes
 from hisir_edge.inspection.overlay import overlay_of_views_jpeg
-from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result, View
+from hisir_edge.records import BoardPose, Frame, GrabFault, Judgement, Region, Result, View
 
-SCHEMA = "hisir-edge/verdict/2.0"
+SCHEMA = "hisir-edge/verdict/2.1"
 CFX_RESULT = {Result.PASS: "Passed", Result.FAIL: "Failed", Result.ERROR: "Error"}
 NOT_VERIFIED = "NotVerifiedYet"
 DEFECT_CODE = "ANOMALY"
@@ -213,6 +213,7 @@ def _inspection(
             "score": _rounded(part.score),
             "defects_total": part.regions_total,
             "registration_residual_px": _rounded(part.registration_residual_px),
+            "board_pose": _pose(part.board_pose),
             "bundle_sha256": view.bundle_sha256,
         },
     }
@@ -240,6 +241,10 @@ def _millimetres(box: tuple[float, float, float, float]) -> dict[str, Any]:
     left, top, right, bottom = (round(v, 3) for v in (box[0], box[1], box[0] + box[2], box[1] + box[3]))
     corners = ((right, top), (right, bottom), (left, bottom), (left, top))
     return {"mm": {"StartPointX": left, "StartPointY": top, "RegionSegments": [{"X": x, "Y": y} for x, y in corners]}}
+
+
+def _pose(pose: BoardPose | None) -> dict[str, Any] | None:
+    return None if pose is None else {name: _rounded(value) for name, value in asdict(pose).items()}
 
 
 def _rounded(value: float | None) -> float | None:

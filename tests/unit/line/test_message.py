@@ -21,7 +21,7 @@ from hisir_edge.images import mask_png_bytes
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.line.sockets.message import SCHEMA, Provenance, as_error, message_from_judgement
 from hisir_edge.mes import verdict_from_frames
-from hisir_edge.records import Frame, GrabFault, Judgement, Region, Result, StageTimes, View
+from hisir_edge.records import BoardPose, Frame, GrabFault, Judgement, Region, Result, StageTimes, View
 
 MESSAGES = Path(__file__).parents[2] / "data" / "messages"
 VERSIONS = sorted(path.name for path in MESSAGES.iterdir())
@@ -32,6 +32,7 @@ RECIPE = Provenance(
     thresholds={"pixel": 0.69, "region_peak": 2.5, "min_area_px": 36, "false_calls_per_board": 0.05},
     engine={"target": "onnxruntime", "precision": "int8", "backbone": "unet", "software_version": "0.1.0"},
 )  # fmt: skip
+POSE = BoardPose(shift_x_px=12.345678, shift_y_px=-3.0, turn_deg=0.42, scale=1.002, inliers=131, inlier_share=0.873333)
 TIMES = StageTimes(register_s=0.04, tile_s=0.02, infer_s=1.45, merge_s=0.08, judge_s=0.06, total_s=1.66)
 
 
@@ -76,6 +77,7 @@ def samples() -> dict[str, tuple]:
         mask=_mask((48, 64), regions),
         times=TIMES,
         registration_residual_px=0.31,
+        board_pose=POSE,
     )
     passed = Judgement(
         result=Result.PASS,
