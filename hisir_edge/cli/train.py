@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -107,6 +108,10 @@ def train(
         Path | None,
         typer.Option(help="JSON list of x, y corners around the board, golden pixels; default: learnt (area.png)."),
     ] = None,
+    keep_odd: Annotated[
+        bool,
+        typer.Option("--keep-odd", help="Learn what one good board alone shows; default: shown in odd/, left out."),
+    ] = False,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Tiles a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 6000,
     max_minutes: Annotated[
@@ -156,6 +161,7 @@ def train(
         without=tuple(sorted(without or ())),
         recursive=recursive,
         area=None if area is None else area_from_json(area),
+        keep_odd=keep_odd,
     )
     leads = os.environ.get("RANK", "0") == "0"
     with _training_progress(shown=leads) as (on_load, on_step):
@@ -192,6 +198,23 @@ def _training_progress(shown: bool) -> Iterator[tuple[Advance, Callable[[Step], 
             bar.update(training, completed=step.done, description=words)
 
         yield on_load, on_step
+
+
+MOST_NAMED = 5
+
+
+def _print_odd(record: RunRecord, out: Path) -> None:
+    """Name the boards with places that no other board shows, those with the largest first."""
+    areas: Counter[str] = Counter()
+    for place in record.odd:
+        areas[place.picture] += place.box_xywh[2] * place.box_xywh[3]
+    if not areas:
+        return
+    boards = len(record.train) + len(record.held_out)
+    print(f"{len(record.odd)} place(s) differ on 1 board of {boards}: look at {out / 'odd'}; they are not learnt")
+    for picture, _ in areas.most_common(MOST_NAMED):
+        count = sum(place.picture == picture for place in record.odd)
+        print(f"differs from all others: {picture} in {count} place(s); remove it if it is no good board")
 
 
 def _covered(record: RunRecord) -> float:
@@ -236,6 +259,7 @@ def _print_trained(record: RunRecord, data: Path, out: Path) -> None:
     if record.locate != "off":
         share = "all of the frame" if record.area is None else f"{_covered(record):.0%} of the frame"
         print(f"the board covers {share}; see {out / 'area.png'}, correct it with --area")
+    _print_odd(record, out)
     for path in (*record.dropped, *record.dropped_held_out):
         print(f"left out: {path} (does not lie or is not lit like the others)")
     with suppress(InputError, OSError):  # the folder may be gone by now; the run is whole without it

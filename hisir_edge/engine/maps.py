@@ -64,7 +64,8 @@ def maps_from_inspector(
                 received=str(error),
                 fix="remove the picture and train again",
             ) from error
-        good.append(_saved(folder / f"good{number}.npy", inspector.map_with_tiles(inspector.numbers, gains)))
+        scores = inspector.map_with_tiles(inspector.numbers, gains)
+        good.append(_saved(folder / f"good{number}.npy", _without_odd(scores, record, path)))
         clean, before = inspector.padded.copy(), set[int]()
         for turn in range(rounds if number < len(record.held_out) else 0):
             if windows >= PLANTED:
@@ -85,6 +86,16 @@ def maps_from_inspector(
         on_board(number + 1, len(boards))
     shown = boards_among(record.held_out, record.same_board)
     return Maps(tuple(good), len(record.held_out), tuple(planted), tuple(truths), tuple(shown))
+
+
+def _without_odd(scores: F32, record: RunRecord, path: str) -> F32:
+    """The map (h, w) with 0 where the run found this picture to be the only one that looks so."""
+    boxes = [place.box_xywh for place in record.odd if place.picture == path]
+    if boxes:
+        scores = scores.copy()
+        for x, y, w, h in boxes:
+            scores[y : y + h, x : x + w] = 0
+    return scores
 
 
 def padded_board(inspector: CpuInspector) -> Bool | None:

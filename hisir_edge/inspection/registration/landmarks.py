@@ -16,7 +16,7 @@ from hisir_edge.arrays import F32, F64, U8, Bool, u8
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.registration.shrink import grey_shrunk
 
-WORK_SIDE_PX = 960
+WORK_SIDE_PX = 640
 """Features are found in a picture shrunk by a whole number to at most so many pixels a side."""
 MOST_FEATURES = 1000
 LEAST_RATIO = 0.85

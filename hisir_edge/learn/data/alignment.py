@@ -67,7 +67,7 @@ def aligned_by_fixture(frames: list[U8], on_done: Callable[[], None]) -> Alignme
         on_done()
     if _lost(poses):
         return None
-    return Alignment("fixture", poses)
+    return Alignment("fixture", poses, _golden_and_area(frames, poses, BOARDS_IN_TURN[0])[2])
 
 
 def _lost(poses: list[Pose | None]) -> bool:

@@ -34,7 +34,7 @@ COLOURS = 20000
 SHADES = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.92, 0.8, 0.66, 0.5, 0.35)
 """The mat is learnt as it is, and in so many parts as it looks in the shade."""
 SEED = 25
-WHOLE_SHARE = 0.85
+WHOLE_SHARE = 0.75
 """An area that covers so much of the frame is all of it."""
 MOST_CORNERS, MOST_DRAWN = 200, 256
 

@@ -40,6 +40,7 @@ class GoodBoards:
     are each frame's log gain planes against the golden image (see ``inspection/light.py``), zero there. Frames are not
     changed here: each crop of them is interpolated once and its light taken out, as on the line. ``area``: polygon
     around the board in golden pixels, None: all of the frame. ``kept``: which of the frames offered these are.
+    ``ignored``: places, as number of the frame and box in golden pixels, that nothing is learnt from.
     """
 
     frames: list[U8] = field(repr=False)
@@ -49,6 +50,7 @@ class GoodBoards:
     locate: Locate
     area: Polygon | None = None
     kept: tuple[int, ...] = ()
+    ignored: tuple[tuple[int, tuple[int, int, int, int]], ...] = ()
 
     @property
     def registered(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -15,7 +16,16 @@ from hisir_edge.learn.data.area import area_picture
 from hisir_edge.learn.data.datasets import frame_size, good_images, load_scaled, orientations, split_held_out
 from hisir_edge.learn.data.distinct import boards_of_pictures, same_boards
 from hisir_edge.learn.data.memory import GoodBoards, good_boards_from_frames, good_boards_like
-from hisir_edge.learn.data.run import RunRecord, RunSettings, check_pictures, load_record, save_memory, save_record
+from hisir_edge.learn.data.odd import Differing, differing_boards, odd_pieces, piece_picture
+from hisir_edge.learn.data.run import (
+    OddPlace,
+    RunRecord,
+    RunSettings,
+    check_pictures,
+    load_record,
+    save_memory,
+    save_record,
+)
 from hisir_edge.learn.data.tiles import CorruptedTiles, TileBatch
 from hisir_edge.net.hisir_net import HisirNet
 
@@ -23,6 +33,8 @@ HELD_OUT_BATCHES = 8
 HELD_OUT_BOARDS = 8
 HELD_OUT_SEED = 9091
 SCALE_SAMPLE = 8
+MOST_SHOWN = 40
+"""Pictures of odd places, the strongest ones."""
 
 
 def prepare_run(
@@ -43,8 +55,9 @@ def prepare_run(
         train=train,
         dropped=tuple(left_out),
     )
-    record = _without_lost_held_out(record, boards)
+    record, held_out_seen = _without_lost_held_out(record, boards)
     run.mkdir(parents=True, exist_ok=True)
+    record, boards = _without_odd_places(record, boards, held_out_seen, run)
     save_record(run, record)
     save_memory(run, boards.memory)
     if boards.registered:
@@ -56,20 +69,47 @@ def prepare_run(
     return record, stream, held_out
 
 
-def _without_lost_held_out(record: RunRecord, boards: GoodBoards) -> RunRecord:
-    """The record without the held-out boards that the line could not judge; InputError for too many of them."""
+def _without_lost_held_out(record: RunRecord, boards: GoodBoards) -> tuple[RunRecord, list[Differing]]:
+    """The record without the held-out boards that the line could not judge, and where the others differ.
+
+    InputError for too many of them.
+    """
     kept: list[str] = []
     lost: list[str] = []
+    differing: list[Differing] = []
     for path in record.held_out:
         seen = good_boards_like(boards, [load_scaled(Path(path), record.frame_hw, record.scale)])
         (kept if seen.kept else lost).append(path)
+        differing += differing_boards(seen)
     if not kept or len(lost) > lost_allowed(len(record.held_out)):
         raise InputError(
             expected="held-out good boards that lie and are lit like the others",
             received=", ".join(lost),
             fix="remove these pictures, or train with --register off",
         )
-    return replace(record, held_out=tuple(kept), dropped_held_out=(*record.dropped_held_out, *lost))
+    record = replace(record, held_out=tuple(kept), dropped_held_out=(*record.dropped_held_out, *lost))
+    return record, differing
+
+
+def _without_odd_places(
+    record: RunRecord, boards: GoodBoards, held_out: list[Differing], run: Path
+) -> tuple[RunRecord, GoodBoards]:
+    """The record with the places of single boards, shown in the run's folder, and the boards that leave them out."""
+    shutil.rmtree(run / "odd", ignore_errors=True)
+    if not boards.registered:
+        return record, boards
+    pictures = (*record.train, *record.held_out)
+    found = odd_pieces([*differing_boards(boards), *held_out])
+    if found:
+        (run / "odd").mkdir()
+    for number, (board, piece) in enumerate(found[:MOST_SHOWN], 1):
+        name = f"{number:02d}-{Path(pictures[board]).stem}.png"
+        write_atomic(run / "odd" / name, png_bytes(piece_picture(piece, boards.memory.mean_rgb)))
+    places = tuple(OddPlace(pictures[board], piece.box_xywh, round(piece.peak, 2)) for board, piece in found)
+    if record.settings.keep_odd:
+        return replace(record, odd=()), boards
+    ignored = tuple((board, piece.box_xywh) for board, piece in found if board < len(boards.frames))
+    return replace(record, odd=places), replace(boards, ignored=ignored)
 
 
 def _held_out_batches(record: RunRecord, boards: GoodBoards, run: Path) -> list[TileBatch]:

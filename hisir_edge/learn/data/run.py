@@ -16,14 +16,16 @@ from hisir_edge.images import header_of_picture, write_atomic
 from hisir_edge.inspection.registration.finder import Locate, Polygon
 from hisir_edge.learn.data.statistics import BoardMemory
 
-RUN_SCHEMA = 5
+RUN_SCHEMA, OLDER_SCHEMA = 5, 4
+"""The older one knew fixtures alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """Settings of a run; ``tile_px``, ``overlap_px`` in scaled pixels; ``scale`` None: chosen from the data.
 
-    ``area``: a person's polygon around the board, golden pixels; None: it is learnt. ``without``: parts of the network
+    ``area``: a person's polygon around the board, golden pixels; None: it is learnt. ``keep_odd``: learn places of
+    single boards, too. ``without``: parts of the network
     left out, for comparison; ``patience``: epochs without a better
     held-out loss before training ends, 0: never.
     """
@@ -44,6 +46,16 @@ class RunSettings:
     without: tuple[str, ...] = ()
     recursive: bool = False
     area: Polygon | None = None
+    keep_odd: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OddPlace:
+    """A place where one picture alone differs: box in golden, scaled pixels; ``peak``: how far off, 1: it differs."""
+
+    picture: str
+    box_xywh: tuple[int, int, int, int]
+    peak: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +66,7 @@ class RunRecord:
     quite another light; nothing is learnt from them. ``same_board``: groups of pictures that show one board.
     ``orientations``: (EXIF orientation, number of pictures) as read and applied; None in runs of versions that did not.
     ``locate``: how the boards are found in their frames; ``area``: polygon around the board, golden pixels of the
-    frame's size, None: all of the frame.
+    frame's size, None: all of the frame. ``odd``: places of single boards that are neither learnt nor counted.
     """
 
     settings: RunSettings
@@ -68,6 +80,7 @@ class RunRecord:
     same_board: tuple[tuple[str, ...], ...] = ()
     orientations: tuple[tuple[int, int], ...] | None = None
     area: Polygon | None = None
+    odd: tuple[OddPlace, ...] = ()
 
     @property
     def registered(self) -> bool:
@@ -96,7 +109,7 @@ def load_record(run: Path) -> RunRecord:
     """Read ``run.json``; InputError when this is no training run or one of another version."""
     try:
         raw: dict[str, Any] = json.loads((run / "run.json").read_text())
-        if raw.get("schema") != RUN_SCHEMA:
+        if raw.get("schema") not in (RUN_SCHEMA, OLDER_SCHEMA):
             raise ValueError(f"schema {raw.get('schema')}")
         known = {f.name for f in fields(RunSettings)}
         stored = {k: v for k, v in raw["settings"].items() if k in known}
@@ -108,7 +121,7 @@ def load_record(run: Path) -> RunRecord:
             settings=settings,
             frame_hw=(h, w),
             scale=float(raw["scale"]),
-            locate=raw["locate"],
+            locate=raw["locate"] if "locate" in raw else "fixture" if raw["registered"] else "off",
             train=tuple(raw["train"]),
             held_out=tuple(raw["held_out"]),
             dropped=tuple(raw.get("dropped", ())),
@@ -118,6 +131,7 @@ def load_record(run: Path) -> RunRecord:
             if raw.get("orientations") is None
             else tuple((int(a), int(b)) for a, b in raw["orientations"]),
             area=None if raw.get("area") is None else tuple((float(x), float(y)) for x, y in raw["area"]),
+            odd=tuple(_odd_place(one) for one in raw.get("odd", ())),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         is_bundle = os.path.exists(run / "manifest.json")  # noqa: PTH110  # says no where it may not look
@@ -126,6 +140,11 @@ def load_record(run: Path) -> RunRecord:
             received=f"{run}, a bundle" if is_bundle else f"{run} ({type(error).__name__}: {error})",
             fix="name the run that it was built from" if is_bundle else "check the path, or train again",
         ) from error
+
+
+def _odd_place(raw: dict[str, Any]) -> OddPlace:
+    x, y, w, h = raw["box_xywh"]
+    return OddPlace(str(raw["picture"]), (int(x), int(y), int(w), int(h)), float(raw["peak"]))
 
 
 def pictures_of(record: RunRecord) -> tuple[str, ...]:

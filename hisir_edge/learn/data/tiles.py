@@ -75,6 +75,7 @@ class CorruptedTiles:
         if boards.area is not None:
             self.on_board = u8(inside_outline(hw, outline_of(hw, boards.area)).astype(np.uint8))
             self.places = places_on_board(self.on_board, tile_px)
+        self.ignored = boards.ignored
         self.frames: U8 | None = None
         stored = np.lib.format.open_memmap(frames_file, "w+", np.uint8, (len(boards.frames), *boards.frames[0].shape))
         for slot, frame in zip(stored, boards.frames, strict=True):
@@ -108,7 +109,7 @@ class CorruptedTiles:
             & (self.boxes[:, 0] + self.boxes[:, 2] <= x + t) & (self.boxes[:, 1] + self.boxes[:, 3] <= y + t)
         )  # fmt: skip
         made = corrupt_tile(rng, clean, donor, self.boxes[inside] - np.array([x, y, 0, 0], np.int32))
-        on_board = self.on_board[y : y + t, x : x + t]
+        on_board = self._counting(number, y, x)
         return (
             add_sensor_noise(rng, made.tile),
             self.cue[y : y + t, x : x + t],
@@ -116,6 +117,17 @@ class CorruptedTiles:
             made.mask * on_board,
             on_board,
         )
+
+    def _counting(self, number: int, y: int, x: int) -> U8:
+        """Where a tile (t, t) of a board counts, 1, and where not, 0."""
+        t = self.tile_px
+        counting = self.on_board[y : y + t, x : x + t]
+        boxes = [box for board, box in self.ignored if board == number]
+        if boxes:
+            counting = counting.copy()
+            for left, top, w, h in boxes:
+                counting[max(top - y, 0) : max(top + h - y, 0), max(left - x, 0) : max(left + w - x, 0)] = 0
+        return counting
 
     def _place(self, rng: np.random.Generator, frame: U8) -> tuple[int, int]:
         """Upper left corner y, x of a tile that shows some of the board."""

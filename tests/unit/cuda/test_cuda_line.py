@@ -115,6 +115,34 @@ def test_what_cannot_be_recorded_is_done_step_by_step(gpu, frames):
     assert gpu.device.streams == 1
 
 
+def test_boards_anywhere_are_judged_as_on_a_cpu(small_bundle, kernels, frames):
+    """A homography is no matrix of the kernels: the frame is straightened before, the regions put back afterwards."""
+    bundle = load_bundle(small_bundle)
+    bundle = replace(bundle, recipe=replace(bundle.recipe, locate="anywhere"))
+    gpu = CudaInspector(bundle, HostDevice(kernels), lambda: HostEngine(bundle, 7))
+    cpu = CpuInspector(bundle, engine_from_bundle(bundle, 1))
+    h, w = bundle.recipe.frame_hw
+    corners = np.array([(0, 0), (w, 0), (w, h), (0, h)], np.float32)
+    moved = corners + np.array([(1.5, 1), (-1, 1.5), (-1.5, -1), (1, -1)], np.float32)
+    oblique = cv2.getPerspectiveTransform(corners, moved)
+    judged = 0
+    for frame in frames[:6]:
+        seen = np.asarray(cv2.warpPerspective(frame, oblique, (w, h), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+        one, other = gpu.inspect(seen), cpu.inspect(seen)
+        assert one.result is other.result
+        if one.result is Result.ERROR:
+            continue
+        judged += 1
+        assert one.regions_total == other.regions_total
+        if one.mask.any():
+            near = cv2.dilate(one.mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+            assert (other.mask & near).sum() >= 0.95 * other.mask.sum()
+            assert (one.mask & other.mask).sum() >= 0.8 * (one.mask | other.mask).sum()
+    assert judged >= 4
+    gpu.close()
+    cpu.close()
+
+
 @given(st.integers(0, 2**32 - 1), st.tuples(st.integers(1, 90), st.integers(1, 120)), st.integers(0, 40))
 @settings(max_examples=80, deadline=None)
 def test_windows_hold_all_that_is_set_and_cut_nothing(seed, hw, dots):

@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 
 from hisir_edge.arrays import u8
+from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.errors import InspectionError
+from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.images.pixels import CONVERSIONS, Pixels
+from hisir_edge.inspection.gain import Gain
 from hisir_edge.inspection.registration.anywhere import BoardModel, find_board
 from hisir_edge.inspection.registration.finder import anywhere_model
 from hisir_edge.inspection.registration.pose import Pose
+from hisir_edge.inspection.windows import calibrated_windows
 from hisir_edge.sim.camera import frame_from_board, shot_from_seed
 from hisir_edge.sim.mat import Loose, board_on_mat, lay_matrix, mat_picture
 from hisir_edge.sim.render import board_from_seed, draw_board
@@ -171,3 +175,26 @@ def test_a_warped_board_is_followed_and_a_flat_one_left_flat(model, bow_px):
     for (gx, gy), (_, fy) in zip(places, seen, strict=True):
         expected = gy - along[round(gy), round(gx)]
         assert abs(fy - expected) < 0.6
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_mask_lies_within_a_pixel_of_where_the_frame_shows_the_place(model, seed):
+    """A spot of the golden image's map, put back into the frame by the pose that was found, against the true pose."""
+    to_frame = lay_matrix(seed, LOOSE, FRAME)
+    pose = find_board(model, Pixels(picture(to_frame, seed + 30))).pose
+    hw = (FRAME[1], FRAME[0])
+    gain = Gain(hw, 1.0, Thresholds(0.5, 1.0, 1), np.zeros(noise_shape(hw), np.uint8), ())
+    rng = np.random.default_rng(seed)
+    for _ in range(4):
+        board = rng.uniform(60, np.array(BOARD) - 60, 2)
+        at = Pose(np.linalg.inv(straight())).to_frame(board[None])[0]
+        y, x = np.mgrid[: hw[0], : hw[1]]
+        raw = np.where((x - at[0]) ** 2 + (y - at[1]) ** 2 < 12**2, np.float32(2), np.float32(0))
+        cells = np.zeros((-(-hw[0] // 16) * 16, -(-hw[1] // 16) * 16), np.float32)
+        cells[: hw[0], : hw[1]] = raw
+        highest = cells.reshape(cells.shape[0] // 16, 16, -1, 16).max((1, 3))
+        ((top, left, window),) = calibrated_windows(raw, highest, gain, pose, hw)
+        rows, columns = np.nonzero(window >= 1)
+        middle = np.array([columns.mean() + left, rows.mean() + top])
+        really = Pose(np.linalg.inv(to_frame)).to_frame(board[None])[0]
+        assert np.linalg.norm(middle - really) < 1.0

@@ -1,0 +1,114 @@
+"""The board's area is learnt from boards on a mat; boards anywhere are put on one golden image."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from hisir_edge.errors import InputError
+from hisir_edge.inspection.registration.finder import inside_outline, outline_of
+from hisir_edge.inspection.registration.pose import Pose
+from hisir_edge.learn.data.area import area_from_json, area_picture, board_area
+from hisir_edge.learn.data.memory import GoodBoards, good_boards_from_frames, good_boards_like
+from hisir_edge.learn.data.tiles import CorruptedTiles, places_on_board
+from hisir_edge.sim.mat import Loose, lay_matrix
+from hisir_edge.sim.synth import render_board
+
+FRAME = (960, 720)
+LOOSE = Loose(shift_px=60, turn_deg=3)
+BOARD = LOOSE.board_wh(FRAME)
+PRODUCT = 7
+
+
+def lay(seed: int) -> np.ndarray:
+    """Where a rendered board lies: board pixels -> frame pixels."""
+    return lay_matrix(PRODUCT * 1_000_003 + seed, LOOSE, FRAME)
+
+
+@pytest.fixture(scope="module")
+def boards() -> GoodBoards:
+    return good_boards_from_frames([render_board(PRODUCT, seed, FRAME, loose=LOOSE).frame_rgb for seed in range(10)])
+
+
+def test_boards_on_a_mat_are_found_and_put_on_one_golden_image(boards):
+    assert (boards.locate, boards.kept) == ("anywhere", tuple(range(10)))
+    x, y = np.meshgrid(np.linspace(20, BOARD[0] - 20, 6), np.linspace(20, BOARD[1] - 20, 5))
+    places = np.stack([x.ravel(), y.ravel()], 1)
+    golden = np.stack(
+        [pose.to_golden(Pose(np.linalg.inv(lay(seed))).to_frame(places)) for seed, pose in enumerate(boards.poses)]
+    )
+    off = np.linalg.norm(golden - np.median(golden, axis=0), axis=2)
+    assert np.median(off) < 0.3
+    assert off.max() < 1.2
+
+
+def test_the_area_is_the_board_and_not_the_mat(boards):
+    hw = FRAME[::-1]
+    learnt = inside_outline(hw, outline_of(hw, boards.area))
+    ends = np.array([(0, 0), (BOARD[0] - 1, 0), (BOARD[0] - 1, BOARD[1] - 1), (0, BOARD[1] - 1)], float)
+    poses = enumerate(boards.poses)
+    on_golden = np.median(
+        [pose.to_golden(Pose(np.linalg.inv(lay(seed))).to_frame(ends)) for seed, pose in poses], axis=0
+    )
+    really = inside_outline(hw, on_golden)
+    assert (learnt & really).sum() / (learnt | really).sum() > 0.95
+    assert (learnt & really).sum() / really.sum() > 0.98, "what is not in the area is not inspected"
+
+
+def test_more_boards_lie_on_the_same_golden_image_and_strangers_do_not(boards):
+    more = [render_board(PRODUCT, 20, FRAME, loose=LOOSE).frame_rgb, render_board(8, 1, FRAME, loose=LOOSE).frame_rgb]
+    assert good_boards_like(boards, more).kept == (0,)
+
+
+def test_boards_that_fill_the_frame_have_no_area_of_their_own():
+    frames = [render_board(PRODUCT, seed, (512, 384)).frame_rgb for seed in range(6)]
+    boards = good_boards_from_frames(frames)
+    assert (boards.locate, boards.area) == ("fixture", None)
+    assert board_area(boards.memory.mean_rgb, frames) is None
+
+
+def test_a_persons_polygon_replaces_the_learnt_one():
+    frames = [render_board(PRODUCT, seed, FRAME, loose=LOOSE).frame_rgb for seed in range(6)]
+    drawn = ((300.0, 200.0), (640.0, 210.0), (630.0, 500.0), (310.0, 490.0))
+    assert good_boards_from_frames(frames, area=drawn).area == drawn
+
+
+def test_tiles_to_learn_from_show_the_board_and_nothing_counts_off_it(boards, tmp_path):
+    stream = CorruptedTiles(tmp_path / "frames.npy", boards, 128, 8, 3)
+    on_board = stream.on_board > 0
+    for number in range(4):
+        batch = stream.batch_of(number)
+        assert batch.mask[batch.weight == 0].sum() == 0
+        assert (batch.weight > 0).any(axis=(1, 2, 3)).all()
+    assert 0.05 < on_board.mean() < 0.9
+    assert stream.places is not None
+    y, x = stream.places.T
+    assert (y <= FRAME[1] - 128).all()
+    assert (x <= FRAME[0] - 128).all()
+
+
+def test_a_board_smaller_than_a_tile_still_has_places():
+    small = np.zeros((400, 400), np.uint8)
+    small[190:210, 190:200] = 1
+    assert len(places_on_board(small, 128)) > 0
+
+
+def test_the_picture_shows_the_area():
+    golden = np.full((200, 300, 3), 100, np.uint8)
+    shown = area_picture(golden, ((50.0, 50.0), (250.0, 50.0), (250.0, 150.0), (50.0, 150.0)))
+    assert shown[100, 150].tolist() == [100, 100, 100]
+    assert shown[10, 10].tolist() == [50, 50, 50]
+    assert shown[50, 150].tolist() == [255, 0, 0]
+    assert area_picture(golden, None) is golden
+
+
+@pytest.mark.parametrize("text", ["[[1,2],[3,4]]", "[[1,2],[3,4],[5]]", "{}", "not json", "[[1,2],[3,4],[5,1e999]]"])
+def test_a_polygon_that_is_none_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "area.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="corners"):
+        area_from_json(path)
+    path.write_text(json.dumps([[1, 2], [30, 4], [5, 60.5]]))
+    assert area_from_json(path) == ((1, 2), (30, 4), (5, 60.5))
