@@ -50,10 +50,14 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Peaks:
-    """Per held-out board (not picture) the peaks of each minimum area; again with sensitive zones if there are any."""
+    """Per held-out board (not picture) the peaks of each minimum area; again with sensitive zones if there are any.
+
+    ``others``: those of boards that the network has learnt.
+    """
 
     board: list[list[F64]]
     zoned: list[list[F64]] | None
+    others: list[list[F64]]
     areas_px: tuple[int, ...]
     noise: U8
 
@@ -61,7 +65,11 @@ class _Peaks:
 def derived_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) -> tuple[Derived, U8]:
     """Noise map (all boards) and thresholds (held-out boards) of the engine that made the maps."""
     seen = _peaks_of(bundle, maps)
-    return derived_from_peaks(seen.board, false_calls_per_board, seen.areas_px, zoned=seen.zoned), seen.noise
+    return _derived(seen, false_calls_per_board), seen.noise
+
+
+def _derived(seen: _Peaks, rate: float) -> Derived:
+    return derived_from_peaks(seen.board, rate, seen.areas_px, zoned=seen.zoned, others=seen.others)
 
 
 def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
@@ -71,15 +79,18 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
     noise = noise_from_peaks([block_peaks(_logits(np.load(path, mmap_mode="r"))) for path in maps.good], seen)
     areas_px = tuple(round(area / scale**2) for area in AREAS_NETWORK_PX)
     noisy, sensitivity = noise_in_logits(noise, hw), sensitivity_map(hw, scale, bundle.zones)
-    peaks, zoned = [], []
-    for path in maps.good[: maps.held_out]:
+    peaks, zoned, others = [], [], []
+    for number, path in enumerate(maps.good):
         scores = np.load(path)
+        if number >= maps.held_out:
+            others.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX))
+            continue
         # what zones hide is not to set the threshold of the rest; what they magnify is the engineer's own choice
         peaks.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX))
         if (sensitivity > 1).any():
             zoned.append(peaks_by_area(_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX))
     boards = maps.boards or tuple(range(len(peaks)))
-    return _Peaks(_one_a_board(peaks, boards), _one_a_board(zoned, boards) or None, areas_px, noise)
+    return _Peaks(_one_a_board(peaks, boards), _one_a_board(zoned, boards) or None, others, areas_px, noise)
 
 
 def _seen_cells(bundle: Bundle, hw: tuple[int, int]) -> Bool | None:
@@ -119,7 +130,7 @@ def _false_regions(seen: _Peaks, rate: float) -> int:
 def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) -> Reading:
     """Derive the thresholds and read the maps with them."""
     seen = _peaks_of(bundle, maps)
-    derived = derived_from_peaks(seen.board, false_calls_per_board, seen.areas_px, zoned=seen.zoned)
+    derived = _derived(seen, false_calls_per_board)
     noise = seen.noise
     scale, found = bundle.recipe.scale, derived.thresholds
     # the maps lie in the network's pixels

@@ -117,6 +117,7 @@ def derived_from_peaks(
     areas_px: tuple[int, ...],
     seed: int = 0,
     zoned: list[list[F64]] | None = None,
+    others: list[list[F64]] | None = None,
 ) -> Derived:
     """Thresholds at which a good board shows ``false_calls_per_board`` regions in the mean.
 
@@ -124,27 +125,49 @@ def derived_from_peaks(
     taken where it lowers the threshold enough to be worth the small defects it hides. The mask's threshold
     is the gate's own boundary, or the region threshold where that is lower. ``zoned``: the same peaks with
     zones that are more sensitive than the board; the bound is theirs, while the thresholds stay the board's.
+    ``others``: peaks of boards that the network has learnt, which say how seldom high peaks are once they are raised to
+    the level of the held-out boards' (``_as_if_held_out``).
     """
     check_rate(false_calls_per_board)
     if not peaks:
         raise InputError(
             expected="at least one held-out good board", received="none", fix="train with more good boards"
         )
-    logits = [_logit_at_rate([board[i] for board in peaks], false_calls_per_board) for i in range(len(areas_px))]
+    more = _as_if_held_out(peaks, others or [])
+    logits = [
+        _logit_at_rate([board[i] for board in (*peaks, *more)], false_calls_per_board) for i in range(len(areas_px))
+    ]
     chosen = 0
     while chosen + 1 < len(areas_px) and logits[chosen] - logits[chosen + 1] > WORTH_A_DOUBLING_LOGITS:
         chosen += 1
     region = score_of_one_logit(logits[chosen])
     pixel = min(region, SURE_SCORE)
     called = [board[chosen] for board in zoned or peaks]
-    bound = max(_upper_bound(called, logits[chosen], seed), _bound_of_few(called, logits[chosen]))
+    known = called if zoned else [*called, *(board[chosen] for board in more)]
+    bound = max(_upper_bound(known, logits[chosen], seed), _bound_of_few(called, logits[chosen]))
     needed = int(np.ceil(-np.log(1 - CONFIDENCE) / false_calls_per_board))
     return Derived(
         Thresholds(pixel, max(region / pixel, 1.0), areas_px[chosen]),
         bound,
         needed,
-        _tail([board[chosen] for board in peaks])[1],
+        _tail([board[chosen] for board in (*peaks, *more)])[1],
     )
+
+
+def _as_if_held_out(peaks: list[list[F64]], others: list[list[F64]]) -> list[list[F64]]:
+    """Peaks of learnt boards, raised by what their highest ones lie below the held-out boards' in the mean.
+
+    None where there are too few of either to know that. Peaks of 0, regions too small to count, stay 0.
+    """
+    if min(len(peaks), len(others)) < FEW_BOARDS:
+        return []
+    shifts = [
+        max(float(np.mean([b[i][0] for b in peaks]) - np.mean([b[i][0] for b in others])), 0.0)
+        for i in range(len(peaks[0]))
+    ]
+    return [
+        [np.where(found == 0, found, found + by) for found, by in zip(board, shifts, strict=True)] for board in others
+    ]
 
 
 def _tail(peaks: list[F64]) -> tuple[float, float, int]:

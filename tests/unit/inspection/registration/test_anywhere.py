@@ -196,5 +196,5 @@ def test_a_mask_lies_within_a_pixel_of_where_the_frame_shows_the_place(model, se
         ((top, left, window),) = calibrated_windows(raw, highest, gain, pose, hw)
         rows, columns = np.nonzero(window >= 1)
         middle = np.array([columns.mean() + left, rows.mean() + top])
-        really = Pose(np.linalg.inv(to_frame)).to_frame(board[None])[0]
+        really = Pose(np.asarray(np.linalg.inv(to_frame), np.float64)).to_frame(board[None])[0]
         assert np.linalg.norm(middle - really) < 1.0
