@@ -51,7 +51,7 @@ def main() -> None:
     """Print the figures of DATA, cut and registered as BUNDLE says."""
     bundle = load_bundle(Path(sys.argv[1]))
     # the noise of our network is not that of the other method: one gain everywhere
-    bundle = replace(bundle, noise=np.zeros_like(bundle.noise), zones=())
+    bundle = replace(bundle, noise=np.zeros_like(bundle.noise), zones=bundle.zones[:1] if bundle.area else ())
     engine: Engine = GoldenDifference()
     if len(sys.argv) > 3:
         engine = onnxruntime_engine(Path(sys.argv[3]), bundle.recipe, available_threads())

@@ -186,6 +186,6 @@ def test_a_bundle_that_has_gone_blind_fails_its_draw(small_bundle, tmp_path, mon
 
     loaded = load_bundle(small_bundle)
     assert check_draw(inspector_from_bundle(loaded), 1).recall > 0.4
-    blind = replace(loaded, thresholds=replace(loaded.thresholds, region_peak=loaded.thresholds.region_peak * 2.2))
+    blind = replace(loaded, thresholds=replace(loaded.thresholds, region_peak=loaded.thresholds.region_peak * 6))
     with pytest.raises(BundleError, match=r"of a fresh draw of \d+ planted defects to be found; got \d+% \(missing"):
         check_draw(inspector_from_bundle(blind), 1)

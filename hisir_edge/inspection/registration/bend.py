@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -12,6 +14,7 @@ MOST_BEND_PX = 3.0
 DEGREE = 3
 """Of the polynomial in x and y: the warp of a board is smooth, and one part that lies otherwise must not bend it."""
 LEAST_PATCHES = 40
+CLEARLY = 6.0
 BLOCKS = 6
 """A bend is believed if it predicts the patches of each of 6 by 6 blocks from those of the others."""
 LEAST_GAIN, LEAST_GAIN_PX = 0.15, 0.1
@@ -20,7 +23,11 @@ RIDGE, TOLERANCE_PX, ROUNDS = 1.0, 0.7, 5
 
 
 def homography_of(golden_xy: F64, frame_xy: F64, agree_px: float) -> tuple[F64, Bool] | None:
-    """Matrix (3, 3), frame pixels -> golden pixels, and which of the pairs (m, 2) agree; None without one."""
+    """Matrix (3, 3), frame pixels -> golden pixels, and which of the pairs (m, 2) agree; None without one.
+
+    An affine one unless perspective explains clearly more (Bayesian information criterion, Schwarz 1978, Annals of
+    Statistics 6): its two more numbers would follow the noise at the corners, and the GPU's kernels take affine ones.
+    """
     if len(golden_xy) < 4:
         return None
     cv2.setRNGSeed(0)
@@ -32,8 +39,19 @@ def homography_of(golden_xy: F64, frame_xy: F64, agree_px: float) -> tuple[F64, 
     keep = inliers.ravel().astype(bool)
     if keep.sum() >= 8:  # MAGSAC weighs by its own measure: least squares over those that agree is steadier
         refined, _ = cv2.findHomography(frame_xy[keep], golden_xy[keep], 0)
-        matrix = matrix if refined is None else refined
+        matrix = _simplest(frame_xy[keep], golden_xy[keep], matrix if refined is None else refined)
     return np.asarray(matrix, np.float64), np.asarray(keep)
+
+
+def _simplest(frame_xy: F64, golden_xy: F64, homography: Any) -> F64:
+    """The homography, or the affine matrix (3, 3) fitted to the same pairs where that is as good."""
+    ones = np.column_stack([frame_xy, np.ones(len(frame_xy))])
+    fitted, *_ = np.linalg.lstsq(ones, golden_xy, rcond=None)
+    affine = np.vstack([fitted.T, (0.0, 0.0, 1.0)])
+    count = golden_xy.size
+    left = [float(((Pose(one).to_golden(frame_xy) - golden_xy) ** 2).sum()) for one in (affine, np.asarray(homography))]
+    better = count * np.log(max(left[0], 1e-9) / max(left[1], 1e-9)) > 2 * np.log(count) + CLEARLY
+    return np.asarray(homography if better else affine, np.float64)
 
 
 def bend_of(matrix: F64, golden_xy: F64, frame_xy: F64, golden_hw: tuple[int, int]) -> F32 | None:
