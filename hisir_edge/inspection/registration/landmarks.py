@@ -1,8 +1,7 @@
 """Landmarks: features of a golden image by which a board is found anywhere in a frame, to a few pixels.
 
-SIFT (Lowe 2004, IJCV 60) with the descriptor's square root (Arandjelovic and Zisserman 2012, CVPR), matched by the
-ratio of the two nearest; a homography by MAGSAC++ (Barath et al. 2020, CVPR) in OpenCV's USAC. What was compared stands
-in docs/decisions/0023-boards-anywhere.md.
+ORB (Rublee et al. 2011, ICCV), matched by the ratio of the two nearest; a homography by MAGSAC++ (Barath et al. 2020,
+CVPR) in OpenCV's USAC. What was compared stands in docs/decisions/0023-boards-anywhere.md.
 """
 
 from __future__ import annotations
@@ -12,14 +11,15 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, U8, Bool, u8
+from hisir_edge.arrays import F64, U8, Bool, u8
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.registration.shrink import grey_shrunk
 
 WORK_SIDE_PX = 640
 """Features are found in a picture shrunk by a whole number to at most so many pixels a side."""
-MOST_FEATURES = 1000
-LEAST_RATIO = 0.85
+MOST_FEATURES, LEVEL_RATIO, LEVELS = 1000, 1.2, 6
+DESCRIPTOR_BYTES = 32
+LEAST_RATIO = 0.8
 """A match counts where the nearest descriptor is so much closer than the second one."""
 AGREE_PX = 3.0
 """Matches that agree lie so close to the homography, in pixels of the shrunk picture."""
@@ -32,11 +32,11 @@ CONFIDENCE, ROUNDS = 0.999, 2000
 
 @dataclass(frozen=True, slots=True)
 class Landmarks:
-    """Features of a picture: places (n, 2), x and y, in its pixels, angles (n,), descriptors (n, 128) of length 1."""
+    """Features of a picture: places (n, 2), x and y, in its pixels, angles (n,), descriptors (n, 32) of 256 bits."""
 
     points_xy: F64 = field(repr=False)
     angles_deg: F64 = field(repr=False)
-    descriptors: F32 = field(repr=False)
+    descriptors: U8 = field(repr=False)
 
     def where(self, chosen: Bool) -> Landmarks:
         """Those chosen (n,) alone."""
@@ -77,29 +77,28 @@ def landmarks_of(image: Pixels, area: Bool | None = None) -> Landmarks:
 
 
 def _landmarks(grey: U8, factor: int, mask: U8 | None) -> Landmarks:
-    found, descriptors = cv2.SIFT_create(MOST_FEATURES).detectAndCompute(grey, mask)  # type: ignore[attr-defined]
+    finder = cv2.ORB_create(MOST_FEATURES, LEVEL_RATIO, LEVELS)  # type: ignore[attr-defined]
+    found, descriptors = finder.detectAndCompute(grey, mask)
     if not found:
-        return Landmarks(np.empty((0, 2)), np.empty(0), np.empty((0, 128), np.float32))
+        return Landmarks(np.empty((0, 2)), np.empty(0), np.empty((0, DESCRIPTOR_BYTES), np.uint8))
     points = (np.array([one.pt for one in found], np.float64) + 0.5) * factor - 0.5
-    roots = np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-6))
     angles = np.array([one.angle for one in found], np.float64)
-    return Landmarks(points, angles, np.asarray(roots, np.float32))
+    return Landmarks(points, angles, u8(descriptors))
 
 
 def matches_between(frame: Landmarks, golden: Landmarks) -> Matches:
     """Features of the frame that look like one of the golden image, and like no other."""
     if len(frame.points_xy) == 0 or len(golden.points_xy) < 2:
         return Matches(np.empty((0, 2)), np.empty((0, 2)), np.empty(0))
-    alike = frame.descriptors @ golden.descriptors.T
-    nearest = alike.argmax(1)
-    rows = np.arange(len(alike))
-    best = alike[rows, nearest].copy()
-    alike[rows, nearest] = -1
-    # both have length 1: the squared distance is 2 - 2 cos
-    distance, second = np.maximum(1 - best, 0), np.maximum(1 - alike.max(1), 1e-9)
-    clear = distance < LEAST_RATIO**2 * second
-    turns = frame.angles_deg[clear] - golden.angles_deg[nearest[clear]]
-    return Matches(frame.points_xy[clear], golden.points_xy[nearest[clear]], turns)
+    nearest = cv2.BFMatcher(cv2.NORM_HAMMING).knnMatch(frame.descriptors, golden.descriptors, 2)
+    pairs = [
+        (one.queryIdx, one.trainIdx)
+        for one, second in (pair for pair in nearest if len(pair) == 2)
+        if one.distance < LEAST_RATIO * second.distance
+    ]
+    ours, theirs = np.array(pairs, np.int64).reshape(-1, 2).T
+    turns = frame.angles_deg[ours] - golden.angles_deg[theirs]
+    return Matches(frame.points_xy[ours], golden.points_xy[theirs], turns)
 
 
 def rough_pose(matches: Matches, factor: int) -> RoughPose | None:

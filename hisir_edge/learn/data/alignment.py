@@ -14,7 +14,7 @@ from hisir_edge.errors import InspectionError
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.registration.anywhere import BoardModel, refined
 from hisir_edge.inspection.registration.faults import check_pose
-from hisir_edge.inspection.registration.finder import Locate, Polygon, anywhere_model
+from hisir_edge.inspection.registration.finder import Locate, Polygon, anywhere_model, inside_outline
 from hisir_edge.inspection.registration.fixture import Anchors, anchors_from_golden, register_frame
 from hisir_edge.inspection.registration.landmarks import (
     Landmarks,
@@ -34,6 +34,7 @@ REFERENCES = 3
 STILL_PX, STILL_SHARE = 1.5, 0.6
 LEAST_MOVING = 40
 """Landmarks that lie still in the frame while others move are not the board's, if so many others are left."""
+SHOWN_MARGIN_PX = 8
 BOARDS_IN_TURN = (16, 16, 48)
 """Poses are measured against golden images of so many boards at most, each made by the poses before."""
 
@@ -48,6 +49,11 @@ class Alignment:
     locate: Locate
     poses: list[Pose | None] = field(repr=False)
     area: Polygon | None = field(default=None, repr=False)
+
+    @property
+    def lost(self) -> int:
+        """How many boards were not found."""
+        return sum(pose is None for pose in self.poses)
 
 
 def lost_allowed(boards: int) -> int:
@@ -67,7 +73,7 @@ def aligned_by_fixture(frames: list[U8], on_done: Callable[[], None]) -> Alignme
         on_done()
     if _lost(poses):
         return None
-    return Alignment("fixture", poses, _golden_and_area(frames, poses, BOARDS_IN_TURN[0])[2])
+    return Alignment("fixture", poses, _golden_and_area(frames, poses, BOARDS_IN_TURN[0], held=True)[2])
 
 
 def _lost(poses: list[Pose | None]) -> bool:
@@ -142,14 +148,27 @@ def _refined(model: BoardModel, frame: U8, pose: Pose) -> Pose | None:
     return None
 
 
-def _golden_and_area(frames: list[U8], poses: list[Pose | None], most: int) -> tuple[U8, U8, Polygon | None]:
-    """Golden image, deviation and area of boards with a pose, ``most`` of them."""
+def _golden_and_area(
+    frames: list[U8], poses: list[Pose | None], most: int, held: bool = False
+) -> tuple[U8, U8, Polygon | None]:
+    """Golden image, deviation and area of boards with a pose, ``most`` of them; ``held``: by a fixture."""
     hw = (frames[0].shape[0], frames[0].shape[1])
     known = [(frame, pose) for frame, pose in zip(frames, poses, strict=True) if pose is not None]
     used = known[:: -(-len(known) // most)]
     boards = [straightened(frame, pose, hw) for frame, pose in used]
     memory = robust_memory(lambda y0, y1: [board[y0:y1] for board in boards], hw)
-    return memory.mean_rgb, memory.deviation, board_area(memory.mean_rgb, boards)
+    visible: Bool | None = None
+    if not held:
+        visible = np.all([_shown(pose, hw) for _, pose in known], axis=0)
+    return memory.mean_rgb, memory.deviation, board_area(memory.mean_rgb, boards, visible)
+
+
+def _shown(pose: Pose, hw: tuple[int, int]) -> Bool:
+    """The golden pixels (h, w) that a frame shows, less a margin: poses become better by some pixels later on."""
+    h, w = hw
+    m = SHOWN_MARGIN_PX
+    ends = np.array([(m, m), (w - 1 - m, m), (w - 1 - m, h - 1 - m), (m, h - 1 - m)], np.float64)
+    return inside_outline(hw, Pose(pose.matrix).to_golden(ends))
 
 
 def _rough_poses(frames: list[U8]) -> list[F64 | None] | None:

@@ -69,22 +69,27 @@ def area_picture(golden: U8, area: Polygon | None) -> U8:
     return u8(out)
 
 
-def board_area(golden: U8, frames: Iterable[U8]) -> Polygon | None:
+def board_area(golden: U8, frames: Iterable[U8], visible: Bool | None = None) -> Polygon | None:
     """Polygon around the board in pixels of a golden image (h, w, 3), from straightened frames like it.
 
-    None where it is all of the frame, or where nothing agrees.
+    None where it is all of the frame, or where nothing agrees. ``visible`` (h, w): what every frame shows; the area
+    ends there, for the line refuses boards that leave the frame.
     """
     factor = max(-(-max(golden.shape[:2]) // SIDE_PX), 1)
     model = _small_grey(golden, factor)
     agreement = np.median([_agreement(model, _small_grey(frame, factor)) for frame in frames], axis=0)
     sure = (_structure(model) >= LEAST_STRUCTURE_LEVELS) & (agreement >= LEAST_AGREEMENT)
-    agreed = _in_one_piece(_without_specks(sure))
-    if agreed is None or agreed.mean() >= WHOLE_SHARE:
-        return None
     h, w = model.shape
+    seen: Bool = np.ones((h, w), np.bool_)
+    if visible is not None:
+        seen = visible[factor // 2 :: factor, factor // 2 :: factor][:h, :w]
+    agreed = _in_one_piece(_without_specks(sure & seen))
+    if agreed is None or agreed.mean() >= WHOLE_SHARE:
+        return None if seen.all() else _polygon(seen, factor)
     small = u8(cv2.resize(golden[: h * factor, : w * factor], (w, h), interpolation=cv2.INTER_AREA))
     area = _with_free_parts(small, agreed)
-    return None if area.mean() >= WHOLE_SHARE else _polygon(area, factor)
+    area = seen if area.mean() >= WHOLE_SHARE else _largest(area & seen)
+    return None if area.all() else _polygon(area, factor)
 
 
 def _with_free_parts(rgb: U8, agreed: Bool) -> Bool:
@@ -176,6 +181,12 @@ def _closed(seeds: U8, reach_px: int) -> tuple[Bool, int]:
     cv2.drawContours(filled, [outlines[int(np.argmax(sizes))]], -1, 1, cv2.FILLED)
     margin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * MARGIN_PX + 1, 2 * MARGIN_PX + 1))
     return cv2.dilate(filled, margin) > 0, sum(size >= SMALL_SHARE * largest for size in sizes)
+
+
+def _largest(area: Bool) -> Bool:
+    """The largest piece (h, w)."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(area.astype(np.uint8), connectivity=8)
+    return np.asarray(labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())) if count > 1 else area
 
 
 def _polygon(area: Bool, factor: int) -> Polygon:

@@ -86,12 +86,18 @@ WAYS = {"fixture": ("fixture",), "anywhere": ("anywhere",), "on": ("fixture", "a
 
 
 def _aligned(frames: list[U8], register: str, on_done: Callable[[], None]) -> Alignment | None:
+    """The first way that finds every board, else the one that finds the most; None where neither finds enough."""
     ways = WAYS.get(register, WAYS["on"])
+    best: Alignment | None = None
     for way in ways:
         align = aligned_by_fixture if way == "fixture" else aligned_anywhere
         alignment = align(frames, on_done)
-        if alignment is not None:
-            return alignment
+        if alignment is not None and (best is None or alignment.lost < best.lost):
+            best = alignment
+        if best is not None and not best.lost:
+            break
+    if best is not None:
+        return best
     if ways and register != "auto":
         how = "within 12 px and 1.2 degrees" if register == "fixture" else "anywhere in the frame, whole and alone"
         raise InputError(
