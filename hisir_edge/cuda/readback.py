@@ -74,9 +74,12 @@ def windows_in_frame(
     for y, x, window in windows:
         h, w = window.shape
         straight[y : y + h, x : x + w] = window
-        boxes.append(tuple(round(side * scale) for side in (y, y + h, x, x + w)))
+        edges = [(side - 0.5) * scale - 0.5 for side in (y, y + h, x, x + w)]
+        top, bottom, left, right = np.floor(edges[0]), np.ceil(edges[1]) + 1, np.floor(edges[2]), np.ceil(edges[3]) + 1
+        gh, gw = scaled_hw(frame_hw, scale)
+        boxes.append((max(int(top), 0), min(int(bottom), gh), max(int(left), 0), min(int(right), gw)))
     out = []
-    for _, box in apart(boxes, scaled_hw(frame_hw, scale), pose, frame_hw):  # type: ignore[arg-type]
+    for _, box in apart(boxes, scaled_hw(frame_hw, scale), pose, frame_hw):
         where = (positions(pose.to_golden, box) + np.float32(0.5)) / np.float32(scale) - np.float32(0.5)
         window = cv2.remap(straight, where, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
         out.append((box[0], box[2], np.asarray(window, np.float32)))

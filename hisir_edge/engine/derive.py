@@ -83,12 +83,12 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
     for number, path in enumerate(maps.good):
         scores = np.load(path)
         if number >= maps.held_out:
-            others.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX))
+            others.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX, seen))
             continue
         # what zones hide is not to set the threshold of the rest; what they magnify is the engineer's own choice
-        peaks.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX))
+        peaks.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX, seen))
         if (sensitivity > 1).any():
-            zoned.append(peaks_by_area(_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX))
+            zoned.append(peaks_by_area(_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX, seen))
     boards = maps.boards or tuple(range(len(peaks)))
     return _Peaks(_one_a_board(peaks, boards), _one_a_board(zoned, boards) or None, others, areas_px, noise)
 

@@ -15,7 +15,9 @@ from hisir_edge.arrays import I32, U8, Bool, u8
 from hisir_edge.corruption.plant import NAMES, plant
 from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.geometry.tile import scaled_frame
+from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector
+from hisir_edge.inspection.windows import warped_window
 from hisir_edge.records import Judgement, Result
 
 SMALLEST_PX = 6
@@ -62,20 +64,35 @@ def draw_defects(inspector: BoardInspector, picture: U8, seed: int, rounds: int 
     scale, tile = inspector.bundle.recipe.scale, inspector.plan.tile_px
     small = scaled_frame(picture, scale)
     boxes = part_boxes(small, largest_px=int(tile * 0.86))
+    inspected = _inspected(inspector, small)
+    on_board = None if inspector.bundle.area is None else inspected
     windows = board = 0
     while windows < rounds * len(NAMES) and board < rounds * MOST_BOARDS:
         left = rounds * len(NAMES) - windows
-        truth, count, changed = _planted(small, tile, boxes, (seed, DRAW, board), windows, min(left, len(NAMES)))
+        truth, count, changed = _planted(
+            small, tile, boxes, (seed, DRAW, board), windows, min(left, len(NAMES)), on_board
+        )
         windows, board = windows + count, board + 1
         if count:
-            _count(inspector, inspector.inspect(_enlarged(picture, small, changed)), truth, planted, found)
+            _count(inspected, inspector.inspect(_enlarged(picture, small, changed)), truth, planted, found)
     return Draw({k: n for k, n in planted.items() if n}, {k: found[k] for k, n in planted.items() if n})
 
 
-def _planted(small: U8, tile: int, boxes: I32, seed: tuple[int, ...], first: int, most: int) -> tuple[U8, int, U8]:
+def _inspected(inspector: BoardInspector, small: U8) -> Bool:
+    """The pixels of a picture in the network's size that are inspected, where it shows the board, (h, w)."""
+    h, w = small.shape[:2]
+    gain = inspector.gain.window(0, h, 0, w)
+    if inspector.finder is not None:
+        gain = warped_window(gain, (0, 0), (0, h, 0, w), inspector.finder.find(Pixels(small)).pose)
+    return np.asarray(gain > 0)
+
+
+def _planted(
+    small: U8, tile: int, boxes: I32, seed: tuple[int, ...], first: int, most: int, on_board: Bool | None
+) -> tuple[U8, int, U8]:
     """(truth, number of windows, the board with them)."""
     changed: U8 = small.copy()
-    truth, places = plant(changed, tile, boxes, seed, first, most)
+    truth, places = plant(changed, tile, boxes, seed, first, most, on_board)
     return truth, len(places), changed
 
 
@@ -88,16 +105,12 @@ def _enlarged(picture: U8, small: U8, changed: U8) -> U8:
     return u8(np.clip(picture.astype(np.int16) + difference, 0, 255).astype(np.uint8))
 
 
-def _count(
-    inspector: BoardInspector, judged: Judgement, truth: U8, planted: dict[str, int], found: dict[str, int]
-) -> None:
-    h, w = truth.shape
-    blind = inspector.gain.window(0, h, 0, w) <= 0
-    seen = _seen(judged, (h, w))
+def _count(inspected: Bool, judged: Judgement, truth: U8, planted: dict[str, int], found: dict[str, int]) -> None:
+    seen = _seen(judged, (truth.shape[0], truth.shape[1]))
     joined = cv2.dilate((truth > 0).astype(np.uint8), np.ones((JOIN_PX, JOIN_PX), np.uint8))
     count, labels = cv2.connectedComponents(joined)
     for label in range(1, count):
-        ys, xs = np.nonzero((labels == label) & (truth > 0) & ~blind)
+        ys, xs = np.nonzero((labels == label) & (truth > 0) & inspected)
         if len(ys) and max(np.ptp(ys), np.ptp(xs)) + 1 >= SMALLEST_PX:
             name = NAMES[int(np.bincount(truth[ys, xs]).argmax()) - 1]
             planted[name] += 1

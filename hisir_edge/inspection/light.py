@@ -19,7 +19,10 @@ CELL_PX = 32
 DARKEST, BRIGHTEST = 24, 245
 """Cells outside say more about noise or clipping than about light."""
 LEAST_CELLS = 24
-WHOLLY = 0.999
+WHOLLY, MOSTLY = 0.999, 0.3
+"""Shares of a cell that the board covers; a small board has no more cells than those that it covers in part."""
+FEWEST_CELLS = 4
+"""Of fewer than ``LEAST_CELLS`` cells the light is even, if there are so many."""
 GAIN_LIMIT = 1.6
 ROUNDS = 4
 OUTLIER_LOG_RATIO = 0.03
@@ -67,7 +70,8 @@ def golden_light(golden_rgb: U8, area: Bool | None = None) -> GoldenLight:
     on_board = np.ones(gh * gw, np.bool_)
     if area is not None:
         share = cv2.resize(area.astype(np.float32), (gw, gh), interpolation=cv2.INTER_AREA)
-        on_board = np.asarray(share.ravel() > WHOLLY, np.bool_)
+        wholly = share.ravel() > WHOLLY
+        on_board = np.asarray(wholly if wholly.sum() >= 2 * LEAST_CELLS else share.ravel() > MOSTLY, np.bool_)
     return GoldenLight((golden_rgb.shape[0], golden_rgb.shape[1]), cells, basis, on_board)
 
 
@@ -90,10 +94,14 @@ def _light_of_cells(golden: GoldenLight, cells: F64) -> F64:
     for colour in range(3):
         expected, seen = golden.cells[..., colour].ravel(), cells[..., colour].ravel()
         usable = (expected > DARKEST) & (expected < BRIGHTEST) & (seen > 1) & (seen < BRIGHTEST) & golden.on_board
-        if usable.sum() < LEAST_CELLS:
+        few = usable.sum() < LEAST_CELLS
+        if usable.sum() < FEWEST_CELLS or (few and golden.on_board.all()):
             continue
         ratio, basis = np.log(seen[usable] / expected[usable]), golden.basis[usable]
         plane = np.array([np.median(ratio), 0.0, 0.0])
+        if few:
+            planes[colour] = plane
+            continue
         for _ in range(ROUNDS):
             weight = 1 / (1 + ((ratio - basis @ plane) / OUTLIER_LOG_RATIO) ** 2)
             weighted = basis * weight[:, None]

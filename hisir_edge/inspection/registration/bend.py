@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, F64, Bool
-from hisir_edge.inspection.registration.pose import BEND_PX, Pose, bend_shape
+from hisir_edge.inspection.registration.pose import BEND_PX, Pose, bend_at, bend_shape
 
 MOST_BEND_PX = 3.0
 DEGREE = 3
@@ -73,7 +73,10 @@ def bend_of(matrix: F64, golden_xy: F64, frame_xy: F64, golden_hw: tuple[int, in
     y, x = np.mgrid[:rows, :columns]
     cells = (np.stack([x, y], -1).reshape(-1, 2) + 0.5) * BEND_PX - 0.5
     bend = _terms(cells, ends) @ fitted
-    return np.asarray(np.clip(bend, -MOST_BEND_PX, MOST_BEND_PX).reshape(rows, columns, 2), np.float32)
+    grid = np.asarray(np.clip(bend, -MOST_BEND_PX, MOST_BEND_PX).reshape(rows, columns, 2), np.float32)
+    # cells are coarse against a small board: what is stored must be as good as what was fitted
+    stored = float(np.median(np.linalg.norm(off - bend_at(grid, golden), axis=1)))
+    return grid if before - stored >= gain else None
 
 
 def _predicted_residual(golden_xy: F64, terms: F64, off: F64, ends: tuple[F64, F64]) -> float:

@@ -39,10 +39,15 @@ def check_pose(pose: Pose, outline: Outline, frame_hw: tuple[int, int]) -> None:
         raise fault(f"a board at {scale:.2f} times its size", "check the camera's distance and lens")
     if not np.isfinite(scales).all() or scales.max() > MOST_SCALE_RATIO * scales.min():
         raise fault("a board seen obliquely", "mount the camera above the board")
+    check_inside(pose, outline, frame_hw)
+
+
+def check_inside(pose: Pose, outline: Outline, frame_hw: tuple[int, int]) -> None:
+    """InspectionError for a board that leaves the frame."""
     h, w = frame_hw
     corners = pose.to_frame(outline)
-    beyond = np.maximum(-0.5 - corners, corners - (w - 0.5, h - 0.5)).max()
-    if beyond > MOST_OUTSIDE_PX:
+    beyond = float(np.maximum(-0.5 - corners, corners - (w - 0.5, h - 0.5)).max())
+    if not beyond <= MOST_OUTSIDE_PX:
         raise fault(f"a board that leaves the frame by {beyond:.0f} px", "move the board or the camera")
 
 

@@ -12,6 +12,7 @@ from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.registration.anywhere import BoardModel, board_model, find_board
+from hisir_edge.inspection.registration.faults import check_inside
 from hisir_edge.inspection.registration.fixture import Anchors, anchors_from_golden, register_frame
 from hisir_edge.inspection.registration.pose import Registration
 
@@ -32,13 +33,17 @@ class Finder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FixtureFinder:
-    """For boards that a fixture holds within 12 px and 1.2 degrees."""
+    """For boards that a fixture holds within 12 px and 1.2 degrees; ``outline``: of an area that must be seen whole."""
 
     anchors: Anchors
+    outline: F64 | None = None
 
     def find(self, image: Pixels) -> Registration:
         """See ``Finder``."""
-        return register_frame(self.anchors, image)
+        found = register_frame(self.anchors, image)
+        if self.outline is not None:
+            check_inside(found.pose, self.outline, image.hw)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,8 @@ def finder_from_memory(locate: Locate, golden_rgb: U8, deviation: U8, area: Poly
     if locate == "off":
         return None
     if locate == "fixture":
-        return FixtureFinder(anchors_from_golden(golden_rgb))
+        hw = (golden_rgb.shape[0], golden_rgb.shape[1])
+        return FixtureFinder(anchors_from_golden(golden_rgb), None if area is None else outline_of(hw, area))
     return AnywhereFinder(anywhere_model(golden_rgb, deviation, area))
 
 

@@ -15,8 +15,9 @@ from hisir_edge.arrays import F64, U8, Bool, u8
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.registration.shrink import grey_shrunk
 
-WORK_SIDE_PX = 640
-"""Features are found in a picture shrunk by a whole number to at most so many pixels a side."""
+WORK_SIDE_PX, LEAST_SIDE_PX, EDGE_PX = 640, 160, 8
+"""Features are found in a picture shrunk by a whole number to at most so many pixels a side, a strip by less; up to so
+close to its edge."""
 MOST_FEATURES, LEVEL_RATIO, LEVELS = 1000, 1.2, 6
 DESCRIPTOR_BYTES = 32
 LEAST_RATIO = 0.8
@@ -62,7 +63,7 @@ class RoughPose:
 
 def work_factor(hw: tuple[int, int]) -> int:
     """By how much a picture is shrunk before features are found."""
-    return max(-(-max(hw) // WORK_SIDE_PX), 1)
+    return max(min(-(-max(hw) // WORK_SIDE_PX), min(hw) // LEAST_SIDE_PX), 1)
 
 
 def landmarks_of(image: Pixels, area: Bool | None = None) -> Landmarks:
@@ -77,7 +78,7 @@ def landmarks_of(image: Pixels, area: Bool | None = None) -> Landmarks:
 
 
 def _landmarks(grey: U8, factor: int, mask: U8 | None) -> Landmarks:
-    finder = cv2.ORB_create(MOST_FEATURES, LEVEL_RATIO, LEVELS)  # type: ignore[attr-defined]
+    finder = cv2.ORB_create(MOST_FEATURES, LEVEL_RATIO, LEVELS, EDGE_PX)  # type: ignore[attr-defined]
     found, descriptors = finder.detectAndCompute(grey, mask)
     if not found:
         return Landmarks(np.empty((0, 2)), np.empty(0), np.empty((0, DESCRIPTOR_BYTES), np.uint8))

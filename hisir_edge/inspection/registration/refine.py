@@ -58,12 +58,14 @@ def patches_from_golden(golden_rgb: U8, area: Bool, steadiness: F32 | None = Non
     ``steadiness`` (h, w), 0 to 1: how alike good boards are there; patches lie where it is high.
     """
     factor = max(-(-max(area.shape) // FINE_SIDE_PX), 1)
+    rows, columns = (side // factor * factor for side in area.shape)  # whole cells alone: a pixel is a cell
+    golden_rgb, area = np.ascontiguousarray(golden_rgb[:rows, :columns]), area[:rows, :columns]
     grey = shrunk(u8(cv2.cvtColor(golden_rgb, cv2.COLOR_RGB2GRAY)), factor)
     h, w = grey.shape
     inside = u8(cv2.resize(area.astype(np.uint8), (w, h), interpolation=cv2.INTER_NEAREST))
     texture = _texture(grey, inside)
     if steadiness is not None:
-        texture *= cv2.resize(steadiness, (w, h), interpolation=cv2.INTER_AREA)
+        texture *= cv2.resize(steadiness[:rows, :columns], (w, h), interpolation=cv2.INTER_AREA)
     corners = _strongest(texture, inside)
     pictures = np.stack([grey[y : y + PATCH_PX, x : x + PATCH_PX] for x, y in corners]) if len(corners) else _NONE
     middles = (corners + PATCH_PX / 2) * factor - 0.5

@@ -34,7 +34,8 @@ REFERENCES = 3
 STILL_PX, STILL_SHARE = 1.5, 0.6
 LEAST_MOVING = 40
 """Landmarks that lie still in the frame while others move are not the board's, if so many others are left."""
-SHOWN_MARGIN_PX = 8
+LEAST_MOVED_PX = 8.0
+SHOWN_MARGIN_PX, ALIKE_DEG, FIXTURE_AGREES_PX = 8, 12.0, 5.0
 BOARDS_IN_TURN = (16, 16, 48)
 """Poses are measured against golden images of so many boards at most, each made by the poses before."""
 
@@ -73,7 +74,7 @@ def aligned_by_fixture(frames: list[U8], on_done: Callable[[], None]) -> Alignme
         on_done()
     if _lost(poses):
         return None
-    return Alignment("fixture", poses, _golden_and_area(frames, poses, BOARDS_IN_TURN[0], held=True)[2])
+    return Alignment("fixture", poses)
 
 
 def _lost(poses: list[Pose | None]) -> bool:
@@ -148,19 +149,26 @@ def _refined(model: BoardModel, frame: U8, pose: Pose) -> Pose | None:
     return None
 
 
-def _golden_and_area(
-    frames: list[U8], poses: list[Pose | None], most: int, held: bool = False
-) -> tuple[U8, U8, Polygon | None]:
-    """Golden image, deviation and area of boards with a pose, ``most`` of them; ``held``: by a fixture."""
+def _golden_and_area(frames: list[U8], poses: list[Pose | None], most: int) -> tuple[U8, U8, Polygon | None]:
+    """Golden image, deviation and area of boards with a pose, ``most`` of them."""
     hw = (frames[0].shape[0], frames[0].shape[1])
     known = [(frame, pose) for frame, pose in zip(frames, poses, strict=True) if pose is not None]
     used = known[:: -(-len(known) // most)]
     boards = [straightened(frame, pose, hw) for frame, pose in used]
     memory = robust_memory(lambda y0, y1: [board[y0:y1] for board in boards], hw)
-    visible: Bool | None = None
-    if not held:
-        visible = np.all([_shown(pose, hw) for _, pose in known], axis=0)
-    return memory.mean_rgb, memory.deviation, board_area(memory.mean_rgb, boards, visible)
+    moved = _moved_px([pose for _, pose in known], hw) >= LEAST_MOVED_PX
+    if not moved:  # nothing shows which is mat: all of the frame is inspected
+        return memory.mean_rgb, memory.deviation, None
+    shown = [_shown(pose, hw) for _, pose in known]
+    area = board_area(memory.mean_rgb, boards, shown, lost_allowed(len(known)))
+    return memory.mean_rgb, memory.deviation, area
+
+
+def _moved_px(poses: list[Pose], hw: tuple[int, int]) -> float:
+    """By how much the frames show the golden image's corners in other places, at the most."""
+    h, w = hw
+    ends = np.array([(0, 0), (w, 0), (w, h), (0, h)], np.float64)
+    return float(np.ptp([pose.to_frame(ends) for pose in poses], axis=0).max())
 
 
 def _shown(pose: Pose, hw: tuple[int, int]) -> Bool:
@@ -175,18 +183,24 @@ def _rough_poses(frames: list[U8]) -> list[F64 | None] | None:
     """Per frame a matrix (3, 3) to the mean pose of the boards, None where not found; None when too many are not."""
     marks = [landmarks_of(Pixels(frame)) for frame in frames]
     hw = (frames[0].shape[0], frames[0].shape[1])
+    rough, _ = _best_rough(marks, hw)
+    if not rough or sum(one is None for one in rough) > lost_allowed(len(frames)):
+        return None
+    return _to_mean_pose(rough, hw)
+
+
+def _best_rough(marks: list[Landmarks], hw: tuple[int, int]) -> tuple[list[RoughPose | None], int]:
+    """Rough poses to the reference that most boards match, and which board that is."""
     best: tuple[int, list[RoughPose | None]] = (0, [])
-    for reference in dict.fromkeys(len(frames) * i // REFERENCES for i in range(REFERENCES)):
+    chosen = 0
+    for reference in dict.fromkeys(len(marks) * i // REFERENCES for i in range(REFERENCES)):
         golden = _moving(marks[reference], marks)
         found = [rough_pose(matches_between(one, golden), work_factor(hw)) for one in marks]
         matched = sum(one.matched for one in found if one is not None)
         found_boards = sum(one is not None for one in found)
         if (found_boards, matched) > (sum(one is not None for one in best[1]), best[0]):
-            best = (matched, found)
-    rough = best[1]
-    if not rough or sum(one is None for one in rough) > lost_allowed(len(frames)):
-        return None
-    return _to_mean_pose(rough, hw)
+            best, chosen = (matched, found), reference
+    return best[1], chosen
 
 
 def _moving(reference: Landmarks, marks: list[Landmarks]) -> Landmarks:
@@ -206,16 +220,55 @@ def _moving(reference: Landmarks, marks: list[Landmarks]) -> Landmarks:
     return reference.where(moving) if (moving & (seen > 0)).sum() >= LEAST_MOVING else reference
 
 
-def _to_mean_pose(rough: list[RoughPose | None], hw: tuple[int, int]) -> list[F64 | None]:
-    """The poses on the mean of all boards instead of the reference."""
+def _to_mean_pose(rough: list[RoughPose | None], hw: tuple[int, int]) -> list[F64 | None] | None:
+    """The poses on the mean of all boards instead of the reference, without those that lie quite otherwise.
+
+    None where too many do.
+    """
     centre = np.array([hw[1] / 2, hw[0] / 2])
-    similar = []
-    for one in rough:
-        if one is not None:
-            pose = Pose(one.to_golden)
-            back = np.linalg.inv(local_matrix(pose, centre))
-            at = pose.to_frame(centre[None])[0]
-            # around the centre: frame -> golden, linear part and shift
-            similar.append(np.column_stack([back, centre - back @ at]))
+    around = [None if one is None else _around(Pose(one.to_golden), centre) for one in rough]
+    turns = [None if m is None else float(np.rad2deg(np.arctan2(m[1, 0], m[0, 0]))) for m in around]
+    alike = _most_alike(turns)
+    rough = [one if near else None for one, near in zip(rough, alike, strict=True)]
+    similar = [m for m, near in zip(around, alike, strict=True) if near and m is not None]
+    if sum(one is None for one in rough) > lost_allowed(len(rough)):
+        return None
     to_mean = np.vstack([_to_mean(similar, (float(centre[0]), float(centre[1]))), (0.0, 0.0, 1.0)])
     return [None if one is None else to_mean @ one.to_golden for one in rough]
+
+
+def _around(pose: Pose, centre: F64) -> F64:
+    """What a pose does around a place: frame -> golden, linear part and shift, (2, 3)."""
+    back = np.linalg.inv(local_matrix(pose, centre))
+    return np.column_stack([back, centre - back @ pose.to_frame(centre[None])[0]])
+
+
+def _most_alike(turns_deg: list[float | None]) -> list[bool]:
+    """Which boards are turned like most others, within ``ALIKE_DEG``."""
+    best: list[bool] = [False] * len(turns_deg)
+    for middle in turns_deg:
+        if middle is not None:
+            near = [t is not None and abs((t - middle + 180) % 360 - 180) <= ALIKE_DEG for t in turns_deg]
+            best = near if sum(near) > sum(best) else best
+    return best
+
+
+def moves_otherwise(frames: list[U8], alignment: Alignment) -> bool:
+    """Whether the boards move against what a fixture's anchors were found on, such as a mat that lies still.
+
+    The landmarks that move must tell of other poses than the alignment, on more boards than may be lost.
+    """
+    marks = [landmarks_of(Pixels(frame)) for frame in frames]
+    hw = (frames[0].shape[0], frames[0].shape[1])
+    rough, reference = _best_rough(marks, hw)
+    first = alignment.poses[reference] if rough else None
+    if not rough or first is None:
+        return False
+    middle = np.array([[hw[1] / 2, hw[0] / 2]])
+    apart = 0
+    for one, pose in zip(rough, alignment.poses, strict=True):
+        if one is not None and pose is not None:
+            # both say where the frame shows what the reference shows in its middle
+            held = pose.to_frame(first.to_golden(middle))
+            apart += float(np.abs(held - Pose(one.to_golden).to_frame(middle)).max()) > FIXTURE_AGREES_PX
+    return apart > lost_allowed(len(frames))

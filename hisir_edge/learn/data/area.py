@@ -9,7 +9,7 @@ shadows by colour.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -34,9 +34,11 @@ COLOURS = 20000
 SHADES = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.92, 0.8, 0.66, 0.5, 0.35)
 """The mat is learnt as it is, and in so many parts as it looks in the shade."""
 SEED = 25
+MOST_LEFT_OUT, CUT_SHARE = 0.03, 0.05
+"""Of what agrees the area may leave out so much; a frame that shows less of the area than all but so much cuts it."""
 WHOLE_SHARE = 0.75
 """An area that covers so much of the frame is all of it."""
-MOST_CORNERS, MOST_DRAWN = 200, 256
+MOST_CORNERS, MOST_DRAWN, LEAST_DRAWN_SHARE = 200, 256, 0.005
 
 Polygon = tuple[tuple[float, float], ...]
 
@@ -48,13 +50,29 @@ def area_from_json(path: Path) -> Polygon:
         corners = tuple((float(x), float(y)) for x, y in raw)
         if not 3 <= len(corners) <= MOST_DRAWN or not np.isfinite(corners).all():
             raise ValueError(f"{len(corners)} corners")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise InputError(
             expected=f"a JSON list of 3 to {MOST_DRAWN} corners [x, y] around the board",
             received=f"{path}: {error}",
             fix="write [[x, y], [x, y], [x, y], ...] in pixels of golden.png in the training run",
         ) from error
     return corners
+
+
+def check_area(area: Polygon | None, frame_hw: tuple[int, int]) -> None:
+    """InputError for a person's polygon that leaves the frame or covers next to nothing of it."""
+    if area is None:
+        return
+    h, w = frame_hw
+    corners = np.array(area, np.float64)
+    inside = (corners >= -1).all() and (corners <= (w, h)).all()
+    covered = float(cv2.contourArea(np.round(corners).astype(np.float32))) if inside else 0.0
+    if covered < LEAST_DRAWN_SHARE * w * h:
+        raise InputError(
+            expected=f"a polygon around the board within the frame of {w}x{h}",
+            received="corners outside of it" if not inside else f"one that covers {covered:.0f} px",
+            fix="draw it on golden.png of the training run: [[x, y], ...] around the board, in order",
+        )
 
 
 def area_picture(golden: U8, area: Polygon | None) -> U8:
@@ -69,27 +87,41 @@ def area_picture(golden: U8, area: Polygon | None) -> U8:
     return u8(out)
 
 
-def board_area(golden: U8, frames: Iterable[U8], visible: Bool | None = None) -> Polygon | None:
+def board_area(golden: U8, frames: Iterable[U8], shown: Sequence[Bool] = (), most_cut: int = 0) -> Polygon | None:
     """Polygon around the board in pixels of a golden image (h, w, 3), from straightened frames like it.
 
-    None where it is all of the frame, or where nothing agrees. ``visible`` (h, w): what every frame shows; the area
-    ends there, for the line refuses boards that leave the frame.
+    None where it is all of the frame, or where nothing agrees. ``shown``: what each frame shows of the golden image,
+    (h, w) each; the area ends where one does not, for the line refuses boards that leave the frame. Up to ``most_cut``
+    frames that show clearly less of the board than the others do not count: the line will refuse their like.
     """
     factor = max(-(-max(golden.shape[:2]) // SIDE_PX), 1)
+    area = _agreeing(golden, frames, factor)
+    h, w = area.shape
+    small = [one[factor // 2 :: factor, factor // 2 :: factor][:h, :w] for one in shown]
+    cut = [float((area & ~one).sum()) > CUT_SHARE * area.sum() for one in small]
+    if sum(cut) <= most_cut:
+        small = [one for one, is_cut in zip(small, cut, strict=True) if not is_cut]
+    seen = np.all([area, *small], axis=0)
+    area = _largest(seen) if seen.any() else area
+    return None if area.all() else _polygon(area, factor)
+
+
+def _agreeing(golden: U8, frames: Iterable[U8], factor: int) -> Bool:
+    """Where registered boards agree, of one piece, in a picture shrunk by ``factor``; everywhere if they do nowhere."""
     model = _small_grey(golden, factor)
     agreement = np.median([_agreement(model, _small_grey(frame, factor)) for frame in frames], axis=0)
     sure = (_structure(model) >= LEAST_STRUCTURE_LEVELS) & (agreement >= LEAST_AGREEMENT)
     h, w = model.shape
-    seen: Bool = np.ones((h, w), np.bool_)
-    if visible is not None:
-        seen = visible[factor // 2 :: factor, factor // 2 :: factor][:h, :w]
-    agreed = _in_one_piece(_without_specks(sure & seen))
+    whole: Bool = np.ones((h, w), np.bool_)
+    seeds = _without_specks(sure)
+    agreed = _in_one_piece(seeds)
     if agreed is None or agreed.mean() >= WHOLE_SHARE:
-        return None if seen.all() else _polygon(seen, factor)
+        return whole
     small = u8(cv2.resize(golden[: h * factor, : w * factor], (w, h), interpolation=cv2.INTER_AREA))
     area = _with_free_parts(small, agreed)
-    area = seen if area.mean() >= WHOLE_SHARE else _largest(area & seen)
-    return None if area.all() else _polygon(area, factor)
+    if (area & (seeds > 0)).sum() < (1 - MOST_LEFT_OUT) * seeds.sum():  # what agrees lies in pieces far apart
+        area = _hull(seeds)
+    return whole if area.mean() >= WHOLE_SHARE else area
 
 
 def _with_free_parts(rgb: U8, agreed: Bool) -> Bool:
@@ -181,6 +213,14 @@ def _closed(seeds: U8, reach_px: int) -> tuple[Bool, int]:
     cv2.drawContours(filled, [outlines[int(np.argmax(sizes))]], -1, 1, cv2.FILLED)
     margin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * MARGIN_PX + 1, 2 * MARGIN_PX + 1))
     return cv2.dilate(filled, margin) > 0, sum(size >= SMALL_SHARE * largest for size in sizes)
+
+
+def _hull(seeds: U8) -> Bool:
+    """Everything between the seeds (h, w)."""
+    corners = cv2.convexHull(cv2.findNonZero(seeds))
+    filled = np.zeros_like(seeds)
+    cv2.fillConvexPoly(filled, corners, 1)
+    return filled > 0
 
 
 def _largest(area: Bool) -> Bool:

@@ -24,7 +24,13 @@ from hisir_edge.inspection.registration.finder import (
     outline_of,
 )
 from hisir_edge.inspection.registration.pose import Pose, pose_from_affine, straightened, straightened_rows
-from hisir_edge.learn.data.alignment import Alignment, aligned_anywhere, aligned_by_fixture, lost_allowed
+from hisir_edge.learn.data.alignment import (
+    Alignment,
+    aligned_anywhere,
+    aligned_by_fixture,
+    lost_allowed,
+    moves_otherwise,
+)
 from hisir_edge.learn.data.statistics import BoardMemory, mean_memory, robust_memory
 
 FLAT = pose_from_affine(np.array([[1.0, 0, 0], [0, 1.0, 0]]))
@@ -89,12 +95,14 @@ def _aligned(frames: list[U8], register: str, on_done: Callable[[], None]) -> Al
     """The first way that finds every board, else the one that finds the most; None where neither finds enough."""
     ways = WAYS.get(register, WAYS["on"])
     best: Alignment | None = None
+    still = False
     for way in ways:
         align = aligned_by_fixture if way == "fixture" else aligned_anywhere
         alignment = align(frames, on_done)
-        if alignment is not None and (best is None or alignment.lost < best.lost):
+        if alignment is not None and (best is None or alignment.lost < best.lost or still):
             best = alignment
-        if best is not None and not best.lost:
+        still = way == "fixture" and len(ways) > 1 and best is not None and moves_otherwise(frames, best)
+        if best is not None and not best.lost and not still:
             break
     if best is not None:
         return best

@@ -12,7 +12,7 @@ from hisir_edge.geometry.tile import plan_from_size, scaled_hw
 from hisir_edge.images import png_bytes, write_atomic
 from hisir_edge.inspection.registration.finder import scaled_polygon
 from hisir_edge.learn.data.alignment import lost_allowed
-from hisir_edge.learn.data.area import area_picture
+from hisir_edge.learn.data.area import area_picture, check_area
 from hisir_edge.learn.data.datasets import frame_size, good_images, load_scaled, orientations, split_held_out
 from hisir_edge.learn.data.distinct import boards_of_pictures, same_boards
 from hisir_edge.learn.data.memory import GoodBoards, good_boards_from_frames, good_boards_like
@@ -22,6 +22,7 @@ from hisir_edge.learn.data.run import (
     RunRecord,
     RunSettings,
     check_pictures,
+    is_of_older_schema,
     load_record,
     save_memory,
     save_record,
@@ -46,6 +47,12 @@ def prepare_run(
     dropped = [path for path in record.dropped if Path(path).is_file()]  # who was told may have removed them
     offered = sorted((*record.train, *dropped), key=Path)
     boards = _load_boards(record, offered, on_load)
+    if record.settings.area is not None and not boards.registered:
+        raise InputError(
+            expected="boards that are found in the pictures, for an --area of theirs",
+            received="boards that are not (--register off, or they do not lie alike)",
+            fix="leave --area out, or train with --register anywhere to see why",
+        )
     train = tuple(offered[i] for i in boards.kept)
     left_out = sorted({*record.dropped, *offered} - set(train), key=Path)
     record = replace(
@@ -140,6 +147,12 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
                 fix="repeat the first command to continue, or choose another --out",
             )
         check_pictures(record)
+        if is_of_older_schema(run):
+            raise InputError(
+                expected="a run of this version to be continued",
+                received=f"{run} of an earlier one, whose boards were registered otherwise",
+                fix="build it as it is, or train again into another --out",
+            )
         return record
     if run.exists() and any(run.iterdir()):
         raise InputError(
@@ -147,6 +160,7 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
         )
     good = good_images(Path(settings.data), settings.recursive)
     frame_hw = frame_size(good)
+    check_area(settings.area, frame_hw)
     counter = iter(range(1, len(good) + 1))
     boards = boards_of_pictures(good, frame_hw, lambda: on_load(next(counter), len(good)))
     training, held_out = split_held_out(good, settings.seed, boards)

@@ -142,6 +142,11 @@ def load_record(run: Path) -> RunRecord:
         ) from error
 
 
+def is_of_older_schema(run: Path) -> bool:
+    """Whether a version wrote the run that knew fixtures alone."""
+    return bool(json.loads((run / "run.json").read_text()).get("schema") == OLDER_SCHEMA)
+
+
 def _odd_place(raw: dict[str, Any]) -> OddPlace:
     x, y, w, h = raw["box_xywh"]
     return OddPlace(str(raw["picture"]), (int(x), int(y), int(w), int(h)), float(raw["peak"]))

@@ -79,12 +79,12 @@ def noise_from_peaks(peaks: list[F64], seen: Bool | None = None) -> U8:
     return np.round(spread * NOISE_STEPS_PER_LOGIT).astype(np.uint8)
 
 
-def peaks_by_area(logits: F32, areas_px: tuple[int, ...]) -> list[F64]:
+def peaks_by_area(logits: F32, areas_px: tuple[int, ...], seen: Bool | None = None) -> list[F64]:
     """Per minimum area a board's peaks, highest first.
 
     Each region (over logit 0) of that area or more gives one, however many blocks it covers: at thresholds from logit 0
     on it would be one false call. Of the blocks without such a region the ``PEAKS_PER_BOARD`` highest follow, smaller
-    regions counting as 0.
+    regions counting as 0. ``seen`` (rows, columns): the blocks that show the board; the others have no peak.
     """
     over = (logits > 0).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
@@ -96,7 +96,7 @@ def peaks_by_area(logits: F32, areas_px: tuple[int, ...]) -> list[F64]:
         large = stats[:, cv2.CC_STAT_AREA] >= area
         large[0] = False
         of_region = block_peaks(np.asarray(large[labels], np.float32)) > 0
-        quiet = block_peaks(np.minimum(logits, np.float32(0)))[~of_region]
+        quiet = block_peaks(np.minimum(logits, np.float32(0)))[~of_region if seen is None else ~of_region & seen]
         out.append(np.sort(np.concatenate([tops[large], np.sort(quiet)[-PEAKS_PER_BOARD:]]))[::-1])
     return out
 

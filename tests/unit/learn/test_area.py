@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.registration.finder import inside_outline, outline_of
 from hisir_edge.inspection.registration.pose import Pose
-from hisir_edge.learn.data.area import area_from_json, area_picture, board_area
+from hisir_edge.learn.data.area import area_from_json, area_picture, board_area, check_area
 from hisir_edge.learn.data.memory import GoodBoards, good_boards_from_frames, good_boards_like
 from hisir_edge.learn.data.tiles import CorruptedTiles, places_on_board
-from hisir_edge.sim.mat import Loose, lay_matrix
+from hisir_edge.sim.mat import Loose, board_on_mat, lay_matrix
+from hisir_edge.sim.render import board_from_seed, draw_board
 from hisir_edge.sim.synth import render_board
 
 FRAME = (960, 720)
@@ -112,3 +114,63 @@ def test_a_polygon_that_is_none_is_refused_in_one_line(tmp_path, text):
         area_from_json(path)
     path.write_text(json.dumps([[1, 2], [30, 4], [5, 60.5]]))
     assert area_from_json(path) == ((1, 2), (30, 4), (5, 60.5))
+
+
+@pytest.mark.parametrize(
+    "area", [((-50, 10), (100, 10), (100, 90)), ((10, 10), (1e30, 10), (5, 90)), ((10, 10), (11, 10), (11, 11))]
+)
+def test_a_polygon_beside_the_frame_or_of_no_size_is_refused(area):
+    check_area(((0, 0), (639, 0), (639, 479), (0, 479)), (480, 640))
+    check_area(None, (480, 640))
+    with pytest.raises(InputError, match="around the board within the frame"):
+        check_area(area, (480, 640))
+
+
+def test_a_board_cut_by_the_frame_is_left_out_and_cuts_no_other():
+    frames = [render_board(PRODUCT, seed, FRAME, loose=LOOSE).frame_rgb for seed in range(10)]
+    cut = np.roll(frames[4], 260, axis=1)
+    cut[:, :260] = frames[4][:, :1]
+    boards = good_boards_from_frames([*frames[:4], cut, *frames[5:]])
+    assert boards.locate == "anywhere"
+    assert 4 not in boards.kept
+    whole = good_boards_from_frames([*frames[:4], *frames[5:]])
+    hw = FRAME[::-1]
+    first, second = (inside_outline(hw, outline_of(hw, one.area)) for one in (boards, whole))
+    assert abs(first.sum() - second.sum()) < 0.03 * second.sum()
+
+
+@pytest.mark.parametrize("which", [0, 5])
+def test_one_board_upside_down_is_left_out_wherever_it_stands(which):
+    frames = [render_board(PRODUCT, seed, FRAME, loose=LOOSE).frame_rgb for seed in range(10)]
+    frames[which] = np.ascontiguousarray(frames[which][::-1, ::-1])
+    boards = good_boards_from_frames(frames)
+    assert boards.locate == "anywhere"
+    assert boards.kept == tuple(i for i in range(10) if i != which)
+
+
+def test_a_textured_mat_that_lies_still_is_not_taken_for_the_board():
+    """A perforated conveyor gives a fixture's anchors all they ask for; the boards on it move."""
+    rng = np.random.default_rng(2)
+    mat = cv2.GaussianBlur(rng.integers(0, 256, (*FRAME[::-1], 3), np.uint8), (0, 0), 2)
+    mat = np.clip(mat.astype(int) * 2 - 128, 0, 255).astype(np.uint8)
+    small = (480, 360)
+    frames = []
+    for seed in range(8):
+        board = draw_board(board_from_seed(PRODUCT, seed, small))
+        x, y = rng.uniform(-40, 40, 2)
+        to_frame = np.array([[1, 0, 240 + x], [0, 1, 180 + y], [0, 0, 1.0]])
+        frames.append(board_on_mat(board, np.asarray(mat, np.uint8), to_frame))
+    boards = good_boards_from_frames(frames)
+    assert boards.locate == "anywhere"
+    assert boards.area is not None
+
+
+def test_a_fixtures_boards_have_no_learnt_area():
+    """What is plain like the board itself must not be taken for mat where nothing shows which is which."""
+    rng = np.random.default_rng(8)
+    plain = np.full((480, 640, 3), (30, 90, 40), np.uint8)
+    for x, y in rng.integers(60, 300, (40, 2)):
+        cv2.rectangle(plain, (int(x), int(y)), (int(x) + 14, int(y) + 8), [int(v) for v in rng.integers(0, 255, 3)], -1)
+    frames = [np.clip(plain + rng.normal(0, 2, plain.shape), 0, 255).astype(np.uint8) for _ in range(6)]
+    boards = good_boards_from_frames(frames)
+    assert boards.area is None

@@ -16,6 +16,7 @@ from hisir_edge.images.pixels import CONVERSIONS, Pixels
 from hisir_edge.inspection.gain import Gain
 from hisir_edge.inspection.registration.anywhere import BoardModel, find_board
 from hisir_edge.inspection.registration.finder import anywhere_model
+from hisir_edge.inspection.registration.landmarks import landmarks_of
 from hisir_edge.inspection.registration.pose import Pose
 from hisir_edge.inspection.windows import calibrated_windows
 from hisir_edge.sim.camera import frame_from_board, shot_from_seed
@@ -198,3 +199,23 @@ def test_a_mask_lies_within_a_pixel_of_where_the_frame_shows_the_place(model, se
         middle = np.array([columns.mean() + left, rows.mean() + top])
         really = Pose(np.asarray(np.linalg.inv(to_frame), np.float64)).to_frame(board[None])[0]
         assert np.linalg.norm(middle - really) < 1.0
+
+
+@pytest.mark.parametrize("size", [(2563, 700), (5123, 700), (1601, 1203)])
+def test_a_frame_that_no_factor_divides_is_found_where_it_is(size):
+    w, h = size
+    rng = np.random.default_rng(3)
+    small = cv2.GaussianBlur(rng.integers(0, 256, (h // 4 + 1, w // 4 + 1, 3), np.uint8), (0, 0), 1)
+    golden = np.ascontiguousarray(cv2.resize(small, (w, h), interpolation=cv2.INTER_CUBIC)[:h, :w])
+    area = ((40.0, 40.0), (w - 41.0, 40.0), (w - 41.0, h - 41.0), (40.0, h - 41.0))
+    found = find_board(anywhere_model(u8(golden), None, area), Pixels(u8(golden)))
+    places = np.array([[50.0, 50.0], [w / 2, h / 2], [w - 50.0, h - 50.0]])
+    assert np.abs(found.pose.to_frame(places) - places).max() < 0.1
+
+
+@pytest.mark.parametrize("size", [(8191, 603), (4096, 400), (1600, 160)])
+def test_strips_have_landmarks(size):
+    rng = np.random.default_rng(4)
+    small = cv2.GaussianBlur(rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8), (0, 0), 1)
+    strip = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
+    assert len(landmarks_of(Pixels(u8(strip))).points_xy) > 50
