@@ -34,7 +34,7 @@ COLOURS = 20000
 SHADES = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.92, 0.8, 0.66, 0.5, 0.35)
 """The mat is learnt as it is, and in so many parts as it looks in the shade."""
 SEED = 25
-MOST_LEFT_OUT, CUT_SHARE = 0.03, 0.05
+MOST_LEFT_OUT, CUT_SHARE = 0.2, 0.05
 """Of what agrees the area may leave out so much; a frame that shows less of the area than all but so much cuts it."""
 WHOLE_SHARE = 0.75
 """An area that covers so much of the frame is all of it."""
