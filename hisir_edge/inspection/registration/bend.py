@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, F64, Bool
-from hisir_edge.inspection.registration.pose import BEND_PX, Pose, bend_at, bend_shape
+from hisir_edge.inspection.registration.pose import BEND_PX, Pose, bend_at, bend_shape, is_usable
 
 MOST_BEND_PX = 3.0
 DEGREE = 3
@@ -35,13 +35,14 @@ def homography_of(golden_xy: F64, frame_xy: F64, agree_px: float) -> tuple[F64, 
     matrix, inliers = cv2.findHomography(
         frame_xy, golden_xy, cv2.USAC_MAGSAC, agree_px, maxIters=2000, confidence=0.999
     )
-    if matrix is None:
+    if matrix is None or not is_usable(np.asarray(matrix, np.float64)):
         return None
     keep = inliers.ravel().astype(bool)
     if keep.sum() >= 8:  # MAGSAC weighs by its own measure: least squares over those that agree is steadier
         refined, _ = cv2.findHomography(frame_xy[keep], golden_xy[keep], 0)
         matrix = _simplest(frame_xy[keep], golden_xy[keep], matrix if refined is None else refined)
-    return np.asarray(matrix, np.float64), np.asarray(keep)
+    found = np.asarray(matrix, np.float64)
+    return (found, np.asarray(keep)) if is_usable(found) else None
 
 
 def _simplest(frame_xy: F64, golden_xy: F64, homography: Any) -> F64:

@@ -13,6 +13,7 @@ import numpy as np
 
 from hisir_edge.arrays import F64, U8, Bool, u8
 from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.registration.pose import is_usable
 from hisir_edge.inspection.registration.shrink import grey_shrunk
 
 WORK_SIDE_PX, LEAST_SIDE_PX, EDGE_PX = 640, 160, 8
@@ -118,7 +119,8 @@ def rough_pose(matches: Matches, factor: int) -> RoughPose | None:
     )
     if matrix is None or int(inliers.sum()) < LEAST_INLIERS or inliers.mean() < LEAST_INLIER_SHARE:
         return None
-    return RoughPose(np.asarray(matrix, np.float64), int(inliers.sum()))
+    found = np.asarray(matrix, np.float64)
+    return RoughPose(found, int(inliers.sum())) if is_usable(found) else None
 
 
 def _turned_alike(turns_deg: F64) -> Bool:

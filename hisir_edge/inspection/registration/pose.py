@@ -20,6 +20,7 @@ BEND_PX = 128
 NODE_PX = 32
 """Positions in the frame are computed at every so many golden pixels and interpolated between."""
 BAND_PX = 256
+LEAST_SIZE = 1e-3
 ROUNDS = 3
 """Of the inverse of the bend. Each makes its error smaller by the bend's slope, a few hundredths."""
 
@@ -71,7 +72,8 @@ class Pose:
 class Registration:
     """Where a frame shows the board, and how sure that is.
 
-    ``residual_px``: RMS distance of the anchors that agree; ``inliers``: how many agree; ``inlier_share``: of all.
+    ``residual_px``: distance of the patches that agree, RMS in a fixture, median anywhere; ``inliers``: how many agree;
+    ``inlier_share``: of those that were looked for.
     """
 
     pose: Pose
@@ -157,6 +159,14 @@ def positions(mapping: Callable[[F64], F64], box: tuple[int, int, int, int]) -> 
     coarse = np.asarray(mapping(nodes), np.float32).reshape(rows, columns, 2)
     fine = cv2.resize(coarse, (columns * NODE_PX, rows * NODE_PX), interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(fine[NODE_PX : NODE_PX + y1 - y0, NODE_PX : NODE_PX + x1 - x0], np.float32)
+
+
+def is_usable(matrix: F64) -> bool:
+    """Whether a matrix (3, 3) can be a pose: finite, and it shrinks or stretches nothing beyond all measure."""
+    if not np.isfinite(matrix).all():
+        return False
+    size = abs(float(np.linalg.det(matrix[:2, :2])))
+    return LEAST_SIZE < size < 1 / LEAST_SIZE and abs(float(np.linalg.det(matrix))) > LEAST_SIZE**2
 
 
 def _projected(matrix: F64, xy: F64) -> F64:

@@ -156,11 +156,10 @@ def _golden_and_area(frames: list[U8], poses: list[Pose | None], most: int) -> t
     used = known[:: -(-len(known) // most)]
     boards = [straightened(frame, pose, hw) for frame, pose in used]
     memory = robust_memory(lambda y0, y1: [board[y0:y1] for board in boards], hw)
+    # of boards that lie still nothing shows which is mat: all that every frame shows is inspected
     moved = _moved_px([pose for _, pose in known], hw) >= LEAST_MOVED_PX
-    if not moved:  # nothing shows which is mat: all of the frame is inspected
-        return memory.mean_rgb, memory.deviation, None
     shown = [_shown(pose, hw) for _, pose in known]
-    area = board_area(memory.mean_rgb, boards, shown, lost_allowed(len(known)))
+    area = board_area(memory.mean_rgb, boards if moved else [], shown, lost_allowed(len(known)))
     return memory.mean_rgb, memory.deviation, area
 
 

@@ -9,7 +9,7 @@ shadows by colour.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -87,16 +87,17 @@ def area_picture(golden: U8, area: Polygon | None) -> U8:
     return u8(out)
 
 
-def board_area(golden: U8, frames: Iterable[U8], shown: Sequence[Bool] = (), most_cut: int = 0) -> Polygon | None:
+def board_area(golden: U8, frames: Sequence[U8], shown: Sequence[Bool] = (), most_cut: int = 0) -> Polygon | None:
     """Polygon around the board in pixels of a golden image (h, w, 3), from straightened frames like it.
 
     None where it is all of the frame, or where nothing agrees. ``shown``: what each frame shows of the golden image,
     (h, w) each; the area ends where one does not, for the line refuses boards that leave the frame. Up to ``most_cut``
-    frames that show clearly less of the board than the others do not count: the line will refuse their like.
+    frames that show clearly less of the board than the others do not count: the line will refuse their like. Without
+    ``frames`` the area is all that is shown.
     """
     factor = max(-(-max(golden.shape[:2]) // SIDE_PX), 1)
-    area = _agreeing(golden, frames, factor)
-    h, w = area.shape
+    h, w = (side // factor for side in golden.shape[:2])
+    area = _agreeing(golden, frames, factor) if frames else np.ones((h, w), np.bool_)
     small = [one[factor // 2 :: factor, factor // 2 :: factor][:h, :w] for one in shown]
     cut = [float((area & ~one).sum()) > CUT_SHARE * area.sum() for one in small]
     if sum(cut) <= most_cut:
@@ -106,7 +107,7 @@ def board_area(golden: U8, frames: Iterable[U8], shown: Sequence[Bool] = (), mos
     return None if area.all() else _polygon(area, factor)
 
 
-def _agreeing(golden: U8, frames: Iterable[U8], factor: int) -> Bool:
+def _agreeing(golden: U8, frames: Sequence[U8], factor: int) -> Bool:
     """Where registered boards agree, of one piece, in a picture shrunk by ``factor``; everywhere if they do nowhere."""
     model = _small_grey(golden, factor)
     agreement = np.median([_agreement(model, _small_grey(frame, factor)) for frame in frames], axis=0)

@@ -12,6 +12,7 @@ from hisir_edge.inspection.registration.pose import (
     BEND_PX,
     Pose,
     bend_shape,
+    is_usable,
     pose_from_affine,
     positions,
     scaling,
@@ -96,3 +97,14 @@ def test_the_bend_is_what_its_cells_say():
     assert not pose.is_affine
     with pytest.raises(ValueError, match="no"):
         pose.affine  # noqa: B018  # the access is what fails
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [np.zeros((3, 3)), np.full((3, 3), np.nan), np.diag([1e-4, 1, 1.0]), np.array([[1, 2, 0], [2, 4, 0], [0, 0, 1.0]])],
+)
+def test_a_matrix_that_is_no_pose_is_none(matrix):
+    """OpenCV gives such homographies where matches agree by chance; inverting one raises."""
+    assert not is_usable(matrix)
+    assert is_usable(np.eye(3))
+    assert is_usable(some_pose(4).matrix)
