@@ -69,29 +69,32 @@ def find_board(model: BoardModel, image: Pixels) -> Registration:
     """Where a frame shows the board; InspectionError that says why it cannot be inspected."""
     seen = landmarks_of(image)
     rough = _rough(seen, model, image)
+    share = 0.0
     try:
         if rough is None:
             raise fault("nothing that looks like it")
         found = refined(model, image, rough)
+        share = found.inlier_share
+        check_pose(found.pose, model.outline, image.hw)
     except InspectionError:
-        if _is_mirrored(model, image):
+        # a board that is nearly symmetric agrees in part when it is turned over, too
+        if _mirrored_share(model, image) > share:
             raise fault("a mirrored board", "turn the board over, or the camera's mirroring off") from None
         raise
-    check_pose(found.pose, model.outline, image.hw)
     if _second(seen, model, image, found.pose):
         raise fault("two boards", "leave one board in the camera's view")
     return found
 
 
-def _is_mirrored(model: BoardModel, image: Pixels) -> bool:
+def _mirrored_share(model: BoardModel, image: Pixels) -> float:
+    """The share of the patches that agree on a pose of the mirrored frame; 0 where there is none."""
     other = mirrored(image)
     rough = _rough(landmarks_of(other), model, other)
     if rough is None:
-        return False
+        return 0.0
     with suppress(InspectionError):
-        refined(model, other, rough)
-        return True
-    return False
+        return refined(model, other, rough).inlier_share
+    return 0.0
 
 
 def _rough(seen: Landmarks, model: BoardModel, image: Pixels) -> RoughPose | None:

@@ -219,3 +219,20 @@ def test_strips_have_landmarks(size):
     small = cv2.GaussianBlur(rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8), (0, 0), 1)
     strip = cv2.resize(small, size, interpolation=cv2.INTER_CUBIC)
     assert len(landmarks_of(Pixels(u8(strip))).points_xy) > 50
+
+
+def test_a_nearly_symmetric_board_that_is_mirrored_is_not_called_turned():
+    """Its upper half is like its lower one turned over, as rows of pins and resistors are."""
+    rng = np.random.default_rng(6)
+    half = cv2.GaussianBlur(rng.integers(0, 256, (150, 400, 3), np.uint8), (0, 0), 2)
+    half = np.clip((half.astype(int) - 128) * 3 + 128, 0, 255).astype(np.uint8)
+    board = np.concatenate([half, half[::-1]])
+    print_ = cv2.GaussianBlur(rng.integers(0, 256, (90, 400, 3), np.uint8), (0, 0), 2)
+    board[200:290] = np.clip((print_.astype(int) - 128) * 3 + 128, 0, 255).astype(np.uint8)
+    frame = np.full((600, 800, 3), 90, np.uint8)
+    frame[150:450, 200:600] = board
+    symmetric = anywhere_model(u8(frame), None, ((200.0, 150.0), (599.0, 150.0), (599.0, 449.0), (200.0, 449.0)))
+    with pytest.raises(InspectionError, match="a mirrored board"):
+        find_board(symmetric, Pixels(u8(np.ascontiguousarray(frame[:, ::-1]))))
+    with pytest.raises(InspectionError, match="turned by 180 degrees"):
+        find_board(symmetric, Pixels(u8(np.ascontiguousarray(frame[::-1, ::-1]))))
