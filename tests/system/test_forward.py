@@ -194,7 +194,10 @@ def test_to_mqtt_in_order_over_kills_and_a_broker_that_goes_away(line, tmp_path)
     from paho.mqtt.enums import CallbackAPIVersion
 
     port, config = free_port(), tmp_path / "mosquitto.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 100000\n")
+    config.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 100000\n"
+        f"persistence true\npersistence_location {tmp_path}/\nuser {pwd.getpwuid(os.geteuid()).pw_name}\n"
+    )
     got: list[bytes] = []
     topics: set[str] = set()
 
@@ -202,21 +205,34 @@ def test_to_mqtt_in_order_over_kills_and_a_broker_that_goes_away(line, tmp_path)
         got.append(message.payload)
         topics.add(message.topic)
 
+    @contextlib.contextmanager
     def broker():
-        return process(
-            shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", config, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+        """It ends in order and so keeps its subscriptions: the forwarder may be back before the subscriber is."""
+        command = (shutil.which("mosquitto") or "/usr/sbin/mosquitto", "-c", config)
+        with process(*command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+            yield
+            server.send_signal(signal.SIGTERM)
+            server.wait(20)
 
     client = mqtt.Client(CallbackAPIVersion.VERSION2, "mes", clean_session=False)
     client.on_message = on_message
     client.on_connect = lambda c, *_: c.subscribe("plant/#", qos=1)
     client.reconnect_delay_set(1, 1)
+
+    @contextlib.contextmanager
+    def subscribed():
+        client.loop_start()
+        try:
+            yield
+        finally:
+            client.disconnect()
+            client.loop_stop()
+
     target = f"mqtt://127.0.0.1:{port}/plant"
-    with line.started(COUNT):
+    with line.started(COUNT), contextlib.ExitStack() as stack:
         with broker():
             until(lambda: _connected(client, port))
-            client.loop_start()
+            stack.enter_context(subscribed())
             for share in (4, 3):
                 with line.forward("mqtt", target, tmp_path) as forward:
                     until(lambda s=share: len(got) >= COUNT // s, forward)
@@ -227,8 +243,6 @@ def test_to_mqtt_in_order_over_kills_and_a_broker_that_goes_away(line, tmp_path)
                 until(lambda: got and json.loads(got[-1])["seq"] == COUNT, forward)
                 forward.send_signal(signal.SIGTERM)
                 assert forward.wait(20) == 0
-            client.disconnect()
-            client.loop_stop()
     assert list(dict.fromkeys(got)) == [body for _, _, body in line.expected()], "in order; again only what was said"
     assert len(got) <= COUNT + 10
     assert topics == {"plant/l/PASS", "plant/l/FAIL"}
