@@ -117,6 +117,8 @@ class Judgement:
     times: StageTimes = StageTimes()
     registration_residual_px: float | None = None
     board_pose: BoardPose | None = None
+    variants: tuple[int, ...] = ()
+    """What the board shows at each place of the bundle where good boards differ."""
     views: tuple[View, ...] = ()
     """One for each camera where several look at a board; then ``mask`` has theirs one below the other."""
 

@@ -56,7 +56,7 @@ def bundle_of_size(bundle: Bundle, frame_hw: tuple[int, int]) -> Bundle:
         new[h:, :w], new[:, w:] = new[h - 1, :w], new[:, w - 1 : w]
     rows, columns = noise_shape((h, w))
     noise = np.asarray(cv2.resize(bundle.noise, (columns, rows), interpolation=cv2.INTER_LINEAR), np.uint8)
-    return replace(bundle, recipe=recipe, memory=planes, noise=noise.reshape(rows, columns), zones=())
+    return replace(bundle, recipe=recipe, memory=planes, noise=noise.reshape(rows, columns), zones=(), places=())
 
 
 def measured(

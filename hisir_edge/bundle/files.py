@@ -6,6 +6,8 @@ MANIFEST = "manifest.json"
 
 MODEL, GOLDEN, DEVIATION, NOISE = "model.onnx", "golden.jpg", "deviation.jpg", "noise.png"
 
+VARIANTS = "variants.png"
+
 ENGINE, CALIBRATION, SELF_TEST = "engine.plan", "calibration.json", "selftest.jpg"
 
 REQUIRED = (MODEL, GOLDEN, DEVIATION, NOISE)

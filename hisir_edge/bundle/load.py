@@ -15,11 +15,12 @@ from pydantic import ValidationError
 
 from hisir_edge.arrays import U8
 from hisir_edge.bundle.describe import rebuild_command
-from hisir_edge.bundle.files import DEVIATION, GOLDEN, MANIFEST, MODEL, NOISE
+from hisir_edge.bundle.files import DEVIATION, GOLDEN, MANIFEST, MODEL, NOISE, VARIANTS
 from hisir_edge.bundle.integrity import check_files, how_to_find, seal_of, sha256_of
 from hisir_edge.bundle.manifest import SCHEMA_VERSION, Manifest
 from hisir_edge.bundle.replace import MOST_EXCHANGES
 from hisir_edge.bundle.thresholds import OFF_THE_BOARD, Thresholds, Zone
+from hisir_edge.bundle.variants import Place, places_from_atlas
 from hisir_edge.errors import BundleError, InputError
 from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.geometry.tile import padded_size, scaled_hw
@@ -50,7 +51,8 @@ class Bundle:
     """A verified bundle; ``memory`` as planes (4, h, w) uint8 of golden, scaled pixels, padded to whole regions.
 
     ``noise``: (rows, columns) of its cells. ``area``: polygon around the board in golden pixels of the camera's frame;
-    None: all of it. What lies off it is the first of the ``zones``, of sensitivity 0.
+    None: all of it. What lies off it is the first of the ``zones``, of sensitivity 0. ``places``: where good boards
+    differ; ``memory`` shows the first variant of each.
     """
 
     folder: Path
@@ -63,6 +65,7 @@ class Bundle:
     noise: U8 = field(repr=False)
     area: tuple[tuple[float, float], ...] | None = field(default=None, repr=False)
     network: bytes = field(repr=False)
+    places: tuple[Place, ...] = field(default=(), repr=False)
 
     @property
     def memory_rgbd(self) -> U8:
@@ -164,7 +167,14 @@ def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str)
         noise=noise,
         area=r.board_area,
         network=(folder / MODEL).read_bytes(),
+        places=_places_from_picture(folder, manifest, expected_hw),
     )
+
+
+def _places_from_picture(folder: Path, manifest: Manifest, golden_hw: tuple[int, int]) -> tuple[Place, ...]:
+    if not manifest.variants:
+        return ()
+    return places_from_atlas(read_rgb(folder / VARIANTS), manifest.variants, golden_hw)
 
 
 def _check_plants(folder: Path, manifest: Manifest) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hisir_edge.bundle.variants import MOST_PLACES, PlaceModel
 from hisir_edge.images.header import MAX_SIDE_PX
 from hisir_edge.registry import TARGETS
 
@@ -196,6 +197,9 @@ class Manifest(_Record):
     recipe: RecipeModel
     thresholds: ThresholdModel
     zones: tuple[ZoneModel, ...] = ()
+    variants: tuple[PlaceModel, ...] = Field(
+        default=(), max_length=MOST_PLACES, description="places where good boards differ; pictures: variants.png"
+    )
     mm_per_px: float | None = Field(default=None, gt=0, le=100)
     components: tuple[ComponentModel, ...] = Field(default=(), max_length=20000)
     engine: EngineModel | None = None

@@ -112,6 +112,9 @@ def train(
         bool,
         typer.Option("--keep-odd", help="Learn what one good board alone shows; default: shown in odd/, left out."),
     ] = False,
+    variants: Annotated[
+        int, typer.Option(min=1, max=8, help="Looks that good boards may have at one place, at most; 1: one.")
+    ] = 4,
     batch: Annotated[int, typer.Option(min=1, max=256, help="Tiles a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 6000,
     max_minutes: Annotated[
@@ -162,6 +165,7 @@ def train(
         recursive=recursive,
         area=None if area is None else area_from_json(area),
         keep_odd=keep_odd,
+        variants=variants,
     )
     leads = os.environ.get("RANK", "0") == "0"
     with _training_progress(shown=leads) as (on_load, on_step):
@@ -259,6 +263,8 @@ def _print_trained(record: RunRecord, data: Path, out: Path) -> None:
     if record.locate != "off":
         share = "all of the frame" if record.area is None else f"{_covered(record):.0%} of the frame"
         print(f"the board covers {share}; see {out / 'area.png'}, correct it with --area")
+    if record.variants:
+        print(f"good boards differ at {len(record.variants)} place(s), learnt as variants; see {out / 'variants'}")
     _print_odd(record, out)
     for path in (*record.dropped, *record.dropped_held_out):
         print(f"left out: {path} (does not lie or is not lit like the others)")

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock, current_thread
 
-import cv2
 import numpy as np
 import structlog
 
@@ -23,7 +22,9 @@ from hisir_edge.arrays import U8, Bool
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.cuda.device import Device, Event
 from hisir_edge.cuda.readback import (
-    fixed_matrix,
+    crop_of_frame,
+    fixed_matrices,
+    light_planes,
     light_tables,
     rows_of,
     scored_windows,
@@ -38,14 +39,14 @@ from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector, Findings, check_frame
 from hisir_edge.inspection.engine import OnSpan
 from hisir_edge.inspection.regions import regions_in_window
-from hisir_edge.inspection.registration.pose import Pose, scaling, straightened
+from hisir_edge.inspection.registration.pose import Pose, straightened
+from hisir_edge.inspection.variants import ShownMemory
 from hisir_edge.records import Region, StageTimes
 
 log = structlog.get_logger()
 
 MOST_CANDIDATES = 16
 """As in ``kernels.cu``: tiles that may see one region."""
-IDENTITY = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 GPU_THREAD = "gpu stream"
 """By what a trace calls the streams, with their handles behind it."""
 LOST_AFTER = 2
@@ -86,8 +87,10 @@ class CudaInspector(BoardInspector):
                 device=device, engine=engine, merge=self.merge_plan, frame_hw=bundle.recipe.frame_hw, tiles=n,
                 calls=calls, per_call=self.batch, lit=self.light is not None,
                 shared=self._uploaded(calls * self.batch, engine.half_planes), records=[not engine.captures],
+                own_cues=bool(bundle.places),
             )  # fmt: skip
             self._slot: Slot | None = Slot(self.rig) if n else None
+        self._memory = ShownMemory(self.chooser, bundle.memory)
 
     def _uploaded(self, tiles: int, half_planes: bool) -> Shared:
         n, t = len(self.numbers), self.plan.tile_px
@@ -116,6 +119,7 @@ class CudaInspector(BoardInspector):
         """See ``BoardInspector.sibling``: a stream, context and memory of its own."""
         other = copy.copy(self)
         other._slot = None
+        other._memory = ShownMemory(self.chooser, self.bundle.memory)
         with self.device.active():
             other._slot = Slot(self.rig) if len(self.numbers) else None
         self._family.members.append(other)
@@ -162,11 +166,14 @@ class CudaInspector(BoardInspector):
         if pose is not None and not pose.is_affine:  # the kernels warp by one (2, 3) matrix
             work = Pixels(straightened(work.rgb, pose, self.plan.frame_hw))
             bent, pose = self._pose_of_camera(registration), None
-        tables = None if self.light is None else light_tables(self.light, self.plan, work, pose)
+        light = None if self.light is None else light_planes(self.light, self.plan, work, pose)
+        tables = None if light is None else light_tables(light, self.plan)
+        self._memory.show(crop_of_frame(work, pose), light)
         t1 = time.perf_counter()
         mask: Bool = np.zeros(image.hw, np.bool_)
         if not len(self.numbers):  # all of the board is ignored
-            return Findings(0.0, [], mask, registration, StageTimes(register_s=t1 - t0))
+            times = StageTimes(register_s=t1 - t0)
+            return Findings(0.0, [], mask, registration, times, self._memory.chosen)
         try:
             with self._current_device():
                 slot = self._ready_slot()
@@ -192,7 +199,7 @@ class CudaInspector(BoardInspector):
             self.span(what, start, end)
         self._tell_steps(slot)
         times = StageTimes(register_s=t1 - t0, tile_s=t2 - t1, infer_s=t3 - t2, judge_s=t4 - t3)
-        return Findings(float(slot.host.small.max()), regions, mask, registration, times)
+        return Findings(float(slot.host.small.max()), regions, mask, registration, times, self._memory.chosen)
 
     @contextlib.contextmanager
     def _current_device(self) -> Iterator[None]:
@@ -243,13 +250,10 @@ class CudaInspector(BoardInspector):
             log.warning("a slot of the GPU could not be freed", error=f"{type(failure).__name__}: {failure}")
 
     def _fill(self, slot: Slot, work: Pixels, pose: Pose | None, tables: U8 | None) -> None:
-        scale = self.bundle.recipe.scale
-        to_frame = IDENTITY if pose is None else cv2.invertAffineTransform(pose.affine)
-        to_golden = scaling(scale) if pose is None else pose.of_frame(scaling(scale)).affine
-        slot.fill(
-            work.data, work.pixel_format, fixed_matrix(to_frame), fixed_matrix(to_golden),
-            None if tables is None else tables[self.numbers],
-        )  # fmt: skip
+        matrices = fixed_matrices(pose, self.bundle.recipe.scale)
+        slot.fill(work.data, work.pixel_format, *matrices, None if tables is None else tables[self.numbers])
+        if (own := slot.own_cues) is not None:
+            own.show(slot.stream, self._memory.planes, self._memory.chosen, self.numbers, self._tiles_of_places)
 
     def _regions(self, slot: Slot, mask: Bool, bent: Pose | None) -> list[Region]:
         """Regions of the frame, added to its mask, from the mask and the scores that the GPU made.

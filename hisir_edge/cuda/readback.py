@@ -21,7 +21,8 @@ from hisir_edge.inspection.light import (
     light_of_samples,
     tables_of_gains,
 )
-from hisir_edge.inspection.registration.pose import Pose, pose_from_affine, positions, straightened
+from hisir_edge.inspection.registration.pose import Pose, pose_from_affine, positions, scaling, straightened
+from hisir_edge.inspection.variants import Crop
 from hisir_edge.inspection.windows import MOST_WINDOWS, Box, apart
 
 
@@ -86,21 +87,42 @@ def windows_in_frame(
     return out
 
 
-def fixed_matrix(matrix: Any) -> I64:
-    """A matrix (2, 3) in the kernels' fixed point."""
-    return fixed_point(np.asarray(matrix, np.float64))
+def fixed_matrices(pose: Pose | None, scale: float) -> tuple[I64, I64]:
+    """In the kernels' fixed point: golden pixels -> those that cross, and the camera's pixels -> golden ones.
+
+    ``pose``: an affine one of the frame scaled by ``scale``, None: it is straight.
+    """
+    to_frame = np.array([[1.0, 0, 0], [0, 1.0, 0]]) if pose is None else cv2.invertAffineTransform(pose.affine)
+    to_golden = scaling(scale) if pose is None else pose.of_frame(scaling(scale)).affine
+    return fixed_point(np.asarray(to_frame, np.float64)), fixed_point(np.asarray(to_golden, np.float64))
 
 
-def light_tables(light: GoldenLight, plan: TilePlan, work: Pixels, pose: Pose | None) -> U8:
-    """Per tile the tables that take a frame's light out, as on a CPU, but from few of its pixels.
+def crop_of_frame(work: Pixels, pose: Pose | None) -> Crop:
+    """Crops of the straightened frame, each made by itself; ``pose``: an affine one, None: the frame is straight."""
+
+    def crop(box_xywh: tuple[int, int, int, int]) -> U8:
+        x, y, w, h = box_xywh
+        if pose is None:
+            return work.rgb[y : y + h, x : x + w]
+        to_box = np.array([[1.0, 0, -x], [0, 1.0, -y], [0, 0, 1.0]])
+        return straightened(work.rgb, Pose(to_box @ pose.matrix), (h, w))
+
+    return crop
+
+
+def light_planes(light: GoldenLight, plan: TilePlan, work: Pixels, pose: Pose | None) -> F64:
+    """Log gain planes (3, 3) of a frame's light, as on a CPU, but from few of its pixels.
 
     ``pose``: an affine one; None: the frame is straight.
     """
     pose = pose_from_affine(np.array([[1.0, 0, 0], [0, 1.0, 0]])) if pose is None else pose
     if is_sampled(plan.frame_hw):
-        planes = light_of_samples(light, light_samples(work, pose.affine))
-    else:
-        planes = light_of_frame(light, straightened(work.rgb, pose, plan.frame_hw))
+        return light_of_samples(light, light_samples(work, pose.affine))
+    return light_of_frame(light, straightened(work.rgb, pose, plan.frame_hw))
+
+
+def light_tables(planes: F64, plan: TilePlan) -> U8:
+    """Per tile the tables that take a frame's light out."""
     return tables_of_gains(gains_from_light(plan, planes))
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import structlog
 
 from hisir_edge.arrays import F32, I32, I64, U8, Bool
+from hisir_edge.cuda.cues import OwnCues
 from hisir_edge.cuda.device import Buffer, Device, Event, Graph, Stream
 from hisir_edge.cuda.reference import LAYOUTS
 from hisir_edge.cuda.tensorrt_engine import DeviceEngine
@@ -56,6 +57,8 @@ class Rig:
     shared: Shared
     records: list[bool]
     """Whether the work of a frame is recorded as a graph; of all slots, the first that fails decides."""
+    own_cues: bool = False
+    """Whether frames differ in their cues: then each slot has its own."""
 
     @property
     def tile_px(self) -> int:
@@ -121,6 +124,12 @@ class Slot:
             # to whole calls of the engine: a graph holds for one shape of its inputs
             pixel_bytes = 7 * 2 if rig.engine.half_planes else 3
             self.tiles, self.scores = self._alloc(run * pixel_bytes * t * t), self._alloc(run * t * t * 4)
+            self.cues = rig.shared.cues
+            self.own_cues: OwnCues | None = None
+            if rig.own_cues:
+                whole = (4, *plan.padded_hw) if rig.engine.half_planes else (max(run, 1), 4, t, t)
+                self.cues = self._alloc(rig.shared.cues.nbytes)
+                self.own_cues = OwnCues(plan, self.cues, self._pinned(whole, np.uint8), rig.engine.half_planes)
         except BaseException:
             self.free()
             raise
@@ -212,7 +221,7 @@ class Slot:
             t, 0,
         )  # fmt: skip
         if rig.engine.half_planes:
-            self.stream.launch("tiles_f16", (t, t, rig.tiles), *arguments, rig.shared.cues, *plan.padded_hw, self.tiles)
+            self.stream.launch("tiles_f16", (t, t, rig.tiles), *arguments, self.cues, *plan.padded_hw, self.tiles)
         else:
             self.stream.launch("tiles_u8", (t, t, rig.tiles), *arguments, self.tiles)
 
@@ -223,7 +232,7 @@ class Slot:
         for first in range(0, rig.calls * rig.per_call, rig.per_call):
             self.context.enqueue(
                 rig.per_call, self.tiles.ptr + first * area * (14 if half else 3),
-                0 if half else rig.shared.cues.ptr + first * 4 * area, self.scores.ptr + first * area * 4,
+                0 if half else self.cues.ptr + first * 4 * area, self.scores.ptr + first * area * 4,
                 self.misfit.ptr + first * rig.regions_a_tile * 4, self.stream,
             )  # fmt: skip
 

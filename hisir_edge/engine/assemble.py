@@ -14,7 +14,7 @@ import onnxruntime as ort
 from hisir_edge import __version__
 from hisir_edge.arrays import U8
 from hisir_edge.backends import onnxruntime_engine
-from hisir_edge.bundle.files import CALIBRATION, ENGINE, GOLDEN, MODEL, SELF_TEST
+from hisir_edge.bundle.files import CALIBRATION, ENGINE, GOLDEN, MODEL, SELF_TEST, VARIANTS
 from hisir_edge.bundle.load import Bundle, bundle_from_manifest
 from hisir_edge.bundle.manifest import (
     EngineModel,
@@ -56,6 +56,8 @@ def float_bundle(run: Path, record: RunRecord, net: HisirNet, staged: Path, opti
     onnx_from_net(net, record.settings.tile_px, staged / MODEL, opset)
     memory = load_memory(run)
     write_memory(staged, memory.mean_rgb, memory.deviation)
+    if record.variants:
+        shutil.copyfile(run / VARIANTS, staged / VARIANTS)
     write_noise(staged, np.zeros(noise_shape(memory.deviation.shape), np.uint8))
     manifest = _manifest(record, options, options.product or run.absolute().name)
     return bundle_from_manifest(staged, manifest, "")
@@ -92,6 +94,7 @@ def _manifest(record: RunRecord, options: BuildOptions, product: str) -> Manifes
             boards_to_prove=1,
         ),
         zones=options.zones,
+        variants=record.variants,
         mm_per_px=options.mm_per_px,
         components=options.components,
         # replaced before anything is written

@@ -196,7 +196,9 @@ def _calibrated(task: Task) -> Quantised:
     """Ranges by the method whose network differs least from float32 on tiles that no range was taken from."""
     task.on_stage("calibration tiles")
     images = task.calibration_images or default_images(task.record)
-    calibration = calibration_from_images(task.record, task.bundle.memory_rgbd, images, task.recipe.int8.tiles)
+    calibration = calibration_from_images(
+        task.record, task.bundle.memory_rgbd, images, task.recipe.int8.tiles, task.bundle.places
+    )
     prepared = prepared_model(task.bundle.model)
     path = task.scratch / "prepared.onnx"
     onnx.save(prepared, str(path))

@@ -23,19 +23,24 @@ from hisir_edge.inspection.locate import located
 from hisir_edge.inspection.regions import found_from_regions
 from hisir_edge.inspection.registration.finder import finder_from_bundle, outline_of, scaled_polygon
 from hisir_edge.inspection.registration.pose import Pose, Registration, local_matrix, pose_from_affine, scaling
+from hisir_edge.inspection.variants import Chooser, tiles_of_places
 from hisir_edge.inspection.verdict import error_judgement, fail_closed, judgement_from_regions
 from hisir_edge.records import BoardPose, Judgement, Region, StageTimes
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """Findings of a backend on a frame: the highest calibrated score, regions in frame pixels, their mask (h, w)."""
+    """Findings of a backend on a frame: the highest calibrated score, regions in frame pixels, their mask (h, w).
+
+    ``variants``: what it shows at each place where good boards differ.
+    """
 
     score: float
     regions: list[Region] = field(repr=False)
     mask: Bool = field(repr=False)
     registration: Registration | None
     times: StageTimes
+    variants: tuple[int, ...] = ()
 
 
 class BoardInspector(ABC):
@@ -57,6 +62,8 @@ class BoardInspector(ABC):
         self.finder = finder_from_bundle(bundle)
         self._middle_xy = outline_of(self.plan.frame_hw, scaled_polygon(bundle.area, recipe.scale)).mean(0)
         self.light = golden_light(golden, board_pixels(bundle)) if recipe.registered else None
+        self.chooser = Chooser(bundle.places, self.plan.frame_hw)
+        self._tiles_of_places = tiles_of_places(bundle.places, self.plan.origins_yx, self.plan.tile_px)
 
     @property
     def lost(self) -> bool:
@@ -96,7 +103,7 @@ class BoardInspector(ABC):
         residual_px = registration.residual_px if registration else None
         lay = None if registration is None else board_pose(registration, self._middle_xy, self.bundle.recipe.scale)
         times = replace(findings.times, total_s=time.perf_counter() - start)
-        return judgement_from_regions(found, findings.score, times, residual_px, lay)
+        return judgement_from_regions(found, findings.score, times, residual_px, lay, findings.variants)
 
     def pose_of(self, image: Pixels) -> Pose | None:
         """The pose of a frame's pixels on the golden, scaled ones; None where they are the same.

@@ -40,6 +40,7 @@ def judgement_from_regions(
     times: StageTimes,
     registration_residual_px: float | None,
     board_pose: BoardPose | None = None,
+    variants: tuple[int, ...] = (),
 ) -> Judgement:
     """The judgement of one frame. ``score``: its highest calibrated score; InspectionError unless that is finite."""
     if not np.isfinite(score):
@@ -56,6 +57,7 @@ def judgement_from_regions(
         times=times,
         registration_residual_px=registration_residual_px,
         board_pose=board_pose,
+        variants=variants,
     )
 
 

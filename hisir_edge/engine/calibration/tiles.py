@@ -14,6 +14,7 @@ import numpy as np
 
 from hisir_edge.arrays import I32, U8, Bool, u8
 from hisir_edge.bundle.integrity import sha256_of
+from hisir_edge.bundle.variants import Place
 from hisir_edge.corruption.appearance import add_sensor_noise
 from hisir_edge.corruption.corrupt import corrupt_tile
 from hisir_edge.corruption.spots import part_boxes
@@ -29,6 +30,7 @@ from hisir_edge.inspection.registration.finder import (
     scaled_polygon,
 )
 from hisir_edge.inspection.registration.pose import straightened
+from hisir_edge.inspection.variants import Chooser, ShownMemory, crop_of
 from hisir_edge.learn.data.datasets import load_scaled
 from hisir_edge.learn.data.run import RunRecord
 from hisir_edge.learn.data.tiles import places_on_board
@@ -93,11 +95,13 @@ def default_images(record: RunRecord) -> tuple[str, ...]:
     return tuple(record.train[int(i)] for i in order[:DEFAULT_BOARDS])
 
 
-def calibration_from_images(record: RunRecord, memory: U8, images: tuple[str, ...], tiles: int) -> Calibration:
+def calibration_from_images(
+    record: RunRecord, memory: U8, images: tuple[str, ...], tiles: int, with_variants: tuple[Place, ...] = ()
+) -> Calibration:
     """Cut calibration tiles; InputError names the first picture that cannot be used.
 
-    memory (h, w, 4): the bundle's board memory. At least one tile lies at every place of the tile plan (of more than
-    ``MOST_TILES`` places at every second, third, ...), and at least one comes from every picture.
+    memory (h, w, 4), ``with_variants``: the bundle's board memory. At least one tile lies at every place of the tile
+    plan (of more than ``MOST_TILES`` places at every second, third, ...), and at least one comes from every picture.
     """
     t = record.settings.tile_px
     plan = plan_from_size(memory.shape[:2], t, record.settings.overlap_px)
@@ -122,17 +126,19 @@ def calibration_from_images(record: RunRecord, memory: U8, images: tuple[str, ..
     boxes = part_boxes(memory[..., :3], largest_px=int(t * 0.86))
     padded = np.pad(memory, ((0, h - memory.shape[0]), (0, w - memory.shape[1]), (0, 0)), mode="edge")
     finder = finder_from_memory(record.locate, memory[..., :3], memory[..., 3], area)
+    shown = ShownMemory(Chooser(with_variants, plan.frame_hw), u8(padded.transpose(2, 0, 1)))
     made: dict[int, tuple[U8, U8]] = {}
     digests = []
     everything = [*places, *checks]
     for board, path in enumerate(images):
         frame = _golden_frame(Path(path), record, memory, finder, on_board)
         digests.append((path, sha256_of(Path(path))))
+        shown.show(crop_of(frame), None)
         frame = np.pad(frame, ((0, h - frame.shape[0]), (0, w - frame.shape[1]), (0, 0)), mode="edge")
         for number in range(board, len(everything), len(images)):
             # neighbours in the list go to different boards; of each place's visits every second one is corrupted
             corrupted = (number // len(images) + board) % 2 == 1
-            made[number] = _tile_at(rng, frame, padded, everything[number], t, boxes, corrupted)
+            made[number] = _tile_at(rng, frame, shown.planes, everything[number], t, boxes, corrupted)
     stacks = [np.stack([made[i][part] for i in range(len(everything))]) for part in (0, 1)]
     return Calibration(
         images=tuple(digests),
@@ -145,7 +151,7 @@ def calibration_from_images(record: RunRecord, memory: U8, images: tuple[str, ..
 
 
 def _tile_at(
-    rng: np.random.Generator, frame: U8, memory: U8, origin: tuple[int, int], t: int, boxes: I32, corrupted: bool
+    rng: np.random.Generator, frame: U8, planes: U8, origin: tuple[int, int], t: int, boxes: I32, corrupted: bool
 ) -> tuple[U8, U8]:
     y, x = origin
     tile = frame[y : y + t, x : x + t]
@@ -154,7 +160,7 @@ def _tile_at(
         donor = np.roll(frame, (t // 2, t // 3), (0, 1))[y : y + t, x : x + t]
         tile = corrupt_tile(rng, tile, donor, boxes[inside] - np.array([x, y, 0, 0], np.int32)).tile
     noisy = add_sensor_noise(rng, tile).transpose(2, 0, 1)
-    return np.ascontiguousarray(noisy), np.ascontiguousarray(memory[y : y + t, x : x + t].transpose(2, 0, 1))
+    return np.ascontiguousarray(noisy), np.ascontiguousarray(planes[:, y : y + t, x : x + t])
 
 
 def _golden_frame(path: Path, record: RunRecord, memory: U8, finder: Finder | None, on_board: Bool | None) -> U8:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hisir_edge.arrays import F32, U8, Bool
+from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.geometry.merge_plan import MergePlan
 from hisir_edge.geometry.tile import padded_frame, scaled_frame
@@ -21,6 +21,7 @@ from hisir_edge.inspection.light import gains_from_light, light_of_frame
 from hisir_edge.inspection.regions import regions_in_window
 from hisir_edge.inspection.registration.pose import Registration, straightened
 from hisir_edge.inspection.rops import Rops
+from hisir_edge.inspection.variants import ShownMemory, crop_of
 from hisir_edge.inspection.windows import calibrated_windows, highest_calibrated, warped_window
 from hisir_edge.records import Judgement, Region, Result, StageTimes
 
@@ -29,13 +30,15 @@ from hisir_edge.records import Judgement, Region, Result, StageTimes
 class RawMap:
     """Raw anomaly scores over the scaled golden image, valid until the next call, and how they came about.
 
-    ``cell_max`` (gh, gw): the highest score in each region of 16 x 16 px of the padded map.
+    ``cell_max`` (gh, gw): the highest score in each region of 16 x 16 px of the padded map. ``variants``: see
+    ``Findings``.
     """
 
     scores: F32 = field(repr=False)
     cell_max: F32 = field(repr=False)
     registration: Registration | None
     times: StageTimes
+    variants: tuple[int, ...] = ()
 
 
 MakeMerger = Callable[[MergePlan], Merger]
@@ -52,7 +55,8 @@ class CpuInspector(BoardInspector):
     def __init__(self, bundle: Bundle, engine: Engine, merger: MakeMerger | None = None) -> None:
         super().__init__(bundle)
         self.engine, self.batch, self.callers = engine, engine.batch, engine.callers
-        self.workers = TileWorkers(engine, self.plan, Cues(self.plan, bundle.memory, self.numbers))
+        kept = self.numbers[:0] if bundle.places else self.numbers
+        self.workers = TileWorkers(engine, self.plan, Cues(self.plan, bundle.memory, kept))
         self._make_merger = merger
         self._make_buffers()
 
@@ -61,6 +65,8 @@ class CpuInspector(BoardInspector):
         make = self._make_merger
         self.merger = Rops(self.merge_plan, self.gain.most) if make is None else make(self.merge_plan)
         self.padded = np.empty((*self.plan.padded_hw, 3), np.uint8)
+        self.memory = ShownMemory(self.chooser, self.bundle.memory)
+        self._light: F64 | None = None
 
     def sibling(self) -> CpuInspector:
         """Another one for the same bundle, with frame buffers of its own and this one's engine and threads."""
@@ -108,14 +114,15 @@ class CpuInspector(BoardInspector):
             regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
         end = time.perf_counter()
         self.span("judge", start, end)
-        return Findings(score, regions, mask, golden.registration, replace(golden.times, judge_s=end - start))
+        times = replace(golden.times, judge_s=end - start)
+        return Findings(score, regions, mask, golden.registration, times, golden.variants)
 
     def _merged_map(self, image: Pixels) -> RawMap:
         t0 = time.perf_counter()
         registration, gains = self.prepare(image)
         t1 = time.perf_counter()
         self.merger.undo()
-        spent = self.workers.run(self.padded, gains, self.numbers, self.merger)
+        spent = self.workers.run(self.padded, gains, self.memory.planes, self.numbers, self.merger)
         t2 = time.perf_counter()
         merged = self.merger.merged()
         t3 = time.perf_counter()
@@ -126,7 +133,7 @@ class CpuInspector(BoardInspector):
         times = StageTimes(
             register_s=t1 - t0, tile_s=spent.tile_s, infer_s=t2 - t1 - spent.tile_s - spent.put_s, merge_s=merge_s
         )
-        return RawMap(merged, self.merger.cell_max, registration, times)
+        return RawMap(merged, self.merger.cell_max, registration, times, self.memory.chosen)
 
     def prepare(self, image: Pixels) -> tuple[Registration | None, F32 | None]:
         """Put a frame into ``self.padded`` as the network is to see it: (registration, light table per tile).
@@ -135,13 +142,23 @@ class CpuInspector(BoardInspector):
         """
         check_frame(image, self.bundle.recipe.frame_hw)
         registration = self._register(scaled_frame(image.rgb, self.bundle.recipe.scale))
-        return registration, self._light_gains()
+        h, w = self.plan.frame_hw
+        self._light = None if self.light is None else light_of_frame(self.light, self.padded[:h, :w])
+        self.memory.show(crop_of(self.padded), self._light)
+        return registration, None if self._light is None else gains_from_light(self.plan, self._light)
 
     def map_with_tiles(self, numbers: Iterable[int], gains: F32 | None) -> F32:
-        """The map of ``golden_map`` after ``self.padded`` was changed where these tiles lie: they alone run again."""
+        """The map of ``golden_map`` after ``self.padded`` was changed where these tiles lie: they alone run again.
+
+        So do those that see a place where the board now shows another variant.
+        """
         self._needs_whole_map()
+        changed = self.memory.show(crop_of(self.padded), self._light)
+        again = np.unique(
+            np.concatenate([np.fromiter(numbers, np.int64), *(self._tiles_of_places[n] for n in changed)])
+        )
         self.merger.undo()
-        self.workers.run(self.padded, gains, np.intersect1d(list(numbers), self.numbers), self.merger)
+        self.workers.run(self.padded, gains, self.memory.planes, np.intersect1d(again, self.numbers), self.merger)
         return self.merger.merged()
 
     def _needs_whole_map(self) -> None:
@@ -161,10 +178,3 @@ class CpuInspector(BoardInspector):
         else:
             padded_frame(self.plan, straightened(work, registration.pose, (h, w)), self.padded)
         return registration
-
-    def _light_gains(self) -> F32 | None:
-        """Per tile the table that gives it the golden image's light; None for frames that are not registered."""
-        if self.light is None:
-            return None
-        h, w = self.plan.frame_hw
-        return gains_from_light(self.plan, light_of_frame(self.light, self.padded[:h, :w]))

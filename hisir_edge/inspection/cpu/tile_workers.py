@@ -68,12 +68,15 @@ class Cues:
             tiles_from_planes(plan, memory, numbers, self._kept)
             self._row[numbers] = np.arange(len(numbers))
 
-    def of(self, numbers: I64, room: U8) -> U8:
-        """Cues (n, 4, t, t) of these tiles, contiguous, not to be changed; in ``room`` where they are not kept so."""
+    def of(self, numbers: I64, room: U8, memory: U8) -> U8:
+        """Cues (n, 4, t, t) of these tiles, contiguous, not to be changed; in ``room`` where they are not kept so.
+
+        ``memory``: the frame's own planes; what is kept is that of ``self.memory`` alone.
+        """
         n, first = len(numbers), int(self._row[numbers[0]])
-        if first >= 0 and np.array_equal(self._row[numbers], np.arange(first, first + n)):
+        if memory is self.memory and first >= 0 and np.array_equal(self._row[numbers], np.arange(first, first + n)):
             return np.asarray(self._kept[first : first + n])
-        tiles_from_planes(self.plan, self.memory, numbers, room)
+        tiles_from_planes(self.plan, memory, numbers, room)
         return np.asarray(room[:n])
 
 
@@ -107,8 +110,11 @@ class TileWorkers:
         if self._pool is not None:
             self._pool.shutdown(wait)
 
-    def run(self, padded: U8, gains: F32 | None, numbers: Iterable[int], merger: Merger) -> TileTimes:
-        """These tiles of a padded frame (h, w, 3), in its light, into the merger; what fails is raised at the end."""
+    def run(self, padded: U8, gains: F32 | None, memory: U8, numbers: Iterable[int], merger: Merger) -> TileTimes:
+        """These tiles of a padded frame (h, w, 3), in its light, into the merger; what fails is raised at the end.
+
+        ``memory`` (4, h, w): the board memory with the variants that the frame shows.
+        """
         wanted = np.fromiter(numbers, np.int64)
         k = self.engine.batch
         batches = [wanted[first : first + k] for first in range(0, len(wanted), k)]
@@ -117,7 +123,7 @@ class TileWorkers:
             n = len(numbers)
             t0 = time.perf_counter()
             tiles_from_frame(self.plan, padded, numbers, buffers.tiles, gains)
-            cues = self.cues.of(numbers, buffers.cues)
+            cues = self.cues.of(numbers, buffers.cues, memory)
             t1 = time.perf_counter()
             scores, misfit = buffers.scores[:n], buffers.misfit[:n]
             self.engine.infer(buffers.tiles[:n], cues, scores, misfit)

@@ -31,6 +31,7 @@ from hisir_edge.learn.data.alignment import (
     lost_allowed,
     moves_otherwise,
 )
+from hisir_edge.learn.data.looks import Variants
 from hisir_edge.learn.data.statistics import BoardMemory, mean_memory, robust_memory
 
 FLAT = pose_from_affine(np.array([[1.0, 0, 0], [0, 1.0, 0]]))
@@ -57,6 +58,7 @@ class GoodBoards:
     area: Polygon | None = None
     kept: tuple[int, ...] = ()
     ignored: tuple[tuple[int, tuple[int, int, int, int]], ...] = ()
+    variants: Variants = field(default_factory=Variants, repr=False)
 
     @property
     def registered(self) -> bool:

@@ -61,9 +61,18 @@ def differing_boards(boards: GoodBoards) -> list[Differing]:
     found = []
     for number in range(len(boards.frames)):
         picture = _flat(boards, number)
+        if boards.variants.places:
+            reference = _Reference.of(memory_of_board(boards, number), on_board)
         off = reference.difference(picture)
         found.append(Differing(u8(np.packbits(off >= 1)), tuple(_pieces(off, picture))))
     return found
+
+
+def memory_of_board(boards: GoodBoards, number: int) -> BoardMemory:
+    """The board memory with the variants that a board shows."""
+    cue = np.dstack([boards.memory.mean_rgb, boards.memory.deviation])
+    boards.variants.put_into(cue, (0, 0), number)
+    return BoardMemory(u8(np.ascontiguousarray(cue[..., :3])), u8(np.ascontiguousarray(cue[..., 3])))
 
 
 def odd_pieces(seen: list[Differing]) -> list[tuple[int, Piece]]:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
+from hisir_edge.bundle.files import VARIANTS
+from hisir_edge.bundle.write import write_variants
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.tile import plan_from_size, scaled_hw
 from hisir_edge.images import png_bytes, write_atomic
@@ -28,6 +30,7 @@ from hisir_edge.learn.data.run import (
     save_record,
 )
 from hisir_edge.learn.data.tiles import CorruptedTiles, TileBatch
+from hisir_edge.learn.data.variants import place_picture, variants_like, with_variants
 from hisir_edge.net.hisir_net import HisirNet
 
 HELD_OUT_BATCHES = 8
@@ -53,6 +56,7 @@ def prepare_run(
             received="boards that are not (--register off, or they do not lie alike)",
             fix="leave --area out, or train with --register anywhere to see why",
         )
+    boards = with_variants(boards, settings.variants)
     train = tuple(offered[i] for i in boards.kept)
     left_out = sorted({*record.dropped, *offered} - set(train), key=Path)
     record = replace(
@@ -64,10 +68,12 @@ def prepare_run(
     )
     record, held_out_seen = _without_lost_held_out(record, boards)
     run.mkdir(parents=True, exist_ok=True)
+    record = replace(record, variants=tuple(place.model for place in boards.variants.places))
     record, boards = _without_odd_places(record, boards, held_out_seen, run)
     save_record(run, record)
     save_memory(run, boards.memory)
     if boards.registered:
+        _show_variants(run, boards)
         write_atomic(run / "golden.png", png_bytes(boards.memory.mean_rgb))
         write_atomic(run / "area.png", png_bytes(area_picture(boards.memory.mean_rgb, boards.area)))
     held_out = _held_out_batches(record, boards, run)
@@ -85,7 +91,8 @@ def _without_lost_held_out(record: RunRecord, boards: GoodBoards) -> tuple[RunRe
     lost: list[str] = []
     differing: list[Differing] = []
     for path in record.held_out:
-        seen = good_boards_like(boards, [load_scaled(Path(path), record.frame_hw, record.scale)])
+        frame = load_scaled(Path(path), record.frame_hw, record.scale)
+        seen = variants_like(boards.variants, good_boards_like(boards, [frame]))
         (kept if seen.kept else lost).append(path)
         differing += differing_boards(seen)
     if not kept or len(lost) > lost_allowed(len(record.held_out)):
@@ -119,11 +126,24 @@ def _without_odd_places(
     return replace(record, odd=places), replace(boards, ignored=ignored)
 
 
+def _show_variants(run: Path, boards: GoodBoards) -> None:
+    """The pictures of all variants as they are shipped, and those of each place for a person to look at."""
+    shutil.rmtree(run / "variants", ignore_errors=True)
+    (run / VARIANTS).unlink(missing_ok=True)
+    if not boards.variants.places:
+        return
+    write_variants(run, boards.variants.places)
+    (run / "variants").mkdir()
+    for number, place in enumerate(boards.variants.places[:MOST_SHOWN], 1):
+        shares = "-".join(str(place.model.looks.count(look)) for look in range(place.model.variants))
+        write_atomic(run / "variants" / f"{number:02d}-boards-{shares}.png", png_bytes(place_picture(place)))
+
+
 def _held_out_batches(record: RunRecord, boards: GoodBoards, run: Path) -> list[TileBatch]:
     """Corrupted tiles of held-out boards, the same ones whenever the run is continued."""
     s = record.settings
     frames = [load_scaled(Path(p), record.frame_hw, record.scale) for p in record.held_out[:HELD_OUT_BOARDS]]
-    like = good_boards_like(boards, frames)
+    like = variants_like(boards.variants, good_boards_like(boards, frames))
     file = run / "held_out.npy"
     stream = CorruptedTiles(file, like, s.tile_px, s.batch, s.seed + HELD_OUT_SEED)
     batches = [stream.batch_of(number) for number in range(HELD_OUT_BATCHES)]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hisir_edge.bundle.variants import PlaceModel
 from hisir_edge.errors import InputError
 from hisir_edge.images import header_of_picture, write_atomic
 from hisir_edge.inspection.registration.finder import Locate, Polygon
@@ -25,8 +26,8 @@ class RunSettings:
     """Settings of a run; ``tile_px``, ``overlap_px`` in scaled pixels; ``scale`` None: chosen from the data.
 
     ``area``: a person's polygon around the board, golden pixels; None: it is learnt. ``keep_odd``: learn places of
-    single boards, too. ``without``: parts of the network
-    left out, for comparison; ``patience``: epochs without a better
+    single boards, too. ``variants``: looks that good boards may have at one place, at most; 1: one.
+    ``without``: parts of the network left out, for comparison; ``patience``: epochs without a better
     held-out loss before training ends, 0: never.
     """
 
@@ -47,6 +48,7 @@ class RunSettings:
     recursive: bool = False
     area: Polygon | None = None
     keep_odd: bool = False
+    variants: int = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class RunRecord:
     ``orientations``: (EXIF orientation, number of pictures) as read and applied; None in runs of versions that did not.
     ``locate``: how the boards are found in their frames; ``area``: polygon around the board, golden pixels of the
     frame's size, None: all of the frame. ``odd``: places of single boards that are neither learnt nor counted.
+    ``variants``: places where good boards differ, network's pixels.
     """
 
     settings: RunSettings
@@ -81,6 +84,7 @@ class RunRecord:
     orientations: tuple[tuple[int, int], ...] | None = None
     area: Polygon | None = None
     odd: tuple[OddPlace, ...] = ()
+    variants: tuple[PlaceModel, ...] = ()
 
     @property
     def registered(self) -> bool:
@@ -102,7 +106,12 @@ def words_of_steps(steps: int) -> str:
 
 def save_record(run: Path, record: RunRecord) -> None:
     """Write ``run.json``."""
-    write_atomic(run / "run.json", json.dumps({"schema": RUN_SCHEMA, **asdict(record)}, indent=1).encode())
+    write_atomic(run / "run.json", json.dumps(_raw(record), indent=1).encode())
+
+
+def _raw(record: RunRecord) -> dict[str, Any]:
+    raw = {"schema": RUN_SCHEMA, **asdict(record)}
+    return {**raw, "variants": [one.model_dump() for one in record.variants]}
 
 
 def load_record(run: Path) -> RunRecord:
@@ -112,7 +121,7 @@ def load_record(run: Path) -> RunRecord:
         if raw.get("schema") not in (RUN_SCHEMA, OLDER_SCHEMA):
             raise ValueError(f"schema {raw.get('schema')}")
         known = {f.name for f in fields(RunSettings)}
-        stored = {k: v for k, v in raw["settings"].items() if k in known}
+        stored = {"variants": 1, **{k: v for k, v in raw["settings"].items() if k in known}}
         area = stored.get("area")
         polygon = None if area is None else tuple((float(x), float(y)) for x, y in area)
         settings = RunSettings(**{**stored, "without": tuple(stored["without"]), "area": polygon})
@@ -132,6 +141,7 @@ def load_record(run: Path) -> RunRecord:
             else tuple((int(a), int(b)) for a, b in raw["orientations"]),
             area=None if raw.get("area") is None else tuple((float(x), float(y)) for x, y in raw["area"]),
             odd=tuple(_odd_place(one) for one in raw.get("odd", ())),
+            variants=tuple(PlaceModel.model_validate(one) for one in raw.get("variants", ())),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         is_bundle = os.path.exists(run / "manifest.json")  # noqa: PTH110  # says no where it may not look

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from hisir_edge.arrays import F32, U8, u8
+from hisir_edge.arrays import F32, I16, U8, u8
 from hisir_edge.errors import InputError
 from hisir_edge.net.position import DEVIATION_GAIN
 
@@ -47,8 +47,20 @@ def _of_stack(stack: U8) -> tuple[U8, U8]:
     middle = (stack[(n - 1) // 2].astype(np.uint16) + stack[n // 2] + 1) // 2
     cut = trimmed_of(n)
     off = stack[cut : n - cut].astype(np.float32) - middle
+    return u8(middle.astype(np.uint8)), _deviation(off, n, cut)
+
+
+def deviation_of_stack(off: I16) -> U8:
+    """Trimmed deviation (h, w), in steps, of differences (n, h, w, 3), which are sorted in place."""
+    off.sort(axis=0)
+    n = len(off)
+    cut = trimmed_of(n)
+    return _deviation(off[cut : n - cut].astype(np.float32), n, cut)
+
+
+def _deviation(off: F32, n: int, cut: int) -> U8:
     spread = np.sqrt((off * off).mean(0)).max(-1) * np.float32(_consistency(n, cut) * DEVIATION_GAIN)
-    return u8(middle.astype(np.uint8)), u8(np.clip(np.round(spread), 0, 255).astype(np.uint8))
+    return u8(np.clip(np.round(spread), 0, 255).astype(np.uint8))
 
 
 def trimmed_of(boards: int) -> int:

@@ -75,7 +75,7 @@ class CorruptedTiles:
         if boards.area is not None:
             self.on_board = u8(inside_outline(hw, outline_of(hw, boards.area)).astype(np.uint8))
             self.places = places_on_board(self.on_board, tile_px)
-        self.ignored = boards.ignored
+        self.ignored, self.variants = boards.ignored, boards.variants
         self.frames: U8 | None = None
         stored = np.lib.format.open_memmap(frames_file, "w+", np.uint8, (len(boards.frames), *boards.frames[0].shape))
         for slot, frame in zip(stored, boards.frames, strict=True):
@@ -108,11 +108,13 @@ class CorruptedTiles:
             (self.boxes[:, 0] >= x) & (self.boxes[:, 1] >= y)
             & (self.boxes[:, 0] + self.boxes[:, 2] <= x + t) & (self.boxes[:, 1] + self.boxes[:, 3] <= y + t)
         )  # fmt: skip
+        cue = self.cue[y : y + t, x : x + t].copy()
+        self.variants.put_into(cue, (y, x), number)
         made = corrupt_tile(rng, clean, donor, self.boxes[inside] - np.array([x, y, 0, 0], np.int32))
         on_board = self._counting(number, y, x)
         return (
             add_sensor_noise(rng, made.tile),
-            self.cue[y : y + t, x : x + t],
+            cue,
             made.clean,
             made.mask * on_board,
             on_board,

@@ -214,6 +214,7 @@ def _inspection(
             "defects_total": part.regions_total,
             "registration_residual_px": _rounded(part.registration_residual_px),
             "board_pose": _pose(part.board_pose),
+            "variants": list(part.variants),
             "bundle_sha256": view.bundle_sha256,
         },
     }

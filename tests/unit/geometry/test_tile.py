@@ -117,7 +117,7 @@ def test_cues_are_the_same_kept_or_cut(monkeypatch, kept):
     run = np.delete(np.arange(len(plan.origins_yx)), [3, 4, 11])
     cues, room = workers.Cues(plan, planes, run), np.empty((9, 4, 64, 64), np.uint8)
     for numbers in (run[:5], run[6:14], run[-1:], run[[2, 0, 7]], np.array([3, 5])):
-        found = cues.of(numbers, room)
+        found = cues.of(numbers, room, planes)
         assert found.flags.c_contiguous and len(found) == len(numbers)
         for one, number in zip(found, numbers, strict=True):
             y, x = plan.origins_yx[number]

@@ -78,6 +78,7 @@ def samples() -> dict[str, tuple]:
         times=TIMES,
         registration_residual_px=0.31,
         board_pose=POSE,
+        variants=(0, 2),
     )
     passed = Judgement(
         result=Result.PASS,

@@ -1,0 +1,217 @@
+"""Where good boards look in one of several ways is learnt, chosen on the line and told; a defect never becomes one."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from hisir_edge.bundle.variants import MOST_LOOKS, Place, PlaceModel, atlas_from_places, paste, places_from_atlas
+from hisir_edge.errors import BundleError
+from hisir_edge.inspection.variants import Chooser, ShownMemory, crop_of, tiles_of_places
+from hisir_edge.learn.data.memory import good_boards_from_frames, good_boards_like
+from hisir_edge.learn.data.odd import differing_boards, odd_pieces
+from hisir_edge.learn.data.tiles import CorruptedTiles
+from hisir_edge.learn.data.variants import place_picture, variants_like, with_variants
+from hisir_edge.sim.synth import render_board
+
+SIZE = (512, 384)
+BEIGE, BROWN, SLATE = (214, 190, 140), (120, 70, 40), (90, 100, 120)
+AT, BOX = (150, 240), (30, 22)
+"""Upper left corner x, y and size of a part of several makers."""
+
+
+def board(seed: int, colour: tuple[int, int, int] | None = None) -> np.ndarray:
+    frame = render_board(7, seed, SIZE).frame_rgb.copy()
+    if colour is not None:
+        (x, y), (w, h) = AT, BOX
+        cv2.rectangle(frame, (x, y), (x + w - 1, y + h - 1), colour, -1)
+        cv2.rectangle(frame, (x, y), (x + w - 1, y + h - 1), (200, 200, 205), 2)
+    return frame
+
+
+@pytest.fixture(scope="module")
+def makers():
+    """Boards whose part is of two makers, every third of the second."""
+    frames = [board(seed, BROWN if seed % 3 == 2 else BEIGE) for seed in range(12)]
+    return with_variants(good_boards_from_frames(frames), 4)
+
+
+def seen_by_line(boards, frames) -> tuple[int, ...]:
+    like = variants_like(boards.variants, good_boards_like(boards, frames))
+    (number,) = [n for n, place in enumerate(boards.variants.places) if over_part(place)]
+    return tuple(like.variants.looks[:, number].tolist())
+
+
+def over_part(place: Place) -> bool:
+    x, y = AT[0] + BOX[0] // 2, AT[1] + BOX[1] // 2
+    m = place.model
+    return m.x <= x < m.x + m.width and m.y <= y < m.y + m.height
+
+
+def test_a_part_of_two_makers_has_two_variants(makers):
+    (place,) = [one for one in makers.variants.places if over_part(one)]
+    assert place.model.variants == 2
+    assert place.model.looks == tuple(int(seed % 3 == 2) for seed in range(12))
+    middle = [picture[AT[1] + 11 - place.model.y, AT[0] + 15 - place.model.x] for picture in place.pictures]
+    assert np.abs(middle[0].astype(int) - BEIGE).max() < 20
+    assert np.abs(middle[1].astype(int) - BROWN).max() < 20
+    golden = makers.memory.mean_rgb[AT[1] + 11, AT[0] + 15]
+    assert np.abs(golden.astype(int) - BEIGE).max() < 20, "the golden image shows the most common one, not a blur"
+
+
+def test_the_line_tells_the_makers_apart_on_boards_that_it_has_not_seen(makers):
+    frames = [board(100 + n, (BEIGE, BROWN)[n % 2]) for n in range(4)]
+    assert seen_by_line(makers, frames) == (0, 1, 0, 1)
+
+
+def test_a_defect_in_the_place_does_not_turn_the_choice(makers):
+    frame = board(104, BROWN)
+    cv2.circle(frame, (AT[0] + 8, AT[1] + 8), 5, (250, 40, 230), -1)
+    assert seen_by_line(makers, [frame]) == (1,)
+
+
+def test_three_makers_are_three_variants_and_most_is_kept():
+    frames = [board(seed, (BEIGE, BROWN, SLATE)[seed % 3]) for seed in range(15)]
+    boards = good_boards_from_frames(frames)
+    for most, wanted in ((4, 3), (2, 2)):
+        (place,) = [one for one in with_variants(boards, most).variants.places if over_part(one)]
+        assert place.model.variants == wanted
+    assert with_variants(boards, 1).variants.places == ()
+
+
+@pytest.mark.parametrize("bad", [1, 2])
+def test_what_one_or_two_boards_show_is_no_variant(bad):
+    frames = [board(seed, BROWN if seed < bad else BEIGE) for seed in range(14)]
+    boards = with_variants(good_boards_from_frames(frames), 4)
+    assert not [one for one in boards.variants.places if over_part(one)]
+
+
+def test_boards_that_look_alike_have_no_variants():
+    boards = with_variants(good_boards_from_frames([board(seed) for seed in range(12)]), 8)
+    assert boards.variants.places == ()
+    few = good_boards_from_frames([board(seed, (BEIGE, BROWN)[seed % 2]) for seed in range(5)])
+    assert with_variants(few, 4).variants.places == (), "of five boards nobody can say"
+
+
+def test_a_defect_at_a_place_with_variants_is_odd(makers):
+    """The deviation of both makers together would hide it."""
+    frames = [board(seed, BROWN if seed % 3 == 2 else BEIGE) for seed in range(12)]
+    cv2.circle(frames[4], (AT[0] + 15, AT[1] + 11), 6, BROWN, -1)
+    boards = with_variants(good_boards_from_frames(frames), 4)
+    found = [(number, piece.box_xywh) for number, piece in odd_pieces(differing_boards(boards))]
+    assert [number for number, _ in found] == [4]
+
+
+def test_training_tiles_have_the_variant_of_their_own_board(makers, tmp_path):
+    stream = CorruptedTiles(tmp_path / "frames.npy", makers, 128, 4, 1)
+    y, x = AT[1] - 50, AT[0] - 40
+    for number, wanted in ((0, BEIGE), (2, BROWN)):
+        cue = stream.cue[y : y + 128, x : x + 128].copy()
+        makers.variants.put_into(cue, (y, x), number)
+        assert np.abs(cue[61, 55, :3].astype(int) - wanted).max() < 20
+    batch = stream.batch_of(3)
+    assert batch.cue.shape == (4, 4, 128, 128)
+
+
+def test_a_board_of_a_small_group_learns_from_the_others_of_it():
+    frames = [board(seed, BROWN if seed < 3 else BEIGE) for seed in range(14)]
+    cv2.circle(frames[0], (AT[0] + 15, AT[1] + 11), 4, SLATE, -1)
+    boards = with_variants(good_boards_from_frames(frames), 4)
+    (number,) = [n for n, place in enumerate(boards.variants.places) if over_part(place)]
+    assert {board for board, place in boards.variants.own if place == number} == {0, 1, 2}
+    model = boards.variants.places[number].model
+    own = boards.variants.own[0, number][AT[1] + 11 - model.y, AT[0] + 15 - model.x]
+    assert np.abs(own.astype(int) - BROWN).max() < 25, "nothing of its own spot"
+
+
+def places(rng: np.random.Generator, boxes, variants, looks) -> tuple[Place, ...]:
+    found = []
+    for (x, y, w, h), k, look in zip(boxes, variants, looks, strict=True):
+        model = PlaceModel(x=x, y=y, width=w, height=h, variants=k, looks=look, usual_levels=5.0)
+        pictures = rng.integers(0, 256, (k, h, w, 3), np.uint8)
+        pictures[:, 0] = 7
+        found.append(Place(model=model, pictures=pictures, deviation=rng.integers(0, 256, (h, w), np.uint8)))
+    return tuple(found)
+
+
+def test_an_atlas_is_read_as_it_was_written():
+    rng = np.random.default_rng(1)
+    made = places(rng, [(3, 4, 20, 30), (50, 9, 64, 17), (0, 40, 5, 5)], (2, 4, 3), ((0, 1), (3, 2), (0, 2)))
+    read = places_from_atlas(atlas_from_places(made), tuple(one.model for one in made), (200, 120))
+    for one, other in zip(made, read, strict=True):
+        assert np.array_equal(one.pictures, other.pictures)
+        assert np.array_equal(one.deviation, other.deviation)
+        assert not other.inside[0].any()
+        assert other.inside[1:].all()
+
+
+@pytest.mark.parametrize("wrong", ["cut", "off the image", "look"])
+def test_an_atlas_that_does_not_fit_is_refused(wrong):
+    made = places(np.random.default_rng(2), [(3, 4, 20, 30)], (2,), ((0, 1),))
+    atlas, model = atlas_from_places(made), made[0].model
+    if wrong == "look":
+        model = model.model_copy(update={"looks": (0, MOST_LOOKS)})
+    with pytest.raises(BundleError, match="build the bundle again"):
+        places_from_atlas(
+            atlas[:-1] if wrong == "cut" else atlas, (model,), (33 if wrong == "off the image" else 200, 120)
+        )
+
+
+def test_pasting_reaches_exactly_what_a_crop_shows():
+    (place,) = places(np.random.default_rng(3), [(10, 20, 16, 12)], (2,), ((0, 1),))
+    whole = np.zeros((64, 64, 4), np.uint8)
+    paste(whole, (0, 0), place, place.pictures[1])
+    for y, x in ((0, 0), (24, 14), (15, 3), (40, 40), (27, 21)):
+        crop = np.zeros((20, 20, 4), np.uint8)
+        paste(crop, (y, x), place, place.pictures[1])
+        assert np.array_equal(crop, whole[y : y + 20, x : x + 20])
+
+
+def test_neighbours_settle_what_a_place_cannot_tell():
+    """Half a label says nothing by itself; the other half does, and good boards show both halves of one label."""
+    rng = np.random.default_rng(4)
+    left, right = places(rng, [(0, 0, 16, 16), (16, 0, 16, 16)], (2, 2), ((0, 1) * 6, (0, 1) * 6))
+    frame = np.zeros((16, 32, 3), np.uint8)
+    half = (left.pictures[0].astype(int) + left.pictures[1]) // 2
+    frame[:, :16] = half + np.sign(left.pictures[0].astype(int) - half)  # a little nearer to the first
+    frame[:, 16:] = right.pictures[1]
+    alone = Chooser((left,), (16, 32)).choose(crop_of(frame), None)
+    together = Chooser((left, right), (16, 32)).choose(crop_of(frame), None)
+    assert alone == (0,)
+    assert together == (1, 1)
+
+
+def test_shown_memory_is_what_was_chosen_and_the_base_stays():
+    made = places(np.random.default_rng(5), [(3, 4, 20, 30), (40, 9, 24, 17)], (2, 3), ((0, 1), (2, 1)))
+    planes = np.full((4, 64, 80), 9, np.uint8)
+    shown = ShownMemory(Chooser(made, (64, 80)), planes)
+    assert (planes == 9).all()
+    assert shown.show_variants((1, 0)) == [0]
+    assert shown.show_variants((1, 2)) == [1]
+    assert shown.show_variants((1, 2)) == []
+    for place, look in zip(made, (1, 2), strict=True):
+        here = shown.planes[:, place.rows, place.columns].transpose(1, 2, 0)
+        assert np.array_equal(here[place.inside][:, :3], place.pictures[look][place.inside])
+        assert np.array_equal(here[place.inside][:, 3], place.deviation[place.inside])
+    assert (shown.planes[:, 60:] == 9).all()
+    assert ShownMemory(Chooser((), (64, 80)), planes).planes is planes
+
+
+def test_the_tiles_of_a_place_are_those_that_show_some_of_it():
+    made = places(np.random.default_rng(6), [(30, 30, 4, 4), (0, 0, 1, 1)], (2, 2), ((0, 1), (0, 1)))
+    origins = ((0, 0), (0, 32), (32, 0), (32, 32), (30, 34))
+    found = [set(numbers.tolist()) for numbers in tiles_of_places(made, origins, 32)]
+    assert found == [{0, 1, 2, 3}, {0}]
+    assert tiles_of_places((), origins, 32) == []
+
+
+def test_a_place_is_shown_to_a_person(makers):
+    picture = place_picture(makers.variants.places[0])
+    assert picture.shape[0] >= 100
+
+
+def test_boards_that_are_not_found_have_no_variants():
+    frames = [np.random.default_rng(i).integers(0, 255, (160, 160, 3), np.uint8) for i in range(8)]
+    boards = good_boards_from_frames(frames, "off")
+    assert with_variants(boards, 4).variants.places == ()
