@@ -164,9 +164,10 @@ class HostGraph:
 class HostEngine:
     """ONNX Runtime on addresses; ``spoil`` makes it fail or forget numbers."""
 
-    captures = half_planes = False
+    captures = False
 
-    def __init__(self, bundle, batch):
+    def __init__(self, bundle, batch, half_planes=False):
+        self.half_planes = half_planes
         self.batch, self.spoil, self.contexts = batch, "", 0
         self.real, self.t = engine_from_bundle(bundle, 1), bundle.recipe.tile_px
         self.shapes: set[int] = set()
@@ -192,7 +193,11 @@ class HostEngine:
 
         if self.spoil == "failure":
             raise InspectionError(expected="the engine to run", received="no", fix="none")
-        tiles, cues = at(tile, (count, 3, t, t), np.uint8), at(cue, (count, 4, t, t), np.uint8)
+        if self.half_planes:
+            both = np.rint(at(tile, (count, 7, t, t), np.float16).astype(np.float32) * 255 + 128).astype(np.uint8)
+            tiles, cues = np.ascontiguousarray(both[:, :3]), np.ascontiguousarray(both[:, 3:])
+        else:
+            tiles, cues = at(tile, (count, 3, t, t), np.uint8), at(cue, (count, 4, t, t), np.uint8)
         scores, fit = at(score, (count, t, t), np.float32), at(misfit, (count, r, r), np.float32)
         for n in range(0, count, self.real.batch):
             here = slice(n, min(n + self.real.batch, count))
