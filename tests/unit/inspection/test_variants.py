@@ -29,7 +29,7 @@ def bundle(small_bundle) -> Bundle:
     found = load_bundle(small_bundle)
     golden = found.memory_rgbd[Y : Y + H, X : X + W]
     model = PlaceModel(x=X, y=Y, width=W, height=H, variants=3, looks=(0, 1, 2, 0), usual_levels=4.0)
-    pictures = np.stack([golden[..., :3], *(np.broadcast_to(np.uint8(paint), (H, W, 3)) for paint in PAINTS)])
+    pictures = np.stack([golden[..., :3], *(np.broadcast_to(np.array(paint, np.uint8), (H, W, 3)) for paint in PAINTS)])
     place = Place(model=model, pictures=u8(pictures), deviation=u8(golden[..., 3].copy()))
     return replace(found, places=(place,))
 
@@ -44,7 +44,7 @@ def inspector(bundle):
 @pytest.fixture(scope="module")
 def frames(small_boards) -> list[np.ndarray]:
     """A good board as it is and painted with each colour."""
-    good = read_rgb(sorted((small_boards / "train" / "good").glob("*.png"))[0])
+    good = read_rgb(min((small_boards / "train" / "good").glob("*.png")))
     found = [good]
     for paint in PAINTS:
         painted = good.copy()
@@ -93,7 +93,8 @@ def test_a_part_that_is_planted_may_turn_the_choice_and_the_tiles_around_run_aga
 
 @pytest.mark.parametrize("planes", [False, True])
 def test_a_gpu_chooses_and_judges_as_a_cpu(bundle, inspector, frames, kernels, planes):
-    gpu = CudaInspector(bundle, HostDevice(kernels), lambda: HostEngine(bundle, 7, planes))
+    device = HostDevice(kernels)
+    gpu = CudaInspector(bundle, device, lambda: HostEngine(bundle, 7, planes))
     other = gpu.sibling()
     for number in (0, 1, 2, 2, 0, 1):
         for one in (gpu, other):
@@ -102,5 +103,5 @@ def test_a_gpu_chooses_and_judges_as_a_cpu(bundle, inspector, frames, kernels, p
             assert (seen.result, seen.regions_total) == (wanted.result, wanted.regions_total)
             assert seen.score == pytest.approx(wanted.score, rel=0.1, abs=0.05)
     gpu.close()
-    assert not gpu.device.held
-    assert not gpu.device.pinned_arrays
+    assert not device.held
+    assert not device.pinned_arrays
