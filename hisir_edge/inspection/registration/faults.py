@@ -12,7 +12,7 @@ from hisir_edge.inspection.registration.pose import Pose, local_matrix
 
 Outline = F64
 """Corners (n, 2) of the polygon around a board's area, golden pixels."""
-MOST_TURN_DEG, MOST_SCALE_ERROR, MOST_SCALE_RATIO = 15.0, 0.1, 1.35
+MOST_TURN_DEG, MOST_SCALE_ERROR, MOST_SCALE_RATIO = 40.0, 0.1, 1.35
 QUARTER_DEG = 90
 MOST_OUTSIDE_PX = 2.0
 """A board may leave the frame by so much: nothing is seen there, and nothing is inspected."""

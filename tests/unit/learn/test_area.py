@@ -11,7 +11,7 @@ import pytest
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.registration.finder import inside_outline, outline_of
 from hisir_edge.inspection.registration.pose import Pose
-from hisir_edge.learn.data.area import area_from_json, area_picture, board_area, check_area
+from hisir_edge.learn.data.area import _without_cables, area_from_json, area_picture, board_area, check_area
 from hisir_edge.learn.data.memory import GoodBoards, good_boards_from_frames, good_boards_like
 from hisir_edge.learn.data.tiles import CorruptedTiles, places_on_board
 from hisir_edge.sim.mat import Loose, board_on_mat, lay_matrix
@@ -175,3 +175,27 @@ def test_of_boards_that_lie_still_all_is_inspected():
     for register in ("auto", "anywhere"):
         area = good_boards_from_frames(frames, register).area
         assert inside_outline((480, 640), outline_of((480, 640), area)).mean() > 0.92
+
+
+@pytest.mark.parametrize("side", ["bottom", "left", "none"])
+def test_a_cable_that_leaves_the_picture_is_no_part_of_the_board(side):
+    """Pins are thin, too, but end within the picture."""
+    board = np.zeros((200, 300), np.uint8)
+    cv2.rectangle(board, (90, 50), (230, 140), 1, -1)
+    cv2.rectangle(board, (231, 90), (250, 93), 1, -1)
+    expected = board.copy()
+    if side == "bottom":
+        cv2.line(board, (150, 140), (180, 199), 1, 9)
+    if side == "left":
+        cv2.line(board, (90, 100), (0, 70), 1, 9)
+    found = _without_cables(board > 0)
+    assert found[expected > 0].all()
+    assert (found & (expected == 0)).sum() <= 350, "its stub alone is left"
+    assert not found[190:].any()
+    assert not found[:, :30].any()
+
+
+def test_a_board_that_the_picture_cuts_is_no_cable():
+    board = np.zeros((200, 300), np.bool_)
+    board[60:, 90:230] = True
+    assert (_without_cables(board) == board).all()

@@ -101,10 +101,16 @@ def test_a_covered_third_of_the_board_does_not_move_it(model):
     assert np.median(errors_px(found.pose, to_frame)) < 0.5
 
 
-def turned(matrix: np.ndarray, degrees: float) -> np.ndarray:
+def turned(matrix: np.ndarray, degrees: float, scale: float = 0.7) -> np.ndarray:
     middle = np.array([(FRAME[0] - 1) / 2, (FRAME[1] - 1) / 2])
-    turn = np.vstack([cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), degrees, 0.7), (0, 0, 1)])
+    turn = np.vstack([cv2.getRotationMatrix2D((float(middle[0]), float(middle[1])), degrees, scale), (0, 0, 1)])
     return np.asarray(turn @ matrix)
+
+
+@pytest.mark.parametrize("degrees", [-28, 36])
+def test_a_board_laid_askew_by_hand_is_found(model, degrees):
+    to_frame = turned(straight(), degrees, 0.93)
+    assert np.median(errors_px(find_board(model, Pixels(picture(to_frame, 4))).pose, to_frame)) < 0.5
 
 
 def shifted(matrix: np.ndarray, dx: float, dy: float = 0) -> np.ndarray:
@@ -120,7 +126,7 @@ def scaled(matrix: np.ndarray, scale: float) -> np.ndarray:
 FAULTS = {
     "turned by 90 degrees": lambda: picture(turned(straight(), 90)),
     "turned by 180 degrees": lambda: picture(turned(straight(), 180)),
-    "turned by 30 degrees": lambda: picture(turned(straight(), -30)),
+    "turned by 45 degrees": lambda: picture(turned(straight(), -45)),
     "mirrored": lambda: np.ascontiguousarray(picture(straight())[:, ::-1]),
     "leaves the frame": lambda: picture(shifted(straight(), BOARD[0] * 0.55)),
     "0.8. times its size": lambda: picture(scaled(straight(), 0.82)),
