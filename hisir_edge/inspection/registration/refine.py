@@ -7,6 +7,7 @@ a parabola), a homography is fitted to what agrees, and where neighbours agree o
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,7 @@ SEARCHES_PX = (12, 4)
 """How far a patch is searched around where the pose says it is: some of them first, then all."""
 FIRST_EACH = 4
 LEAST_CORRELATION = 0.6
+THREADS = 2
 AGREE_PX, NEAR_PX = 1.5, 3.0
 """How close patches are that the homography is fitted to, and that show the same board: parts are placed by hand."""
 
@@ -104,23 +106,36 @@ def _strongest(texture: F32, inside: U8) -> I64:
 
 def searched(patches: Patches, image: Pixels, pose: Pose, search_px: int, each: int = 1) -> Seen:
     """Look for every ``each``-th patch in a frame, within ``search_px`` (shrunk) pixels of where a pose says it is."""
-    golden, frame, inside = [], [], 0
     chosen = range(0, len(patches.pictures), each)
     at = pose.to_frame(patches.middles_xy[chosen.start :: each])
     along_x = pose.to_frame(patches.middles_xy[::each] + (patches.factor, 0)) - at
     along_y = pose.to_frame(patches.middles_xy[::each] + (0, patches.factor)) - at
     half = (PATCH_PX + 2 * search_px - 1) / 2
-    for number, middle, right, down in zip(chosen, at, along_x, along_y, strict=True):
-        to_frame = np.stack([right, down, middle - half * (right + down)], 1)  # window pixels -> frame pixels
-        window = _window(image, to_frame, PATCH_PX + 2 * search_px, patches.factor)
-        if window is None:
-            continue
-        inside += 1
-        found = _peak(np.asarray(cv2.matchTemplate(window, patches.pictures[number], cv2.TM_CCOEFF_NORMED), np.float32))
-        if found is not None:
-            golden.append(patches.middles_xy[number])
-            frame.append(to_frame @ (found[0] + (PATCH_PX - 1) / 2, found[1] + (PATCH_PX - 1) / 2, 1.0))
-    return Seen(np.array(golden).reshape(-1, 2), np.array(frame).reshape(-1, 2), inside)
+    # window pixels -> frame pixels, one (2, 3) a patch
+    matrices = np.stack([along_x, along_y, at - half * (along_x + along_y)], 2)
+    parts = np.array_split(np.arange(len(chosen)), THREADS)
+
+    def look(part: I64) -> list[tuple[int, F64 | None]]:
+        found = [(n, _found(patches, chosen[n], image, matrices[n], search_px)) for n in part.tolist()]
+        return [(n, place) for n, (inside, place) in found if inside]
+
+    with ThreadPoolExecutor(THREADS, "patches") as pool:  # OpenCV lets others run meanwhile
+        seen = [one for part in pool.map(look, parts) for one in part]
+    golden = [patches.middles_xy[chosen[n]] for n, place in seen if place is not None]
+    frame = [place for _, place in seen if place is not None]
+    return Seen(np.array(golden).reshape(-1, 2), np.array(frame).reshape(-1, 2), len(seen))
+
+
+def _found(patches: Patches, number: int, image: Pixels, to_frame: F64, search_px: int) -> tuple[bool, F64 | None]:
+    """Whether the frame shows the window of a patch, and the patch's middle (2,) in the frame; None: not found."""
+    window = _window(image, to_frame, PATCH_PX + 2 * search_px, patches.factor)
+    if window is None:
+        return False, None
+    score = cv2.matchTemplate(window, patches.pictures[number], cv2.TM_CCOEFF_NORMED)
+    peak = _peak(np.asarray(score, np.float32))
+    if peak is None:
+        return True, None
+    return True, np.asarray(to_frame @ (peak[0] + (PATCH_PX - 1) / 2, peak[1] + (PATCH_PX - 1) / 2, 1.0), np.float64)
 
 
 def _window(image: Pixels, to_frame: F64, side: int, factor: int) -> U8 | None:
