@@ -34,6 +34,7 @@ from hisir_edge.inspection.registration.refine import (
     NEAR_PX,
     SEARCHES_PX,
     Patches,
+    fine_grey,
     patches_from_golden,
     searched,
 )
@@ -113,12 +114,12 @@ def _second(seen: Landmarks, model: BoardModel, image: Pixels, pose: Pose) -> bo
 
 def refined(model: BoardModel, image: Pixels, rough: RoughPose) -> Registration:
     """The registration that patches give to a rough pose; InspectionError where they do not show this board."""
-    pose = Pose(rough.to_golden)
-    first = searched(model.patches, image, pose, SEARCHES_PX[0], FIRST_EACH)
+    pose, grey = Pose(rough.to_golden), fine_grey(image, model.patches.factor)
+    first = searched(model.patches, grey, pose, SEARCHES_PX[0], FIRST_EACH)
     fitted = homography_of(first.golden_xy, first.frame_xy, AGREE_PX * 2 * model.patches.factor)
     if fitted is not None and fitted[1].sum() >= LEAST_FIRST:
         pose = Pose(fitted[0])
-    seen = searched(model.patches, image, pose, SEARCHES_PX[1])
+    seen = searched(model.patches, grey, pose, SEARCHES_PX[1])
     fitted = homography_of(seen.golden_xy, seen.frame_xy, AGREE_PX * model.patches.factor)
     if fitted is None:
         raise fault(f"another board: 0 of {seen.searched} details agree")

@@ -7,7 +7,6 @@ a parabola), a homography is fitted to what agrees, and where neighbours agree o
 from __future__ import annotations
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from hisir_edge.arrays import F32, F64, I64, U8, Bool, u8
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.registration.pose import Pose
-from hisir_edge.inspection.registration.shrink import shrunk
+from hisir_edge.inspection.registration.shrink import grey_shrunk, shrunk
 
 PATCH_PX = 32
 """Side of a patch, in pixels of the (shrunk) golden image."""
@@ -31,7 +30,6 @@ SEARCHES_PX = (12, 4)
 """How far a patch is searched around where the pose says it is: some of them first, then all."""
 FIRST_EACH = 4
 LEAST_CORRELATION = 0.6
-THREADS = 2
 AGREE_PX, NEAR_PX = 1.5, 3.0
 """How close patches are that the homography is fitted to, and that show the same board: parts are placed by hand."""
 
@@ -104,59 +102,55 @@ def _strongest(texture: F32, inside: U8) -> I64:
     return np.array(found, np.int64).reshape(-1, 2)[np.array(strength) >= least]
 
 
-def searched(patches: Patches, image: Pixels, pose: Pose, search_px: int, each: int = 1) -> Seen:
-    """Look for every ``each``-th patch in a frame, within ``search_px`` (shrunk) pixels of where a pose says it is."""
-    chosen = range(0, len(patches.pictures), each)
-    at = pose.to_frame(patches.middles_xy[chosen.start :: each])
-    along_x = pose.to_frame(patches.middles_xy[::each] + (patches.factor, 0)) - at
-    along_y = pose.to_frame(patches.middles_xy[::each] + (0, patches.factor)) - at
-    half = (PATCH_PX + 2 * search_px - 1) / 2
+def fine_grey(image: Pixels, factor: int) -> U8:
+    """A frame as ``searched`` takes it: grey, shrunk by the patches' factor."""
+    h, w = (side // factor * factor for side in image.hw)
+    return grey_shrunk(Pixels(image.data[:h, :w], image.pixel_format), factor)
+
+
+def searched(patches: Patches, grey: U8, pose: Pose, search_px: int, each: int = 1) -> Seen:
+    """Look for every ``each``-th patch in a frame, within ``search_px`` (shrunk) pixels of where a pose says it is.
+
+    ``grey`` (h, w): see ``fine_grey``. Patches whose window leaves the frame are not looked for.
+    """
+    f, side = patches.factor, PATCH_PX + 2 * search_px
+    middles, pictures = patches.middles_xy[::each], patches.pictures[::each]
+    at = pose.to_frame(middles)
+    right, down = pose.to_frame(middles + (f, 0)) - at, pose.to_frame(middles + (0, f)) - at
     # window pixels -> frame pixels, one (2, 3) a patch
-    matrices = np.stack([along_x, along_y, at - half * (along_x + along_y)], 2)
-    parts = np.array_split(np.arange(len(chosen)), THREADS)
-
-    def look(part: I64) -> list[tuple[int, F64 | None]]:
-        found = [(n, _found(patches, chosen[n], image, matrices[n], search_px)) for n in part.tolist()]
-        return [(n, place) for n, (inside, place) in found if inside]
-
-    with ThreadPoolExecutor(THREADS, "patches") as pool:  # OpenCV lets others run meanwhile
-        seen = [one for part in pool.map(look, parts) for one in part]
-    golden = [patches.middles_xy[chosen[n]] for n, place in seen if place is not None]
-    frame = [place for _, place in seen if place is not None]
-    return Seen(np.array(golden).reshape(-1, 2), np.array(frame).reshape(-1, 2), len(seen))
-
-
-def _found(patches: Patches, number: int, image: Pixels, to_frame: F64, search_px: int) -> tuple[bool, F64 | None]:
-    """Whether the frame shows the window of a patch, and the patch's middle (2,) in the frame; None: not found."""
-    window = _window(image, to_frame, PATCH_PX + 2 * search_px, patches.factor)
-    if window is None:
-        return False, None
-    score = cv2.matchTemplate(window, patches.pictures[number], cv2.TM_CCOEFF_NORMED)
-    peak = _peak(np.asarray(score, np.float32))
-    if peak is None:
-        return True, None
-    return True, np.asarray(to_frame @ (peak[0] + (PATCH_PX - 1) / 2, peak[1] + (PATCH_PX - 1) / 2, 1.0), np.float64)
+    matrices = np.stack([right, down, at - (side - 1) / 2 * (right + down)], 2)
+    inside = _inside(matrices, side, f, (grey.shape[0] * f, grey.shape[1] * f))
+    windows = _windows(grey, matrices[inside], side, f)
+    found = [
+        _peak(np.asarray(cv2.matchTemplate(window, picture, cv2.TM_CCOEFF_NORMED), np.float32))
+        for window, picture in zip(windows, pictures[inside], strict=True)
+    ]
+    seen = np.array([one is not None for one in found], np.bool_)
+    peaks = np.array([one for one in found if one is not None], np.float64).reshape(-1, 2) + (PATCH_PX - 1) / 2
+    steps = matrices[inside][seen]
+    return Seen(middles[inside][seen], (steps[..., :2] @ peaks[..., None])[..., 0] + steps[..., 2], int(inside.sum()))
 
 
-def _window(image: Pixels, to_frame: F64, side: int, factor: int) -> U8 | None:
-    """A square of the frame in golden coordinates, shrunk by ``factor``, in grey; None where it leaves the frame."""
-    corners = to_frame @ np.array([[0, side - 1, 0, side - 1], [0, 0, side - 1, side - 1], [1, 1, 1, 1]])
-    (left, top), (right, bottom) = np.floor(corners.min(1)) - factor, np.ceil(corners.max(1)) + factor + 1
-    h, w = image.hw
-    if left < 0 or top < 0 or right > w or bottom > h or not np.isfinite(corners).all():
-        return None
-    x, y = int(left) // 2 * 2, int(top) // 2 * 2  # whole cells of a mosaic
-    piece = Pixels(image.data[y : int(bottom), x : int(right)], image.pixel_format).grey()
-    if factor > 1:
-        piece = shrunk(
-            np.ascontiguousarray(piece[: len(piece) // factor * factor, : piece.shape[1] // factor * factor]), factor
-        )
-    matrix = to_frame.copy()
-    matrix[:, 2] -= (x, y)
-    matrix[:, 2] = (matrix[:, 2] + 0.5) / factor - 0.5
-    matrix[:, :2] /= factor
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return u8(cv2.warpAffine(piece, matrix, (side, side), flags=flags, borderMode=cv2.BORDER_REPLICATE))
+def _inside(matrices: F64, side: int, factor: int, hw: tuple[int, int]) -> Bool:
+    """Which windows (n,) lie in a frame (h, w), with some room."""
+    ends = np.array([[0, side - 1, 0, side - 1], [0, 0, side - 1, side - 1], [1, 1, 1, 1]])
+    corners = matrices @ ends
+    with np.errstate(invalid="ignore"):
+        low, high = np.floor(corners.min(2)) - factor, np.ceil(corners.max(2)) + factor + 1
+        return np.asarray((low >= 0).all(1) & (high <= (hw[1], hw[0])).all(1) & np.isfinite(corners).all((1, 2)))
+
+
+def _windows(grey: U8, matrices: F64, side: int, factor: int) -> U8:
+    """Squares (n, side, side) of a frame shrunk by ``factor``, in golden coordinates."""
+    if not len(matrices):
+        return np.empty((0, side, side), np.uint8)
+    y, x = np.mgrid[:side, :side].astype(np.float32)
+    to_grey = matrices.copy()
+    to_grey[..., 2] += 0.5 - 0.5 * factor
+    m = np.asarray(to_grey / factor, np.float32)[:, :, :, None, None]
+    where = [(m[:, i, 0] * x + m[:, i, 1] * y + m[:, i, 2]).reshape(-1, side) for i in (0, 1)]
+    out = cv2.remap(grey, where[0], where[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return u8(out).reshape(-1, side, side)
 
 
 def _peak(score: F32) -> tuple[float, float] | None:
