@@ -28,7 +28,7 @@ class PlaceModel(BaseModel):
     height: int = Field(gt=0, le=MOST_SIDE_PX)
     variants: int = Field(ge=2, le=MOST_LOOKS)
     looks: tuple[int, ...]
-    usual_levels: float = Field(gt=0, description="mean difference of a good board from its own variant")
+    usual_levels: float = Field(ge=0.1, le=255, description="mean difference of a good board from its own variant")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,8 @@ def atlas_from_places(places: tuple[Place, ...]) -> U8:
 def places_from_atlas(atlas: U8, models: tuple[PlaceModel, ...], golden_hw: tuple[int, int]) -> tuple[Place, ...]:
     """Read ``atlas_from_places`` again; BundleError where the picture does not hold them, or one lies off the image."""
     wanted = sum(one.height for one in models), max((one.variants + 1) * one.width for one in models)
-    off = [m for m in models if m.x + m.width > golden_hw[1] or m.y + m.height > golden_hw[0] or _unknown_look(m)]
+    boards = len(models[0].looks)
+    off = [m for m in models if _is_off(m, golden_hw) or len(m.looks) != boards]
     if atlas.shape[:2] != wanted or off:
         raise BundleError(
             expected=f"{wanted[1]}x{wanted[0]} px of pictures of {len(models)} places within the golden image",
@@ -86,11 +87,27 @@ def places_from_atlas(atlas: U8, models: tuple[PlaceModel, ...], golden_hw: tupl
         stack = np.stack(np.split(strip, one.variants + 1, 1))
         found.append(Place(model=one, pictures=u8(stack[:-1]), deviation=u8(stack[-1, ..., 0].copy())))
         y += one.height
+    _check_apart(found, golden_hw)
     return tuple(found)
 
 
-def _unknown_look(one: PlaceModel) -> bool:
-    return any(not 0 <= look < one.variants for look in one.looks)
+def _is_off(one: PlaceModel, golden_hw: tuple[int, int]) -> bool:
+    unknown = any(not 0 <= look < one.variants for look in one.looks)
+    return unknown or one.x + one.width > golden_hw[1] or one.y + one.height > golden_hw[0]
+
+
+def _check_apart(places: list[Place], golden_hw: tuple[int, int]) -> None:
+    """BundleError for places that overlap, or whose variants are one: what a frame shows would not be known."""
+    covered: Bool = np.zeros(golden_hw, np.bool_)
+    for place in places:
+        here = covered[place.rows, place.columns]
+        if not place.inside.any() or here[place.inside].any():
+            raise BundleError(
+                expected="places with variants that lie apart and differ",
+                received=f"one at {place.model.x},{place.model.y} that does not",
+                fix="build the bundle again",
+            )
+        here[place.inside] = True
 
 
 def paste(cue: U8, at_yx: tuple[int, int], place: Place, picture: U8) -> None:

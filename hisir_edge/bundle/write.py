@@ -10,11 +10,10 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import U8
-from hisir_edge.bundle.files import DEVIATION, GOLDEN, MANIFEST, NOISE, VARIANTS
+from hisir_edge.bundle.files import DEVIATION, GOLDEN, MANIFEST, NOISE
 from hisir_edge.bundle.integrity import seal_of, sha256_of
 from hisir_edge.bundle.load import _memory_from_pictures
 from hisir_edge.bundle.manifest import Manifest
-from hisir_edge.bundle.variants import Place, atlas_from_places
 from hisir_edge.errors import BundleError
 from hisir_edge.images import jpeg_bytes, png_bytes
 
@@ -33,12 +32,6 @@ def write_memory(folder: Path, mean_rgb: U8, deviation: U8) -> None:
     if not ok:
         raise BundleError(expected="an encodable deviation map", received=f"shape {deviation.shape}", fix="train again")
     (folder / DEVIATION).write_bytes(encoded.tobytes())
-
-
-def write_variants(folder: Path, places: tuple[Place, ...]) -> None:
-    """Write the pictures of places where good boards differ; no file where there are none."""
-    if places:
-        (folder / VARIANTS).write_bytes(png_bytes(atlas_from_places(places)))
 
 
 def memory_as_shipped(mean_rgb: U8, deviation: U8) -> U8:

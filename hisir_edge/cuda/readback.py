@@ -102,10 +102,16 @@ def crop_of_frame(work: Pixels, pose: Pose | None) -> Crop:
 
     def crop(box_xywh: tuple[int, int, int, int]) -> U8:
         x, y, w, h = box_xywh
-        if pose is None:
-            return work.rgb[y : y + h, x : x + w]
+        corners = np.array([(x, y), (x + w, y), (x, y + h), (x + w, y + h)], np.float64)
+        on_frame = corners if pose is None else pose.to_frame(corners)
+        # of the frame as it came no more than the box, with room for a mosaic's neighbours
+        (left, top), (right, bottom) = np.floor(on_frame.min(0)) - 4, np.ceil(on_frame.max(0)) + 4
+        left, top = int(np.clip(left, 0, work.hw[1] - 2)) // 2 * 2, int(np.clip(top, 0, work.hw[0] - 2)) // 2 * 2
+        piece = work.data[top : max(int(bottom), top + 2), left : max(int(right), left + 2)]
+        to_golden = np.eye(3) if pose is None else pose.matrix
+        from_piece = np.array([[1.0, 0, left], [0, 1.0, top], [0, 0, 1.0]])
         to_box = np.array([[1.0, 0, -x], [0, 1.0, -y], [0, 0, 1.0]])
-        return straightened(work.rgb, Pose(to_box @ pose.matrix), (h, w))
+        return straightened(Pixels(piece, work.pixel_format).rgb, Pose(to_box @ to_golden @ from_piece), (h, w))
 
     return crop
 

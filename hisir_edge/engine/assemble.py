@@ -57,6 +57,10 @@ def float_bundle(run: Path, record: RunRecord, net: HisirNet, staged: Path, opti
     memory = load_memory(run)
     write_memory(staged, memory.mean_rgb, memory.deviation)
     if record.variants:
+        if not (run / VARIANTS).is_file():
+            raise InputError(
+                expected=f"the run's variants, {run / VARIANTS}", received="none", fix="repeat the train command"
+            )
         shutil.copyfile(run / VARIANTS, staged / VARIANTS)
     write_noise(staged, np.zeros(noise_shape(memory.deviation.shape), np.uint8))
     manifest = _manifest(record, options, options.product or run.absolute().name)

@@ -76,12 +76,16 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
     scale = bundle.recipe.scale
     hw = np.load(maps.good[0], mmap_mode="r").shape
     seen = _seen_cells(bundle, (hw[0], hw[1]))
-    noise = noise_from_peaks([block_peaks(_logits(np.load(path, mmap_mode="r"))) for path in maps.good], seen)
+    tops = [block_peaks(_logits(np.load(path, mmap_mode="r"))) for path in maps.good]
+    boards = _boards_of(maps)
     areas_px = tuple(round(area / scale**2) for area in AREAS_NETWORK_PX)
-    noisy, sensitivity = noise_in_logits(noise, hw), sensitivity_map(hw, scale, bundle.zones)
+    sensitivity = sensitivity_map(hw, scale, bundle.zones)
     peaks, zoned, others = [], [], []
     for number, path in enumerate(maps.good):
         scores = np.load(path)
+        # the noise of the other boards: a new board has no say in it either
+        noise = noise_from_peaks([one for one, of in zip(tops, boards, strict=True) if of != boards[number]], seen)
+        noisy = noise_in_logits(noise, hw)
         if number >= maps.held_out:
             others.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX, seen))
             continue
@@ -89,8 +93,15 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
         peaks.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX, seen))
         if (sensitivity > 1).any():
             zoned.append(peaks_by_area(_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX, seen))
-    boards = maps.boards or tuple(range(len(peaks)))
-    return _Peaks(_one_a_board(peaks, boards), _one_a_board(zoned, boards) or None, others, areas_px, noise)
+    held_out = boards[: maps.held_out]
+    whole = noise_from_peaks(tops, seen)
+    return _Peaks(_one_a_board(peaks, held_out), _one_a_board(zoned, held_out) or None, others, areas_px, whole)
+
+
+def _boards_of(maps: Maps) -> tuple[int, ...]:
+    """Which board each good map shows; those of learnt boards show one each."""
+    held_out = maps.boards or tuple(range(maps.held_out))
+    return (*held_out, *range(len(held_out), len(maps.good)))
 
 
 def _seen_cells(bundle: Bundle, hw: tuple[int, int]) -> Bool | None:

@@ -62,8 +62,9 @@ class BoardInspector(ABC):
         self.finder = finder_from_bundle(bundle)
         self._middle_xy = outline_of(self.plan.frame_hw, scaled_polygon(bundle.area, recipe.scale)).mean(0)
         self.light = golden_light(golden, board_pixels(bundle)) if recipe.registered else None
-        self.chooser = Chooser(bundle.places, self.plan.frame_hw)
         self._tiles_of_places = tiles_of_places(bundle.places, self.plan.origins_yx, self.plan.tile_px)
+        seen = [n for n, tiles in enumerate(self._tiles_of_places) if np.isin(tiles, self.numbers).any()]
+        self.chooser = Chooser(bundle.places, self.plan.frame_hw, seen)
 
     @property
     def lost(self) -> bool:

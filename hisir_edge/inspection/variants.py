@@ -6,13 +6,13 @@ boards showed two variants beside each other counts as evidence, too (iterated c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, I64, U8, Bool, u8
+from hisir_edge.arrays import F32, F64, I64, U8, u8
 from hisir_edge.bundle.variants import Place
 from hisir_edge.inspection.light import gains_at, tables_of_gains
 
@@ -23,6 +23,8 @@ FURTHEST_LEVELS = 60.0
 """A pixel is off by so much at most: a defect must not outvote the rest of its place."""
 EVIDENCE = 20.0
 """A variant that fits worse by the usual difference of a good board is exp(EVIDENCE) times less likely."""
+MOST_COMPARED = 512
+"""Pixels of a place that are compared, evenly spread over it."""
 NEIGHBOUR_PX = 24
 SWEEPS = 4
 
@@ -42,27 +44,36 @@ def crop_of(picture: U8) -> Crop:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
+    """``pictures`` (k, n, 3): the blurred variants at the pixels ``where`` (rows, columns), n each."""
+
     box_xywh: tuple[int, int, int, int]
     pictures: F32 = field(repr=False)
-    where: Bool = field(repr=False)
+    where: tuple[I64, I64] = field(repr=False)
     usual_levels: float
 
 
 class Chooser:
     """The places of a product; has no state, may be asked by several threads."""
 
-    def __init__(self, places: tuple[Place, ...], golden_hw: tuple[int, int]) -> None:
+    def __init__(
+        self, places: tuple[Place, ...], golden_hw: tuple[int, int], looked_at: Iterable[int] | None = None
+    ) -> None:
+        """``looked_at``: numbers of the places that are chosen at all, the others keep variant 0; None: every one."""
         self.places, self.golden_hw = places, golden_hw
         self._known = [_known(place) for place in places]
+        self._looked_at = tuple(looked_at) if looked_at is not None else tuple(range(len(places)))
         self._beside = _neighbours(places)
 
     def choose(self, crop: Crop, light: F64 | None) -> tuple[int, ...]:
         """The variant of each place; ``light`` (3, 3): the log gain planes to take out first."""
-        costs = [self._costs(one, crop, light) for one in self._known]
+        costs = [np.arange(place.model.variants, dtype=np.float64) * FURTHEST_LEVELS for place in self.places]
+        for number in self._looked_at:
+            costs[number] = self._costs(self._known[number], crop, light)
         chosen = [int(cost.argmin()) for cost in costs]
         for _ in range(SWEEPS):
             before = list(chosen)
-            for number, beside in self._beside.items():
+            for number in self._looked_at:
+                beside = self._beside.get(number, [])
                 cost = costs[number].copy()
                 for other, unlikely in beside:
                     cost += unlikely[:, chosen[other]]
@@ -78,13 +89,9 @@ class Chooser:
         if light is not None:
             middle = np.array([[y + h / 2, x + w / 2]])
             board = u8(cv2.LUT(board, tables_of_gains(gains_at(light, self.golden_hw, middle))[0]))
-        return EVIDENCE / one.usual_levels * levels_off(blurred(board), one.pictures, one.where)
-
-
-def levels_off(board: F32, pictures: F32, where: Bool) -> F64:
-    """Mean difference, in levels, of a blurred board (h, w, 3) from blurred pictures (k, h, w, 3) at some pixels."""
-    off = np.abs(pictures[:, where] - board[where]).max(2)
-    return np.asarray(np.minimum(off, FURTHEST_LEVELS).mean(1), np.float64)
+        off = np.abs(one.pictures - blurred(board)[one.where]).max(2)
+        levels = np.minimum(off, FURTHEST_LEVELS).mean(1)
+        return np.asarray(EVIDENCE / one.usual_levels * levels, np.float64)
 
 
 def blurred(picture: U8) -> F32:
@@ -95,9 +102,11 @@ def blurred(picture: U8) -> F32:
 def _known(place: Place) -> _Known:
     pictures = np.stack([blurred(u8(one)) for one in place.pictures])
     apart = (pictures.max(0) - pictures.min(0)).max(2)
-    where = apart >= min(DIFFERENT_LEVELS, float(apart.max()))
+    rows, columns = np.nonzero(apart >= min(DIFFERENT_LEVELS, float(apart.max())))
+    step = -(-len(rows) // MOST_COMPARED)
+    rows, columns = rows[::step], columns[::step]
     m = place.model
-    return _Known((m.x, m.y, m.width, m.height), pictures, np.asarray(where, np.bool_), m.usual_levels)
+    return _Known((m.x, m.y, m.width, m.height), pictures[:, rows, columns], (rows, columns), m.usual_levels)
 
 
 def _neighbours(places: tuple[Place, ...]) -> dict[int, list[tuple[int, F64]]]:
@@ -134,6 +143,7 @@ class ShownMemory:
         self.chosen = (0,) * len(chooser.places)
         for place in chooser.places:
             self._put(place, 0)
+        self._repeat_edges()
 
     def show(self, crop: Crop, light: F64 | None) -> list[int]:
         """Show what a frame shows, see ``Chooser.choose``; numbers of the places that change by it."""
@@ -146,8 +156,17 @@ class ShownMemory:
         changed = [n for n, (now, then) in enumerate(zip(chosen, self.chosen, strict=True)) if now != then]
         for number in changed:
             self._put(self._chooser.places[number], chosen[number])
+        if changed:
+            self._repeat_edges()
         self.chosen = chosen
         return changed
+
+    def _repeat_edges(self) -> None:
+        """The padding repeats the last row and column, as that of frames does."""
+        if self._chooser.places:
+            h, w = self._chooser.golden_hw
+            self.planes[:, h:, :w] = self.planes[:, h - 1 : h, :w]
+            self.planes[:, :, w:] = self.planes[:, :, w - 1 : w]
 
     def _put(self, place: Place, look: int) -> None:
         target, inside = self.planes[:, place.rows, place.columns], place.inside

@@ -13,7 +13,7 @@ from hisir_edge.inspection.registration.pose import Pose, local_matrix
 Outline = F64
 """Corners (n, 2) of the polygon around a board's area, golden pixels."""
 MOST_TURN_DEG, MOST_SCALE_ERROR, MOST_SCALE_RATIO = 40.0, 0.1, 1.35
-QUARTER_DEG = 90
+QUARTER_DEG, NEAR_QUARTER_DEG = 90, 15.0
 MOST_OUTSIDE_PX = 2.0
 """A board may leave the frame by so much: nothing is seen there, and nothing is inspected."""
 
@@ -33,7 +33,7 @@ def check_pose(pose: Pose, outline: Outline, frame_hw: tuple[int, int]) -> None:
         raise fault("a mirrored board", "turn the board over, or the camera's mirroring off")
     if abs(turn) > MOST_TURN_DEG:
         nearest = round(turn / QUARTER_DEG) * QUARTER_DEG
-        exact = nearest and abs(turn - nearest) <= MOST_TURN_DEG
+        exact = nearest and abs(turn - nearest) <= NEAR_QUARTER_DEG
         raise fault(f"a board turned by {abs(nearest) if exact else abs(round(turn))} degrees", "lay it as the others")
     if abs(scale - 1) > MOST_SCALE_ERROR:
         raise fault(f"a board at {scale:.2f} times its size", "check the camera's distance and lens")

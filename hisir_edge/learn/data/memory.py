@@ -47,6 +47,7 @@ class GoodBoards:
     are each frame's log gain planes against the golden image (see ``inspection/light.py``), zero there. Frames are not
     changed here: each crop of them is interpolated once and its light taken out, as on the line. ``area``: polygon
     around the board in golden pixels, None: all of the frame. ``kept``: which of the frames offered these are.
+    ``boards``: which board each frame shows, empty: each another. ``variants``: what each shows where they differ.
     ``ignored``: places, as number of the frame and box in golden pixels, that nothing is learnt from.
     """
 
@@ -58,6 +59,7 @@ class GoodBoards:
     area: Polygon | None = None
     kept: tuple[int, ...] = ()
     ignored: tuple[tuple[int, tuple[int, int, int, int]], ...] = ()
+    boards: tuple[int, ...] = ()
     variants: Variants = field(default_factory=Variants, repr=False)
 
     @property

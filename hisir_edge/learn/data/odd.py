@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, I64, U8, Bool, u8
+from hisir_edge.bundle.variants import Place
 from hisir_edge.inspection.light import without_light
 from hisir_edge.inspection.registration.finder import inside_outline, outline_of
 from hisir_edge.inspection.registration.pose import straightened
@@ -61,18 +62,11 @@ def differing_boards(boards: GoodBoards) -> list[Differing]:
     found = []
     for number in range(len(boards.frames)):
         picture = _flat(boards, number)
-        if boards.variants.places:
-            reference = _Reference.of(memory_of_board(boards, number), on_board)
+        for place in boards.variants.places:
+            reference.renew(boards, number, place)
         off = reference.difference(picture)
         found.append(Differing(u8(np.packbits(off >= 1)), tuple(_pieces(off, picture))))
     return found
-
-
-def memory_of_board(boards: GoodBoards, number: int) -> BoardMemory:
-    """The board memory with the variants that a board shows."""
-    cue = np.dstack([boards.memory.mean_rgb, boards.memory.deviation])
-    boards.variants.put_into(cue, (0, 0), number)
-    return BoardMemory(u8(np.ascontiguousarray(cue[..., :3])), u8(np.ascontiguousarray(cue[..., 3])))
 
 
 def odd_pieces(seen: list[Differing]) -> list[tuple[int, Piece]]:
@@ -115,15 +109,21 @@ class _Reference:
 
     @classmethod
     def of(cls, memory: BoardMemory, on_board: Bool | None) -> _Reference:
-        golden = cv2.blur(memory.mean_rgb.astype(np.float32), (BLUR_PX, BLUR_PX))
-        near = np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1), np.uint8)
-        deviation = cv2.dilate(memory.deviation, near).astype(np.float32) / DEVIATION_GAIN
-        return cls(
-            np.asarray(cv2.erode(golden, near), np.float32),
-            np.asarray(cv2.dilate(golden, near), np.float32),
-            np.asarray(USUAL_LEVELS + DEVIATIONS * deviation, np.float32),
-            on_board,
-        )
+        return cls(*_usual(memory.mean_rgb, memory.deviation), on_board)
+
+    def renew(self, boards: GoodBoards, number: int, place: Place) -> None:
+        """What is usual at a place on this board, by the variant that it shows."""
+        m, reach = place.model, BLUR_PX // 2 + EDGE_PX
+        memory, (h, w) = boards.memory, self.tolerance.shape
+        inner = _box(m.y, m.x, m.y + m.height, m.x + m.width, reach, (h, w))
+        outer = _box(m.y, m.x, m.y + m.height, m.x + m.width, 2 * reach, (h, w))
+        cue = np.dstack([memory.mean_rgb[outer], memory.deviation[outer]])
+        boards.variants.put_into(u8(cue), (outer[0].start, outer[1].start), number)
+        here = tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
+        for whole, part in zip(
+            (self.low, self.high, self.tolerance), _usual(u8(cue[..., :3]), u8(cue[..., 3])), strict=True
+        ):
+            whole[inner] = part[here]
 
     def difference(self, picture: U8) -> F32:
         """How far a board (h, w, 3) is off at each place, in units of what is tolerated, (h, w)."""
@@ -131,6 +131,23 @@ class _Reference:
         beyond = np.maximum(self.low - blurred, blurred - self.high).max(2)
         off = np.maximum(beyond, 0) / self.tolerance
         return np.asarray(off if self.on_board is None else off * self.on_board, np.float32)
+
+
+def _usual(golden_rgb: U8, deviation: U8) -> tuple[F32, F32, F32]:
+    """Lowest and highest usual colour (h, w, 3) and tolerance (h, w)."""
+    golden = cv2.blur(golden_rgb.astype(np.float32), (BLUR_PX, BLUR_PX))
+    near = np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1), np.uint8)
+    spread = cv2.dilate(deviation, near).astype(np.float32) / DEVIATION_GAIN
+    return (
+        np.asarray(cv2.erode(golden, near), np.float32),
+        np.asarray(cv2.dilate(golden, near), np.float32),
+        np.asarray(USUAL_LEVELS + DEVIATIONS * spread, np.float32),
+    )
+
+
+def _box(top: int, left: int, bottom: int, right: int, reach: int, hw: tuple[int, int]) -> tuple[slice, slice]:
+    rows = slice(max(top - reach, 0), min(bottom + reach, hw[0]))
+    return rows, slice(max(left - reach, 0), min(right + reach, hw[1]))
 
 
 def _pieces(off: F32, picture: U8) -> list[Piece]:

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from hisir_edge.bundle.files import VARIANTS
-from hisir_edge.bundle.write import write_variants
+from hisir_edge.bundle.variants import atlas_from_places
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.tile import plan_from_size, scaled_hw
 from hisir_edge.images import png_bytes, write_atomic
@@ -16,7 +16,7 @@ from hisir_edge.inspection.registration.finder import scaled_polygon
 from hisir_edge.learn.data.alignment import lost_allowed
 from hisir_edge.learn.data.area import area_picture, check_area
 from hisir_edge.learn.data.datasets import frame_size, good_images, load_scaled, orientations, split_held_out
-from hisir_edge.learn.data.distinct import boards_of_pictures, same_boards
+from hisir_edge.learn.data.distinct import boards_among, boards_of_pictures, same_boards
 from hisir_edge.learn.data.memory import GoodBoards, good_boards_from_frames, good_boards_like
 from hisir_edge.learn.data.odd import Differing, differing_boards, odd_pieces, piece_picture
 from hisir_edge.learn.data.run import (
@@ -56,8 +56,11 @@ def prepare_run(
             received="boards that are not (--register off, or they do not lie alike)",
             fix="leave --area out, or train with --register anywhere to see why",
         )
-    boards = with_variants(boards, settings.variants)
     train = tuple(offered[i] for i in boards.kept)
+    boards = replace(boards, boards=tuple(boards_among(train, record.same_board)))
+    counter = iter(range(2 * len(offered) + 1, 4 * len(offered) + 1))
+    boards = with_variants(boards, settings.variants, lambda: on_load(next(counter), 4 * len(offered)))
+    on_load(4 * len(offered), 4 * len(offered))
     left_out = sorted({*record.dropped, *offered} - set(train), key=Path)
     record = replace(
         record,
@@ -129,14 +132,13 @@ def _without_odd_places(
 def _show_variants(run: Path, boards: GoodBoards) -> None:
     """The pictures of all variants as they are shipped, and those of each place for a person to look at."""
     shutil.rmtree(run / "variants", ignore_errors=True)
-    (run / VARIANTS).unlink(missing_ok=True)
     if not boards.variants.places:
         return
-    write_variants(run, boards.variants.places)
+    write_atomic(run / VARIANTS, png_bytes(atlas_from_places(boards.variants.places)))
     (run / "variants").mkdir()
-    for number, place in enumerate(boards.variants.places[:MOST_SHOWN], 1):
+    for number, place in enumerate(boards.variants.places, 1):
         shares = "-".join(str(place.model.looks.count(look)) for look in range(place.model.variants))
-        write_atomic(run / "variants" / f"{number:02d}-boards-{shares}.png", png_bytes(place_picture(place)))
+        write_atomic(run / "variants" / f"{number:03d}-boards-{shares}.png", png_bytes(place_picture(place)))
 
 
 def _held_out_batches(record: RunRecord, boards: GoodBoards, run: Path) -> list[TileBatch]:
@@ -160,6 +162,12 @@ def _differing(settings: RunSettings, others: RunSettings) -> str:
 def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], None]) -> RunRecord:
     if (run / "run.json").exists():
         record = load_record(run)
+        if is_of_older_schema(run):
+            raise InputError(
+                expected="a run of this version to be continued",
+                received=f"{run} of an earlier one, whose boards were registered otherwise",
+                fix="build it as it is, or train again into another --out",
+            )
         if record.settings != settings:
             raise InputError(
                 expected=f"the settings that {run} was begun with ({_differing(record.settings, settings)})",
@@ -167,12 +175,6 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
                 fix="repeat the first command to continue, or choose another --out",
             )
         check_pictures(record)
-        if is_of_older_schema(run):
-            raise InputError(
-                expected="a run of this version to be continued",
-                received=f"{run} of an earlier one, whose boards were registered otherwise",
-                fix="build it as it is, or train again into another --out",
-            )
         return record
     if run.exists() and any(run.iterdir()):
         raise InputError(
@@ -211,7 +213,7 @@ def _scale_from_data(settings: RunSettings, training: list[Path], frame_hw: tupl
 
 
 def _load_boards(record: RunRecord, paths: list[str], on_load: Callable[[int, int], None]) -> GoodBoards:
-    total = 2 * len(paths)
+    total = 4 * len(paths)  # the second half is for their variants
     frames = []
     for i, path in enumerate(paths):
         frames.append(load_scaled(Path(path), record.frame_hw, record.scale))
@@ -223,7 +225,7 @@ def _load_boards(record: RunRecord, paths: list[str], on_load: Callable[[int, in
         lambda: on_load(next(counter, total), total),
         scaled_polygon(record.settings.area, record.scale),
     )
-    on_load(total, total)
+    on_load(total // 2, total)
     return boards
 
 

@@ -7,7 +7,7 @@ or two boards have never becomes a variant, so a defect among the good boards do
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import cv2
@@ -36,35 +36,47 @@ LEAST_GAIN_LEVELS = 1.0
 MOST_SAMPLES = 512
 LEAST_SHOWN_PX = 160
 OWN_PICTURE_UPTO = 6
+MOST_BYTES = 400_000_000
+"""Of pictures of places that are compared; the hottest places first."""
 """In groups of so few boards each board would see much of itself in its group's median: it learns without it."""
 
 
-def variants_of_boards(boards: GoodBoards, most: int) -> Variants:
-    """The places where good boards differ, with up to ``most`` variants each, the largest differences first."""
-    count = len(boards.frames)
+OnDone = Callable[[], None]
+
+
+def _nothing() -> None:
+    pass
+
+
+def variants_of_boards(boards: GoodBoards, most: int, on_done: OnDone = _nothing) -> Variants:
+    """The places where good boards differ, with up to ``most`` variants each, the largest differences first.
+
+    ``on_done`` is called twice a board.
+    """
+    shown = np.array(boards.boards or range(len(boards.frames)))
+    count = len(np.unique(shown))
     least = max(LEAST_BOARDS, int(np.ceil(LEAST_SHARE * count)))
     if most < 2 or not boards.registered or count < 2 * least:
         return Variants()
-    spots = _spots(boards, least)
+    spots = _spots(boards, least, on_done)
     cut: list[list[U8]] = [[] for _ in spots]
     for flat in _flat_boards(boards):
         for pieces, (x, y, inside) in zip(cut, spots, strict=True):
             pieces.append(u8(flat[y : y + inside.shape[0], x : x + inside.shape[1]].copy()))
+        on_done()
     made = []
     for (x, y, inside), pieces in zip(spots, cut, strict=True):
         stack = np.stack(pieces)
-        groups, gain = _groups(stack, inside, least, most)
+        groups, gain = _groups(stack, inside, shown, least, most)
         if groups is not None:
-            made.append(
-                (gain * float(inside.sum()), _place(stack, inside, groups, (x, y)), _own(stack, inside, groups))
-            )
+            place = _place(stack, inside, groups, (x, y))
+            made.append((gain * float(inside.sum()), place, _own(stack, inside, groups, shown)))
     made.sort(key=lambda one: -one[0])
-    kept = made[:MOST_PLACES]
-    if not kept:
+    if not made:
         return Variants()
-    looks = np.array([one.model.looks for _, one, _ in kept], np.int64).T
-    own = {(board, number): picture for number, (_, _, of) in enumerate(kept) for board, picture in of.items()}
-    return Variants(tuple(one for _, one, _ in kept), looks, own)
+    looks = np.array([one.model.looks for _, one, _ in made], np.int64).T
+    own = {(board, number): picture for number, (_, _, of) in enumerate(made) for board, picture in of.items()}
+    return Variants(tuple(one for _, one, _ in made), looks, own)
 
 
 def variants_like(variants: Variants, boards: GoodBoards) -> GoodBoards:
@@ -78,9 +90,9 @@ def variants_like(variants: Variants, boards: GoodBoards) -> GoodBoards:
     return replace(boards, variants=Variants(variants.places, looks))
 
 
-def with_variants(boards: GoodBoards, most: int) -> GoodBoards:
+def with_variants(boards: GoodBoards, most: int, on_done: OnDone = _nothing) -> GoodBoards:
     """The boards with what they have in variants; their golden image shows the first variant of each place."""
-    variants = variants_of_boards(boards, most)
+    variants = variants_of_boards(boards, most, on_done)
     golden = boards.memory.mean_rgb.copy()
     for place in variants.places:
         golden[place.rows, place.columns][place.inside] = place.pictures[0][place.inside]
@@ -102,8 +114,8 @@ def _flat_boards(boards: GoodBoards) -> Iterator[U8]:
         yield without_light(straightened(frame, pose, hw), light)
 
 
-def _spots(boards: GoodBoards, least: int) -> list[tuple[int, int, Bool]]:
-    """x, y and pixels (h, w) of the places where several boards are off the golden image."""
+def _spots(boards: GoodBoards, least: int, on_done: OnDone) -> list[tuple[int, int, Bool]]:
+    """x, y and pixels (h, w) of the places where several boards are off the golden image, the hottest first."""
     golden = boards.memory.mean_rgb
     hw = (golden.shape[0], golden.shape[1])
     near = np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1), np.uint8)
@@ -113,6 +125,7 @@ def _spots(boards: GoodBoards, least: int) -> list[tuple[int, int, Bool]]:
     for flat in _flat_boards(boards):
         seen = blurred(flat)
         count += np.maximum(low - seen, seen - high).max(2) > HOT_LEVELS
+        on_done()
     hot = (count >= least).astype(np.uint8)
     if boards.area is not None:
         hot *= inside_outline(hw, outline_of(hw, boards.area))
@@ -129,31 +142,40 @@ def _spots(boards: GoodBoards, least: int) -> list[tuple[int, int, Bool]]:
                 cell = np.asarray(inside[top : top + step_y, left : left + step_x], np.bool_)
                 if cell.sum() >= LEAST_AREA_PX:
                     found.append((x + left, y + top, cell))
-    return found
+    found.sort(
+        key=lambda one: (
+            -int((count[one[1] : one[1] + one[2].shape[0], one[0] : one[0] + one[2].shape[1]] * one[2]).sum())
+        )
+    )
+    bytes_so_far = np.cumsum([3 * cell.size * len(boards.frames) for _, _, cell in found])
+    return found[: min(MOST_PLACES, int((bytes_so_far <= MOST_BYTES).sum()))]
 
 
-def _groups(stack: U8, inside: Bool, least: int, most: int) -> tuple[I64 | None, float]:
-    """The group of each board (n,), the largest group 0, and the levels gained; None where one look explains all."""
+def _groups(stack: U8, inside: Bool, shown: I64, least: int, most: int) -> tuple[I64 | None, float]:
+    """The group of each picture (n,), the largest group 0, and the levels gained; None where one look explains all.
+
+    ``shown`` (n,): the board of each picture.
+    """
     pixels = np.stack([blurred(one)[inside] for one in stack])
     sample = pixels[:, :: max(1, -(-pixels.shape[1] // MOST_SAMPLES))]
     apart = np.array([np.minimum(np.abs(sample - one).max(2), FURTHEST_LEVELS).mean(1) for one in sample])
     best: I64 | None = None
-    first = left = _left_over(sample, np.zeros(len(sample), np.int64))
+    first = left = _left_over(sample, np.zeros(len(sample), np.int64), shown)
     medoids = [int(apart.sum(1).argmin())]
     while len(medoids) < most:
         nearest = apart[medoids].min(0)
         medoids.append(int(np.maximum(nearest[None] - apart, 0).sum(1).argmax()))
-        groups = _large_groups(apart, medoids, least)
+        groups = _large_groups(apart, medoids, shown, least)
         if int(groups.max()) + 1 < 2:
             continue
-        now = _left_over(sample, groups)
+        now = _left_over(sample, groups, shown)
         if now <= WORTH * left and now <= left - LEAST_GAIN_LEVELS:
             best, left = groups, now
     return best, first - left
 
 
-def _large_groups(apart: F64, medoids: list[int], least: int) -> I64:
-    """Boards in groups around medoids; small groups join the nearest large one; the largest is number 0."""
+def _large_groups(apart: F64, medoids: list[int], shown: I64, least: int) -> I64:
+    """Pictures in groups around medoids; groups of few boards join the nearest other one; the largest is number 0."""
     centres = list(medoids)
     while True:
         groups = np.asarray(apart[centres].argmin(0))
@@ -164,24 +186,42 @@ def _large_groups(apart: F64, medoids: list[int], least: int) -> I64:
                 if (groups == g).any()
             ]
             groups = np.asarray(apart[centres].argmin(0))
-        sizes = np.bincount(groups, minlength=len(centres))
-        if len(centres) == 1 or sizes.min() >= least:
+        sizes = [len(np.unique(shown[groups == g])) for g in range(len(centres))]
+        if len(centres) == 1 or min(sizes) >= least:
             break
-        centres.pop(int(sizes.argmin()))
+        centres.pop(int(np.argmin(sizes)))
     order = np.argsort(-np.bincount(groups, minlength=len(centres)), kind="stable")
     return np.asarray(np.argsort(order)[groups], np.int64)
 
 
-def _left_over(sample: F32, groups: I64) -> float:
-    """Mean difference of the boards from the nearest group's median; a board's own group is taken without it."""
-    count = int(groups.max()) + 1
-    medians = [np.median(sample[groups == g], 0) for g in range(count)]
-    off = np.stack([_mean_off(sample, median) for median in medians])
-    for board, group in enumerate(groups):
-        others = np.flatnonzero(groups == group)
-        others = others[others != board]
-        off[group, board] = _mean_off(sample[board][None], np.median(sample[others], 0))[0] if len(others) else np.inf
+def _left_over(sample: F32, groups: I64, shown: I64) -> float:
+    """Mean difference of the pictures from the nearest group's median; each group is taken without the same board."""
+    off = np.full((int(groups.max()) + 1, len(sample)), np.inf)
+    for group in range(len(off)):
+        members = np.flatnonzero(groups == group)
+        off[group] = _mean_off(sample, np.median(sample[members], 0))
+        ordered = np.sort(sample[members], 0)
+        for picture in np.flatnonzero(np.isin(shown, shown[members])).tolist():
+            own = members[shown[members] == shown[picture]]
+            if len(own) == len(members):
+                off[group, picture] = np.inf
+            elif len(own) == 1 and own[0] == picture:
+                off[group, picture] = _mean_off(sample[picture][None], _median_without(ordered, sample[picture]))[0]
+            else:
+                rest = np.median(sample[np.setdiff1d(members, own)], 0)
+                off[group, picture] = _mean_off(sample[picture][None], rest)[0]
     return float(off.min(0).mean())
+
+
+def _median_without(ordered: F32, one: F32) -> F32:
+    """The median of values sorted along the first axis, without one of them at each place."""
+    n = len(ordered) - 1
+    low, high = (n - 1) // 2, n // 2
+
+    def left(k: int) -> F32:
+        return np.asarray(np.where(one > ordered[k], ordered[k], ordered[k + 1]), np.float32)
+
+    return np.asarray((left(low) + left(high)) / 2, np.float32)
 
 
 def _mean_off(sample: F32, picture: F32) -> F64:
@@ -204,15 +244,13 @@ def _place(stack: U8, inside: Bool, groups: I64, at_xy: tuple[int, int]) -> Plac
     return Place(model=model, pictures=u8(pictures), deviation=deviation_of_stack(off))
 
 
-def _own(stack: U8, inside: Bool, groups: I64) -> dict[int, U8]:
+def _own(stack: U8, inside: Bool, groups: I64, shown: I64) -> dict[int, U8]:
+    """By picture the picture of its group without its board, where the group is small."""
     found = {}
     for board, group in enumerate(groups):
-        others = np.flatnonzero(groups == group)
-        others = others[others != board]
+        others = np.flatnonzero((groups == group) & (shown != shown[board]))
         if 0 < len(others) < OWN_PICTURE_UPTO:
-            picture = _median(stack)
-            picture[inside] = _median(stack[others])[inside]
-            found[board] = picture
+            found[board] = _median(stack[others])
     return found
 
 

@@ -32,6 +32,9 @@ LEAST_TAIL_LOGITS = 0.05
 QUIET_SHARE = 0.8
 MOST_NOISE_LOGITS = 6.0
 LEAST_NOISE_BOARDS = 4
+LOWEST_NOISE_LOGIT = -4.0
+NOISE_DEVIATIONS = 2.0
+"""How many standard deviations of its peaks belong to a place's noise, beside their mean."""
 CONFIDENCE = 0.95
 RESAMPLES = 400
 FEW_BOARDS = 4
@@ -65,13 +68,15 @@ def block_peaks(logits: F32) -> F64:
 def noise_from_peaks(peaks: list[F64], seen: Bool | None = None) -> U8:
     """Noise map (rows, columns) in steps of 1/32 logit from the block peaks of many good boards.
 
-    Where boards peak in the mean higher than in four fifths of all places, by how much. Zero
+    Where boards peak (mean and ``NOISE_DEVIATIONS``) higher than in four fifths of all places, by how much. Zero
     everywhere with fewer than ``LEAST_NOISE_BOARDS`` boards: what they share would be chance. ``seen`` (rows, columns):
     the places that show the board; the others do not count and have no noise.
     """
-    typical = np.mean(peaks, axis=0)
     if len(peaks) < LEAST_NOISE_BOARDS:
-        return np.zeros(typical.shape, np.uint8)
+        return np.zeros(peaks[0].shape, np.uint8)
+    # far below logit 0 a peak says nothing of the place
+    audible = np.maximum(np.stack(peaks), LOWEST_NOISE_LOGIT)
+    typical = audible.mean(0) + NOISE_DEVIATIONS * audible.std(0)
     quiet = float(np.quantile(typical if seen is None else typical[seen], QUIET_SHARE))
     excess = np.clip(typical - quiet, 0, MOST_NOISE_LOGITS).astype(np.float32)
     # a peak may lie at a cell's border: neighbours count, and the map is smooth

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -15,6 +16,8 @@ from torch import nn
 from hisir_edge.errors import HisirEdgeError
 
 T = TypeVar("T")
+LONGEST_PREPARATION = timedelta(hours=6)
+"""The others wait so long for the leader, who reads and registers the boards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def team_from_environment() -> Iterator[Team]:
     if world == 1:
         yield Team(0, 1, device)
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_PREPARATION)
     try:
         yield Team(dist.get_rank(), world, device)
     finally:

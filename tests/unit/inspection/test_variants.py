@@ -13,9 +13,11 @@ from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.load import Bundle, load_bundle
 from hisir_edge.bundle.variants import Place, PlaceModel
 from hisir_edge.cuda.inspector import CudaInspector
+from hisir_edge.cuda.readback import crop_of_frame
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.cpu.inspector import CpuInspector
+from hisir_edge.inspection.registration.pose import Pose, straightened
 from hisir_edge.inspection.rops import Rops
 from hisir_edge.records import Result
 
@@ -75,6 +77,8 @@ def test_what_came_before_changes_nothing(inspector, frames):
 def test_siblings_do_not_see_each_others_variants(inspector, frames):
     other = inspector.sibling()
     expected = [inspector.inspect(frame).score for frame in frames]
+    assert not np.shares_memory(other.memory.planes, inspector.memory.planes)
+    assert not np.shares_memory(other.memory.planes, inspector.bundle.memory)
     assert other.inspect(frames[1]).variants == (1,)
     assert inspector.inspect(frames[2]).score == expected[2]
     assert other.inspect(frames[0]).score == expected[0]
@@ -105,3 +109,18 @@ def test_a_gpu_chooses_and_judges_as_a_cpu(bundle, inspector, frames, kernels, p
     gpu.close()
     assert not device.held
     assert not device.pinned_arrays
+
+
+@pytest.mark.parametrize("layout", ["RGB8", "BGR8", "BayerRG8", "BayerGB8"])
+def test_a_gpu_crops_raw_frames_as_the_whole_frame_would_show_them(layout):
+    rng = np.random.default_rng(2)
+    shape = (90, 130) if layout.startswith("Bayer") else (90, 130, 3)
+    work = Pixels(rng.integers(0, 256, shape, np.uint8), layout)
+    pose = Pose(np.array([[0.99, 0.03, 4.3], [-0.03, 0.99, -2.6], [0, 0, 1.0]]))
+    for here in (None, pose):
+        whole = work.rgb if here is None else straightened(work.rgb, here, (90, 130))
+        crop = crop_of_frame(work, here)
+        for box in ((0, 0, 20, 30), (51, 33, 25, 17), (110, 60, 20, 30)):
+            x, y, w, h = box
+            off = np.abs(crop(box).astype(int) - whole[y : y + h, x : x + w])
+            assert np.mean(off <= 8) > 0.97, "OpenCV's warp rounds positions to 1/32 px"

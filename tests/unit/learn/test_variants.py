@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,10 +11,11 @@ import pytest
 from hisir_edge.bundle.variants import MOST_LOOKS, Place, PlaceModel, atlas_from_places, paste, places_from_atlas
 from hisir_edge.errors import BundleError
 from hisir_edge.inspection.variants import Chooser, ShownMemory, crop_of, tiles_of_places
+from hisir_edge.learn.data.looks import Variants
 from hisir_edge.learn.data.memory import good_boards_from_frames, good_boards_like
 from hisir_edge.learn.data.odd import differing_boards, odd_pieces
 from hisir_edge.learn.data.tiles import CorruptedTiles
-from hisir_edge.learn.data.variants import place_picture, variants_like, with_variants
+from hisir_edge.learn.data.variants import _median_without, place_picture, variants_like, with_variants
 from hisir_edge.sim.synth import render_board
 
 SIZE = (512, 384)
@@ -87,6 +90,24 @@ def test_what_one_or_two_boards_show_is_no_variant(bad):
     assert not [one for one in boards.variants.places if over_part(one)]
 
 
+def test_three_photos_of_one_bad_board_are_one_board():
+    frames = [board(seed, BEIGE) for seed in range(11)] + [board(40, BROWN)] * 3
+    boards = replace(good_boards_from_frames(frames), boards=(*range(11), 11, 11, 11))
+    assert not [one for one in with_variants(boards, 4).variants.places if over_part(one)]
+    twice = [board(seed % 6, BROWN if seed % 6 >= 3 else BEIGE) for seed in range(12)]
+    boards = replace(good_boards_from_frames(twice), boards=tuple(seed % 6 for seed in range(12)))
+    (place,) = [one for one in with_variants(boards, 4).variants.places if over_part(one)]
+    assert place.model.looks == tuple(int(seed % 6 >= 3) for seed in range(12))
+
+
+@pytest.mark.parametrize("count", [4, 5, 8, 9])
+def test_a_median_without_one_is_that_of_the_others(count):
+    values = np.random.default_rng(count).integers(0, 6, (count, 40, 3)).astype(np.float32)
+    for n in range(count):
+        found = _median_without(np.sort(values, 0), values[n])
+        assert np.array_equal(found, np.median(np.delete(values, n, 0), 0).astype(np.float32))
+
+
 def test_boards_that_look_alike_have_no_variants():
     boards = with_variants(good_boards_from_frames([board(seed) for seed in range(12)]), 8)
     assert boards.variants.places == ()
@@ -110,8 +131,18 @@ def test_training_tiles_have_the_variant_of_their_own_board(makers, tmp_path):
         cue = stream.cue[y : y + 128, x : x + 128].copy()
         makers.variants.put_into(cue, (y, x), number)
         assert np.abs(cue[61, 55, :3].astype(int) - wanted).max() < 20
-    batch = stream.batch_of(3)
-    assert batch.cue.shape == (4, 4, 128, 128)
+    only_brown = replace(makers, frames=[makers.frames[2]], poses=[makers.poses[2]], lights=[makers.lights[2]])
+    looks = makers.variants.looks[2:3]
+    shown = replace(only_brown, variants=Variants(makers.variants.places, looks))
+    one, other = (
+        CorruptedTiles(tmp_path / name, boards, 128, 32, 1).batch_of(0)
+        for name, boards in (("a", shown), ("b", replace(only_brown, variants=Variants())))
+    )
+    assert (one.cue != other.cue).any(), "the golden image shows the beige one"
+    brown = np.abs(one.cue[:, :3].astype(int) - np.reshape(BROWN, (1, 3, 1, 1))).max(1) < 12
+    beige = np.abs(other.cue[:, :3].astype(int) - np.reshape(BEIGE, (1, 3, 1, 1))).max(1) < 12
+    changed = (one.cue != other.cue).any(1)
+    assert (changed & brown).sum() > 0.6 * (changed & beige).sum() > 0
 
 
 def test_a_board_of_a_small_group_learns_from_the_others_of_it():
@@ -146,15 +177,17 @@ def test_an_atlas_is_read_as_it_was_written():
         assert other.inside[1:].all()
 
 
-@pytest.mark.parametrize("wrong", ["cut", "off the image", "look"])
+@pytest.mark.parametrize("wrong", ["cut", "off the image", "look", "boards", "overlapping", "all alike"])
 def test_an_atlas_that_does_not_fit_is_refused(wrong):
-    made = places(np.random.default_rng(2), [(3, 4, 20, 30)], (2,), ((0, 1),))
-    atlas, model = atlas_from_places(made), made[0].model
-    if wrong == "look":
-        model = model.model_copy(update={"looks": (0, MOST_LOOKS)})
+    made = places(np.random.default_rng(2), [(3, 4, 20, 30), (30, 4, 20, 30)], (2, 2), ((0, 1), (1, 0)))
+    atlas, models = atlas_from_places(made), [one.model for one in made]
+    if wrong == "all alike":
+        atlas[:30, 20:40] = atlas[:30, :20]
+    changes = {"look": {"looks": (0, MOST_LOOKS)}, "boards": {"looks": (0, 1, 0)}, "overlapping": {"x": 20}}
+    models[1] = models[1].model_copy(update=changes.get(wrong, {}))
     with pytest.raises(BundleError, match="build the bundle again"):
         places_from_atlas(
-            atlas[:-1] if wrong == "cut" else atlas, (model,), (33 if wrong == "off the image" else 200, 120)
+            atlas[:-1] if wrong == "cut" else atlas, tuple(models), (33 if wrong == "off the image" else 200, 120)
         )
 
 
@@ -196,6 +229,23 @@ def test_shown_memory_is_what_was_chosen_and_the_base_stays():
         assert np.array_equal(here[place.inside][:, 3], place.deviation[place.inside])
     assert (shown.planes[:, 60:] == 9).all()
     assert ShownMemory(Chooser((), (64, 80)), planes).planes is planes
+
+
+def test_the_padding_goes_with_a_place_at_the_edge():
+    (place,) = places(np.random.default_rng(7), [(56, 20, 20, 30)], (2,), ((0, 1),))
+    shown = ShownMemory(Chooser((place,), (50, 76)), np.full((4, 64, 80), 9, np.uint8))
+    for look in (1, 0):
+        shown.show_variants((look,))
+        assert (shown.planes[:, 50:, :76] == shown.planes[:, 49:50, :76]).all()
+        assert (shown.planes[:, :, 76:] == shown.planes[:, :, 75:76]).all()
+        assert np.array_equal(shown.planes[:3, 49, 60], place.pictures[look][29, 4])
+
+
+def test_places_that_nobody_looks_at_keep_their_first_variant():
+    made = places(np.random.default_rng(8), [(0, 0, 16, 16), (16, 0, 16, 16)], (2, 2), ((0, 1) * 6, (0, 1) * 6))
+    frame = np.hstack([one.pictures[1] for one in made])
+    assert Chooser(made, (16, 32)).choose(crop_of(frame), None) == (1, 1)
+    assert Chooser(made, (16, 32), [0]).choose(crop_of(frame), None) == (1, 0)
 
 
 def test_the_tiles_of_a_place_are_those_that_show_some_of_it():

@@ -127,6 +127,7 @@ FAULTS = {
     "turned by 90 degrees": lambda: picture(turned(straight(), 90)),
     "turned by 180 degrees": lambda: picture(turned(straight(), 180)),
     "turned by 45 degrees": lambda: picture(turned(straight(), -45)),
+    "turned by (59|60|61) degrees": lambda: picture(turned(straight(), 60)),
     "mirrored": lambda: np.ascontiguousarray(picture(straight())[:, ::-1]),
     "leaves the frame": lambda: picture(shifted(straight(), BOARD[0] * 0.55)),
     "0.8. times its size": lambda: picture(scaled(straight(), 0.82)),
