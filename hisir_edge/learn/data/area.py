@@ -36,8 +36,8 @@ SHADES = (1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.92, 0.8, 0.66, 0.5, 0.35)
 SEED = 25
 MOST_LEFT_OUT, CUT_SHARE = 0.2, 0.05
 """Of what agrees the area may leave out so much; a frame that shows less of the area than all but so much cuts it."""
-CABLE_SHARE, MOST_AGREEING_CABLE = 0.12, 0.3
-"""What is thinner than so much of the area's diagonal, leaves the picture and agrees in so little is no board."""
+CABLE_SHARE, MOST_CABLE_SHARE = 0.12, 0.12
+"""A cable is thinner than so much of the area's diagonal, and so little of the area."""
 WHOLE_SHARE = 0.75
 """An area that covers so much of the frame is all of it."""
 MOST_CORNERS, MOST_DRAWN, LEAST_DRAWN_SHARE = 200, 256, 0.005
@@ -124,14 +124,14 @@ def _agreeing(golden: U8, frames: Sequence[U8], factor: int) -> Bool:
     area = _with_free_parts(small, agreed)
     if (area & (seeds > 0)).sum() < (1 - MOST_LEFT_OUT) * seeds.sum():  # what agrees lies in pieces far apart
         area = _hull(seeds)
-    area = _without_cables(area, seeds)
+    area = _without_cables(area)
     return whole if area.mean() >= WHOLE_SHARE else area
 
 
-def _without_cables(area: Bool, seeds: U8) -> Bool:
-    """The area (h, w) without what leads from it out of the picture and is thin, where little of it agrees.
+def _without_cables(area: Bool) -> Bool:
+    """The area (h, w) without what is thin and leads out of the picture, where that is little of it.
 
-    ``seeds`` (h, w): where boards agree, which a cable does not: it lies otherwise on each.
+    A board that is found anywhere lies whole in the picture; of what leaves it no other frame shows the same.
     """
     ys, xs = np.nonzero(area)
     reach = max(round(CABLE_SHARE / 2 * float(np.hypot(np.ptp(ys), np.ptp(xs)))), 1)
@@ -140,10 +140,9 @@ def _without_cables(area: Bool, seeds: U8) -> Bool:
     near = cv2.dilate(thick, np.ones((3, 3), np.uint8), iterations=2 + reach // 2) > 0
     _, labels = cv2.connectedComponents((area & ~near).astype(np.uint8), connectivity=8)
     edge = np.concatenate([labels[:2].ravel(), labels[-2:].ravel(), labels[:, :2].ravel(), labels[:, -2:].ravel()])
-    leaving = [n for n in np.setdiff1d(edge, 0) if (seeds[labels == n] > 0).mean() <= MOST_AGREEING_CABLE]
-    without = _largest(area & ~np.isin(labels, leaving)) if thick.any() else area
-    enough = (without & (seeds > 0)).sum() >= (1 - MOST_LEFT_OUT) * (area & (seeds > 0)).sum()
-    return without if enough else area
+    leaving = np.isin(labels, np.setdiff1d(edge, 0))
+    few = thick.any() and leaving.sum() <= MOST_CABLE_SHARE * area.sum()
+    return _largest(area & ~leaving) if few else area
 
 
 def _with_free_parts(rgb: U8, agreed: Bool) -> Bool:

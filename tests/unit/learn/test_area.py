@@ -188,8 +188,7 @@ def test_a_cable_that_leaves_the_picture_is_no_part_of_the_board(side):
         cv2.line(board, (150, 140), (180, 199), 1, 9)
     if side == "left":
         cv2.line(board, (90, 100), (0, 70), 1, 9)
-    seeds = (cv2.erode(expected, np.ones((5, 5), np.uint8))).astype(np.uint8)
-    found = _without_cables(board > 0, seeds)
+    found = _without_cables(board > 0)
     assert found[expected > 0].all()
     assert (found & (expected == 0)).sum() <= 350, "its stub alone is left"
     assert not found[190:].any()
@@ -199,20 +198,11 @@ def test_a_cable_that_leaves_the_picture_is_no_part_of_the_board(side):
 def test_a_board_that_the_picture_cuts_is_no_cable():
     board = np.zeros((200, 300), np.bool_)
     board[60:, 90:230] = True
-    assert (_without_cables(board, board.astype(np.uint8)) == board).all()
+    assert (_without_cables(board) == board).all()
 
 
 def test_a_thin_board_that_reaches_the_edge_is_no_cable():
-    """A strip with a block on it, a board with a tongue: they agree, and so they stay."""
     strip = np.zeros((200, 300), np.bool_)
     strip[90:110] = True
     strip[70:130, 120:180] = True
-    tongue = np.zeros((200, 300), np.bool_)
-    tongue[30:120, 60:240] = True
-    tongue[120:, 140:160] = True
-    for board in (strip, tongue):
-        assert (_without_cables(board, board.astype(np.uint8)) == board).all()
-    seeds = strip.astype(np.uint8)
-    seeds[:, :110] = 0
-    assert not _without_cables(strip, seeds)[:, :60].any(), "one arm agrees nowhere"
-    assert _without_cables(strip, seeds)[100, 200:].all()
+    assert (_without_cables(strip) == strip).all()

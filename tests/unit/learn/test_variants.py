@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -183,7 +184,11 @@ def test_an_atlas_that_does_not_fit_is_refused(wrong):
     atlas, models = atlas_from_places(made), [one.model for one in made]
     if wrong == "all alike":
         atlas[:30, 20:40] = atlas[:30, :20]
-    changes = {"look": {"looks": (0, MOST_LOOKS)}, "boards": {"looks": (0, 1, 0)}, "overlapping": {"x": 20}}
+    changes: dict[str, dict[str, Any]] = {
+        "look": {"looks": (0, MOST_LOOKS)},
+        "boards": {"looks": (0, 1, 0)},
+        "overlapping": {"x": 20},
+    }
     models[1] = models[1].model_copy(update=changes.get(wrong, {}))
     with pytest.raises(BundleError, match="build the bundle again"):
         places_from_atlas(
