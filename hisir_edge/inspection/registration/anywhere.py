@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hisir_edge.arrays import F32, U8, Bool
+from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.errors import InspectionError
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.registration.bend import bend_of, homography_of
@@ -34,6 +34,7 @@ from hisir_edge.inspection.registration.refine import (
     NEAR_PX,
     SEARCHES_PX,
     Patches,
+    Seen,
     fine_grey,
     patches_from_golden,
     searched,
@@ -41,6 +42,8 @@ from hisir_edge.inspection.registration.refine import (
 
 LEAST_SHARE = 0.3
 """Of the patches that are searched at least so many must be found where one pose puts them."""
+SURE_SHARE, AGAIN_PX = 0.4, (8, 4)
+"""Where fewer agree, they are searched again around the pose that those agree on, so far."""
 LEAST_FIRST, LEAST_COUNT = 8, 12
 LEAST_SECOND = 20
 """Landmarks that make a second board; fewer may be chance."""
@@ -87,6 +90,12 @@ def find_board(model: BoardModel, image: Pixels) -> Registration:
     return found
 
 
+def _fitted(model: BoardModel, grey: U8, pose: Pose, search_px: int) -> tuple[Seen, tuple[F64, Bool] | None]:
+    """The patches seen around a pose, and the homography that most of them agree on."""
+    seen = searched(model.patches, grey, pose, search_px)
+    return seen, homography_of(seen.golden_xy, seen.frame_xy, AGREE_PX * model.patches.factor)
+
+
 def _mirrored_share(model: BoardModel, image: Pixels) -> float:
     """The share of the patches that agree on a pose of the mirrored frame; 0 where there is none."""
     other = mirrored(image)
@@ -119,8 +128,14 @@ def refined(model: BoardModel, image: Pixels, rough: RoughPose) -> Registration:
     fitted = homography_of(first.golden_xy, first.frame_xy, AGREE_PX * 2 * model.patches.factor)
     if fitted is not None and fitted[1].sum() >= LEAST_FIRST:
         pose = Pose(fitted[0])
-    seen = searched(model.patches, grey, pose, SEARCHES_PX[1])
-    fitted = homography_of(seen.golden_xy, seen.frame_xy, AGREE_PX * model.patches.factor)
+    seen, fitted = _fitted(model, grey, pose, SEARCHES_PX[1])
+    for search_px in AGAIN_PX:  # a first fit to few patches may lead past the others
+        if fitted is None or fitted[1].sum() >= SURE_SHARE * seen.searched:
+            break
+        again = _fitted(model, grey, Pose(fitted[0]), search_px)
+        if again[1] is None or again[1][1].sum() < fitted[1].sum():
+            break
+        seen, fitted = again
     if fitted is None:
         raise fault(f"another board: 0 of {seen.searched} details agree")
     matrix = fitted[0]

@@ -107,6 +107,18 @@ def turned(matrix: np.ndarray, degrees: float, scale: float = 0.7) -> np.ndarray
     return np.asarray(turn @ matrix)
 
 
+@pytest.mark.parametrize("seed", [3, 5])
+def test_a_board_with_half_of_it_gone_is_still_this_board(model, seed):
+    """A first fit to the few details that are left may lead past most others; they are searched again around it."""
+    to_frame = lay_matrix(seed, LOOSE, FRAME)
+    frame = picture(to_frame, seed)
+    gone = np.random.default_rng(seed).random((FRAME[1] // 50, FRAME[0] // 50)) < 0.5
+    frame[np.kron(gone, np.ones((50, 50), np.bool_))] = (40, 90, 60)
+    found = find_board(model, Pixels(frame))
+    assert np.median(errors_px(found.pose, to_frame)) < 0.6
+    assert found.inlier_share < 0.6
+
+
 @pytest.mark.parametrize("degrees", [-28, 36])
 def test_a_board_laid_askew_by_hand_is_found(model, degrees):
     to_frame = turned(straight(), degrees, 0.93)
