@@ -41,8 +41,10 @@ def with_bad_boards(data: Path, work: Path, count: int) -> tuple[Path, Path]:
     classes = sorted(one for one in (data / "test").iterdir() if one.name != "good")
     bad = [min(one.iterdir()) for one in (classes * count)[:count]]
     for name, guests in (("clean", []), ("mixed", bad)):
-        for picture in (*sorted((data / "train/good").iterdir()), *guests):
-            linked(picture, work / name / "train/good" / f"{'bad-' if picture in bad else ''}{picture.name}")
+        for picture in sorted((data / "train/good").iterdir()):
+            linked(picture, work / name / "train/good" / picture.name)
+        for picture in guests:
+            linked(picture, work / name / "train/good" / f"bad-{picture.parent.name}-{picture.name}")
         for picture in sorted((data / "test").glob("*/*")):
             if picture in bad:
                 continue
