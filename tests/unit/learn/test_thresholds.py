@@ -111,6 +111,17 @@ def test_noise_is_found_where_it_is_and_nowhere_else():
     assert not noise_from_peaks(boards[:2]).any(), "two boards do not tell noise from chance"
 
 
+def test_a_place_that_differs_from_board_to_board_is_noisier_than_its_mean():
+    rng = np.random.default_rng(8)
+    boards = []
+    for number in range(16):
+        cells = rng.normal(-3.5, 0.05, (6, 8))
+        cells[1, 1], cells[4, 6] = 0.5, (-2.5, 3.5)[number % 2]
+        boards.append(cells)
+    noise = noise_from_peaks(boards)
+    assert noise[4, 6] > noise[1, 1] + 2 * NOISE_STEPS_PER_LOGIT > 3 * NOISE_STEPS_PER_LOGIT
+
+
 def test_a_noisy_place_does_not_set_the_threshold_of_the_whole_board():
     rng = np.random.default_rng(9)
     hw = (6 * NOISE_CELL_PX, 8 * NOISE_CELL_PX)
