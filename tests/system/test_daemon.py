@@ -123,9 +123,9 @@ def test_replay_keeps_its_rate(mixed, small_bundle, tmp_path):
     with started(tmp_path, small_bundle, f'type = "replay"\nfolder = "{mixed}"\nrate_hz = 4.0') as daemon:
         verdicts = daemon.verdicts(10)
         daemon.process.wait(20)
-    first, last = (np.datetime64(facts(verdicts[i].body)["grabbed_at"].split("+")[0]) for i in (5, 9))
-    # the first ones may follow each other: what waited while the daemon started is caught up with, a second of it
-    assert (last - first) / np.timedelta64(1, "s") >= 0.9 * 4 / 4
+    grabbed = [np.datetime64(facts(v.body)["grabbed_at"].split("+")[0]) for v in verdicts]
+    # what waited while the daemon started is caught up with, and so is a late one: a second of it
+    assert (grabbed[9] - grabbed[0]) / np.timedelta64(1, "s") >= 9 / 4 - 1.1
 
 
 @pytest.mark.parametrize(

@@ -121,21 +121,24 @@ def _second(seen: Landmarks, model: BoardModel, image: Pixels, pose: Pose) -> bo
     return abs(float(scale) - 1) < MOST_SCALE_ERROR
 
 
-def refined(model: BoardModel, image: Pixels, rough: RoughPose) -> Registration:
-    """The registration that patches give to a rough pose; InspectionError where they do not show this board."""
+def refined(model: BoardModel, image: Pixels, rough: RoughPose, again: bool = True) -> Registration:
+    """The registration that patches give to a rough pose; InspectionError where they do not show this board.
+
+    ``again``: search again where few agree at first, as boards with much of them missing need.
+    """
     pose, grey = Pose(rough.to_golden), fine_grey(image, model.patches.factor)
     first = searched(model.patches, grey, pose, SEARCHES_PX[0], FIRST_EACH)
     fitted = homography_of(first.golden_xy, first.frame_xy, AGREE_PX * 2 * model.patches.factor)
     if fitted is not None and fitted[1].sum() >= LEAST_FIRST:
         pose = Pose(fitted[0])
     seen, fitted = _fitted(model, grey, pose, SEARCHES_PX[1])
-    for search_px in AGAIN_PX:  # a first fit to few patches may lead past the others
+    for search_px in AGAIN_PX if again else ():  # a first fit to few patches may lead past the others
         if fitted is None or fitted[1].sum() >= SURE_SHARE * seen.searched:
             break
-        again = _fitted(model, grey, Pose(fitted[0]), search_px)
-        if again[1] is None or again[1][1].sum() < fitted[1].sum():
+        more = _fitted(model, grey, Pose(fitted[0]), search_px)
+        if more[1] is None or more[1][1].sum() < fitted[1].sum():
             break
-        seen, fitted = again
+        seen, fitted = more
     if fitted is None:
         raise fault(f"another board: 0 of {seen.searched} details agree")
     matrix = fitted[0]

@@ -23,7 +23,7 @@ def fault(received: str, fix: str = "check the fixture and that the right produc
     return InspectionError(expected="the board of the golden image, whole and alone", received=received, fix=fix)
 
 
-def check_pose(pose: Pose, outline: Outline, frame_hw: tuple[int, int]) -> None:
+def check_pose(pose: Pose, outline: Outline, frame_hw: tuple[int, int], most_turn_deg: float = MOST_TURN_DEG) -> None:
     """InspectionError for a board that is turned, mirrored, too near, too oblique, or leaves the frame."""
     jacobians = np.array([local_matrix(pose, corner) for corner in (outline.mean(0), *_hull(outline))])
     scales = np.sqrt(np.abs(np.linalg.det(jacobians)))
@@ -31,7 +31,7 @@ def check_pose(pose: Pose, outline: Outline, frame_hw: tuple[int, int]) -> None:
     turn = float(np.rad2deg(np.arctan2(middle[1, 0] - middle[0, 1], middle[0, 0] + middle[1, 1])))
     if np.linalg.det(middle) < 0:
         raise fault("a mirrored board", "turn the board over, or the camera's mirroring off")
-    if abs(turn) > MOST_TURN_DEG:
+    if abs(turn) > most_turn_deg:
         nearest = round(turn / QUARTER_DEG) * QUARTER_DEG
         exact = nearest and abs(turn - nearest) <= NEAR_QUARTER_DEG
         raise fault(f"a board turned by {abs(nearest) if exact else abs(round(turn))} degrees", "lay it as the others")

@@ -36,6 +36,8 @@ LEAST_MOVING = 40
 """Landmarks that lie still in the frame while others move are not the board's, if so many others are left."""
 LEAST_MOVED_PX = 8.0
 SHOWN_MARGIN_PX, ALIKE_DEG, FIXTURE_AGREES_PX = 8, 12.0, 5.0
+MOST_TURN_DEG = 15.0
+"""Good boards that are turned more than so are no boards that lie alike, but loose objects."""
 BOARDS_IN_TURN = (16, 16, 48)
 """Poses are measured against golden images of so many boards at most, each made by the poses before."""
 
@@ -143,8 +145,8 @@ def aligned_anywhere(frames: list[U8], on_done: Callable[[], None]) -> Alignment
 
 def _refined(model: BoardModel, frame: U8, pose: Pose) -> Pose | None:
     with suppress(InspectionError):
-        found = refined(model, Pixels(frame), RoughPose(pose.matrix, 0)).pose
-        check_pose(found, model.outline, (frame.shape[0], frame.shape[1]))
+        found = refined(model, Pixels(frame), RoughPose(pose.matrix, 0), again=False).pose  # good boards miss nothing
+        check_pose(found, model.outline, (frame.shape[0], frame.shape[1]), MOST_TURN_DEG)
         return found
     return None
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hisir_edge.arrays import F64, U8
+from hisir_edge.arrays import F64, U8, u8
+from hisir_edge.bundle.write import memory_as_shipped
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.light import GoldenLight, golden_light, light_of_frame, without_light
 from hisir_edge.inspection.registration.finder import (
+    Finder,
     Locate,
     Polygon,
     finder_from_memory,
@@ -89,7 +91,12 @@ def good_boards_from_frames(
     alignment = _aligned(frames, register, on_done)
     if alignment is None:
         return _unregistered(frames, mean_memory(frames))
-    return _lit_alike(frames, alignment, alignment.area if area is None else area)
+    boards = _found_again(_lit_alike(frames, alignment, alignment.area if area is None else area), len(frames))
+    if boards is not None:
+        return boards
+    if register == "auto":
+        return _unregistered(frames, mean_memory(frames))
+    raise _not_alike(register)
 
 
 WAYS = {"fixture": ("fixture",), "anywhere": ("anywhere",), "on": ("fixture", "anywhere"), "off": ()}
@@ -111,13 +118,47 @@ def _aligned(frames: list[U8], register: str, on_done: Callable[[], None]) -> Al
     if best is not None:
         return best
     if ways and register != "auto":
-        how = "within 12 px and 1.2 degrees" if register == "fixture" else "anywhere in the frame, whole and alone"
-        raise InputError(
-            expected=f"good boards of one kind that lie {how}",
-            received="more than a tenth that do not match the others",
-            fix="sort the images, or train with --register off",
-        )
+        raise _not_alike(register)
     return None
+
+
+def _found_again(boards: GoodBoards, offered: int) -> GoodBoards | None:
+    """The boards that the line finds by their own golden image; None where too many are lost with the others."""
+    finder = _finder_as_shipped(boards)
+    kept = [number for number, frame in enumerate(boards.frames) if finder is not None and _finds(finder, frame)]
+    if offered - len(kept) > lost_allowed(offered):
+        return None
+    return replace(
+        boards,
+        frames=[boards.frames[n] for n in kept],
+        poses=[boards.poses[n] for n in kept],
+        lights=[boards.lights[n] for n in kept],
+        kept=tuple(boards.kept[n] for n in kept),
+    )
+
+
+def _finder_as_shipped(boards: GoodBoards) -> Finder | None:
+    """The finder that the line will have: its golden image has been through a bundle's pictures."""
+    if not boards.registered:
+        return None
+    cue = memory_as_shipped(boards.memory.mean_rgb, boards.memory.deviation)
+    return finder_from_memory(boards.locate, u8(cue[..., :3]), u8(cue[..., 3]), boards.area)
+
+
+def _finds(finder: Finder, frame: U8) -> bool:
+    with suppress(InspectionError):
+        finder.find(Pixels(frame))
+        return True
+    return False
+
+
+def _not_alike(register: str) -> InputError:
+    how = "within 12 px and 1.2 degrees" if register == "fixture" else "anywhere in the frame, whole and alone"
+    return InputError(
+        expected=f"good boards of one kind that lie {how}",
+        received="more than a tenth that do not match the others",
+        fix="sort the images, or train with --register off",
+    )
 
 
 def _lit_alike(frames: list[U8], alignment: Alignment, area: Polygon | None) -> GoodBoards:
@@ -176,7 +217,7 @@ def good_boards_like(boards: GoodBoards, frames: list[U8]) -> GoodBoards:
     Frames that the line could not judge are left out, see ``kept``.
     """
     memory = boards.memory
-    finder = finder_from_memory(boards.locate, memory.mean_rgb, memory.deviation, boards.area)
+    finder = _finder_as_shipped(boards)
     if finder is None:
         return _unregistered(frames, memory)
     golden = light_of_golden(memory.mean_rgb, boards.area)
