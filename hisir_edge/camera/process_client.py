@@ -90,6 +90,7 @@ class Grabber:
         self.free = deque(range(slots))
         self.outbox: deque[dict[str, Any]] = deque()
         self.last_id: int | None = None
+        self.guessed = 0
         self.stopped = False
         self.poll_s = TRIGGERED_POLL_S if triggered else POLL_S
         self.told_at = 0.0
@@ -164,6 +165,7 @@ class Grabber:
         if frame_id is None:
             frame_id = 0 if self.last_id is None else self.last_id + 1
             self.last_id = frame_id or None
+            self.guessed += 1
         elif not self._follow(frame_id, now):
             return
         if data is None or data.nbytes != self.ring.slot_bytes:
@@ -185,6 +187,7 @@ class Grabber:
     def _follow(self, frame_id: int, now: int) -> bool:
         """Compare a frame id with the last one; false when this frame has been seen already."""
         last, self.last_id = self.last_id, frame_id
+        guessed, self.guessed = self.guessed, 0
         if last is None or frame_id == last + 1:
             return True
         if last == frame_id:
@@ -193,8 +196,8 @@ class Grabber:
         if frame_id > last:
             self._lost(last + 1, frame_id - 1, "lost between camera and PC (gap in the frame ids)", now)
             return True
-        if last == LAST_16_BIT_ID and frame_id <= 1:
-            return True
+        if last - guessed <= LAST_16_BIT_ID <= last and frame_id - (last - LAST_16_BIT_ID) in (0, 1):
+            return True  # ids that were guessed go on counting above the last one
         # smaller for any other reason: the camera began anew, how many were lost is unknown
         self._lost(frame_id, frame_id, f"frame ids went back: id {frame_id} after {last}", now, boards=None)
         return False

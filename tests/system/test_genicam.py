@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -318,9 +319,7 @@ def test_a_killed_daemon_takes_its_camera_process_along(small_bundle, tmp_path):
 
 def _follow(ids: list[int]) -> tuple[list[bool], list[dict]]:
     grabber = Grabber.__new__(Grabber)
-    from collections import deque
-
-    grabber.outbox, grabber.last_id = deque(), None
+    grabber.outbox, grabber.last_id, grabber.guessed = deque(), None, 0
     taken = [grabber._follow(i, 0) for i in ids]
     return taken, list(grabber.outbox)
 
@@ -330,6 +329,28 @@ def test_frame_ids_are_followed_through_gaps_repeats_wraps_and_restarts():
     assert taken == [True, True, True, False, True, True, True, True, False, True]
     spans = [(m["first"], m["last"], m["reason"].split()[0]) for m in said]
     assert spans == [(7, 8, "lost"), (9, 9, "repeated"), (11, 65534, "lost"), (1, 1, "frame")]
+
+
+@pytest.mark.parametrize(
+    ("ids", "faults"),
+    [
+        ([65534, 65535, None, 2, 3], []),
+        ([65533, None, None, None, 2], []),
+        ([65534, None, 0, 1], []),
+        ([65535, None, 1], []),  # some cameras count 0, too
+        ([65535, None, 3], ["frame ids went back"]),
+        ([99998, None, 34465], ["frame ids went back"]),  # this one counts in more than 16 bits
+        ([7, None, 9, None, 12], ["lost between"]),
+    ],
+)
+def test_frames_without_an_id_are_counted_over_the_end_of_the_16_bit_ids(ids, faults):
+    grabber = Grabber.__new__(Grabber)
+    grabber.outbox, grabber.last_id, grabber.guessed = deque(), None, 0
+    grabber.ring = SimpleNamespace(slot_bytes=1)
+    for frame_id in ids:
+        grabber._take(Fetched(frame_id, None, None, lambda: None, "no data"), 0)
+    said = [m["reason"] for m in grabber.outbox if "incomplete" not in m["reason"]]
+    assert [reason[: len(want)] for reason, want in zip(said, faults, strict=True)] == faults
 
 
 def test_a_great_loss_is_one_fault_that_gives_its_number():
