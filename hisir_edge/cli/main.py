@@ -13,14 +13,16 @@ import typer
 
 from hisir_edge import __version__
 from hisir_edge.cli.bench import bench
-from hisir_edge.cli.build import build_engine
 from hisir_edge.cli.bundle import bundle_app
 from hisir_edge.cli.camera import camera
 from hisir_edge.cli.control import control, install_service, status
-from hisir_edge.cli.evaluate import evaluate
 from hisir_edge.cli.inspect import inspect
+from hisir_edge.cli.learning.build import build_engine
+from hisir_edge.cli.learning.evaluate import evaluate
+from hisir_edge.cli.learning.synth import pretrain, synth
+from hisir_edge.cli.learning.teach import teach
+from hisir_edge.cli.learning.train import train
 from hisir_edge.cli.mes import decide, forward, keygen, verify, watch
-from hisir_edge.cli.train import synth, train
 from hisir_edge.errors import HisirEdgeError, HungError
 from hisir_edge.logs import configure_logging
 
@@ -81,6 +83,7 @@ def demo(
 app.add_typer(bundle_app, name="bundle")
 for command in (
     control, status, keygen, watch, forward, decide, verify, install_service, camera, bench, synth, train, build_engine,
+    teach, pretrain,
     check, evaluate, inspect, run, demo,
 ):  # fmt: skip
     app.command()(command)

@@ -28,11 +28,12 @@ from hisir_edge.bundle.manifest import (
     ThresholdModel,
 )
 from hisir_edge.bundle.write import write_memory, write_noise
-from hisir_edge.engine.attempt import AcceptedCandidate, OnProgress, OnStage
+from hisir_edge.engine.attempt import AcceptedCandidate
 from hisir_edge.engine.compiler import Compiler, Plan
 from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
 from hisir_edge.engine.options import BuildOptions, archs_of
 from hisir_edge.engine.plants import self_test_from_pictures
+from hisir_edge.engine.task import OnProgress, OnStage
 from hisir_edge.errors import BundleError, InputError
 from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.images import jpeg_bytes, read_rgb

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from hisir_edge.backends import onnxruntime_engine
-from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.manifest import CalibrationModel
 from hisir_edge.corruption.plant import words_of_classes
-from hisir_edge.engine.calibration.ranges import Activation, Range, activations_from_tiles, range_by_method
-from hisir_edge.engine.calibration.sensitivity import layer_costs, logit_error, scores_of_model
-from hisir_edge.engine.calibration.tiles import Calibration, calibration_from_images, default_images
+from hisir_edge.engine.acceptance.derive import Reading, reading_from_maps
+from hisir_edge.engine.acceptance.gate import Drift, drift_between, table_of_drift, with_final
+from hisir_edge.engine.acceptance.left_out import Others, others_of_run
+from hisir_edge.engine.acceptance.maps import Maps, maps_from_inspector
+from hisir_edge.engine.calibration.quantised import calibrated, costs_of, summary_of, whole_record
 from hisir_edge.engine.cpu.graph import for_cpu_kernels
-from hisir_edge.engine.derive import Reading, reading_from_maps
-from hisir_edge.engine.gate import Drift, drift_between, table_of_drift
-from hisir_edge.engine.maps import Maps, maps_from_inspector
-from hisir_edge.engine.precision import Style, fp16_model, half_emulated, int8_model, prepared_model, quantised_nodes
-from hisir_edge.engine.recipe import EngineRecipe, Precision, matching_nodes
+from hisir_edge.engine.precision import (
+    fp16_model,
+    half_emulated,
+    int8_model,
+    prepared_model,
+    quantisable,
+    quantised_nodes,
+)
+from hisir_edge.engine.recipe import Precision, matching_nodes
+from hisir_edge.engine.task import Task
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.rops import Rops
-from hisir_edge.learn.data.run import RunRecord, words_of_steps
 
-COST_TILES = 4
 KEPT_SHARES = (0, 1 / 8, 1 / 4, 1 / 2)
 """The fraction of the most quantisation-sensitive layers to keep in float, tried in turn until the gate passes."""
 CHAINS: dict[Precision, tuple[Precision, ...]] = {
@@ -37,30 +38,6 @@ CHAINS: dict[Precision, tuple[Precision, ...]] = {
     "fp16": ("fp16", "fp32"),
     "fp32": ("fp32",),
 }
-OnStage = Callable[[str], None]
-OnProgress = Callable[[str, int, int], bool]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """Inputs of a build: the run, the float bundle without thresholds, and the user's options.
-
-    ``steps``: how many the run was trained for.
-    """
-
-    record: RunRecord
-    bundle: Bundle
-    scratch: Path
-    recipe: EngineRecipe
-    style: Style
-    calibration_images: tuple[str, ...]
-    rate: float
-    max_drop: float
-    least_planted_recall: float
-    steps: int
-    threads: int
-    on_stage: OnStage = field(repr=False)
-    on_progress: OnProgress = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,34 +56,25 @@ class AcceptedCandidate:
     calibration_json: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantised:
-    """All that int8 networks of one run are made from."""
-
-    prepared: onnx.ModelProto = field(repr=False)
-    calibration: Calibration
-    activations: dict[str, Activation] = field(repr=False)
-    method: str
-    method_errors: dict[str, float]
-    ranges: dict[str, Range] = field(repr=False)
-    costs: dict[str, float] = field(repr=False)
-
-
 def accepted(task: Task, precision: Precision, fallback: bool) -> AcceptedCandidate:
     """The first network from ``precision`` on that passes; InputError with the gate's table when none does."""
-    task.on_stage("float32 on held-out boards")
-    reference = _maps(task, task.bundle.model, "fp32")
+    if task.record.each_left_out:
+        task = replace(task, others=_others(task))
+    task.on_stage(f"float32 on {'good' if task.record.each_left_out else 'held-out'} boards")
+    reference = _maps(task, task.bundle.model, "fp32", task.compared)
     seen = reading_from_maps(task.bundle, reference, task.rate)
     drift = drift_between(reference, seen, reference, seen, task.max_drop, task.least_planted_recall)
-    _check_trained(task, drift)
+    if task.compared == len(task.record.held_out):
+        _check_trained(task, drift)
     chain: tuple[Precision, ...] = CHAINS[precision]
     said = ""
     for one in chain if fallback else chain[:1]:
-        if one == "fp32":
+        if one == "fp32" and task.compared == len(task.record.held_out):
             return AcceptedCandidate(
                 precision="fp32", model=task.bundle.model, runs_here=task.bundle.model, reading=seen, drift=drift
             )
-        result = _int8(task, reference, seen) if one == "int8" else _fp16(task, reference, seen)
+        tries = {"int8": _int8, "fp16": _fp16, "fp32": _fp32}
+        result = tries[one](task, reference, seen)
         if isinstance(result, AcceptedCandidate):
             return result
         said = result
@@ -116,6 +84,12 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> AcceptedCandid
         received=said.splitlines()[0],
         fix="allow more with --max-drop, step down with --fallback, or train longer",
     )
+
+
+def _others(task: Task) -> Others:
+    task.on_stage("each board by the memory of the others")
+    engine = onnxruntime_engine(task.bundle.model, task.bundle.recipe, task.threads)
+    return others_of_run(CpuInspector(task.bundle, engine), task.record, task.scratch)
 
 
 def _check_trained(task: Task, drift: Drift) -> None:
@@ -131,10 +105,15 @@ def _check_trained(task: Task, drift: Drift) -> None:
     found = words_of_classes(drift.planted_by_class, drift.recall_by_class)
     raise InputError(
         expected=f"at least {task.least_planted_recall:.0%} of the planted defects to be found",
-        received=f"{drift.recall:.0%} of {drift.planted} ({found}) by a network of {words_of_steps(task.steps)}",
+        received=f"{drift.recall:.0%} of {drift.planted} ({found}) by a network of {task.trained}",
         fix="repeat the train command with more --max-minutes or --steps, or take more good boards; "
         "--least-planted-recall lowers the limit, and defects of these kinds will pass",
     )
+
+
+def _fp32(task: Task, reference: Maps, seen: Reading) -> AcceptedCandidate | str:
+    """The float32 network on those boards, too, that engines are not compared on."""
+    return _tried(task, "fp32", task.bundle.model, reference, seen)
 
 
 def _fp16(task: Task, reference: Maps, seen: Reading) -> AcceptedCandidate | str:
@@ -166,12 +145,17 @@ def _kept_float32(task: Task, model: onnx.ModelProto) -> list[str]:
 
 
 def _int8(task: Task, reference: Maps, seen: Reading) -> AcceptedCandidate | str:
-    quantised = _calibrated(task)
+    quantised = calibrated(task)
     names = [node.name for node in quantised.prepared.graph.node]
     kept = matching_nodes(task.recipe.int8.keep_float, names, "int8.keep_float")
     result: AcceptedCandidate | str = ""
-    for step in sorted({round(share * len(quantised.costs)) for share in KEPT_SHARES}):
-        sensitive = list(quantised.costs)[:step]
+    costs: dict[str, float] = {}
+    layers = len(quantisable(quantised.prepared))
+    for step in sorted({round(share * layers) for share in KEPT_SHARES}):
+        if step and not costs:
+            costs = costs_of(task, quantised)
+            task.on_stage("most sensitive layers: " + ", ".join(f"{n} {e:.4f}" for n, e in list(costs.items())[:3]))
+        sensitive = list(costs)[:step]
         if sensitive:
             task.on_stage(f"{result}\nleaving the {step} most sensitive layers in float: {', '.join(sensitive)}")
         floats = [*kept, *sensitive]
@@ -186,92 +170,23 @@ def _int8(task: Task, reference: Maps, seen: Reading) -> AcceptedCandidate | str
         if isinstance(result, AcceptedCandidate):
             return replace(
                 result,
-                calibration=_summary(quantised, tuple(floats), counts),
-                calibration_json=_whole_record(quantised, tuple(floats)),
+                calibration=summary_of(quantised, tuple(floats), counts),
+                calibration_json=whole_record(quantised, tuple(floats), costs),
             )
     return result
 
 
-def _calibrated(task: Task) -> Quantised:
-    """Ranges by the method whose network differs least from float32 on tiles that no range was taken from."""
-    task.on_stage("calibration tiles")
-    images = task.calibration_images or default_images(task.record)
-    calibration = calibration_from_images(
-        task.record, task.bundle.memory_rgbd, images, task.recipe.int8.tiles, task.bundle.places
-    )
-    prepared = prepared_model(task.bundle.model)
-    path = task.scratch / "prepared.onnx"
-    onnx.save(prepared, str(path))
-    task.on_stage(f"activations of {len(calibration.tiles)} tiles from {len(images)} boards")
-    seen = activations_from_tiles(path, calibration.tiles, calibration.cues, task.threads, calibration.places)
-    check = calibration.check_tiles, calibration.check_cues
-    scores = scores_of_model(prepared, check[0], check[1], task.threads)
-    errors: dict[str, float] = {}
-    ranges: dict[str, dict[str, Range]] = {}
-    for method in task.recipe.int8.methods:
-        task.on_progress("comparing ranges", len(errors), len(task.recipe.int8.methods))
-        ranges[method] = {name: range_by_method(one, method) for name, one in seen.items()}
-        model = int8_model(prepared, ranges[method], (), task.style)
-        errors[method] = logit_error(scores_of_model(model, check[0], check[1], task.threads), scores)
-    best = min(errors, key=lambda name: errors[name] if np.isfinite(errors[name]) else np.inf)
-    errors = {name: error for name, error in errors.items() if np.isfinite(error)}  # what is left may be empty
-    task.on_stage(f"ranges by {best}: " + ", ".join(f"{n} {e:.4f}" for n, e in errors.items()) + " (mean logit error)")
-
-    def tell(done: int, total: int) -> None:
-        task.on_progress("cost of each layer", done, total)
-
-    few = slice(COST_TILES)
-    costs = layer_costs(prepared, ranges[best], task.style, (check[0][few], check[1][few], scores[few]), tell)
-    task.on_stage("most sensitive layers: " + ", ".join(f"{n} {e:.4f}" for n, e in list(costs.items())[:3]))
-    return Quantised(
-        prepared=prepared,
-        calibration=calibration,
-        activations=seen,
-        method=best,
-        method_errors=errors,
-        ranges=ranges[best],
-        costs=costs,
-    )
-
-
-def _summary(quantised: Quantised, kept: tuple[str, ...], counts: dict[str, int]) -> CalibrationModel:
-    calibration = quantised.calibration
-    return CalibrationModel(
-        method=quantised.method,
-        images=len(calibration.images),
-        list_sha256=calibration.list_sha256,
-        tiles=len(calibration.tiles),
-        method_errors=quantised.method_errors,
-        kept_float=kept,
-        int8_convolutions=counts["int8"],
-        float_convolutions=counts["float"],
-    )
-
-
-def _whole_record(quantised: Quantised, kept: tuple[str, ...]) -> str:
-    """``calibration.json``: the list with hashes, every range, every layer's cost."""
-    calibration = quantised.calibration
-    content = {
-        "method": quantised.method,
-        "method_errors": quantised.method_errors,
-        "list_sha256": calibration.list_sha256,
-        "images": [{"path": path, "sha256": digest} for path, digest in calibration.images],
-        "tiles": len(calibration.tiles),
-        "kept_float": kept,
-        "layer_costs": quantised.costs,
-        "ranges": {name: [lo, hi] for name, (lo, hi) in quantised.ranges.items()},
-    }
-    return json.dumps(content, indent=1)
-
-
-def _maps(task: Task, model: Path, name: str) -> Maps:
+def _maps(task: Task, model: Path, name: str, boards: int | None = None) -> Maps:
+    """Maps of the held-out boards, the first ``boards`` of them or all, and of those that are added to them."""
     engine = onnxruntime_engine(model, task.bundle.recipe, task.threads)
-    inspector = CpuInspector(task.bundle, engine, Rops)
+    inspector = CpuInspector(task.bundle, engine, Rops, task.record.each_left_out)
 
     def tell(done: int, total: int) -> None:
         task.on_progress(f"{name} on good boards", done, total)
 
-    return maps_from_inspector(inspector, task.record, task.scratch / f"maps-{name}", tell)
+    record = replace(task.record, held_out=task.record.held_out[:boards])
+    folder = task.scratch / f"maps-{name}"
+    return maps_from_inspector(inspector, record, folder, tell, task.others, task.compared)
 
 
 def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen: Reading) -> AcceptedCandidate | str:
@@ -281,15 +196,22 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
     try:
         runs_here = _for_gate(model) if _for_gate(model).exists() else model
         maps = _maps(task, runs_here, name)
-        reading = reading_from_maps(task.bundle, maps, task.rate)
+        part = maps.first(task.compared)
+        reading = reading_from_maps(task.bundle, part, task.rate)
     except InspectionError as error:
         return f"{precision}: {error.received} where float32 has {error.expected}"
     except InputError as error:  # float32 could inspect this board
         return f"{precision}: {error.received}"
-    drift = drift_between(reference, seen, maps, reading, task.max_drop, task.least_planted_recall)
-    shutil.rmtree(task.scratch / f"maps-{name}")
+    drift = drift_between(reference, seen, part, reading, task.max_drop, task.least_planted_recall)
     refusals = drift.refusals()
     if refusals:
+        shutil.rmtree(task.scratch / f"maps-{name}")
         return f"{precision}: {'; '.join(refusals)}\n{table_of_drift(drift)}"
     task.on_stage(table_of_drift(drift))
+    if part is not maps:
+        task.on_stage(f"thresholds from all {maps.held_out} boards")
+        reading = reading_from_maps(task.bundle, maps, task.rate)
+        drift = with_final(drift, reading, maps.held_out)
+        _check_trained(task, drift)
+    shutil.rmtree(task.scratch / f"maps-{name}")
     return AcceptedCandidate(precision=precision, model=model, runs_here=runs_here, reading=reading, drift=drift)

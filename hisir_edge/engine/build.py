@@ -18,12 +18,15 @@ from hisir_edge.bundle.lock import sole_writer
 from hisir_edge.bundle.manifest import Manifest
 from hisir_edge.bundle.replace import replace_folder
 from hisir_edge.bundle.write import write_manifest
+from hisir_edge.engine.acceptance.maps import boards_compared
 from hisir_edge.engine.assemble import check_drawn, float_bundle, with_engine, with_network, with_self_test
-from hisir_edge.engine.attempt import OnProgress, OnStage, Task, accepted
+from hisir_edge.engine.attempt import accepted
 from hisir_edge.engine.compiler import compiler_of
 from hisir_edge.engine.options import BuildOptions, archs_of, calibration_list, check_out, checked_run
+from hisir_edge.engine.task import OnProgress, OnStage, Task
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.selftest import draw_seed
+from hisir_edge.learn.data.run import words_of_steps
 from hisir_edge.learn.training.reached import progress_of
 from hisir_edge.machine.cpu import available_threads
 from hisir_edge.registry import TARGETS
@@ -46,7 +49,7 @@ def build_bundle(
     check_out(out)
     options = _stepped_down(options, on_stage)
     record, net = checked_run(run, options)
-    images = calibration_list(options.calib, record)
+    images, reached = calibration_list(options.calib, record), progress_of(run)
     out.parent.mkdir(parents=True, exist_ok=True)
     with sole_writer(out), _ended_by_signals():
         _sweep(out)
@@ -68,7 +71,8 @@ def build_bundle(
                 rate=options.false_calls_per_board,
                 max_drop=options.max_drop,
                 least_planted_recall=options.least_planted_recall,
-                steps=progress_of(run).step,
+                compared=boards_compared(record),
+                trained=words_of_steps(reached.step, reached.start),
                 threads=available_threads(),
                 on_stage=on_stage,
                 on_progress=on_progress,

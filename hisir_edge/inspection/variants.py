@@ -141,8 +141,8 @@ class ShownMemory:
         self._chooser = chooser
         self.planes = planes.copy() if chooser.places else planes
         self.chosen = (0,) * len(chooser.places)
-        for place in chooser.places:
-            self._put(place, 0)
+        for number in range(len(chooser.places)):
+            self._put(number, 0)
         self._repeat_edges()
 
     def show(self, crop: Crop, light: F64 | None) -> list[int]:
@@ -155,7 +155,7 @@ class ShownMemory:
         """Show these; numbers of the places that change by it."""
         changed = [n for n, (now, then) in enumerate(zip(chosen, self.chosen, strict=True)) if now != then]
         for number in changed:
-            self._put(self._chooser.places[number], chosen[number])
+            self._put(number, chosen[number])
         if changed:
             self._repeat_edges()
         self.chosen = chosen
@@ -168,10 +168,15 @@ class ShownMemory:
             self.planes[:, h:, :w] = self.planes[:, h - 1 : h, :w]
             self.planes[:, :, w:] = self.planes[:, :, w - 1 : w]
 
-    def _put(self, place: Place, look: int) -> None:
+    def _picture(self, number: int, look: int) -> U8:
+        return u8(self._chooser.places[number].pictures[look])
+
+    def _put(self, number: int, look: int) -> None:
+        place = self._chooser.places[number]
         target, inside = self.planes[:, place.rows, place.columns], place.inside
+        picture = self._picture(number, look)
         for channel in range(3):
-            target[channel][inside] = place.pictures[look][..., channel][inside]
+            target[channel][inside] = picture[..., channel][inside]
         target[3][inside] = place.deviation[inside]
 
 

@@ -50,8 +50,8 @@ def test_an_ignored_zone_does_not_set_the_threshold(small_run, small_bundle, tmp
     from hisir_edge.backends import engine_from_bundle
     from hisir_edge.bundle.load import load_bundle
     from hisir_edge.bundle.thresholds import Zone
-    from hisir_edge.engine.derive import derived_from_maps
-    from hisir_edge.engine.maps import maps_from_inspector
+    from hisir_edge.engine.acceptance.derive import derived_from_maps
+    from hisir_edge.engine.acceptance.maps import maps_from_inspector
     from hisir_edge.inspection.cpu.inspector import CpuInspector
     from hisir_edge.inspection.rops import Rops
 

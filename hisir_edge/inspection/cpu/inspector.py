@@ -49,13 +49,16 @@ class CpuInspector(BoardInspector):
     """A bundle ready to inspect frames; holds the buffers, so one frame at a time.
 
     The line keeps of the map only what may come near the thresholds; ``merger`` keeps all of it, for those who look at
-    maps: then ``golden_map``, ``inspect_with_map`` and ``map_with_tiles`` may be asked.
+    maps: then ``golden_map``, ``inspect_with_map`` and ``map_with_tiles`` may be asked. ``own_memory``: each frame may
+    be given a ``memory`` of its own.
     """
 
-    def __init__(self, bundle: Bundle, engine: Engine, merger: MakeMerger | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, engine: Engine, merger: MakeMerger | None = None, own_memory: bool = False
+    ) -> None:
         super().__init__(bundle)
         self.engine, self.batch, self.callers = engine, engine.batch, engine.callers
-        kept = self.numbers[:0] if bundle.places else self.numbers
+        kept = self.numbers[:0] if bundle.places or own_memory else self.numbers
         self.workers = TileWorkers(engine, self.plan, Cues(self.plan, bundle.memory, kept))
         self._make_merger = merger
         self._make_buffers()

@@ -46,7 +46,27 @@ def prepare_run(
 ) -> tuple[RunRecord, CorruptedTiles, list[TileBatch]]:
     """Load the boards, write the run's record and memory, and set the tile stream and held-out tiles up."""
     net_from_settings(settings)  # names that are unknown are told before anything is written
+    record, boards = _prepared(_open_run(settings, run, on_load), run, on_load)
+    held_out = _held_out_batches(record, boards, run)
+    stream = CorruptedTiles(run / "boards.npy", boards, settings.tile_px, settings.batch, settings.seed)
+    boards.frames.clear()
+    return record, stream, held_out
+
+
+def prepare_teaching(settings: RunSettings, run: Path, on_load: Callable[[int, int], None]) -> RunRecord:
+    """Load the boards and write the run's record and memory, which all boards are in: none is held out."""
     record = _open_run(settings, run, on_load)
+    record = replace(record, train=tuple(sorted((*record.train, *record.held_out), key=Path)), held_out=())
+    record, boards = _prepared(record, run, on_load)
+    boards.frames.clear()
+    record = replace(record, held_out=record.train, each_left_out=True)
+    save_record(run, record)
+    return record
+
+
+def _prepared(record: RunRecord, run: Path, on_load: Callable[[int, int], None]) -> tuple[RunRecord, GoodBoards]:
+    """Register the boards, make their memory, and write both into the run's folder."""
+    settings = record.settings
     dropped = [path for path in record.dropped if Path(path).is_file()]  # who was told may have removed them
     offered = sorted((*record.train, *dropped), key=Path)
     boards = _load_boards(record, offered, on_load)
@@ -69,7 +89,9 @@ def prepare_run(
         train=train,
         dropped=tuple(left_out),
     )
-    record, held_out_seen = _without_lost_held_out(record, boards)
+    held_out_seen: list[Differing] = []
+    if record.held_out:
+        record, held_out_seen = _without_lost_held_out(record, boards)
     run.mkdir(parents=True, exist_ok=True)
     record = replace(record, variants=tuple(place.model for place in boards.variants.places))
     record, boards = _without_odd_places(record, boards, held_out_seen, run)
@@ -79,10 +101,7 @@ def prepare_run(
         _show_variants(run, boards)
         write_atomic(run / "golden.png", png_bytes(boards.memory.mean_rgb))
         write_atomic(run / "area.png", png_bytes(area_picture(boards.memory.mean_rgb, boards.area)))
-    held_out = _held_out_batches(record, boards, run)
-    stream = CorruptedTiles(run / "boards.npy", boards, settings.tile_px, settings.batch, settings.seed)
-    boards.frames.clear()
-    return record, stream, held_out
+    return record, boards
 
 
 def _without_lost_held_out(record: RunRecord, boards: GoodBoards) -> tuple[RunRecord, list[Differing]]:

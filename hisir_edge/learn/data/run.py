@@ -17,6 +17,8 @@ from hisir_edge.images import header_of_picture, write_atomic
 from hisir_edge.inspection.registration.finder import Locate, Polygon
 from hisir_edge.learn.data.statistics import BoardMemory
 
+SHIPPED, SCRATCH = "shipped", "scratch"
+"""What a training starts from: the weights that come with the package, or random ones."""
 RUN_SCHEMA, OLDER_SCHEMA = 5, 4
 """The older one knew fixtures alone."""
 
@@ -26,7 +28,8 @@ class RunSettings:
     """Settings of a run; ``tile_px``, ``overlap_px`` in scaled pixels; ``scale`` None: chosen from the data.
 
     ``area``: a person's polygon around the board, golden pixels; None: it is learnt. ``keep_odd``: learn places of
-    single boards, too. ``variants``: looks that good boards may have at one place, at most; 1: one.
+    single boards, too. ``variants``: looks that good boards may have at one place, at most; 1: one. ``start``: the
+    weights before the first step, "shipped" or "scratch".
     ``without``: parts of the network left out, for comparison; ``patience``: epochs without a better
     held-out loss before training ends, 0: never.
     """
@@ -49,6 +52,7 @@ class RunSettings:
     area: Polygon | None = None
     keep_odd: bool = False
     variants: int = 4
+    start: str = SCRATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class RunRecord:
     ``orientations``: (EXIF orientation, number of pictures) as read and applied; None in runs of versions that did not.
     ``locate``: how the boards are found in their frames; ``area``: polygon around the board, golden pixels of the
     frame's size, None: all of the frame. ``odd``: places of single boards that are neither learnt nor counted.
-    ``variants``: places where good boards differ, network's pixels.
+    ``variants``: places where good boards differ, network's pixels. ``each_left_out``: every board is in the memory and
+    held out, too: it is judged by the memory of the others.
     """
 
     settings: RunSettings
@@ -85,6 +90,7 @@ class RunRecord:
     area: Polygon | None = None
     odd: tuple[OddPlace, ...] = ()
     variants: tuple[PlaceModel, ...] = ()
+    each_left_out: bool = False
 
     @property
     def registered(self) -> bool:
@@ -96,8 +102,15 @@ USUAL_STEPS = 2000
 """Runs of about so many steps reach their figures in docs/RESULTS.md; below half of it a network is not trained."""
 
 
-def words_of_steps(steps: int) -> str:
+def is_short(steps: int, start: str) -> bool:
+    """Whether a training is shorter than what docs/RESULTS.md measures; the shipped weights need no step."""
+    return start == SCRATCH and steps < USUAL_STEPS
+
+
+def words_of_steps(steps: int, start: str = SCRATCH) -> str:
     """How far a training has come, in words."""
+    if start == SHIPPED:
+        return f"{steps} steps from the shipped weights on" if steps else "the shipped weights, without a step"
     if steps >= USUAL_STEPS:
         return f"{steps} steps"
     state = "not trained" if steps < USUAL_STEPS // 2 else "trained in part"
@@ -142,6 +155,7 @@ def load_record(run: Path) -> RunRecord:
             area=None if raw.get("area") is None else tuple((float(x), float(y)) for x, y in raw["area"]),
             odd=tuple(_odd_place(one) for one in raw.get("odd", ())),
             variants=tuple(PlaceModel.model_validate(one) for one in raw.get("variants", ())),
+            each_left_out=bool(raw.get("each_left_out", False)),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         is_bundle = os.path.exists(run / "manifest.json")  # noqa: PTH110  # says no where it may not look
@@ -164,7 +178,7 @@ def _odd_place(raw: dict[str, Any]) -> OddPlace:
 
 def pictures_of(record: RunRecord) -> tuple[str, ...]:
     """Every picture that was offered to the run."""
-    return (*record.train, *record.held_out, *record.dropped, *record.dropped_held_out)
+    return tuple(dict.fromkeys((*record.train, *record.held_out, *record.dropped, *record.dropped_held_out)))
 
 
 def check_pictures(record: RunRecord) -> None:

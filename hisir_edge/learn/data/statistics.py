@@ -36,11 +36,11 @@ def robust_memory(bands: Callable[[int, int], list[U8]], hw: tuple[int, int]) ->
     deviation = np.empty(hw, np.uint8)
     for y in range(0, hw[0], BAND_PX):
         end = min(y + BAND_PX, hw[0])
-        golden[y:end], deviation[y:end] = _of_stack(np.stack(bands(y, end)))
+        golden[y:end], deviation[y:end] = memory_of_stack(np.stack(bands(y, end)))
     return BoardMemory(golden, deviation)
 
 
-def _of_stack(stack: U8) -> tuple[U8, U8]:
+def memory_of_stack(stack: U8) -> tuple[U8, U8]:
     """Median (h, w, 3) and deviation (h, w) in steps of a stack (n, h, w, 3), which is sorted in place."""
     n = len(stack)
     stack.sort(axis=0)
@@ -59,8 +59,13 @@ def deviation_of_stack(off: I16) -> U8:
 
 
 def _deviation(off: F32, n: int, cut: int) -> U8:
-    spread = np.sqrt((off * off).mean(0)).max(-1) * np.float32(_consistency(n, cut) * DEVIATION_GAIN)
-    return u8(np.clip(np.round(spread), 0, 255).astype(np.uint8))
+    return deviation_steps(np.sqrt((off * off).mean(0)).max(-1), n, cut)
+
+
+def deviation_steps(spread: F32, boards: int, cut: int) -> U8:
+    """The deviation as it is stored, of a spread in grey levels from so many boards, ``cut`` trimmed at each end."""
+    steps = spread * np.float32(_consistency(boards, cut) * DEVIATION_GAIN)
+    return u8(np.clip(np.round(steps), 0, 255).astype(np.uint8))
 
 
 def trimmed_of(boards: int) -> int:

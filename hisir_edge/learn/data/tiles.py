@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -52,6 +52,14 @@ class TileBatch(NamedTuple):
     clean: U8
     mask: U8
     weight: U8
+
+
+class Stream(Protocol):
+    """Where tiles come from; pickled to the processes that make them."""
+
+    def batch_of(self, number: int) -> TileBatch:
+        """A batch; the same number gives the same one."""
+        ...
 
 
 class CorruptedTiles:
@@ -174,10 +182,10 @@ def _tile_matrix(pose: Pose, y: int, x: int, t: int) -> F64:
     return np.asarray(fitted.T, np.float64)
 
 
-_worker_stream: CorruptedTiles | None = None
+_worker_stream: Stream | None = None
 
 
-def _start_worker(stream: CorruptedTiles, parent_pid: int) -> None:
+def _start_worker(stream: Stream, parent_pid: int) -> None:
     global _worker_stream
     die_with_parent(parent_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the trainer ends its workers
@@ -191,9 +199,7 @@ def _make(number: int) -> TileBatch:
     return _worker_stream.batch_of(number)
 
 
-def batches_from_stream(
-    stream: CorruptedTiles, first: int, workers: int, stride: int = 1
-) -> Generator[TileBatch, None, None]:
+def batches_from_stream(stream: Stream, first: int, workers: int, stride: int = 1) -> Generator[TileBatch, None, None]:
     """Endless batches ``first``, ``first + stride``, ... in order, made ahead in ``workers`` processes (0: here)."""
     if workers == 0:
         number = first

@@ -7,18 +7,22 @@ from pathlib import Path
 
 from hisir_edge.errors import InputError
 from hisir_edge.learn.data.prepare import net_from_settings
-from hisir_edge.learn.data.run import RunRecord, load_checkpoint, load_record
+from hisir_edge.learn.data.run import SCRATCH, RunRecord, load_checkpoint, load_record
 from hisir_edge.net.hisir_net import HisirNet
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """How far a run has come: steps, seconds of training, loss on held-out corrupted tiles at first and at its best."""
+    """How far a run has come: steps, seconds of training, loss on held-out corrupted tiles at first and at its best.
+
+    ``start``: the weights that it began with.
+    """
 
     step: int
     seconds: float
     first_loss: float
     best_loss: float
+    start: str = SCRATCH
 
 
 def progress_of(run: Path) -> Reached:
@@ -29,7 +33,8 @@ def progress_of(run: Path) -> Reached:
             expected=f"a checkpoint in {run}", received="none", fix="let 'hisir-edge train' run for a minute or more"
         )
     first = state.get("first_loss", float("nan"))
-    return Reached(int(state["step"]), float(state["seconds"]), float(first), float(state["best_loss"]))
+    start = load_record(run).settings.start
+    return Reached(int(state["step"]), float(state["seconds"]), float(first), float(state["best_loss"]), start)
 
 
 def trained_net(run: Path) -> tuple[RunRecord, HisirNet]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hisir_edge.bundle.load import load_bundle
-from hisir_edge.engine.derive import derived_from_maps
-from hisir_edge.engine.maps import Maps
+from hisir_edge.engine.acceptance.derive import derived_from_maps
+from hisir_edge.engine.acceptance.maps import Maps
 from hisir_edge.inspection.score import logit_of_score, score_of_one_logit
 
 PLACE = (slice(200, 212), slice(300, 312))

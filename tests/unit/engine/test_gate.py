@@ -10,9 +10,9 @@ import pytest
 
 from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.corruption.plant import plant
-from hisir_edge.engine.derive import Reading
-from hisir_edge.engine.gate import CLEAR, Drift, drift_between, table_of_drift
-from hisir_edge.engine.maps import Maps
+from hisir_edge.engine.acceptance.derive import Reading
+from hisir_edge.engine.acceptance.gate import CLEAR, Drift, drift_between, table_of_drift
+from hisir_edge.engine.acceptance.maps import Maps
 from hisir_edge.learn.evaluation.thresholds import Derived
 
 SAME = Drift(
@@ -146,7 +146,7 @@ def test_how_far_planted_defects_stand_out(tmp_path, float32, engine, seen, stan
 
 
 def test_of_two_photos_of_a_board_the_worse_one_counts_for_each_area():
-    from hisir_edge.engine.derive import _one_a_board
+    from hisir_edge.engine.acceptance.derive import _one_a_board
 
     first = [np.array([5.0, 1.0]), np.array([0.0])]
     second = [np.array([4.9, 0.5]), np.array([4.9, 0.1])]

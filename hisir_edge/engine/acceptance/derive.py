@@ -9,7 +9,7 @@ import numpy as np
 from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.thresholds import OFF_THE_BOARD, Zone
-from hisir_edge.engine.maps import Maps
+from hisir_edge.engine.acceptance.maps import Maps
 from hisir_edge.inspection.gain import gain_map, inside_zone, noise_in_logits, sensitivity_map
 from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.learn.evaluation.evaluate import defects_in, open_regions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from hisir_edge.arrays import F32, U8, Bool
 from hisir_edge.corruption.plant import WINDOWS_PER_BOARD, plant
 from hisir_edge.corruption.spots import part_boxes
+from hisir_edge.engine.acceptance.left_out import Others
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
@@ -20,6 +21,8 @@ from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.run import RunRecord
 
 NOISE_BOARDS = 24
+COMPARED_BOARDS = 6
+"""Engines are compared on so many boards where all boards are held out; the thresholds come from all."""
 PLANTED = 54
 """Windows with planted defects that are wanted on all held-out boards together."""
 MOST_ROUNDS = 8
@@ -43,18 +46,42 @@ class Maps:
     truth: tuple[Path, ...]
     boards: tuple[int, ...] = ()
 
+    def first(self, count: int) -> Maps:
+        """Those of the first ``count`` held-out pictures, which all planted defects are in, and of the added ones."""
+        if count >= self.held_out:
+            return self
+        good = (*self.good[:count], *self.good[self.held_out :])
+        return replace(self, good=good, held_out=count, boards=self.boards[:count])
+
+
+def boards_compared(record: RunRecord) -> int:
+    """On how many of a run's held-out boards engines are compared."""
+    return min(COMPARED_BOARDS, len(record.held_out)) if record.each_left_out else len(record.held_out)
+
 
 def maps_from_inspector(
-    inspector: CpuInspector, record: RunRecord, folder: Path, on_board: Callable[[int, int], None] = lambda d, t: None
+    inspector: CpuInspector,
+    record: RunRecord,
+    folder: Path,
+    on_board: Callable[[int, int], None] = lambda d, t: None,
+    others: Others | None = None,
+    compared: int | None = None,
 ) -> Maps:
-    """Run an engine over the boards; InputError names a good board that cannot be inspected."""
+    """Run an engine over the boards; InputError names a good board that cannot be inspected.
+
+    ``others``: each board is judged by the memory of the others. ``compared``: so many of the held-out boards get
+    planted defects; None: as many as are needed.
+    """
     folder.mkdir()
     boards = [*record.held_out, *_noise_boards(record)]
     boxes = part_boxes(inspector.bundle.memory_rgbd[..., :3], largest_px=int(inspector.plan.tile_px * 0.86))
     area = padded_board(inspector)
-    rounds = min(MOST_ROUNDS, -(-PLANTED // (WINDOWS_PER_BOARD * max(len(record.held_out), 1))))
+    planting = len(record.held_out) if compared is None else compared
+    rounds = min(MOST_ROUNDS, -(-PLANTED // (WINDOWS_PER_BOARD * max(planting, 1))))
     good, planted, truths, windows = [], [], [], 0
     for number, path in enumerate(boards):
+        if others is not None:
+            inspector.memory = others.memory_of(inspector, number)
         try:
             frame = read_rgb(Path(path))
             _, gains = inspector.prepare(Pixels(frame))
@@ -67,11 +94,11 @@ def maps_from_inspector(
         scores = inspector.map_with_tiles(inspector.numbers, gains)
         good.append(_saved(folder / f"good{number}.npy", _without_odd(scores, record, path)))
         clean, before = inspector.padded.copy(), set[int]()
-        for turn in range(rounds if number < len(record.held_out) else 0):
+        for turn in range(rounds if number < planting else 0):
             if windows >= PLANTED:
                 break
             inspector.padded[:] = clean
-            which = number + turn * len(record.held_out)
+            which = number + turn * planting
             truth, places = plant(
                 inspector.padded, inspector.plan.tile_px, boxes, (record.settings.seed, SEED, which), windows,
                 on_board=area,
@@ -122,6 +149,8 @@ def _saved(path: Path, values: F32 | U8) -> Path:
 
 def _noise_boards(record: RunRecord) -> list[str]:
     """Training boards that are added to the held-out ones to have ``NOISE_BOARDS`` of them."""
+    if record.each_left_out:
+        return []
     rng = np.random.default_rng([record.settings.seed, 64])
     wanted = max(NOISE_BOARDS - len(record.held_out), 0)
     return [record.train[int(i)] for i in rng.permutation(len(record.train))[:wanted]]

@@ -111,7 +111,7 @@ def build_engine(
         if out == Path("engines"):
             raise InputError(expected="--out BUNDLE", received="none", fix="name the folder to write")
         known = recipe_from_toml(recipes[0]) if recipes else EngineRecipe()
-        _build(runs[0], out, replace(options, recipe=known))
+        build_with_progress(runs[0], out, replace(options, recipe=known))
         return
     if runs or not recipes:
         raise InputError(
@@ -127,10 +127,10 @@ def build_engine(
         )
     for one in builds_of_recipes(recipes_to_build(recipes), out, options):
         print(f"{one.run} -> {one.bundle}", file=sys.stderr)
-        _build(one.run, one.bundle, one.options)
+        build_with_progress(one.run, one.bundle, one.options)
 
 
-def _build(run: Path, out: Path, options: BuildOptions) -> None:
+def build_with_progress(run: Path, out: Path, options: BuildOptions) -> None:
     """Build a bundle with its stages and progress on standard error, and print what came of it."""
     from hisir_edge.engine.build import build_bundle
 
@@ -152,7 +152,7 @@ def _build(run: Path, out: Path, options: BuildOptions) -> None:
 
 def _print_built(run: Path, out: Path, options: BuildOptions, manifest: Manifest) -> None:
     from hisir_edge.corruption.plant import words_of_classes
-    from hisir_edge.learn.data.run import USUAL_STEPS, words_of_steps
+    from hisir_edge.learn.data.run import is_short, load_record, words_of_steps
     from hisir_edge.learn.training.reached import progress_of
 
     t = manifest.thresholds
@@ -160,19 +160,20 @@ def _print_built(run: Path, out: Path, options: BuildOptions, manifest: Manifest
         f"{out}: {manifest.product}, {manifest.target} {manifest.precision}; pixel threshold {t.pixel:.3f}, "
         f"region peak {t.region_peak:.2f}, area {t.min_area_px} px for {t.false_calls_per_board:g} false calls a board"
     )
+    judged = "boards, each judged by the others" if load_record(run).each_left_out else "held-out boards"
     print(
-        f"from {t.held_out_boards} held-out boards: at most {t.false_calls_upper_bound_95:.2g} false calls a board "
+        f"from {t.held_out_boards} {judged}: at most {t.false_calls_upper_bound_95:.2g} false calls a board "
         f"with 95 % confidence; {t.boards_to_prove} good boards without a call would prove {t.false_calls_per_board:g}"
     )
     if (m := manifest.metrics) is not None:
         print(
-            f"planted defects on held-out boards: {m.recall:.0%} of {m.planted} found (at least "
+            f"planted defects on these boards: {m.recall:.0%} of {m.planted} found (at least "
             f"{m.least_planted_recall:.0%}), AUPRO {m.aupro:.4f}, pixel AUROC {m.pixel_auroc:.4f}"
         )
         print(f"  by class: {words_of_classes(m.planted_by_class, m.recall_by_class)}")
-    steps = progress_of(run).step
-    if steps < USUAL_STEPS:
-        print_notes([f"the network was trained for {words_of_steps(steps)}"])
+    reached = progress_of(run)
+    if is_short(reached.step, reached.start):
+        print_notes([f"the network was trained for {words_of_steps(reached.step, reached.start)}"])
     if t.held_out_boards < FEW_HELD_OUT:
         print_notes(
             [f"{t.held_out_boards} held-out board(s) say next to nothing of how good boards differ; take more boards"]

@@ -6,14 +6,14 @@ itself (decision 0012).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from hisir_edge.corruption.plant import NAMES
-from hisir_edge.engine.derive import Reading
-from hisir_edge.engine.maps import Maps
+from hisir_edge.engine.acceptance.derive import Reading
+from hisir_edge.engine.acceptance.maps import Maps
 
 CLEAR = 1.5
 """A planted defect that float32 finds with this many times the region threshold must be found by every engine."""
@@ -136,6 +136,18 @@ def drift_between(
         planted_by_class={name: len(peaks) for name, peaks in by_class(reading).items()},
         recall_by_class={name: float(np.mean([p >= 1 for p in peaks])) for name, peaks in by_class(reading).items()},
         least_planted_recall=least_recall,
+    )
+
+
+def with_final(drift: Drift, reading: Reading, boards: int) -> Drift:
+    """A comparison with what the engine finds at the thresholds that it ships with, which come from more boards."""
+    classes = by_class(reading)
+    return replace(
+        drift,
+        recall=_recall(reading),
+        recall_by_class={name: float(np.mean([p >= 1 for p in peaks])) for name, peaks in classes.items()},
+        held_out_boards=boards,
+        false_regions=reading.false_regions,
     )
 
 

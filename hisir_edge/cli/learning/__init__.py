@@ -1,0 +1,1 @@
+"""Commands of the engineering PC: boards, training, teaching, building, evaluating."""

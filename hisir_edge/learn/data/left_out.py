@@ -1,0 +1,71 @@
+"""The board memory as it would be without one board, for each of them: what a board is judged by that nobody has seen.
+
+Of the sorted values at a place only the middle and the trimmed ends can change when one is taken away, so that all
+these memories come from one sort: ``robust_memory`` of the others, to the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from hisir_edge.arrays import F32, U8, u8
+from hisir_edge.errors import InputError
+from hisir_edge.learn.data.statistics import BAND_PX, BoardMemory, deviation_steps, trimmed_of
+
+FEWEST_BOARDS = 4
+
+
+class LeftOut:
+    """Memories without one board each; ``bands(y0, y1)``: those rows (y1 - y0, w, 3) of each of ``count`` boards."""
+
+    def __init__(self, bands: Callable[[int, int], list[U8]], hw: tuple[int, int], count: int) -> None:
+        if count < FEWEST_BOARDS:
+            raise InputError(
+                expected=f"at least {FEWEST_BOARDS} good boards to judge each by the others",
+                received=str(count),
+                fix="take more good boards",
+            )
+        n, cut = count, trimmed_of(count - 1)
+        self.count, self.cut = n, cut
+        # the values around the middle, and the ends of what is not trimmed away
+        self.middle = np.empty((3, *hw, 3), np.uint8)
+        self.low, self.high = np.empty((*hw, 3), np.uint8), np.empty((*hw, 3), np.uint8)
+        self.total, self.squares = np.empty((*hw, 3), np.float32), np.empty((*hw, 3), np.float32)
+        around = (n // 2 - 1, n // 2, min(n // 2 + 1, n - 1))
+        for y in range(0, hw[0], BAND_PX):
+            rows = slice(y, min(y + BAND_PX, hw[0]))
+            stack = np.stack(bands(rows.start, rows.stop))
+            stack.sort(axis=0)
+            for which, rank in enumerate(around):
+                self.middle[which, rows] = stack[rank]
+            self.low[rows], self.high[rows] = stack[cut], stack[n - 1 - cut]
+            kept = stack[cut : n - cut].astype(np.float32)
+            self.total[rows] = kept.sum(0)
+            self.squares[rows] = np.einsum("nhwc,nhwc->hwc", kept, kept)
+
+    def memory_without(self, board: U8) -> BoardMemory:
+        """Golden image and deviation of all boards but this one (h, w, 3), which must be one of them."""
+        hw = board.shape[:2]
+        golden, deviation = np.empty((*hw, 3), np.uint8), np.empty(hw, np.uint8)
+        for y in range(0, hw[0], BAND_PX):
+            rows = slice(y, min(y + BAND_PX, hw[0]))
+            golden[rows], deviation[rows] = self._rows_without(u8(board[rows]), rows)
+        return BoardMemory(golden, deviation)
+
+    def _rows_without(self, one: U8, rows: slice) -> tuple[U8, U8]:
+        below, at, above = self.middle[:, rows]
+        if self.count % 2:  # an even number is left, the middle is between two
+            first = np.where(one > below, below, at).astype(np.uint16)
+            second = np.where(one > at, at, above)
+        else:
+            first = np.where(one > below, below, at).astype(np.uint16)
+            second = first.astype(np.uint8)
+        golden = ((first + second + 1) // 2).astype(np.float32)
+        gone = np.clip(one, self.low[rows], self.high[rows]).astype(np.float32)
+        kept = self.count - 1 - 2 * self.cut
+        total, squares = self.total[rows] - gone, self.squares[rows] - gone * gone
+        mean_square: F32 = (squares - 2 * golden * total) / np.float32(kept) + golden * golden
+        spread = np.sqrt(np.maximum(mean_square, 0)).max(-1)
+        return u8(golden.astype(np.uint8)), deviation_steps(spread, self.count - 1, self.cut)
