@@ -32,18 +32,21 @@ NOTE = "<!-- Made by docs/generate.py from the code. Change the descriptions the
 LINE_COMMANDS = (
     "run", "status", "control", "watch", "forward", "decide", "keygen", "camera", "install-service", "check",
 )  # fmt: skip
+LEARNING_COMMANDS = ("synth", "pretrain", "teach", "train", "build-engine", "evaluate")
 
 
 def pages() -> dict[str, str]:
     """Each page's name and text."""
     found = dict(_commands(typer.main.get_command(app), ""))
     line = {name: command for name, command in found.items() if name in LINE_COMMANDS}
-    build = {name: command for name, command in found.items() if name not in LINE_COMMANDS}
+    learning = {name: command for name, command in found.items() if name in LEARNING_COMMANDS}
+    others = {name: command for name, command in found.items() if name not in (*LINE_COMMANDS, *LEARNING_COMMANDS)}
     return {
         "line-toml.md": "\n".join(_line_toml()),
         "metrics.md": "\n".join(_metrics()),
         "commands-line.md": "\n".join(_command_page("Commands of the line PC", line)),
-        "commands-engineering.md": "\n".join(_command_page("Commands of the engineering PC", build)),
+        "commands-learning.md": "\n".join(_command_page("Commands that teach, train and build", learning)),
+        "commands-engineering.md": "\n".join(_command_page("More commands of the engineering PC", others)),
     }
 
 

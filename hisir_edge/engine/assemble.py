@@ -28,6 +28,7 @@ from hisir_edge.bundle.manifest import (
     ThresholdModel,
 )
 from hisir_edge.bundle.write import write_memory, write_noise
+from hisir_edge.engine.acceptance.derive import Reading
 from hisir_edge.engine.attempt import AcceptedCandidate
 from hisir_edge.engine.compiler import Compiler, Plan
 from hisir_edge.engine.export import OPSET, QUANTISED_HALF_OPSET, onnx_from_net
@@ -95,7 +96,7 @@ def _manifest(record: RunRecord, options: BuildOptions, product: str) -> Manifes
             min_area_px=1,
             false_calls_per_board=options.false_calls_per_board,
             false_calls_upper_bound_95=0.0,
-            held_out_boards=len(set(boards_among(record.held_out, record.same_board))),
+            held_out_boards=held_out_boards(record),
             boards_to_prove=1,
         ),
         zones=options.zones,
@@ -112,10 +113,22 @@ def with_network(manifest: Manifest, found: AcceptedCandidate, staged: Path) -> 
     """The accepted network's file, noise map, thresholds and figures."""
     if found.model != staged / MODEL:
         shutil.copyfile(found.model, staged / MODEL)
-    write_noise(staged, found.reading.noise)
     if found.calibration_json:
         (staged / CALIBRATION).write_text(found.calibration_json + "\n")
-    derived = found.reading.derived
+    return with_thresholds(manifest, found.reading, staged).model_copy(
+        update={
+            "precision": found.precision,
+            "calibration": found.calibration,
+            "metrics": MetricsModel(**found.drift.as_dict()),
+            "judged_on": JudgedOnModel(onnxruntime=ort.__version__, int8_instructions=int8_instructions()),
+        }
+    )
+
+
+def with_thresholds(manifest: Manifest, reading: Reading, staged: Path) -> Manifest:
+    """Noise map and thresholds as they were read."""
+    write_noise(staged, reading.noise)
+    derived = reading.derived
     t = derived.thresholds
     thresholds = {
         "pixel": t.pixel,
@@ -125,15 +138,12 @@ def with_network(manifest: Manifest, found: AcceptedCandidate, staged: Path) -> 
         "boards_to_prove": derived.boards_to_prove,
         "tail_scale_logits": derived.tail_scale_logits,
     }
-    return manifest.model_copy(
-        update={
-            "precision": found.precision,
-            "thresholds": manifest.thresholds.model_copy(update=thresholds),
-            "calibration": found.calibration,
-            "metrics": MetricsModel(**found.drift.as_dict()),
-            "judged_on": JudgedOnModel(onnxruntime=ort.__version__, int8_instructions=int8_instructions()),
-        }
-    )
+    return manifest.model_copy(update={"thresholds": manifest.thresholds.model_copy(update=thresholds)})
+
+
+def held_out_boards(record: RunRecord) -> int:
+    """How many boards, not pictures, the thresholds of a run come from."""
+    return len(set(boards_among(record.held_out, record.same_board)))
 
 
 def with_self_test(manifest: Manifest, staged: Path, network: Path, record: RunRecord, on_stage: OnStage) -> Manifest:

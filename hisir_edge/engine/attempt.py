@@ -10,9 +10,8 @@ import onnx
 
 from hisir_edge.backends import onnxruntime_engine
 from hisir_edge.bundle.manifest import CalibrationModel
-from hisir_edge.corruption.plant import words_of_classes
 from hisir_edge.engine.acceptance.derive import Reading, reading_from_maps
-from hisir_edge.engine.acceptance.gate import Drift, drift_between, table_of_drift, with_final
+from hisir_edge.engine.acceptance.gate import Drift, check_recall, drift_between, table_of_drift, with_final
 from hisir_edge.engine.acceptance.left_out import Others, others_of_run
 from hisir_edge.engine.acceptance.maps import Maps, maps_from_inspector
 from hisir_edge.engine.calibration.quantised import calibrated, costs_of, summary_of, whole_record
@@ -65,7 +64,7 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> AcceptedCandid
     seen = reading_from_maps(task.bundle, reference, task.rate)
     drift = drift_between(reference, seen, reference, seen, task.max_drop, task.least_planted_recall)
     if task.compared == len(task.record.held_out):
-        _check_trained(task, drift)
+        check_recall(drift, task.least_planted_recall, task.trained)
     chain: tuple[Precision, ...] = CHAINS[precision]
     said = ""
     for one in chain if fallback else chain[:1]:
@@ -90,25 +89,6 @@ def _others(task: Task) -> Others:
     task.on_stage("each board by the memory of the others")
     engine = onnxruntime_engine(task.bundle.model, task.bundle.recipe, task.threads)
     return others_of_run(CpuInspector(task.bundle, engine), task.record, task.scratch)
-
-
-def _check_trained(task: Task, drift: Drift) -> None:
-    """InputError where the float32 network itself finds too few of the planted defects: nothing later mends that."""
-    if drift.recall >= task.least_planted_recall:
-        return
-    if not drift.planted:
-        raise InputError(
-            expected="planted defects of 6 px or more to check the network with",
-            received="none: boards too plain or too few, or zones that ignore nearly everything",
-            fix="take more good boards, or lower --least-planted-recall to 0",
-        )
-    found = words_of_classes(drift.planted_by_class, drift.recall_by_class)
-    raise InputError(
-        expected=f"at least {task.least_planted_recall:.0%} of the planted defects to be found",
-        received=f"{drift.recall:.0%} of {drift.planted} ({found}) by a network of {task.trained}",
-        fix="repeat the train command with more --max-minutes or --steps, or take more good boards; "
-        "--least-planted-recall lowers the limit, and defects of these kinds will pass",
-    )
 
 
 def _fp32(task: Task, reference: Maps, seen: Reading) -> AcceptedCandidate | str:
@@ -212,6 +192,6 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
         task.on_stage(f"thresholds from all {maps.held_out} boards")
         reading = reading_from_maps(task.bundle, maps, task.rate)
         drift = with_final(drift, reading, maps.held_out)
-        _check_trained(task, drift)
+        check_recall(drift, task.least_planted_recall, task.trained)
     shutil.rmtree(task.scratch / f"maps-{name}")
     return AcceptedCandidate(precision=precision, model=model, runs_here=runs_here, reading=reading, drift=drift)

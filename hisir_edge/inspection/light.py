@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, U8, Bool
+from hisir_edge.arrays import F32, F64, U8, Bool, u8
 from hisir_edge.errors import InspectionError
 from hisir_edge.geometry.tile import TilePlan
 
@@ -24,6 +24,10 @@ WHOLLY, MOSTLY = 0.999, 0.3
 FEWEST_CELLS = 4
 """Of fewer than ``LEAST_CELLS`` cells the light is even, if there are so many."""
 GAIN_LIMIT = 1.6
+WHITE, DULL = 254, 228
+"""Levels: all colours from the first on have lost what they were; the board has something to lose up to the second."""
+MOST_LOST_SHARE = 0.01
+BRIGHTER_LOG_RATIO = 0.05
 ROUNDS = 4
 OUTLIER_LOG_RATIO = 0.03
 
@@ -32,13 +36,15 @@ OUTLIER_LOG_RATIO = 0.03
 class GoldenLight:
     """The golden image by cells, (gh, gw, 3) float64, and the plane basis (gh * gw, 3): 1, x, y in -1..1.
 
-    ``on_board`` (gh * gw,): the cells that lie on the board whole.
+    ``on_board`` (gh * gw,): the cells that lie on the board whole. ``dull`` (sh, sw): 255 where the board, as it is
+    sampled, is darker than white, else 0.
     """
 
     frame_hw: tuple[int, int]
     cells: F64 = field(repr=False)
     basis: F64 = field(repr=False)
     on_board: Bool = field(repr=False)
+    dull: U8 = field(repr=False)
 
 
 SAMPLE_EACH_PX, SAMPLE_FIRST_PX = 4, 2
@@ -49,11 +55,9 @@ def is_sampled(hw: tuple[int, int]) -> bool:
     return min(hw) >= 16 * CELL_PX
 
 
-def _cells(rgb: U8) -> F64:
-    """Mean colour of each cell."""
-    hw = (rgb.shape[0], rgb.shape[1])
-    each, first = (SAMPLE_EACH_PX, SAMPLE_FIRST_PX) if is_sampled(hw) else (1, 0)
-    return _cells_of_samples(np.ascontiguousarray(rgb[first::each, first::each]), hw)
+def _sampled(picture: U8) -> U8:
+    each, first = (SAMPLE_EACH_PX, SAMPLE_FIRST_PX) if is_sampled((picture.shape[0], picture.shape[1])) else (1, 0)
+    return np.ascontiguousarray(picture[first::each, first::each])
 
 
 def _cells_of_samples(sampled: U8, hw: tuple[int, int]) -> F64:
@@ -63,7 +67,8 @@ def _cells_of_samples(sampled: U8, hw: tuple[int, int]) -> F64:
 
 def golden_light(golden_rgb: U8, area: Bool | None = None) -> GoldenLight:
     """The light of a golden image, RGB uint8 (h, w, 3), on the board's area (h, w) alone where one is given."""
-    cells = _cells(golden_rgb)
+    hw, sampled = (golden_rgb.shape[0], golden_rgb.shape[1]), _sampled(golden_rgb)
+    cells = _cells_of_samples(sampled, hw)
     gh, gw = cells.shape[:2]
     y, x = np.mgrid[-1 : 1 : gh * 1j, -1 : 1 : gw * 1j]
     basis = np.stack([np.ones(gh * gw), x.ravel(), y.ravel()], 1)
@@ -72,7 +77,15 @@ def golden_light(golden_rgb: U8, area: Bool | None = None) -> GoldenLight:
         share = cv2.resize(area.astype(np.float32), (gw, gh), interpolation=cv2.INTER_AREA)
         wholly = share.ravel() > WHOLLY
         on_board = np.asarray(wholly if wholly.sum() >= 2 * LEAST_CELLS else share.ravel() > MOSTLY, np.bool_)
-    return GoldenLight((golden_rgb.shape[0], golden_rgb.shape[1]), cells, basis, on_board)
+    dull = u8(cv2.compare(_darkest(sampled), DULL, cv2.CMP_LE))  # type: ignore[call-overload]  # takes a level, too
+    if area is not None:
+        dull &= _sampled(u8(area.astype(np.uint8) * 255))
+    return GoldenLight(hw, cells, basis, on_board, dull)
+
+
+def _darkest(rgb: U8) -> U8:
+    red, green, blue = cv2.split(rgb)
+    return u8(cv2.min(cv2.min(red, green), blue))
 
 
 def light_of_frame(golden: GoldenLight, frame_rgb: U8) -> F64:
@@ -81,12 +94,28 @@ def light_of_frame(golden: GoldenLight, frame_rgb: U8) -> F64:
     A robust fit (iteratively reweighted least squares, Cauchy weights): parts of another lot and
     defects are outliers. InspectionError where the light is too far off to be judged.
     """
-    return _light_of_cells(golden, _cells(frame_rgb))
+    return light_of_samples(golden, _sampled(frame_rgb))
 
 
 def light_of_samples(golden: GoldenLight, sampled: U8) -> F64:
     """``light_of_frame`` from the registered frame at ``SAMPLE_FIRST_PX`` and each ``SAMPLE_EACH_PX`` on alone."""
-    return _light_of_cells(golden, _cells_of_samples(sampled, golden.frame_hw))
+    planes = _light_of_cells(golden, _cells_of_samples(sampled, golden.frame_hw))
+    _check_not_white(golden, sampled, float(planes[:, 0].mean()))
+    return planes
+
+
+def _check_not_white(golden: GoldenLight, sampled: U8, log_gain: float) -> None:
+    """InspectionError where brighter light has made so much of a board white that what it was is lost."""
+    if log_gain < BRIGHTER_LOG_RATIO:
+        return
+    white = cv2.bitwise_and(cv2.compare(_darkest(sampled), WHITE, cv2.CMP_GE), golden.dull)  # type: ignore[call-overload]
+    share = cv2.countNonZero(white) / max(cv2.countNonZero(golden.dull), 1)
+    if share > MOST_LOST_SHARE:
+        raise InspectionError(
+            expected=f"at most {MOST_LOST_SHARE:.0%} of the board white where good boards are not",
+            received=f"{share:.1%}, in light {np.expm1(log_gain):.0%} brighter",
+            fix="lower the exposure, or check lamp and aperture",
+        )
 
 
 def _light_of_cells(golden: GoldenLight, cells: F64) -> F64:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hisir_edge.errors import InputError
 from hisir_edge.net.backbones import default_width
+from hisir_edge.registry import BACKBONES
 
 FOLDER = "weights"
 COUNTERS = "num_batches_tracked"
@@ -35,10 +36,11 @@ def has_pretrained(backbone: str, width: int) -> bool:
 def pretrained_state(backbone: str, width: int) -> dict[str, Tensor]:
     """The shipped weights, float32, for ``HisirNet.load_state_dict``; InputError where there are none."""
     if not has_pretrained(backbone, width):
+        shipped = [f"{name} of width {default_width(name)}" for name in sorted(BACKBONES) if _file(name).is_file()]
         raise InputError(
-            expected=f"a backbone and width that weights are shipped for (width {default_width(backbone)})",
+            expected=f"a network that weights are shipped for ({', '.join(shipped) or 'none'})",
             received=f"{backbone} of width {width}",
-            fix="train --from scratch",
+            fix="choose another --backbone, or train --from scratch",
         )
     with np.load(io.BytesIO(_file(backbone).read_bytes()), allow_pickle=False) as stored:
         state = {name: torch.from_numpy(stored[name].astype(np.float32)) for name in stored.files}

@@ -346,7 +346,7 @@ def test_frame_ids_are_followed_through_gaps_repeats_wraps_and_restarts():
 def test_frames_without_an_id_are_counted_over_the_end_of_the_16_bit_ids(ids, faults):
     grabber = Grabber.__new__(Grabber)
     grabber.outbox, grabber.last_id, grabber.guessed = deque(), None, 0
-    grabber.ring = SimpleNamespace(slot_bytes=1)
+    grabber.ring = SimpleNamespace(slot_bytes=1)  # type: ignore[assignment]
     for frame_id in ids:
         grabber._take(Fetched(frame_id, None, None, lambda: None, "no data"), 0)
     said = [m["reason"] for m in grabber.outbox if "incomplete" not in m["reason"]]

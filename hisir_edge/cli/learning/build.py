@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -12,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from hisir_edge.bundle.manifest import DEFAULT_LEAST_PLANTED_RECALL
 from hisir_edge.cli.console import needs_training_packages, print_notes
 from hisir_edge.errors import InputError
 from hisir_edge.registry import TARGETS
@@ -19,8 +22,10 @@ from hisir_edge.registry import TARGETS
 if TYPE_CHECKING:
     from hisir_edge.bundle.manifest import Manifest
     from hisir_edge.engine.options import BuildOptions
+    from hisir_edge.engine.task import OnProgress, OnStage
 
 FEW_HELD_OUT = 4
+DEFAULT_RATE = 0.05
 
 
 class Precision(str, Enum):
@@ -61,12 +66,26 @@ def build_engine(
         bool, typer.Option("--fallback", help="Step down to fp16, then fp32, where the gate refuses.")
     ] = False,
     least_planted_recall: Annotated[
-        float, typer.Option(help="Least share of planted defects that must be found; below it no bundle is written.")
-    ] = 0.8,
+        float | None,
+        typer.Option(
+            help="Least share of planted defects that must be found; below it no bundle is written; default 0.8, "
+            "with --thresholds-only as the bundle has it."
+        ),
+    ] = None,
     product: Annotated[str, typer.Option(help="Product name in the manifest; default the run's folder name.")] = "",
     false_calls_per_board: Annotated[
-        float, typer.Option(help="Wanted mean of false regions on a good board, above 0 and up to 1.")
-    ] = 0.05,
+        float | None,
+        typer.Option(
+            help="Wanted mean of false regions on a good board, above 0 and up to 1; default 0.05, with "
+            "--thresholds-only as the bundle has it."
+        ),
+    ] = None,
+    good: Annotated[
+        Path | None, typer.Option(help="More good boards for the thresholds; the run keeps them for later builds.")
+    ] = None,
+    thresholds_only: Annotated[
+        bool, typer.Option("--thresholds-only", help="Keep the bundle in --out, derive its thresholds anew.")
+    ] = False,
     zones: Annotated[
         Path | None,
         typer.Option(help="JSON list of zones: name, polygon of x, y in frame pixels, sensitivity, outside."),
@@ -96,7 +115,7 @@ def build_engine(
         target=target.value if target else "onnxruntime",
         precision=(precision or Precision.int8).value,
         product=product,
-        false_calls_per_board=false_calls_per_board,
+        false_calls_per_board=DEFAULT_RATE if false_calls_per_board is None else false_calls_per_board,
         zones=zones_from_json(zones) if zones is not None else (),
         recipe=EngineRecipe(),
         calib=calib,
@@ -105,14 +124,23 @@ def build_engine(
         fallback=fallback,
         mm_per_px=mm_per_px,
         components=components_from_csv(components, mm_per_px) if components is not None else (),
-        least_planted_recall=least_planted_recall,
+        least_planted_recall=DEFAULT_LEAST_PLANTED_RECALL if least_planted_recall is None else least_planted_recall,
     )
     if len(runs) == 1 and len(recipes) <= 1:
         if out == Path("engines"):
             raise InputError(expected="--out BUNDLE", received="none", fix="name the folder to write")
+        if good is not None:
+            _add_good(runs[0], good)
+        if thresholds_only:
+            _rethreshold(runs[0], out, false_calls_per_board, least_planted_recall)
+            return
         known = recipe_from_toml(recipes[0]) if recipes else EngineRecipe()
         build_with_progress(runs[0], out, replace(options, recipe=known))
         return
+    if good is not None or thresholds_only:
+        raise InputError(
+            expected="one RUN with --good or --thresholds-only", received="none", fix="name the run of the bundle"
+        )
     if runs or not recipes:
         raise InputError(
             expected="one RUN with at most one --recipe, or recipes alone",
@@ -130,10 +158,37 @@ def build_engine(
         build_with_progress(one.run, one.bundle, one.options)
 
 
+def _add_good(run: Path, good: Path) -> None:
+    from hisir_edge.engine.rethreshold import add_good_boards
+
+    known = add_good_boards(run, good)
+    if known:
+        print_notes([f"{len(known)} pictures show boards that the run has, such as {known[0]}: left out"])
+
+
+def _rethreshold(run: Path, out: Path, rate: float | None, least_planted_recall: float | None) -> None:
+    """Derive a bundle's thresholds anew, and print what came of it."""
+    from hisir_edge.engine.rethreshold import rethreshold
+
+    with _shown() as (on_stage, on_progress):
+        manifest = rethreshold(run, out, rate, least_planted_recall, on_stage, on_progress)
+    _print_built(run, out, manifest)
+
+
 def build_with_progress(run: Path, out: Path, options: BuildOptions) -> None:
     """Build a bundle with its stages and progress on standard error, and print what came of it."""
     from hisir_edge.engine.build import build_bundle
 
+    with _shown() as (on_stage, on_progress):
+        manifest = build_bundle(run, out, options, on_stage, on_progress)
+    _print_built(run, out, manifest)
+    if manifest.precision != options.precision:
+        print(f"stepped down from {options.precision} to {manifest.precision}: see what the gate says above")
+
+
+@contextmanager
+def _shown() -> Iterator[tuple[OnStage, OnProgress]]:
+    """Stages and progress on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True, soft_wrap=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -146,11 +201,10 @@ def build_with_progress(run: Path, out: Path, options: BuildOptions) -> None:
             bar.update(task, description=phase, completed=done, total=total)
             return True
 
-        manifest = build_bundle(run, out, options, on_stage, on_progress)
-    _print_built(run, out, options, manifest)
+        yield on_stage, on_progress
 
 
-def _print_built(run: Path, out: Path, options: BuildOptions, manifest: Manifest) -> None:
+def _print_built(run: Path, out: Path, manifest: Manifest) -> None:
     from hisir_edge.corruption.plant import words_of_classes
     from hisir_edge.learn.data.run import is_short, load_record, words_of_steps
     from hisir_edge.learn.training.reached import progress_of
@@ -178,5 +232,3 @@ def _print_built(run: Path, out: Path, options: BuildOptions, manifest: Manifest
         print_notes(
             [f"{t.held_out_boards} held-out board(s) say next to nothing of how good boards differ; take more boards"]
         )
-    if manifest.precision != options.precision:
-        print(f"stepped down from {options.precision} to {manifest.precision}: see what the gate says above")

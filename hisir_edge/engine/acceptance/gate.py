@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from hisir_edge.corruption.plant import NAMES
+from hisir_edge.corruption.plant import NAMES, words_of_classes
 from hisir_edge.engine.acceptance.derive import Reading
 from hisir_edge.engine.acceptance.maps import Maps
+from hisir_edge.errors import InputError
 
 CLEAR = 1.5
 """A planted defect that float32 finds with this many times the region threshold must be found by every engine."""
@@ -169,6 +170,25 @@ def _standing(pairs: list[tuple[float, float]]) -> float:
 
 def _recall(reading: Reading) -> float:
     return float(np.mean([peak >= 1 for peak in reading.peaks])) if reading.peaks else 0.0
+
+
+def check_recall(drift: Drift, least: float, trained: str) -> None:
+    """InputError where a network, ``trained`` in words, finds too few of the planted defects."""
+    if drift.recall >= least:
+        return
+    if not drift.planted:
+        raise InputError(
+            expected="planted defects of 6 px or more to check the network with",
+            received="none: boards too plain or too few, or zones that ignore nearly everything",
+            fix="take more good boards, or lower --least-planted-recall to 0",
+        )
+    found = words_of_classes(drift.planted_by_class, drift.recall_by_class)
+    raise InputError(
+        expected=f"at least {least:.0%} of the planted defects to be found",
+        received=f"{drift.recall:.0%} of {drift.planted} ({found}) by a network of {trained}",
+        fix="repeat the train command with more --max-minutes or --steps, or take more good boards; "
+        "--least-planted-recall lowers the limit, and defects of these kinds will pass",
+    )
 
 
 def table_of_drift(drift: Drift) -> str:

@@ -38,14 +38,19 @@ class LeftOutMemory(ShownMemory):
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """What every board of a run is judged by: ``pictures`` (n, h, w, 3), straight and without their light."""
+    """What every board of a run is judged by: ``pictures`` (n, h, w, 3), straight and without their light.
+
+    ``boards``: which board each of them shows.
+    """
 
     pictures: U8
     boards: tuple[int, ...]
     left_out: LeftOut
 
     def memory_of(self, inspector: CpuInspector, number: int) -> LeftOutMemory:
-        """The memory of all boards but the one that picture ``number`` shows."""
+        """The memory of all boards but the one that picture ``number`` shows; of all for one that came later."""
+        if number >= len(self.boards):
+            return LeftOutMemory(inspector.chooser, inspector.bundle.memory, {})
         same = [i for i, board in enumerate(self.boards) if board == self.boards[number]]
         alone = len(same) == 1
         memory = self.left_out.memory_without(u8(self.pictures[number])) if alone else self._without(same)
@@ -79,8 +84,8 @@ def others_of_run(inspector: CpuInspector, record: RunRecord, folder: Path) -> O
     """Put every board of the run straight, into a file in ``folder``; InputError names one that cannot be inspected."""
     h, w = inspector.plan.frame_hw
     file = folder / "boards.npy"
-    pictures = np.lib.format.open_memmap(file, "w+", np.uint8, (len(record.held_out), h, w, 3))
-    for slot, path in zip(pictures, record.held_out, strict=True):
+    pictures = np.lib.format.open_memmap(file, "w+", np.uint8, (len(record.begun_with), h, w, 3))
+    for slot, path in zip(pictures, record.begun_with, strict=True):
         try:
             inspector.prepare(Pixels(read_rgb(Path(path))))
         except InspectionError as error:
@@ -91,6 +96,6 @@ def others_of_run(inspector: CpuInspector, record: RunRecord, folder: Path) -> O
             ) from error
         board = inspector.padded[:h, :w]
         slot[:] = board if inspector.light is None else without_light(board, light_of_frame(inspector.light, board))
-    boards = tuple(boards_among(record.held_out, record.same_board))
+    boards = tuple(boards_among(record.begun_with, record.same_board))
     left_out = LeftOut(lambda y0, y1: [one[y0:y1].copy() for one in pictures], (h, w), len(pictures))
     return Others(u8(pictures), boards, left_out)

@@ -56,7 +56,8 @@ class Maps:
 
 def boards_compared(record: RunRecord) -> int:
     """On how many of a run's held-out boards engines are compared."""
-    return min(COMPARED_BOARDS, len(record.held_out)) if record.each_left_out else len(record.held_out)
+    count = len(record.begun_with)
+    return min(COMPARED_BOARDS, count) if record.each_left_out else count
 
 
 def maps_from_inspector(

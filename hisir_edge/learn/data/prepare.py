@@ -123,7 +123,8 @@ def _without_lost_held_out(record: RunRecord, boards: GoodBoards) -> tuple[RunRe
             received=", ".join(lost),
             fix="remove these pictures, or train with --register off",
         )
-    record = replace(record, held_out=tuple(kept), dropped_held_out=(*record.dropped_held_out, *lost))
+    added = sum(path in kept for path in record.held_out[len(record.begun_with) :])
+    record = replace(record, held_out=tuple(kept), added=added, dropped_held_out=(*record.dropped_held_out, *lost))
     return record, differing
 
 

@@ -74,7 +74,8 @@ class RunRecord:
     ``locate``: how the boards are found in their frames; ``area``: polygon around the board, golden pixels of the
     frame's size, None: all of the frame. ``odd``: places of single boards that are neither learnt nor counted.
     ``variants``: places where good boards differ, network's pixels. ``each_left_out``: every board is in the memory and
-    held out, too: it is judged by the memory of the others.
+    held out, too: it is judged by the memory of the others. ``added``: so many of the held-out boards, the last ones,
+    came after training: they say more of the thresholds.
     """
 
     settings: RunSettings
@@ -91,6 +92,12 @@ class RunRecord:
     odd: tuple[OddPlace, ...] = ()
     variants: tuple[PlaceModel, ...] = ()
     each_left_out: bool = False
+    added: int = 0
+
+    @property
+    def begun_with(self) -> tuple[str, ...]:
+        """The held-out boards without those that were added later."""
+        return self.held_out[: len(self.held_out) - self.added]
 
     @property
     def registered(self) -> bool:
@@ -156,6 +163,7 @@ def load_record(run: Path) -> RunRecord:
             odd=tuple(_odd_place(one) for one in raw.get("odd", ())),
             variants=tuple(PlaceModel.model_validate(one) for one in raw.get("variants", ())),
             each_left_out=bool(raw.get("each_left_out", False)),
+            added=int(raw.get("added", 0)),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         is_bundle = os.path.exists(run / "manifest.json")  # noqa: PTH110  # says no where it may not look

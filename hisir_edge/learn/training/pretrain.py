@@ -11,8 +11,8 @@ from hisir_edge.bundle.lock import sole_writer
 from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
 from hisir_edge.learn.data.run import RunSettings, load_checkpoint
-from hisir_edge.learn.data.stacks import StackTiles, stack_files
 from hisir_edge.learn.training.distributed import team_from_environment
+from hisir_edge.learn.training.stacks import StackTiles, stack_files
 from hisir_edge.learn.training.steps import Progress, fit
 from hisir_edge.net.backbones import default_width
 from hisir_edge.net.pretrained import weights_bytes

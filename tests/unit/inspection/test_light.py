@@ -48,6 +48,30 @@ def test_a_board_in_the_dark_is_an_error(board):
         light_of_frame(golden_light(board), (board * 0.4).astype(np.uint8))
 
 
+@pytest.mark.parametrize(("gain", "judged"), [(1.1, True), (1.5, False)])
+def test_a_board_that_went_white_is_an_error_and_a_little_white_is_not(board, gain, judged):
+    """The picture is cut at 255; a bright board has much to lose, white print has nothing."""
+    pale = np.clip(board.astype(float) + 60, 0, 225).astype(np.uint8)
+    lit = np.clip(pale * gain, 0, 255).astype(np.uint8)
+    light = golden_light(pale)
+    if judged:
+        assert np.exp(light_of_frame(light, lit)[:, 0]) == pytest.approx(gain, abs=0.03)
+    else:
+        with pytest.raises(InspectionError, match=r"white where good boards are not.*brighter.*lower the exposure"):
+            light_of_frame(light, lit)
+
+
+def test_white_that_is_no_light_is_left_to_the_network(board):
+    labelled = board.copy()
+    labelled[100:220, 200:400] = 255
+    light_of_frame(golden_light(board), labelled)
+    area = np.zeros(board.shape[:2], np.bool_)
+    area[:, :180] = True
+    brighter = np.clip(board * 1.2, 0, 255).astype(np.uint8)
+    brighter[100:220, 200:400] = 255
+    light_of_frame(golden_light(board, area), brighter)
+
+
 def test_tiles_get_the_light_of_their_middle(board):
     planes = np.array([[0.05, 0.04, -0.03], [0.0, 0.04, -0.03], [-0.05, 0.04, -0.03]])
     plan = plan_from_size((480, 640), 128, 32)

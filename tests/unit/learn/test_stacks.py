@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hisir_edge.errors import InputError
-from hisir_edge.learn.data.stacks import StackTiles, stack_files
 from hisir_edge.learn.training.pretrain import pretrain, pretrain_settings
+from hisir_edge.learn.training.stacks import StackTiles, stack_files
 from hisir_edge.net.hisir_net import HisirNet
 from hisir_edge.net.pretrained import COUNTERS, weights_bytes
 

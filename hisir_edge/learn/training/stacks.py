@@ -27,6 +27,9 @@ HELD_OUT_SHARE = 0.05
 NEAREST_SHARE = 0.2
 """Samples whose memory is of the boards most alike the one looked at: a variant that was chosen."""
 OFF_BOARD_SHARE = 0.12
+SHINY_SHARE = 0.5
+"""Samples whose bright grey places shine otherwise on each board."""
+LEAST_BEND_PX = 0.15
 LOOSE_SHARE = 0.08
 """Samples of objects that nothing registers."""
 
@@ -44,6 +47,9 @@ class Camera:
     noise: float
     jitter_px: float
     strain: float
+    bend_px: float
+    bend_cell_px: int
+    shine: float
     light: float
     bayer: bool
     jpeg: int
@@ -70,6 +76,9 @@ def camera_from(rng: np.random.Generator) -> Camera:
         noise=float(np.exp(rng.uniform(np.log(0.4), np.log(4.0)))),
         jitter_px=float(rng.uniform(1, 3.5)) if loose else float(np.exp(rng.normal(np.log(0.35), 0.5))),
         strain=float(np.exp(rng.uniform(np.log(2e-4), np.log(4e-3)))),
+        bend_px=float(np.exp(rng.uniform(np.log(0.05), np.log(2.2)))),
+        bend_cell_px=int(rng.integers(20, 90)),
+        shine=float(rng.uniform(0, 90)) if rng.random() < SHINY_SHARE else 0.0,
         light=float(rng.uniform(0.2, 1.0)),
         bayer=bool(rng.random() < 0.25),
         jpeg=int(rng.integers(55, 97)) if rng.random() < 0.25 else 0,
@@ -139,10 +148,9 @@ class StackTiles:
         off = np.eye(3)
         off[:2, :2] += rng.normal(0, camera.strain, (2, 2))
         off[:2, 2] = rng.normal(0, camera.jitter_px, 2) + (t / 2 - off[:2, :2] @ (t / 2, t / 2))
-        matrix = (off @ there)[:2]
-        crop = cv2.warpAffine(board, matrix, (t, t), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-        crop = cv2.transform(cv2.LUT(crop, camera.tone), camera.mix)
-        lit = _lit(rng, u8(crop), camera.light)
+        crop = _shone(rng, _warped(rng, board, off @ there, t, camera), camera)
+        crop = u8(cv2.transform(cv2.LUT(crop, camera.tone), camera.mix))
+        lit = _lit(rng, crop, camera.light)
         if camera.bayer:
             lit = _through_bayer(lit)
         blur = camera.blur_px * float(rng.uniform(0.8, 1.25))
@@ -162,6 +170,36 @@ def _place(rng: np.random.Generator, hw: tuple[int, ...], tile_px: int, camera: 
     out = np.eye(3)
     out[:2, :2], out[:2, 2] = linear, half - linear @ (x, y)
     return out
+
+
+def _smooth(rng: np.random.Generator, side: int, cell: int, planes: int) -> F32:
+    """Smooth noise (side, side, planes) of deviation near 1, cells of so many pixels."""
+    coarse = rng.standard_normal((side // cell + 3, side // cell + 3, planes)).astype(np.float32)
+    return np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC), np.float32)
+
+
+def _warped(rng: np.random.Generator, board: U8, to_tile: F64, t: int, camera: Camera) -> U8:
+    """A tile of a board, bent a little: parts lie and stand a little otherwise on each board."""
+    if camera.bend_px < LEAST_BEND_PX:
+        matrix = np.asarray(to_tile[:2], np.float64)
+        return u8(cv2.warpAffine(board, matrix, (t, t), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
+    back = np.linalg.inv(to_tile)
+    at = np.arange(t, dtype=np.float32)
+    bend = _smooth(rng, t, camera.bend_cell_px, 2) * np.float32(camera.bend_px)
+    x, y = at[None, :] + bend[..., 0], at[:, None] + bend[..., 1]
+    b = back.astype(np.float32)
+    xs, ys = b[0, 0] * x + b[0, 1] * y + b[0, 2], b[1, 0] * x + b[1, 1] * y + b[1, 2]
+    return u8(cv2.remap(board, xs, ys, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101))
+
+
+def _shone(rng: np.random.Generator, tile: U8, camera: Camera) -> U8:
+    """Metal and gloss, all that is bright and grey, mirror something else on each board."""
+    if not camera.shine:
+        return tile
+    brightest, darkest = tile.max(2), tile.min(2)
+    share = np.clip((darkest.astype(np.float32) - 90) / 70, 0, 1) * ((brightest - darkest) < 40)
+    glint = _smooth(rng, tile.shape[0], int(rng.integers(8, 30)), 1) * share * np.float32(camera.shine * 0.5)
+    return u8(np.clip(tile + glint[..., None], 0, 255).astype(np.uint8))
 
 
 def _lit(rng: np.random.Generator, tile: U8, drift: float) -> U8:

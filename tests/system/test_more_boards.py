@@ -1,0 +1,80 @@
+"""More good boards for the thresholds of what is built: the network stays, what is known of good boards grows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from support.building import one_line
+from support.commands import here
+from support.small import writable_copy
+
+from hisir_edge.bundle.integrity import sha256_of
+from hisir_edge.learn.data.run import load_record
+from hisir_edge.sim.synth import write_dataset
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory):
+    """Six more good boards of the small product, and one that the run has learnt."""
+    folder = tmp_path_factory.mktemp("more")
+    write_dataset(3, 6, (512, 384), folder / "set", (6, 1, 0))
+    return folder / "set" / "train" / "good"
+
+
+def manifest_of(bundle):
+    return json.loads((bundle / "manifest.json").read_text())
+
+
+def test_thresholds_alone_are_derived_anew(small_run, small_bundle, more, tmp_path):
+    run, bundle = writable_copy(small_run, tmp_path / "run"), writable_copy(small_bundle, tmp_path / "bundle")
+    before = manifest_of(bundle)
+    learnt = load_record(run).train[0]
+    good = tmp_path / "good"
+    shutil.copytree(more, good)
+    shutil.copy(learnt, good / "known.png")
+    options = ("--thresholds-only", "--out", bundle)
+    done = here("build-engine", run, *options, "--good", good)
+    assert done.returncode == 0, done.stderr
+    assert "1 pictures show boards that the run has" in done.stderr
+    after = manifest_of(bundle)
+    count = before["thresholds"]["held_out_boards"]
+    assert after["thresholds"]["held_out_boards"] == count + 6 == after["metrics"]["held_out_boards"]
+    assert after["thresholds"]["false_calls_per_board"] == before["thresholds"]["false_calls_per_board"]
+    assert after["thresholds"]["false_calls_upper_bound_95"] < before["thresholds"]["false_calls_upper_bound_95"]
+    for name in ("model.onnx", "golden.jpg", "deviation.jpg", "calibration.json"):
+        assert after["files"][name] == before["files"][name] == sha256_of(bundle / name)
+    for key in ("variants", "recipe", "calibration", "backbone", "product", "precision"):
+        assert after[key] == before[key]
+    assert load_record(run).added == 6
+    again = here("build-engine", run, *options, "--good", good)
+    assert again.returncode == 2
+    assert "all of boards that it has" in one_line(again)
+    stricter = here("build-engine", run, *options, "--false-calls-per-board", 0.05)
+    assert stricter.returncode == 0, stricter.stderr
+    pixel_and_peak = [m["thresholds"]["pixel"] * m["thresholds"]["region_peak"] for m in (after, manifest_of(bundle))]
+    assert pixel_and_peak[1] > pixel_and_peak[0]
+    looked = here("inspect", good, "--bundle", bundle, "--out", tmp_path / "seen")
+    assert looked.returncode == 0, looked.stderr
+
+
+def test_what_does_not_belong_together_is_refused(small_run, small_bundle, more, tmp_path):
+    run, bundle = writable_copy(small_run, tmp_path / "run"), writable_copy(small_bundle, tmp_path / "bundle")
+    write_dataset(3, 6, (544, 384), tmp_path / "wider", (1, 1, 0))
+    options = ("--thresholds-only", "--out", bundle)
+    done = here("build-engine", run, *options, "--good", tmp_path / "wider" / "train" / "good")
+    assert done.returncode == 2
+    assert "good boards of 512x384" in one_line(done)
+    done = here("build-engine", *options, "--good", more)
+    assert done.returncode == 2
+    assert "one RUN with --good" in one_line(done)
+    other = writable_copy(run, tmp_path / "other")
+
+    with np.load(other / "memory.npz") as stored:
+        np.savez(other / "memory.npz", mean_rgb=stored["mean_rgb"][::-1], deviation=stored["deviation"])
+    done = here("build-engine", other, *options)
+    assert done.returncode == 2
+    assert "a bundle that was built from" in one_line(done)
+    assert manifest_of(bundle) == manifest_of(small_bundle)
