@@ -25,7 +25,6 @@ class Training(str, Enum):
 class Start(str, Enum):
     """The weights that a training begins with."""
 
-    auto = "auto"
     shipped = "shipped"
     scratch = "scratch"
 
@@ -96,10 +95,9 @@ def train(
         Start,
         typer.Option(
             "--from",
-            help="The weights to begin with: shipped (a network that knows boards) or scratch (random ones); auto: "
-            "shipped where there are some for this backbone and width.",
+            help="The weights to begin with: scratch (random ones) or shipped (a network that knows boards).",
         ),
-    ] = Start.auto,
+    ] = Start.scratch,
     without: Annotated[
         list[str] | None, typer.Option(help="Leave a part out, for comparison: cue or gate; may be repeated.")
     ] = None,
@@ -133,7 +131,7 @@ def train(
         area=None if area is None else area_from_json(area),
         keep_odd=keep_odd,
         variants=variants,
-        start=_start(start, backbone, width or default_width(backbone), bool(without)),
+        start=_start(start, bool(without)),
     )
     leads = os.environ.get("RANK", "0") == "0"
     with training_progress(shown=leads) as (on_load, on_step):
@@ -147,17 +145,12 @@ def train(
         print_trained(record, data, out)
 
 
-def _start(asked: Start, backbone: str, width: int, lacks_parts: bool) -> str:
-    """What a training begins with; InputError where weights are asked for that do not fit the network."""
+def _start(asked: Start, lacks_parts: bool) -> str:
+    """What a training begins with; InputError for shipped weights and a network that is not whole."""
     from hisir_edge.learn.data.run import SCRATCH, SHIPPED
-    from hisir_edge.net.pretrained import has_pretrained
 
-    if asked is not Start.auto:
-        if asked is Start.shipped and lacks_parts:
-            raise InputError(
-                expected="the whole network, for --from shipped",
-                received="--without",
-                fix="train --from scratch",
-            )
-        return SHIPPED if asked is Start.shipped else SCRATCH
-    return SHIPPED if has_pretrained(backbone, width) and not lacks_parts else SCRATCH
+    if asked is Start.shipped and lacks_parts:
+        raise InputError(
+            expected="the whole network, for --from shipped", received="--without", fix="train --from scratch"
+        )
+    return SHIPPED if asked is Start.shipped else SCRATCH
