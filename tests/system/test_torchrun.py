@@ -36,7 +36,7 @@ def test_two_processes_under_torchrun_train_one_network(small_boards, tmp_path, 
             capture_output=True, text=True, timeout=300, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("trained on") == 1, "one process speaks"
+        assert done.stdout.count("learnt from") == 1, "one process speaks"
         assert load_checkpoint(run)["step"] == 8
     alone = tmp_path / "alone"
     train(small_settings(small_boards, 8), alone, workers=0)

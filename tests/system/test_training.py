@@ -163,9 +163,9 @@ def test_a_folder_of_mixed_sizes_names_the_odd_one(tmp_path):
 
 
 def test_training_ends_when_the_held_out_loss_no_longer_falls(small_boards, tmp_path, monkeypatch):
-    from hisir_edge.learn.training import train as training
+    from hisir_edge.learn.training import steps
 
-    monkeypatch.setattr(training, "EPOCH_STEPS", 4)
+    monkeypatch.setattr(steps, "EPOCH_STEPS", 4)
     train(small_settings(small_boards, 2000, patience=2, learning_rate=1e-6), tmp_path / "run", workers=0)
     state = load_checkpoint(tmp_path / "run")
     assert state["step"] < 2000

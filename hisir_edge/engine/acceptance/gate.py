@@ -186,7 +186,7 @@ def check_recall(drift: Drift, least: float, trained: str) -> None:
     raise InputError(
         expected=f"at least {least:.0%} of the planted defects to be found",
         received=f"{drift.recall:.0%} of {drift.planted} ({found}) by a network of {trained}",
-        fix="repeat the train command with more --max-minutes or --steps, or take more good boards; "
+        fix="train, or repeat the train command with more --max-minutes or --steps, or take more good boards; "
         "--least-planted-recall lowers the limit, and defects of these kinds will pass",
     )
 
