@@ -164,7 +164,9 @@ def _maps(task: Task, model: Path, name: str, boards: int | None = None) -> Maps
     def tell(done: int, total: int) -> None:
         task.on_progress(f"{name} on good boards", done, total)
 
-    record = replace(task.record, held_out=task.record.held_out[:boards])
+    record = task.record
+    if boards is not None and boards < len(record.held_out):
+        record = replace(record, held_out=record.held_out[:boards], added=0)
     folder = task.scratch / f"maps-{name}"
     return maps_from_inspector(inspector, record, folder, tell, task.others, task.compared)
 

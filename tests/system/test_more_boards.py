@@ -12,6 +12,7 @@ from support.commands import here
 from support.small import writable_copy
 
 from hisir_edge.bundle.integrity import sha256_of
+from hisir_edge.images import png_bytes
 from hisir_edge.learn.data.run import load_record
 from hisir_edge.sim.synth import write_dataset
 
@@ -77,4 +78,29 @@ def test_what_does_not_belong_together_is_refused(small_run, small_bundle, more,
     done = here("build-engine", other, *options)
     assert done.returncode == 2
     assert "a bundle that was built from" in one_line(done)
+    assert manifest_of(bundle) == manifest_of(small_bundle)
+
+
+def test_a_whole_build_with_more_boards(small_run, more, tmp_path):
+    """Engines are compared on the boards that the run began with, thresholds come from all."""
+    run = writable_copy(small_run, tmp_path / "run")
+    options = ("--false-calls-per-board", 0.2, "--least-planted-recall", 0.5)
+    done = here("build-engine", run, "--out", tmp_path / "bundle", "--good", more, *options)
+    assert done.returncode == 0, done.stderr
+    record = load_record(run)
+    assert record.added == 6
+    assert manifest_of(tmp_path / "bundle")["thresholds"]["held_out_boards"] == len(record.held_out)
+    assert "thresholds from all" in done.stderr
+
+
+def test_boards_that_spoil_a_build_are_not_kept(small_run, small_bundle, more, tmp_path):
+    run, bundle = writable_copy(small_run, tmp_path / "run"), writable_copy(small_bundle, tmp_path / "bundle")
+    good = tmp_path / "good"
+    shutil.copytree(more, good)
+    (good / "dark.png").write_bytes(png_bytes(np.full((384, 512, 3), 9, np.uint8)))
+    before = load_record(run)
+    done = here("build-engine", run, "--thresholds-only", "--out", bundle, "--good", good)
+    assert done.returncode == 2
+    assert "dark.png" in one_line(done)
+    assert load_record(run) == before
     assert manifest_of(bundle) == manifest_of(small_bundle)

@@ -15,13 +15,16 @@ from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.write import memory_as_shipped
 from hisir_edge.engine.acceptance.left_out import others_of_run
+from hisir_edge.engine.assemble import float_bundle
+from hisir_edge.engine.options import BuildOptions
 from hisir_edge.errors import InputError
 from hisir_edge.images import png_bytes, read_rgb
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.learn.data.run import SHIPPED, load_checkpoint, load_record
-from hisir_edge.learn.data.statistics import robust_memory
+from hisir_edge.learn.data.statistics import mean_memory, robust_memory
 from hisir_edge.learn.evaluation.evaluate import evaluate
 from hisir_edge.learn.evaluation.figures import figures
+from hisir_edge.learn.training.reached import trained_net
 from hisir_edge.learn.training.teach import teach
 from hisir_edge.net.backbones import default_width
 
@@ -84,6 +87,16 @@ def test_a_run_that_was_taught_is_taught_anew_and_others_are_kept(small_boards, 
     assert len(teach(settings_of(good), run).train) == 10
     min(good.iterdir()).unlink()
     assert len(teach(settings_of(good, variants=1), run).train) == 9
+    for path in good.iterdir():
+        path.unlink()
+    with pytest.raises(InputError):
+        teach(settings_of(good), run)
+    assert len(load_record(run).train) == 9, "what was taught stays until the new one is whole"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".run.new")] == []
+    (run / "area.json").write_text("[]")
+    with pytest.raises(InputError, match=r"other files, such as area\.json"):
+        teach(settings_of(small_boards), run)
+    assert (run / "area.json").exists()
     other = tmp_path / "other"
     other.mkdir()
     (other / "notes.txt").write_text("mine")
@@ -127,3 +140,17 @@ def test_two_photos_of_each_board_are_left_out_together(taught, small_boards, tm
     rest = np.array(others.boards) != others.boards[2]
     mine = others.memory_of(inspector, 2).planes[:, :h, :w].transpose(1, 2, 0)
     assert (mine == made_of(others.pictures[rest])).all()
+
+
+def test_loose_objects_are_judged_by_the_mean_of_the_others(small_boards, tmp_path):
+    record = teach(settings_of(small_boards, register="off"), tmp_path / "run")
+    assert not record.registered
+    _, net = trained_net(tmp_path / "run")
+    (tmp_path / "staged").mkdir()
+    bundle = float_bundle(tmp_path / "run", record, net, tmp_path / "staged", BuildOptions(precision="fp32"))
+    inspector = CpuInspector(bundle, engine_from_bundle(bundle), own_memory=True)
+    others = others_of_run(inspector, record, tmp_path)
+    rest = mean_memory(others.pictures[1:])
+    h, w = inspector.plan.frame_hw
+    mine = others.memory_of(inspector, 0).planes[:, :h, :w].transpose(1, 2, 0)
+    assert (mine == memory_as_shipped(rest.mean_rgb, rest.deviation)).all()

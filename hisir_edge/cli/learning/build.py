@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -129,13 +129,12 @@ def build_engine(
     if len(runs) == 1 and len(recipes) <= 1:
         if out == Path("engines"):
             raise InputError(expected="--out BUNDLE", received="none", fix="name the folder to write")
-        if good is not None:
-            _add_good(runs[0], good)
-        if thresholds_only:
-            _rethreshold(runs[0], out, false_calls_per_board, least_planted_recall)
-            return
-        known = recipe_from_toml(recipes[0]) if recipes else EngineRecipe()
-        build_with_progress(runs[0], out, replace(options, recipe=known))
+        with nullcontext() if good is None else _with_good(runs[0], good):
+            if thresholds_only:
+                _rethreshold(runs[0], out, false_calls_per_board, least_planted_recall)
+                return
+            known = recipe_from_toml(recipes[0]) if recipes else EngineRecipe()
+            build_with_progress(runs[0], out, replace(options, recipe=known))
         return
     if good is not None or thresholds_only:
         raise InputError(
@@ -158,12 +157,21 @@ def build_engine(
         build_with_progress(one.run, one.bundle, one.options)
 
 
-def _add_good(run: Path, good: Path) -> None:
+@contextmanager
+def _with_good(run: Path, good: Path) -> Iterator[None]:
+    """More good boards for a run; they leave it again where the build fails: one of them may be the reason."""
     from hisir_edge.engine.rethreshold import add_good_boards
+    from hisir_edge.learn.data.run import load_record, save_record
 
+    before = load_record(run)
     known = add_good_boards(run, good)
     if known:
         print_notes([f"{len(known)} pictures show boards that the run has, such as {known[0]}: left out"])
+    try:
+        yield
+    except BaseException:
+        save_record(run, before)
+        raise
 
 
 def _rethreshold(run: Path, out: Path, rate: float | None, least_planted_recall: float | None) -> None:

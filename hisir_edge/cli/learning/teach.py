@@ -17,7 +17,7 @@ def teach(
     photos: Annotated[Path, typer.Argument(help="Folder of good boards, or one with train/good.")],
     out: Annotated[Path, typer.Option(help="Bundle to write; an old one is replaced.")],
     recursive: Recursive = False,
-    backbone: Annotated[str, typer.Option(help="unet (accurate), nafnet (middle) or rep (fastest).")] = "unet",
+    backbone: Annotated[str, typer.Option(help="A backbone that weights are shipped for: unet.")] = "unet",
     register: Annotated[RegisterMode, typer.Option(help="As for train.")] = RegisterMode.auto,
     area: Annotated[Path | None, typer.Option(help="As for train.")] = None,
     variants: Annotated[int, typer.Option(min=1, max=8, help="As for train.")] = 4,
@@ -33,10 +33,9 @@ def teach(
         float, typer.Option(help="Least share of planted defects that must be found; below it no bundle is written.")
     ] = 0.5,
 ) -> None:
-    """Make a bundle from 10 good boards or more in a minute or two, without training: the shipped network and a memory.
+    """Make a bundle from 10 good boards or more without training: the shipped network and a memory of these boards.
 
-    Each board is judged by the memory of the others, and the thresholds come from all of them. ``train`` makes it
-    better in minutes.
+    Each board is judged by the memory of the others, and the thresholds come from all of them. Training finds more.
     """
     needs_training_packages()
     from hisir_edge.engine.options import BuildOptions, check_out

@@ -18,7 +18,7 @@ from hisir_edge.inspection.variants import Chooser, ShownMemory
 from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.left_out import LeftOut
 from hisir_edge.learn.data.run import RunRecord
-from hisir_edge.learn.data.statistics import BoardMemory, robust_memory
+from hisir_edge.learn.data.statistics import BoardMemory, mean_memory, robust_memory
 
 OWN_PICTURE_UPTO = 12
 """A group of a variant with so many others changes by the board that is left out."""
@@ -52,18 +52,24 @@ class Others:
         if number >= len(self.boards):
             return LeftOutMemory(inspector.chooser, inspector.bundle.memory, {})
         same = [i for i, board in enumerate(self.boards) if board == self.boards[number]]
-        alone = len(same) == 1
-        memory = self.left_out.memory_without(u8(self.pictures[number])) if alone else self._without(same)
+        quick = len(same) == 1 and inspector.bundle.recipe.registered
+        memory = (
+            self.left_out.memory_without(u8(self.pictures[number]))
+            if quick
+            else self._without(same, inspector.bundle.recipe.registered)
+        )
         cue = memory_as_shipped(memory.mean_rgb, memory.deviation)
         padded_h, padded_w = inspector.plan.padded_hw
         around = ((0, padded_h - cue.shape[0]), (0, padded_w - cue.shape[1]), (0, 0))
         planes = np.ascontiguousarray(np.pad(cue, around, mode="edge").transpose(2, 0, 1))
         return LeftOutMemory(inspector.chooser, u8(planes), self._own_pictures(inspector, number, same))
 
-    def _without(self, same: list[int]) -> BoardMemory:
+    def _without(self, same: list[int], registered: bool) -> BoardMemory:
         others = [i for i in range(len(self.boards)) if i not in same]
         if not others:
             others = same  # all pictures show one board: there is nothing else to judge it by
+        if not registered:  # loose objects: as their whole memory is made
+            return mean_memory(u8(self.pictures[i]) for i in others)
         hw = self.pictures.shape[1:3]
         return robust_memory(lambda y0, y1: [self.pictures[i, y0:y1].copy() for i in others], (hw[0], hw[1]))
 

@@ -153,7 +153,7 @@ def _noise_boards(record: RunRecord) -> list[str]:
     if record.each_left_out:
         return []
     rng = np.random.default_rng([record.settings.seed, 64])
-    wanted = max(NOISE_BOARDS - len(record.held_out), 0)
+    wanted = max(NOISE_BOARDS - len(record.begun_with), 0)
     return [record.train[int(i)] for i in rng.permutation(len(record.train))[:wanted]]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hisir_edge.bundle.lock import sole_writer
+from hisir_edge.bundle.replace import replace_folder
+from hisir_edge.errors import InputError
 from hisir_edge.learn.data.prepare import prepare_teaching
 from hisir_edge.learn.data.run import RunRecord, RunSettings, load_record, save_checkpoint
 from hisir_edge.net.pretrained import pretrained_state
@@ -21,16 +23,37 @@ def teach(
     that cannot be used.
     """
     weights = pretrained_state(settings.backbone, settings.width)
-    run.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with sole_writer(run.absolute(), "teaching"):
-        _remove_taught(run)
-        record = prepare_teaching(settings, run, on_load)
-        state = {"best": weights, "average": weights, "step": 0, "seconds": 0.0, "best_loss": float("nan")}
-        save_checkpoint(run, state)
+    run = run.absolute()
+    run.parent.mkdir(parents=True, exist_ok=True)
+    with sole_writer(run, "teaching"):
+        _check_replaceable(run)
+        made = run.with_name(f".{run.name}.new")
+        shutil.rmtree(made, ignore_errors=True)  # of a teaching that was killed
+        try:
+            record = prepare_teaching(settings, made, on_load)
+            state = {"best": weights, "average": weights, "step": 0, "seconds": 0.0, "best_loss": float("nan")}
+            save_checkpoint(made, state)
+            _check_replaceable(run)
+            replace_folder(made, run)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
     return record
 
 
-def _remove_taught(run: Path) -> None:
-    """Make room: teaching takes a minute, and other pictures may lie in the folder now."""
-    if (run / "run.json").exists() and load_record(run).each_left_out:
-        shutil.rmtree(run)
+WRITTEN = {
+    "run.json", "checkpoint.pt", "memory.npz", "area.png", "golden.png", "variants.png", "variants", "odd",
+}  # fmt: skip
+"""What a run that was taught consists of."""
+
+
+def _check_replaceable(run: Path) -> None:
+    """InputError unless ``run`` is new, empty, or was taught before and holds nothing else."""
+    there = {path.name for path in run.iterdir()} if run.is_dir() else set()
+    taught = "run.json" in there and load_record(run).each_left_out
+    foreign = sorted(there - WRITTEN if taught else there)
+    if foreign or (run.exists() and not run.is_dir()):
+        raise InputError(
+            expected="a new folder for the run, or one that was taught before",
+            received=f"{run} with other files, such as {foreign[0]}" if foreign else f"{run}, a file",
+            fix="choose another --run",
+        )

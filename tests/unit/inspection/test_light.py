@@ -64,12 +64,12 @@ def test_a_board_that_went_white_is_an_error_and_a_little_white_is_not(board, ga
 def test_white_that_is_no_light_is_left_to_the_network(board):
     labelled = board.copy()
     labelled[100:220, 200:400] = 255
-    light_of_frame(golden_light(board), labelled)
+    assert np.abs(light_of_frame(golden_light(board), labelled)).max() < 0.02
     area = np.zeros(board.shape[:2], np.bool_)
     area[:, :180] = True
     brighter = np.clip(board * 1.2, 0, 255).astype(np.uint8)
     brighter[100:220, 200:400] = 255
-    light_of_frame(golden_light(board, area), brighter)
+    assert np.exp(light_of_frame(golden_light(board, area), brighter)[:, 0]) == pytest.approx(1.2, abs=0.05)
 
 
 def test_tiles_get_the_light_of_their_middle(board):
