@@ -10,17 +10,19 @@ class HisirEdgeError(Exception):
 
     exit_code = 2
 
-    def __init__(self, *, expected: str, received: str, fix: str) -> None:
+    def __init__(self, *, expected: str, received: str, fix: str, code: str = "") -> None:
         self.expected, self.received, self.fix = expected, received, fix
+        self.code = code
+        """One word for programs that ask a line (docs/reference/control-socket.md); empty: none is needed."""
         super().__init__(f"expected {expected}; got {received}; {fix}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by its parts: an error in a worker process arrives as what it is."""
-        return _from_parts, (type(self), self.expected, self.received, self.fix)
+        return _from_parts, (type(self), self.expected, self.received, self.fix, self.code)
 
 
-def _from_parts(kind: type[HisirEdgeError], expected: str, received: str, fix: str) -> HisirEdgeError:
-    return kind(expected=expected, received=received, fix=fix)
+def _from_parts(kind: type[HisirEdgeError], expected: str, received: str, fix: str, code: str = "") -> HisirEdgeError:
+    return kind(expected=expected, received=received, fix=fix, code=code)
 
 
 class InputError(HisirEdgeError):

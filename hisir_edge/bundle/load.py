@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 from pydantic import ValidationError
 
+from hisir_edge import __version__
 from hisir_edge.arrays import U8
 from hisir_edge.bundle.describe import rebuild_command
 from hisir_edge.bundle.files import DEVIATION, GOLDEN, MANIFEST, MODEL, NOISE, VARIANTS
@@ -25,6 +25,7 @@ from hisir_edge.errors import BundleError, InputError
 from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.geometry.tile import padded_size, scaled_hw
 from hisir_edge.images import read_grey, read_rgb
+from hisir_edge.json_once import loads_once
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,7 @@ def manifest_from_folder(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         content = path.read_bytes()
+        _check_version(path, content)
         manifest = Manifest.model_validate_json(content)
     except OSError as error:
         is_run = os.path.exists(folder / "run.json")  # noqa: PTH110  # says no where it may not look
@@ -101,13 +103,32 @@ def manifest_from_folder(folder: Path) -> Manifest:
             received=f"{path}: {where}: {first['msg']}",
             fix=rebuild_command(folder),
         ) from error
-    if manifest.seal_sha256 != seal_of(json.loads(content)):
+    if manifest.seal_sha256 != seal_of(loads_once(content)):
         raise BundleError(
             expected=f"{path} as it was built",
             received="a manifest that was changed since",
             fix=f"copy the bundle again or {rebuild_command(folder, manifest)}",
         )
     return manifest
+
+
+def _check_version(path: Path, content: bytes) -> None:
+    """BundleError for a manifest of a later schema version, and for one that is no JSON object, or has a key twice."""
+    try:
+        found = loads_once(content)
+        version = found["schema_version"]
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        if "twice" not in str(error):
+            return  # said better by the schema
+        raise BundleError(
+            expected=f"{path} as it was built", received=str(error), fix="copy the bundle again, or build it again"
+        ) from error
+    if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
+        raise BundleError(
+            expected=f"a bundle of schema version up to {SCHEMA_VERSION}, which this hisir-edge {__version__} reads",
+            received=f"version {version} in {path}, built by {str(found.get('software_version', 'a later one'))[:40]}",
+            fix="update hisir-edge here, or build the bundle with this version",
+        )
 
 
 def load_bundle(folder: Path) -> Bundle:

@@ -73,7 +73,9 @@ class SecurityTable(Table):
         default=False,
         description="`true`: no keys although others can reach a socket; anybody may read, decide and command",
     )
-    max_connections: int = Field(default=64, ge=1, le=1000, description="to each socket, over tcp; more are refused")
+    max_connections: int = Field(
+        default=64, ge=1, le=1000, description="to each socket, over tcp and ipc; more are refused"
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> SecurityTable:

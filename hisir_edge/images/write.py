@@ -26,8 +26,14 @@ def mask_png_bytes(mask: Bool) -> bytes:
     """Encode a bool mask (h, w) as a 1-bit PNG."""
     # of each byte the lowest bit is written, so that no copy with 255 for true is needed
     ok, encoded = cv2.imencode(
-        ".png", mask.view(np.uint8), [cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1]
-    )
+        ".png",
+        mask.view(np.uint8),
+        # runs alone: a quarter of the bytes of the usual strategy where little is set, as quickly
+        [
+            cv2.IMWRITE_PNG_BILEVEL, 1, cv2.IMWRITE_PNG_COMPRESSION, 1,
+            cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE,
+        ],
+    )  # fmt: skip
     if not ok:
         raise InputError(expected="an encodable mask", received=f"shape {mask.shape}", fix="report this as a fault")
     return encoded.tobytes()

@@ -51,7 +51,10 @@ def line_from_products(
     pipeline = Pipeline[int, Trigger, Outcome](
         list(range(settings.infer.slots)), verdicts.inspected, out, settings.line.deadline_ms / 1e3, verdicts.late
     )
-    state = LineState(machine, selection, sequence, pipeline, Counter() if counts is None else counts, unjournaled)
+    state = LineState(
+        machine, selection, sequence, pipeline, Counter() if counts is None else counts, unjournaled,
+        lambda: "" if journal is None else journal.wrong,
+    )  # fmt: skip
     intake = Intake(selection, sequence, waiting, pipeline, state)
     return InspectionLine(
         epoch=epoch, selection=selection, verdicts=verdicts, pipeline=pipeline, state=state, intake=intake,

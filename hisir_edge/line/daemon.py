@@ -36,6 +36,7 @@ from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import ControlSocket
 from hisir_edge.line.sockets.publish import Publisher
 from hisir_edge.line.state import State, StateMachine
+from hisir_edge.machine.descriptors import ensure_descriptors
 from hisir_edge.machine.heap import return_freed_memory
 from hisir_edge.records import Result
 from hisir_edge.transport.addresses import heard_at
@@ -43,6 +44,7 @@ from hisir_edge.transport.addresses import heard_at
 log = structlog.get_logger()
 
 POLL_S = 0.2
+SOCKETS = 2
 DISK_LIMIT_S = 10.0
 """A journal that takes longer for a verdict is no progress: the service manager's watchdog is not fed."""
 
@@ -62,13 +64,14 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
     ``read_again``: the configuration anew, for SIGHUP; without it SIGHUP is logged and does nothing.
     """
     return_freed_memory()
+    ensure_descriptors(SOCKETS * settings.security.max_connections)
     systemd = Systemd()
     machine = StateMachine(lambda state: systemd.tell(f"STATUS={state.value}"))
     with ExitStack() as stack:
         # startup
         enter = stack.enter_context
         asked = enter(signals())
-        journal = enter(Journal(folder_of(settings.journal, settings.line.name), settings.journal))
+        journal = enter(Journal(folder_of(settings.journal, settings.line.name), settings.journal, systemd.starting))
         products = products_from_settings(settings, journal.epoch)
         metrics = Metrics(settings.metrics)
         wire = enter(Wire(settings.security, metrics.refuse))
@@ -82,7 +85,7 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
         line = line_from_products(
             products, journal.epoch, machine, results.hand_over, journal, counts, lambda: outbox.unwritten, reader
         )
-        metrics.watch(line)
+        metrics.watch(line, journal)
         hermes = link_from_settings(settings.hermes, settings.line.name, line.arrivals)
         enter(
             ControlSocket(settings.control, wire, commands(line, hermes, journal, wire, asked.reload, publisher.tell))
@@ -211,3 +214,10 @@ def _log_ready(line: InspectionLine, journal: Journal) -> None:
         precision=manifest.precision, endpoint=settings.publish.endpoint, source=settings.source.type,
         products=sorted(products.by_name), journal=str(journal.folder), epoch=journal.epoch, seq=journal.last_seq,
     )  # fmt: skip
+    room, wanted = journal.room(), journal.settings.keep_days
+    log.info("journal", **room, budget_mb=journal.settings.budget_mb, keep_days=wanted)
+    if 0 < room["room_days"] < wanted:
+        log.warning(
+            "journal.budget_mb holds fewer days than journal.keep_days", room_days=room["room_days"], keep_days=wanted,
+            budget_mb_wanted=round(journal.settings.budget_mb * wanted / room["room_days"]),
+        )  # fmt: skip

@@ -82,6 +82,7 @@ class Intake:
                 expected='source.trigger = "software" for triggers of the control socket',
                 received=f'"{settings.source.trigger}", where every frame is a trigger',
                 fix="announce boards instead",
+                code="wrong_mode",
             )
         with self._lock:
             source = self._state.check_accepting()
@@ -94,6 +95,7 @@ class Intake:
                     expected="a free slot",
                     received=f"{settings.infer.slots} boards in flight",
                     fix="trigger after the verdict, or raise infer.slots",
+                    code="busy",
                 )
             self._waiting.add(trigger)
             fail_closed(source.trigger, partial(self._asked_in_vain, trigger), "camera not asked for a frame")
@@ -107,6 +109,7 @@ class Intake:
                 expected='source.trigger = "free-run" or "hardware" for announced boards',
                 received='"software", where a trigger names its board',
                 fix="name it in the trigger",
+                code="wrong_mode",
             )
         with self._lock:
             self._state.check_accepting()
@@ -117,6 +120,7 @@ class Intake:
                 expected=f"at most {MOST_IDENTITIES} boards to be announced",
                 received=str(count),
                 fix="all are forgotten: announce the next",
+                code="limit",
             )
         return count
 
@@ -180,11 +184,17 @@ class Intake:
         """InputError (refused) unless the camera can be asked for a frame now."""
         if not source.up:
             raise InputError(
-                expected="the camera to be there", received="a lost camera", fix="wait until status says Ready"
+                expected="the camera to be there",
+                received="a lost camera",
+                fix="wait until status says Ready",
+                code="camera_lost",
             )
         if blocked := self._waiting.blocked:
             raise InputError(
-                expected="one frame asked for at a time", received=blocked, fix="trigger again in a moment"
+                expected="one frame asked for at a time",
+                received=blocked,
+                fix="trigger again in a moment",
+                code="frame_due",
             )
 
     def _asked_in_vain(self, trigger: Trigger, reason: str) -> None:

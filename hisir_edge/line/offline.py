@@ -13,7 +13,7 @@ from pathlib import Path
 from hisir_edge.backends import inspector_from_bundle
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.errors import InputError
-from hisir_edge.images import check_apart, pictures_in, read_rgb, write_atomic
+from hisir_edge.images import check_apart, mask_png_bytes, pictures_in, read_rgb, write_atomic
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector
 from hisir_edge.inspection.overlay import overlay_jpeg
@@ -76,8 +76,8 @@ def inspect_files(
         judgement = fail_closed(partial(_inspected, inspector, item), error_judgement)
         message = message_from_judgement(provenance, seq, item, judgement)
         write_atomic(out / f"{name}.json", json.dumps(message.body, indent=1).encode())
-        if message.mask_png:
-            write_atomic(out / f"{name}_mask.png", message.mask_png)
+        if judgement.mask is not None:
+            write_atomic(out / f"{name}_mask.png", message.mask_png or mask_png_bytes(judgement.mask))
         if isinstance(item, Frame):
             write_atomic(out / f"{name}_overlay.jpg", overlay_jpeg(item.rgb, judgement, file.name))
         yield str(file), judgement

@@ -77,6 +77,7 @@ class Selection:
                 expected=f"one of the products {', '.join(sorted(self.products.by_name))}",
                 received=product,
                 fix="add its bundle to bundle.others",
+                code="unknown",
             )
         self.product = product
         log.info("product", product=product)

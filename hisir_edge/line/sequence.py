@@ -52,6 +52,7 @@ class Sequence:
                 expected="a journal that takes the trigger",
                 received=str(error),
                 fix="make room on its disk; see the log",
+                code="journal",
             ) from error
 
     def take_back(self, trigger: Trigger) -> None:

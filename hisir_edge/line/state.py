@@ -94,7 +94,7 @@ class LineState:
     """Whether the line takes boards, why not, and what it has done; asked and changed from any thread.
 
     ``counts``: verdicts by result, and frames that were not taken by reason. ``unjournaled``: how many verdicts the
-    journal has not taken.
+    journal has not taken. ``wrong``: why it takes none; empty: it does.
     """
 
     def __init__(
@@ -105,9 +105,10 @@ class LineState:
         pipeline: InFlight,
         counts: Counter[str],
         unjournaled: Callable[[], int] = lambda: 0,
+        wrong: Callable[[], str] = lambda: "",
     ) -> None:
         self.machine, self.counts, self._selection, self._sequence = machine, counts, selection, sequence
-        self._pipeline, self._unjournaled = pipeline, unjournaled
+        self._pipeline, self._unjournaled, self._wrong = pipeline, unjournaled, wrong
         self.software_triggered = selection.products.settings.source.trigger == "software"
         """Whether frames come because a trigger asked for them; otherwise each frame is a trigger."""
         self.draining, self.paused = Event(), Event()
@@ -138,10 +139,14 @@ class LineState:
     def check_accepting(self) -> Source:
         """The camera; InputError (refused) while the line takes no triggers."""
         if self.source is None or not self._serving or self.draining.is_set():
-            received = "one that drains or ends" if self.draining.is_set() else "one that is not there yet, or ends"
-            raise InputError(expected="a line that takes boards", received=received, fix="see status")
+            draining = self.draining.is_set()
+            received = "one that drains or ends" if draining else "one that is not there yet, or ends"
+            code = "draining" if draining else "starting"
+            raise InputError(expected="a line that takes boards", received=received, fix="see status", code=code)
         if self.paused.is_set():
-            raise InputError(expected="a line that takes boards", received="one that is paused", fix="resume it")
+            raise InputError(
+                expected="a line that takes boards", received="one that is paused", fix="resume it", code="paused"
+            )
         return self.source
 
     def show(self) -> None:
@@ -149,7 +154,7 @@ class LineState:
         state = self.machine.state
         if state is State.HALTED or not self._serving:
             return
-        if not self.camera_up or self._pipeline.late_slots or self._unjournaled():
+        if not self.camera_up or self._pipeline.late_slots or self._unjournaled() or self._wrong():
             self.machine.to(State.ERROR)
             return
         busy = State.SINGLE_EXECUTION if self.software_triggered else State.CONTINUOUS_EXECUTION
@@ -169,6 +174,7 @@ class LineState:
             "verdicts": {result.value: self.counts[result.value] for result in Result},
             "in_flight": self._pipeline.waiting, "stuck_slots": self._pipeline.late_slots,
             "unsolicited_frames": self.counts["unsolicited"], "frames_while_paused": self.counts["while_paused"],
-            "last_reload": self.last_reload, "unjournaled": self._unjournaled(), "hermes": hermes,
+            "last_reload": self.last_reload, "unjournaled": self._unjournaled(), "journal_error": self._wrong(),
+            "hermes": hermes,
             "uptime_s": round(time.monotonic() - self._started_at, 1),
         }  # fmt: skip

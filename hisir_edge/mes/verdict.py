@@ -44,7 +44,7 @@ class Verdict:
     """One verdict: frames off the wire, and what they say. ``missed`` of this publisher's did not arrive before it.
 
     ``text`` is the JSON as it was published, to the byte; ``mask`` a 1-bit PNG (of ``rle/`` topics: run lengths, see
-    ``mes.mask``), empty for ERROR; ``overlay`` a JPEG, of ``overlay/`` topics alone.
+    ``mes.mask``), empty where nothing is marked and for ERROR; ``overlay`` a JPEG, of ``overlay/`` topics alone.
     """
 
     topic: str

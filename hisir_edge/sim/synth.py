@@ -23,6 +23,8 @@ from hisir_edge.sim.render import board_from_seed, draw_board
 
 # keeps the three splits of one --seed apart
 SPLIT_STRIDE = 100_000
+ROOMY_PX = 2_000_000
+"""On smaller frames a board may have no place for a class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,28 @@ def write_boards(
         return [future.result() for future in futures]
 
 
+def _check_fits(jobs: list[BoardJob]) -> None:
+    """InputError that names all classes at once that the first board of each has no place for."""
+    unfit = []
+    for kind in dict.fromkeys(job.kind for job in jobs if job.mask is not None):
+        job = next(job for job in jobs if job.kind == kind)
+        size_wh = job.size_wh if job.loose is None else job.loose.board_wh(job.size_wh)
+        board = board_from_seed(job.product, job.seed, size_wh)
+        canvas = draw_board(board)
+        try:
+            plant_defect(board, kind, np.random.default_rng([job.product, job.seed, 9]), canvas, canvas[..., 0] * 0)
+        except InputError:
+            unfit.append(kind)
+    if unfit:
+        w, h = jobs[0].size_wh
+        fit = [kind for kind in dict.fromkeys(job.kind for job in jobs if job.mask is not None) if kind not in unfit]
+        raise InputError(
+            expected=f"boards with room for a visible defect of each class at {w}x{h}",
+            received=f"no room for {', '.join(unfit)} on product {jobs[0].product}",
+            fix=f"use a larger --size, or --classes {','.join(fit)}" if fit else "use a larger --size",
+        )
+
+
 def _serially(jobs: list[BoardJob], on_done: Callable[[], None]) -> Iterator[dict[str, object]]:
     for job in jobs:
         yield _render_and_write(job)
@@ -184,6 +208,8 @@ def write_dataset(
         product, size_wh if loose is None else loose.board_wh(size_wh)
     )  # a size that cannot be drawn is refused before anything is written
     jobs = [replace(job, loose=loose) for job in jobs_from_counts(product, seed, size_wh, out, counts, classes)]
+    if size_wh[0] * size_wh[1] < ROOMY_PX:
+        _check_fits(jobs)
     try:
         records = write_boards(jobs, workers, on_done)
     except BaseException:  # the corrected command finds an empty folder again

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, Full, Queue
-from threading import Thread
+from threading import Event, Thread
 from typing import Protocol
 
 import structlog
@@ -23,13 +23,11 @@ log = structlog.get_logger()
 MOST_WAITING = 1000
 """Verdicts that wait for the disk; with more, the line waits for it, too."""
 MOST_AT_ONCE = 64
-MOST_UNWRITTEN = 10_000
-"""Published as ERROR while the disk takes nothing, and written as soon as it does; of more the oldest are given up."""
-PRUNE_EACH_S = 2.0
+PRUNE_EACH_S = 1.0
 BEAT_EACH_S, IDLE_S = 1.0, 0.1
 PUT_S, CLOSE_S = 1.0, 10.0
-PRUNE_TIMES = 8
-"""More at a time would keep verdicts waiting; as it is, some 1,000 a second can go."""
+PRUNE_TIMES = 4
+"""Steps at a time; none while a verdict waits. As it is, some 1,000 verdicts a second can go."""
 
 
 class Send(Protocol):
@@ -52,8 +50,10 @@ class Outbox:
     ``beat`` is called each second with the last number that was handed over, by the thread that hands over: where that
     hangs, there is no heartbeat. It calls ``idle`` every ``IDLE_S`` while there is nothing to do.
 
-    What cannot be journaled is published as an ERROR with that reason, and written later under its number: no verdict
-    that the journal does not have is ever a PASS.
+    What cannot be journaled becomes an ERROR with that reason; it is published once it is on the disk beside the
+    journal (``Journal.keep_beside``) and comes into the journal later, to the byte. What finds no room there either
+    waits unpublished, and all that follow it. So no number is ever published with two contents, and no verdict that
+    the journal does not have is ever a PASS.
     """
 
     def __init__(
@@ -66,7 +66,9 @@ class Outbox:
         self._journal, self._send, self._beat, self._idle = journal, send, beat, idle
         self._last_seq, self._beat_at = max(journal.last_recorded, journal.last_published), 0.0
         self._queue: Queue[_Job | None] = Queue(MOST_WAITING)
-        self._unwritten: list[Entry] = []
+        self._unwritten: list[Entry] = list(journal.spilled)
+        self._held: list[_Job] = []
+        self._closing = Event()
         self._since: float | None = None
         self.failed = False
         """Whether its thread has ended by an unexpected exception: nothing is published any more."""
@@ -76,8 +78,8 @@ class Outbox:
 
     @property
     def unwritten(self) -> int:
-        """Verdicts that were published as ERROR and are not in the journal yet."""
-        return len(self._unwritten)
+        """Verdicts that the journal does not have: published as ERROR, or waiting for room on the disk."""
+        return len(self._unwritten) + len(self._held)
 
     def waits_for_s(self) -> float:
         """How long the batch in hand has been at the disk or the socket; 0 where there is none."""
@@ -99,13 +101,18 @@ class Outbox:
 
     def close(self) -> None:
         """Publish what is waiting, end the thread; one that hangs at the disk is left to the end of the process."""
+        self._closing.set()
         with suppress(Full):
             self._queue.put(None, timeout=CLOSE_S)
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
             log.error("verdicts not handed over", reason=f"the disk has not answered for {CLOSE_S:g} s")
         if self._unwritten:
-            log.error("verdicts never journaled", first_seq=self._unwritten[0].seq, last_seq=self._unwritten[-1].seq)
+            log.error(
+                "verdicts left to the next start", first_seq=self._unwritten[0].seq, last_seq=self._unwritten[-1].seq
+            )
+        if self._held:
+            log.error("verdicts never published", first_seq=self._held[0].seq, last_seq=self._held[-1].seq)
 
     def _run(self) -> None:
         try:
@@ -122,19 +129,20 @@ class Outbox:
     def _step(self) -> bool:
         """One batch, or what is left to do while there is none; whether that was the last."""
         batch, over = self._next_batch()
+        waiting, held = [*self._held, *batch], len(self._held)
         try:
             self._since = time.monotonic()
-            if batch:
-                self._hand_over(batch)
+            if waiting:
+                self._hand_over(waiting)
             elif self._unwritten:
                 self._write_later()
-            self._prune()
+            self._look()
             self._beat_if_due()
             if not batch:
                 self._rest()
         finally:
             self._since = None
-            for _ in range(len(batch) + over):
+            for _ in range(held + len(batch) - len(self._held) + over):
                 self._queue.task_done()
         return over
 
@@ -145,8 +153,11 @@ class Outbox:
             log.info("verdicts journaled at last", count=count)
 
     def _next_batch(self) -> tuple[list[_Job], bool]:
-        """The waiting verdicts; none if there were none for ``IDLE_S``."""
+        """The waiting verdicts; none if there were none for ``IDLE_S``, or while as many wait for the disk already."""
         batch: list[_Job] = []
+        if len(self._held) >= MOST_AT_ONCE:
+            time.sleep(IDLE_S)
+            return batch, self._closing.is_set()
         while len(batch) < MOST_AT_ONCE and (not batch or not self._queue.empty()):
             try:
                 job = self._queue.get(timeout=IDLE_S)
@@ -160,18 +171,19 @@ class Outbox:
     def _hand_over(self, batch: list[_Job]) -> None:
         jobs = [_Job(stamped(job.message), job.seq, job.then) for job in batch]
         entries = [_entry(job.message, job.seq) for job in jobs]
-        recorded, reason = self._record(entries)
-        if recorded < len(entries):
-            there, left = jobs[:recorded], jobs[recorded:]
-            log.error("verdicts not journaled", seqs=[job.seq for job in left], reason=reason)
+        count, reason = self._record(entries)
+        if count < len(entries):
+            there, left = jobs[:count], jobs[count:]
+            if len(left) > len(self._held) or not self._held:
+                log.error("verdicts not journaled", first_seq=left[0].seq, last_seq=left[-1].seq, reason=reason)
             wrong = f"verdict could not be journaled: {reason}"
             jobs = there + [_Job(as_error(job.message, wrong), job.seq, job.then) for job in left]
             entries = [_entry(job.message, job.seq) for job in jobs]
-            self._journal.mark(jobs[-1].seq)
-            self._unwritten += entries[recorded:]
-            if given_up := self._unwritten[:-MOST_UNWRITTEN]:
-                del self._unwritten[:-MOST_UNWRITTEN]
-                log.error("verdicts never journaled", first_seq=given_up[0].seq, last_seq=given_up[-1].seq)
+            beside = self._journal.keep_beside(entries[count:])
+            self._unwritten += entries[count : count + beside]
+            count += beside
+        self._held = jobs[count:]
+        jobs, entries = jobs[:count], entries[:count]
         for job, entry in zip(jobs, entries, strict=True):
             try:
                 self._send(entry.frames(), job.message.overlay, job.message.rle)
@@ -196,6 +208,8 @@ class Outbox:
             done, reason = len(left), ""
         before = len(self._unwritten)
         self._unwritten = self._unwritten[done:]
+        if before and not self._unwritten:
+            self._journal.recorded_all()
         return max(done - before, 0), reason
 
     def _one_by_one(self, entries: list[Entry]) -> tuple[int, str]:
@@ -223,13 +237,16 @@ class Outbox:
         except Exception as error:
             log.exception("subscriptions not taken in", reason=str(error))
 
-    def _prune(self) -> None:
+    def _look(self) -> None:
+        """Once a second, whether the journal is still there; some steps of deleting what is old."""
         if time.monotonic() < self._pruned_at + PRUNE_EACH_S:
             return
         self._pruned_at = time.monotonic()
         try:
+            if self._journal.look():
+                return
             for _ in range(PRUNE_TIMES):
-                if not self._journal.prune():
+                if not self._journal.prune() or not self._queue.empty():
                     break
         except sqlite3.Error as error:
             log.error("journal not pruned", reason=str(error))

@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from hisir_edge.line.journal.records import Decision, Entry, decision_from_row, entry_from_row
-from hisir_edge.line.journal.schema import DECIDED, FILE
+from hisir_edge.line.journal.schema import DECIDED, FILE, STORED
 
 MOST_ANSWER_BYTES = 2_000_000
 """Bytes of verdicts read at once: so much waits in memory for each client that asks and does not take it."""
@@ -29,10 +29,12 @@ class JournalReader:
 
     def snapshot(self, source: str, unit: str, after_seq: int, most: int = 256) -> list[Entry]:
         """The last verdict of each camera and unit (empty: of all), by number, after one; bounded as ``entries``."""
+        named = [(column, name) for column, name in (("source", source), ("unit", unit)) if name]
+        # one condition for what is asked: each has its index, a condition that may be empty has none
+        where = " AND ".join([*(f"last_of_unit.{column} = ?" for column, _ in named), "last_of_unit.seq > ?"])
         return self._entries(
-            "verdict JOIN last_of_unit USING (seq) WHERE (? = '' OR source = ?) AND (? = '' OR unit = ?) AND seq > ? "
-            "ORDER BY seq LIMIT ?",
-            (source, source, unit, unit, after_seq, most),
+            f"last_of_unit CROSS JOIN verdict USING (seq) WHERE {where} ORDER BY last_of_unit.seq LIMIT ?",
+            (*(name for _, name in named), after_seq, most),
             MOST_ANSWER_BYTES,
         )
 
@@ -57,7 +59,7 @@ class JournalReader:
     def _entries(self, which: str, values: tuple[str | int, ...], most_bytes: int) -> list[Entry]:
         found: list[Entry] = []
         with closing(self._reader()) as db:
-            rows = db.execute(f"SELECT seq, topic, body, mask FROM {which}", values)  # noqa: S608
+            rows = db.execute(f"SELECT {STORED} FROM {which}", values)  # noqa: S608
             for row in rows:
                 most_bytes -= len(row[2]) + len(row[3])
                 if found and most_bytes < 0:
@@ -73,7 +75,7 @@ def read_journal(folder: Path) -> tuple[str, list[Entry], list[int]]:
     """(epoch, verdicts, numbers without one) of a journal as it is on the disk, beside a running daemon or after it."""
     with closing(sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)) as db:
         epoch = db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0]
-        verdicts = [
-            entry_from_row(row) for row in db.execute("SELECT seq, topic, body, mask FROM verdict ORDER BY seq")
-        ]
+        layout = db.execute("SELECT value FROM meta WHERE name = 'layout'").fetchone()[0]
+        stored = STORED if layout not in ("1", "2") else "seq, topic, body, mask, 0"
+        verdicts = [entry_from_row(row) for row in db.execute(f"SELECT {stored} FROM verdict ORDER BY seq")]  # noqa: S608
         return epoch, verdicts, [row[0] for row in db.execute("SELECT seq FROM accepted ORDER BY seq")]

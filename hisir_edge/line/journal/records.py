@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
+
+from hisir_edge.line.journal.packing import unpacked
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +49,13 @@ class Decision:
     id: int = 0
 
 
-def entry_from_row(row: tuple[int, str, bytes, bytes]) -> Entry:
-    """An entry of the columns seq, topic, body, mask."""
-    seq, topic, body, mask = row
-    return Entry(seq=seq, topic=topic, body=body, mask=mask)
+def entry_from_row(row: tuple[int, str, bytes, bytes, int]) -> Entry:
+    """An entry of the columns of ``schema.STORED``; sqlite3.DatabaseError where its body cannot be read."""
+    seq, topic, body, mask, form = row
+    try:
+        return Entry(seq=seq, topic=topic, body=unpacked(form, body), mask=mask)
+    except ValueError as error:
+        raise sqlite3.DatabaseError(f"verdict {seq}: {error}") from error
 
 
 def decision_from_row(row: tuple[int, int, str, str, str, str, int, int]) -> Decision:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from datetime import datetime, timezone
 from pathlib import Path
 
 FILE = "journal.sqlite"
 
-LAYOUT = 2
-"""1 had no table of each unit's last verdict and none of decisions: both are made when it is opened."""
+LAYOUT = 3
+"""1 had no table of each unit's last verdict and none of decisions; 2 kept verdicts as they are, and only the wall
+clock's time of each. Both become 3 when they are opened."""
 
 WAL_PAGES = 1000
 
@@ -34,6 +36,8 @@ CREATE TABLE IF NOT EXISTS decision (
   detail TEXT NOT NULL, operator TEXT NOT NULL, client TEXT NOT NULL, at_ns INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS decision_seq ON decision (seq);
+CREATE INDEX IF NOT EXISTS last_of_unit_unit ON last_of_unit (unit, seq);
+CREATE INDEX IF NOT EXISTS last_of_unit_source ON last_of_unit (source, seq);
 """
 
 FROM_LAYOUT_1 = """
@@ -42,14 +46,56 @@ INSERT OR REPLACE INTO last_of_unit SELECT
 FROM verdict ORDER BY seq
 """
 
+FROM_LAYOUT_2 = (
+    "ALTER TABLE verdict ADD COLUMN used_ns INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE verdict ADD COLUMN form INTEGER NOT NULL DEFAULT 0",
+)
+"""``used_ns``: the journal's time (``age``) at which it was written; ``form``: of its body (``packing``)."""
+
+WRITTEN = "seq, written_at_ns, topic, body, mask, used_ns, form"
+STORED = "seq, topic, body, mask, form"
 DECIDED = "seq, defect, verification, detail, operator, client, at_ns, id"
 
 
-def set_aside(path: Path) -> Path:
-    """Move a damaged file, and what belongs to it, out of the way; nothing of it is deleted."""
+def tables_of_this_layout(db: sqlite3.Connection, epoch: str) -> dict[str, str]:
+    """Make the tables of a new file, or bring those of an earlier layout up to this; what ``meta`` says then.
+
+    A file of a layout that is not known is left as it is.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        found = _meta(db)
+        if found and int(found.get("layout", "0")) > LAYOUT:
+            db.execute("ROLLBACK")
+            return found
+        for statement in TABLES.split(";"):
+            db.execute(statement)
+        if found.get("layout") == "1":
+            db.execute(FROM_LAYOUT_1)
+        if found.get("layout", "0") < str(LAYOUT):  # a new file's tables are made as those of layout 2, too
+            for statement in FROM_LAYOUT_2:
+                db.execute(statement)
+        db.execute("INSERT OR IGNORE INTO meta VALUES ('epoch', ?)", (epoch,))
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('layout', ?)", (str(LAYOUT),))
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    return _meta(db)
+
+
+def _meta(db: sqlite3.Connection) -> dict[str, str]:
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        return {}
+    return dict(db.execute("SELECT name, value FROM meta"))
+
+
+def set_aside(path: Path, why: str = "damaged") -> Path:
+    """Move a file that is not used any more, and what belongs to it, out of the way; nothing of it is deleted."""
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%fZ")
     for suffix in ("-wal", "-shm", ""):
         part = path.with_name(path.name + suffix)
         if part.exists():
-            part.rename(path.with_name(f"damaged-{stamp}-{path.name}{suffix}"))
-    return path.with_name(f"damaged-{stamp}-{path.name}")
+            part.rename(path.with_name(f"{why}-{stamp}-{path.name}{suffix}"))
+    return path.with_name(f"{why}-{stamp}-{path.name}")

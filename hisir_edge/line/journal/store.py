@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from functools import partial
@@ -22,46 +21,67 @@ from typing import TypeVar
 import structlog
 
 from hisir_edge.config.tables import JournalTable
-from hisir_edge.errors import HisirEdgeError, InputError, JournalError, TryLater
+from hisir_edge.errors import HisirEdgeError
+from hisir_edge.line.journal.age import JournalTime
+from hisir_edge.line.journal.check import CheckBehind, Progress
 from hisir_edge.line.journal.disk_reserve import DiskReserve
 from hisir_edge.line.journal.lock_file import LockFile, unwritable
+from hisir_edge.line.journal.opening import (
+    TIME,
+    WHOLE_TO,
+    NotThisJournal,
+    last_number,
+    missing_numbers,
+    open_journal,
+    unanswered,
+)
+from hisir_edge.line.journal.presence import Presence
 from hisir_edge.line.journal.reading import JournalReader
 from hisir_edge.line.journal.records import AcceptedTrigger, Decision, Entry
-from hisir_edge.line.journal.retention import Retention, delete_verdicts
-from hisir_edge.line.journal.schema import BUSY_S, FILE, FROM_LAYOUT_1, LAYOUT, TABLES, WAL_PAGES, set_aside
+from hisir_edge.line.journal.retention import Retention, delete_verdicts, give_back, oversized, room_of
+from hisir_edge.line.journal.schema import BUSY_S, FILE, set_aside
+from hisir_edge.line.journal.spill import Spill
+from hisir_edge.line.journal.writing import acknowledged, decided, recorded
 
 log = structlog.get_logger()
 
 Done = TypeVar("Done")
 
-
-MOST_CURSORS, MOST_CURSORS_OF_ONE = 64, 8
-MOST_DECISIONS = 1000
-"""On one verdict."""
+NOTE_EACH_S = 60.0
 
 
 class Journal(JournalReader):
     """A journal that is written to: open from entry to exit, by one process at a time; used from any thread.
 
-    ``epoch`` names this file, ``last_seq`` is the last number given in it. A file that is damaged is set aside on entry
-    and a new epoch begun. Once open, sqlite3.Error is raised as it comes: what to make of it the caller knows best.
+    ``epoch`` names this file, ``last_seq`` is the last number given in it. A file that is damaged, or not the one that
+    was written to last, is set aside on entry and a new epoch begun. Once open, sqlite3.Error is raised as it comes:
+    what to make of it the caller knows best. ``tell`` hears what takes long on entry.
     """
 
-    def __init__(self, folder: Path, settings: JournalTable) -> None:
+    def __init__(self, folder: Path, settings: JournalTable, tell: Progress = lambda text: None) -> None:
         super().__init__(folder)
-        self.settings = settings
+        self.settings, self._tell = settings, tell
         self.epoch, self.last_seq, self.last_recorded, self.last_published = "", 0, 0, 0
         self.set_aside: Path | None = None
         self.left: list[AcceptedTrigger] = []
         """Triggers that the daemon before this one did not answer."""
-        self._lock = Lock()
+        self.spilled: list[Entry] = []
+        """Verdicts that it published, and that the journal does not take yet."""
+        self.wrong = ""
+        """Why nothing can be written any more, until the daemon is started again or the file is back."""
+        self.retention = Retention(settings)
+        self._lock, self._path = Lock(), folder / FILE
         self._db: sqlite3.Connection | None = None
-        self._lock_file, self._reserve, self._retention = LockFile(folder), DiskReserve(folder), Retention(settings)
+        self._lock_file, self._reserve, self._spill = LockFile(folder), DiskReserve(folder), Spill(folder)
+        self._presence: Presence | None = None
+        self._check: CheckBehind | None = None
+        self._time, self._noted_at, self._whole_to, self._damaged = JournalTime(), 0.0, 0, False
 
     def __enter__(self) -> Journal:
         """JournalError for a folder that cannot be written, or one that another daemon uses."""
         self._lock_file.acquire()
         try:
+            self._spill.open()
             self._open_or_begin_anew()
         except (OSError, sqlite3.Error) as error:
             self._close()
@@ -70,6 +90,9 @@ class Journal(JournalReader):
             self._close()
             raise
         self._reserve.hold()
+        self._spill.enlarge()
+        if self._check is not None:
+            self._check.start()
         return self
 
     def __exit__(
@@ -96,43 +119,27 @@ class Journal(JournalReader):
 
     def record(self, entries: Sequence[Entry]) -> None:
         """Verdicts, and with each that its trigger is answered; all of them or none."""
-        now = time.time_ns()
-        rows = [(e.seq, now, e.topic, e.body, e.mask) for e in entries]
+        self._write(self.settings.synchronous, partial(recorded, entries, self._time.look()))
+        if entries:
+            self._lock_file.mark_recorded(self.epoch, max(e.seq for e in entries))
 
-        def both(db: sqlite3.Connection) -> None:
-            db.executemany("INSERT INTO verdict VALUES (?, ?, ?, ?, ?)", rows)
-            db.executemany("DELETE FROM accepted WHERE seq = ?", [(e.seq,) for e in entries])
-            db.executemany(
-                "INSERT OR REPLACE INTO last_of_unit VALUES (?, ?, ?)", [(e.source, e.unit, e.seq) for e in entries]
-            )
+    def keep_beside(self, entries: Sequence[Entry]) -> int:
+        """Put verdicts that ``record`` did not take beside the journal, on the disk: how many found room, in order."""
+        count = self._spill.keep(self.epoch, entries)
+        if count:
+            self._lock_file.mark_published(self.epoch, entries[count - 1].seq)
+        return count
 
-        self._write(self.settings.synchronous, both)
+    def recorded_all(self) -> None:
+        """What was kept beside the journal is in it now."""
+        self._spill.clear()
 
     def acknowledge(self, name: str, seq: int, of: str = "") -> int:
         """Note that a subscriber has all up to a number: these may go when there are too many. The number noted.
 
         InputError where there are too many names, of one key (``of``) or at all, or for a number that no verdict has.
         """
-
-        def noted(db: sqlite3.Connection) -> int:
-            known = dict(db.execute("SELECT name, seq FROM cursor"))
-            last = db.execute("SELECT ifnull(max(seq), 0) FROM verdict").fetchone()[0]
-            if seq > max(last, self.last_seq):  # what was published, and the disk did not take, may be acknowledged
-                raise InputError(
-                    expected=f"a number up to {last}, the last verdict's", received=str(seq),
-                    fix="if the line's journal was restored from a backup, move it away: a new epoch begins",
-                )  # fmt: skip
-            mine = [one for one in known if of and (one == of or one.startswith(f"{of}."))]
-            if name not in known and (len(known) >= MOST_CURSORS or len(mine) >= MOST_CURSORS_OF_ONE):
-                most = MOST_CURSORS if len(known) >= MOST_CURSORS else MOST_CURSORS_OF_ONE
-                raise TryLater(
-                    expected=f"at most {most} names that acknowledge", received=name, fix="forget one of them"
-                )
-            at = max(seq, int(known.get(name, 0)))
-            db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?)", (name, at, time.time_ns()))
-            return at
-
-        return self._write("NORMAL", noted)
+        return self._write("NORMAL", lambda db: acknowledged(db, name, seq, of, self.last_seq))
 
     def forget_name(self, name: str) -> bool:
         """A subscriber that acknowledges no more: nothing is kept for it. Whether it was known."""
@@ -140,41 +147,49 @@ class Journal(JournalReader):
 
     def decide(self, decision: Decision) -> int:
         """Record a decision; returns its number. InputError for an unknown verdict, or too many decisions on it."""
-
-        def noted(db: sqlite3.Connection) -> int:
-            if not db.execute("SELECT 1 FROM verdict WHERE seq = ?", (decision.seq,)).fetchone():
-                raise InputError(
-                    expected="a verdict that is in the journal",
-                    received=f"seq {decision.seq}",
-                    fix="correct the request",
-                )
-            count = db.execute("SELECT count(*) FROM decision WHERE seq = ?", (decision.seq,)).fetchone()[0]
-            if count >= MOST_DECISIONS:
-                raise InputError(
-                    expected=f"at most {MOST_DECISIONS} decisions on a verdict",
-                    received="one more",
-                    fix="none is taken",
-                )
-            d = decision
-            row = (d.seq, d.defect, d.verification, d.detail, d.operator, d.client, d.at_ns)
-            return db.execute("INSERT INTO decision VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid or 0
-
-        return self._write(self.settings.synchronous, noted)
+        return self._write(self.settings.synchronous, lambda db: decided(db, decision))
 
     def unanswered(self) -> list[AcceptedTrigger]:
         """Triggers without a verdict, oldest first."""
         with self._lock:
-            return self._unanswered(self._connection)
-
-    @staticmethod
-    def _unanswered(db: sqlite3.Connection) -> list[AcceptedTrigger]:
-        return [AcceptedTrigger(*row) for row in db.execute("SELECT * FROM accepted ORDER BY seq").fetchall()]
+            return unanswered(self._connection)
 
     def prune(self) -> int:
-        """Delete some of the oldest verdicts, as ``Retention`` says; how many."""
+        """Delete some of the oldest verdicts, as ``Retention`` says, or give room back to the disk; how many of either.
+
+        Each time a step of some milliseconds.
+        """
+        used_ns = self._time.look()
         with closing(self._reader()) as db:
-            range_ = self._retention.oldest_to_delete(db)
-        return 0 if range_ is None else self._write("NORMAL", partial(delete_verdicts, *range_))
+            which = self.retention.oldest_to_delete(db, used_ns)
+            too_large = which is None and oversized(db, self.settings)
+        if which is None:
+            self.retention.tell()
+            return self._write("NORMAL", give_back, whole=False) if too_large else 0
+        began = time.perf_counter()
+        count = self._write("NORMAL", partial(delete_verdicts, which))
+        self.retention.done(which, count, time.perf_counter() - began)
+        self.retention.tell()
+        return count
+
+    def room(self) -> dict[str, float]:
+        """See ``retention.room_of``."""
+        with closing(self._reader()) as db:
+            return room_of(db, self.settings)
+
+    def look(self) -> str:
+        """Once a second: whether the file is still there and whole. What is wrong, empty: nothing."""
+        before, reason = self.wrong, "" if self._presence is None else self._presence.changed()
+        if not reason and self._check is not None and self._check.damage:
+            reason, self._damaged = f"the journal is damaged: {self._check.damage}", True
+        self.wrong = reason
+        if reason and not before:
+            log.error("nothing can be journaled", reason=reason)
+        elif before and not reason:
+            log.info("the journal is back", before=before)
+        if not reason and time.monotonic() > self._noted_at + NOTE_EACH_S:
+            self._keep_notes()
+        return reason
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -182,17 +197,19 @@ class Journal(JournalReader):
             raise sqlite3.ProgrammingError("the journal is closed")
         return self._db
 
-    def _write(self, synchronous: str, what: Callable[[sqlite3.Connection], Done]) -> Done:
-        """One transaction; on a full disk the whole of it once more, on what was held in reserve."""
+    def _write(self, synchronous: str, what: Callable[[sqlite3.Connection], Done], whole: bool = True) -> Done:
+        """One transaction (``whole``); on a full disk the whole of it once more, on what was held in reserve."""
         if not self._lock.acquire(timeout=BUSY_S):
             raise sqlite3.OperationalError("the disk has not answered for what was written before")
         try:
+            if self.wrong or (self._presence is not None and self._presence.missing()):
+                raise sqlite3.OperationalError(self.wrong or self._presence.missing())  # type: ignore[union-attr]
             try:
-                return self._transaction(synchronous, what)
+                return self._transaction(synchronous, what, whole)
             except sqlite3.OperationalError as error:
                 if not self._reserve.give_up(error):
                     raise
-            return self._transaction(synchronous, what)
+            return self._transaction(synchronous, what, whole)
         except (sqlite3.Error, HisirEdgeError):
             raise
         except Exception as error:  # the caller knows what a journal that does not write means, whatever the reason
@@ -200,9 +217,11 @@ class Journal(JournalReader):
         finally:
             self._lock.release()
 
-    def _transaction(self, synchronous: str, what: Callable[[sqlite3.Connection], Done]) -> Done:
+    def _transaction(self, synchronous: str, what: Callable[[sqlite3.Connection], Done], whole: bool) -> Done:
         db = self._connection
         db.execute(f"PRAGMA synchronous = {synchronous}")
+        if not whole:
+            return what(db)
         db.execute("BEGIN IMMEDIATE")
         try:
             done = what(db)
@@ -215,60 +234,41 @@ class Journal(JournalReader):
         return done
 
     def _open_or_begin_anew(self) -> None:
-        path = self.folder / FILE
         try:
-            self._open(path)
+            self._open()
         except sqlite3.DatabaseError as error:
+            self._disconnect()
             if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
-                self._disconnect()
                 if not self._reserve.give_up(error):
                     raise  # the disk, its rights: the file may be whole
-                self._open(path)
+                self._open()
                 return
-            self._disconnect()
-            self.set_aside = set_aside(path)
-            log.error("journal damaged, a new epoch begins", set_aside=str(self.set_aside), reason=str(error))
-            self._open(path)
+            strange = isinstance(error, NotThisJournal)
+            self.set_aside = set_aside(self._path, "not-used" if strange else "damaged")
+            what = "journal not used, a new epoch begins" if strange else "journal damaged, a new epoch begins"
+            log.error(what, set_aside=str(self.set_aside), reason=str(error))
+            self._open()
 
-    def _open(self, path: Path) -> None:
-        db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
-        self._db = db
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
-        problem = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if problem != "ok":
-            raise sqlite3.DatabaseError(problem)
-        db.execute("BEGIN IMMEDIATE")
-        for statement in TABLES.split(";"):
-            db.execute(statement)
-        for name, value in (("epoch", uuid.uuid4().hex), ("layout", str(LAYOUT))):
-            db.execute("INSERT OR IGNORE INTO meta VALUES (?, ?)", (name, value))
-        db.execute("COMMIT")
-        meta = dict(db.execute("SELECT name, value FROM meta"))
-        if meta["layout"] == "1":
-            db.execute("BEGIN IMMEDIATE")
-            db.execute(FROM_LAYOUT_1)
-            db.execute("UPDATE meta SET value = ? WHERE name = 'layout'", (str(LAYOUT),))
-            db.execute("COMMIT")
-            meta["layout"] = str(LAYOUT)
-        if meta["layout"] != str(LAYOUT):
-            raise JournalError(
-                expected=f"a journal of layout {LAYOUT} in {self.folder}",
-                received=f"layout {meta['layout']}",
-                fix="run the version that wrote it, or move it away",
-            )
-        self.epoch = meta["epoch"]
-        self.last_recorded = db.execute("SELECT ifnull(max(seq), 0) FROM verdict").fetchone()[0]
-        self.last_seq = db.execute(
-            "SELECT max(ifnull((SELECT max(seq) FROM verdict), 0), ifnull((SELECT max(seq) FROM accepted), 0))"
-        ).fetchone()[0]
-        self.last_published = self._lock_file.marked(self.epoch)
-        self.last_seq = max(self.last_seq, self.last_published)
-        self.left = self._unanswered(db)
+    def _open(self) -> None:
+        opened = open_journal(self._path, self._lock_file, self._spill, self._tell)
+        self._db, self._presence, self._time = opened.db, opened.presence, opened.time
+        self.epoch, self.last_seq, self.last_recorded = opened.epoch, opened.last_seq, opened.last_recorded
+        self.last_published, self.left, self.spilled = opened.last_published, opened.left, opened.spilled
+        self._whole_to = opened.whole_to
+        self._check = CheckBehind(self._path) if opened.clean else None
 
-    def mark(self, seq: int) -> None:
-        """See ``LockFile.mark``: a number that was published and could not be recorded."""
-        self._lock_file.mark(self.epoch, seq)
+    def _keep_notes(self) -> None:
+        """Note the journal's time, and up to where its numbers are whole: the next start need not look further back."""
+        self._noted_at = time.monotonic()
+
+        def noted(db: sqlite3.Connection) -> int:
+            whole_to = missing_numbers(db, self._whole_to, last_number(db, "verdict"))[1]
+            rows = [(TIME, self._time.kept()), (WHOLE_TO, str(whole_to))]
+            db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+            return whole_to
+
+        with suppress(sqlite3.Error):  # a full disk: what is not known keeps verdicts longer
+            self._whole_to = self._write("NORMAL", noted)
 
     def _disconnect(self) -> None:
         if self._db is not None:
@@ -277,8 +277,18 @@ class Journal(JournalReader):
         self._db = None
 
     def _close(self) -> None:
+        if self._check is not None:
+            self._check.close()
+        whole = self._db is not None and not self.wrong and not self._damaged
+        if whole:
+            self._time.look()
+            self._keep_notes()
         with self._lock:
             self._disconnect()
+        if whole:
+            self._lock_file.mark_left(self._path)
+        self.retention.tell(at_once=True)
+        self._spill.close()
         self._lock_file.close()
 
 

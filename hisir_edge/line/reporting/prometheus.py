@@ -14,6 +14,8 @@ from hisir_edge.camera.paired import cameras_of
 from hisir_edge.config.sockets import MetricsTable
 from hisir_edge.errors import PublishError
 from hisir_edge.line.assembly import InspectionLine
+from hisir_edge.line.journal.retention import REASONS_TO_DELETE
+from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.state import LineState, State
 from hisir_edge.line.verdicts import NO_BUNDLE, Outcome
 from hisir_edge.records import GrabFault, Judgement
@@ -67,6 +69,11 @@ class Metrics:
         self.lay = Gauge(
             "hisir_board_pose", "How the last board lay against the golden image", ("camera", "of"), registry=registry
         )
+        self.deleted = Gauge(
+            "hisir_journal_deleted_verdicts", "Verdicts deleted from the journal since the start", ("reason",),
+            registry=registry,
+        )  # fmt: skip
+        self.journal_up = Gauge("hisir_journal_up", "1 while the journal takes verdicts", registry=registry)
         self._server: Any = None
         self._thread: Thread | None = None
 
@@ -92,8 +99,11 @@ class Metrics:
             self._server.server_close()
             self._thread.join()
 
-    def watch(self, line: InspectionLine) -> None:
-        """Read these from the line whenever Prometheus asks."""
+    def watch(self, line: InspectionLine, journal: Journal) -> None:
+        """Read these from the line and its journal whenever Prometheus asks."""
+        for why in REASONS_TO_DELETE:
+            self.deleted.labels(why).set_function(partial(journal.retention.deleted.__getitem__, why))
+        self.journal_up.set_function(lambda: float(not journal.wrong))
         settings = line.selection.products.settings
         self.info.labels(__version__, settings.line.name).set(1)
         for number, source in enumerate((settings.source, *(view.source for view in settings.also))):

@@ -18,8 +18,9 @@ from hisir_edge.line.hermes.link import HermesLink
 from hisir_edge.line.journal.records import Decision, Entry
 from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.sockets.context import Wire
-from hisir_edge.line.sockets.control import FRAMES, Answer, Command, count_of, flag_of, only, text_of
+from hisir_edge.line.sockets.control import FRAMES, Answer, Command
 from hisir_edge.line.sockets.message import NOT_VERIFIED, utc
+from hisir_edge.line.sockets.requests import count_of, flag_of, only, text_of
 from hisir_edge.line.triggers import Identity
 from hisir_edge.mes.verdict import verdict_from_frames
 from hisir_edge.transport.curve_keys import Client
@@ -51,7 +52,7 @@ def commands(
         ("read", ("replay", "snapshot", "decisions")), ("ack", ("ack",)), ("verify", ("verify",)),
         ("control", ("forget",)),
     ):  # fmt: skip
-        out |= {name: Command(role, stored[name]) for name in names}
+        out |= {name: Command(role, stored[name], beside=True) for name in names}
 
     def status(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request)
@@ -61,7 +62,7 @@ def commands(
             "acknowledged": cursors, "connections": wire.guard.connections, "refused": dict(wire.refusals.counts)
         }  # fmt: skip
 
-    return out | {"status": Command("read", status)}
+    return out | {"status": Command("read", status, beside=True)}
 
 
 def _of_the_line(line: InspectionLine, reload: Flag) -> dict[str, Answer]:
@@ -217,6 +218,7 @@ def _check_defect(journal: Journal, decision: Decision) -> None:
             expected=f"defect from 1 to {listed} of verdict {decision.seq}" if listed else "defect 0, the board",
             received=str(decision.defect),
             fix="look at the verdict's Priority and its number",
+            code="unknown",
         )
 
 
@@ -227,6 +229,7 @@ def _check_epoch(request: dict[str, Any], journal: Journal) -> None:
             expected=f"the epoch {journal.epoch}",
             received=epoch,
             fix="take it from the verdict; another epoch's verdicts are not in this journal",
+            code="unknown",
         )
 
 
@@ -245,5 +248,8 @@ def _readable() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise TryLater(
-            expected="a journal that can be read and written", received=str(error), fix="see the log"
+            expected="a journal that can be read and written",
+            received=str(error),
+            fix="see the log",
+            code="journal",
         ) from error

@@ -16,17 +16,20 @@ import structlog
 import zmq
 
 from hisir_edge.config.sockets import ControlTable
-from hisir_edge.errors import HisirEdgeError, InputError, PublishError, TryLater
-from hisir_edge.labels import is_name
+from hisir_edge.errors import HisirEdgeError, InputError, PublishError
+from hisir_edge.json_once import loads_once
+from hisir_edge.line.sockets.beside import Beside
 from hisir_edge.line.sockets.context import CONTROL, Wire
+from hisir_edge.line.sockets.conversations import MOST_OUTSTANDING, Conversations, Sent
+from hisir_edge.line.sockets.requests import refusal, refusal_of
 from hisir_edge.transport.curve_keys import Client
 
 log = structlog.get_logger()
 
 MOST_REQUEST_BYTES = 65536
 MOST_REQUEST_FRAMES = 8
-MOST_TEXT = 200
-POLL_MS = 200
+POLL_MS, RETRY_MS = 200, 5
+"""How long to wait for a request; while answers wait for connections that do not take them."""
 RATE_A_SECOND, BURST = 200.0, 400.0
 """Requests of one connection; more are refused unread."""
 REFUSALS_A_SECOND, REFUSALS = 50.0, 300.0
@@ -39,7 +42,7 @@ MOST_DROPPED, MOST_UNREAD = 500, 400_000
 """Requests that are not answered, until their connection is cut off; until all are."""
 MOST_KNOWN = 1024
 WAITING_ANSWERS = 1
-"""For a connection that does not take them; what is beyond is lost, as if it had not asked."""
+"""In ZeroMQ, for a connection that does not take them; what is beyond waits in ``Conversations``."""
 LINGER_MS = 500
 Answer = Callable[[dict[str, Any], Client], dict[str, Any]]
 """Of a request without its ``do``, and who asks; ``FRAMES`` of what it returns, a list of bytes, follows the JSON."""
@@ -48,10 +51,14 @@ FRAMES = "frames"
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Something that can be asked for, and the role that it takes."""
+    """Something that can be asked for, and the role that it takes.
+
+    ``beside``: it reads or writes the journal, and is answered by another thread, so that no trigger waits for it.
+    """
 
     role: str
     answer: Answer
+    beside: bool = False
 
 
 class Buckets:
@@ -87,12 +94,16 @@ class ControlSocket:
         self._refusals = Buckets(REFUSALS_A_SECOND, REFUSALS)
         self._peers = Buckets(PEER_RATE_A_SECOND, PEER_BURST)
         self._unread = 0
+        self._talk: Conversations
+        self._beside: Beside
 
     def __enter__(self) -> ControlSocket:
         """PublishError when the address is taken; without an endpoint: nothing."""
         if not self.settings.endpoint:
             return self
         self.socket = self._bound()
+        self._beside = Beside()
+        self._talk = Conversations(self._sent, self._beside.work)
         self._thread = Thread(target=self._run, name="control")
         self._thread.start()
         return self
@@ -104,6 +115,8 @@ class ControlSocket:
         if self._thread is not None:
             self._end.set()
             self._thread.join()
+            for envelope, frames in self._beside.close():
+                self._talk.done(envelope, frames)
             self.wire.closed(self.socket, LINGER_MS)
 
     def _bound(self) -> zmq.Socket[bytes]:
@@ -114,6 +127,7 @@ class ControlSocket:
         """Close all connections and discard their unread requests; clients connect and ask again."""
         self.wire.refusals.add("too many requests", most=MOST_UNREAD)
         self.wire.closed(self.socket, 0)
+        self._talk.clear()
         self._unread = 0
         while not self._end.is_set():
             try:
@@ -124,12 +138,22 @@ class ControlSocket:
 
     def _run(self) -> None:
         while not self._end.is_set():
-            if not self.socket.poll(POLL_MS, zmq.POLLIN):
-                continue
             try:
-                self._one()
+                if self._comes():
+                    self._one()
             except Exception as error:  # whatever it is, it is to go on for the others
                 log.exception("control request failed", reason=str(error))
+
+    def _comes(self) -> bool:
+        """Wait a while for a request; meanwhile answers that others have made, or that wait, go out."""
+        poller = zmq.Poller()
+        poller.register(self.socket, zmq.POLLIN)
+        poller.register(self._beside.fd, zmq.POLLIN)
+        ready = dict(poller.poll(RETRY_MS if self._talk.waiting else POLL_MS))
+        for envelope, frames in self._beside.done():
+            self._talk.done(envelope, frames)
+        self._talk.flush()
+        return self.socket in ready
 
     def _one(self) -> None:
         envelope, request, last = self._received()
@@ -143,17 +167,38 @@ class ControlSocket:
         if len(envelope) >= MOST_REQUEST_FRAMES:
             self.wire.refusals.add("malformed", socket=CONTROL)
             return
+        room = self._talk.room(connection)
+        if room < 0:  # it asks on, and reads no answer
+            self._drop(last)
+            return
         self._unread = max(self._unread - 1, 0)
+        if left < 1 or room == 0:
+            self.wire.refusals.add("rate" if left < 1 else "busy", socket=CONTROL)
+            self._talk.answer(envelope, _frames((TOO_OFTEN if left < 1 else TOO_MANY).copy()))
+            return
         user_id = _user_id(last)
-        if left < 1:
-            self.wire.refusals.add("rate", socket=CONTROL)
-        found = self.answer(request, user_id) if left >= 1 else TOO_OFTEN.copy()
-        frames = found.pop(FRAMES, [])
-        answer = json.dumps(found, separators=(",", ":")).encode()
+        if self._is_beside(request):
+            self._talk.ask(envelope, lambda: _frames(self.answer(request, user_id)))
+        else:
+            self._talk.answer(envelope, _frames(self.answer(request, user_id)))
+
+    def _is_beside(self, request: bytes) -> bool:
+        """Whether a request is one of the journal's; what is none at all is refused at once."""
         try:
-            self.socket.send_multipart([*envelope, answer, *frames], zmq.NOBLOCK)
-        except zmq.ZMQError as error:  # whoever asked is gone, or does not take what it asked for before
+            found = loads_once(request)
+            return self.commands[found["do"]].beside
+        except (ValueError, RecursionError, LookupError, TypeError):
+            return False
+
+    def _sent(self, frames: list[bytes]) -> Sent:
+        try:
+            self.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return Sent.LATER
+        except zmq.ZMQError as error:  # whoever asked is gone
             self.wire.refusals.add("answer not taken", socket=CONTROL, error=str(error))
+            return Sent.NEVER
+        return Sent.YES
 
     def _received(self) -> tuple[list[bytes], bytes, zmq.Frame]:
         """(envelope, request, its last frame) of one message; of one of too many frames a long envelope."""
@@ -175,9 +220,9 @@ class ControlSocket:
             self._begin_anew()
 
     def answer(self, request: bytes, user_id: str = "") -> dict[str, Any]:
-        """The answer to a request: ``{"ok": true, ...}``, or ``{"ok": false, "expected", "received", "fix"}``."""
+        """The answer to a request: ``{"ok": true, ...}``, or ``{"ok": false, "code", "expected", ...}``."""
         try:
-            found = json.loads(request)
+            found = loads_once(request)
             asked = found.pop("do") if isinstance(found, dict) and isinstance(found.get("do"), str) else ""
             if asked not in self.commands:
                 self.wire.refusals.add("malformed", socket=CONTROL)
@@ -185,18 +230,18 @@ class ControlSocket:
                     expected=f'{{"do": ...}} out of {", ".join(sorted(self.commands))}',
                     received=request[:80].decode(errors="replace"),
                     fix="correct the request",
+                    code="unknown_request",
                 )
             command = self.commands[asked]
             return {"ok": True, **command.answer(found, self._allowed(command, asked, user_id))}
         except HisirEdgeError as error:
-            again = {"again": True} if isinstance(error, TryLater) else {}
-            return _no(error.expected, error.received, error.fix) | again
+            return refusal_of(error)
         except (ValueError, RecursionError) as error:
             self.wire.refusals.add("malformed", socket=CONTROL)
-            return _no("one JSON object", str(error)[:200], "correct the request")
+            return refusal("one JSON object", str(error)[:200], "correct the request", "malformed")
         except Exception as error:
             log.exception("control request failed")
-            return _no("to answer", f"{type(error).__name__}: {error}"[:200], "report this")
+            return refusal("to answer", f"{type(error).__name__}: {error}"[:200], "report this", "failed")
 
     def _allowed(self, command: Command, asked: str, user_id: str) -> Client:
         """The client that asks; InputError if its role does not suffice, or its key was removed since it connected."""
@@ -209,11 +254,13 @@ class ControlSocket:
                     expected="a key of security.clients",
                     received=name,
                     fix="the line's owner puts its .key there",
+                    code="key",
                 )
             raise InputError(
                 expected=f"the role {command.role} for {asked}",
                 received=f"{name} with {', '.join(sorted(client.roles)) or 'none'}",
                 fix=f"the line's owner adds {command.role} to roles in security.clients/{name}.key",
+                code="role",
             )
         return client
 
@@ -234,49 +281,14 @@ def _user_id(frame: zmq.Frame) -> str:
         return ""
 
 
-def _no(expected: str, received: str, fix: str) -> dict[str, Any]:
-    return {"ok": False, "expected": expected, "received": received, "fix": fix}
+def _frames(found: dict[str, Any]) -> list[bytes]:
+    """An answer's frames: its JSON, and what follows it."""
+    more: list[bytes] = found.pop(FRAMES, [])
+    return [json.dumps(found, separators=(",", ":")).encode(), *more]
 
 
-TOO_OFTEN = _no(f"at most {RATE_A_SECOND:g} requests a second", "more", "ask more slowly") | {"again": True}
-
-
-def text_of(request: dict[str, Any], key: str, required: bool = False) -> str:
-    """A text of a request, empty where it is not there; InputError for anything but up to 200 printable characters.
-
-    The separators of labels (GS, RS and so on) count as printable: boards are named by them.
-    """
-    value = request.get(key, "")
-    if not isinstance(value, str) or len(value) > MOST_TEXT or not is_name(value) or (required and not value):
-        raise InputError(
-            expected=f"{key} as text of {int(required)} to {MOST_TEXT} printable characters",
-            received=repr(value)[:80],
-            fix="correct the request",
-        )
-    return value
-
-
-def count_of(request: dict[str, Any], key: str, default: int, most: int) -> int:
-    """A whole number of a request, 0 to ``most``; InputError for anything else."""
-    value = request.get(key, default)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        raise InputError(
-            expected=f"{key} as a whole number of 0 to {most}", received=repr(value)[:80], fix="correct the request"
-        )
-    return value
-
-
-def flag_of(request: dict[str, Any], key: str, default: bool) -> bool:
-    """A true or false of a request; InputError for anything else."""
-    value = request.get(key, default)
-    if not isinstance(value, bool):
-        raise InputError(expected=f"{key} as true or false", received=repr(value)[:80], fix="correct the request")
-    return value
-
-
-def only(request: dict[str, Any], *keys: str) -> None:
-    """InputError for anything else in a request: what is not understood is not to be passed over."""
-    if unknown := sorted(set(request) - set(keys)):
-        raise InputError(
-            expected=f"only {', '.join(keys) or 'do'} in this request", received=unknown[0][:80], fix="take it out"
-        )
+TOO_OFTEN = refusal(f"at most {RATE_A_SECOND:g} requests a second", "more", "ask more slowly", "rate", again=True)
+TOO_MANY = refusal(
+    f"at most {MOST_OUTSTANDING} requests of a connection without their answers", "one more",
+    "take the answers first", "busy", again=True,
+)  # fmt: skip

@@ -7,6 +7,7 @@ Messages of clients are small, so that a flood shows in its bytes.
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket as sockets
 import struct
 import time
@@ -30,6 +31,7 @@ BANNED_S, BANNED_HERE_S = 10.0, 3.0
 """How long an address is refused after a flood; the second value is for this machine itself."""
 BYTES_RECEIVED_AT = 128
 """Offset of tcpi_bytes_received (Linux 4.1) in struct tcp_info."""
+IPC = "ipc:"
 FAILED: dict[int, str] = {
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: "no key or another protocol",
     zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: "no key or another protocol",
@@ -78,7 +80,7 @@ class Guard:
 
     @property
     def connections(self) -> int:
-        """Number of connections now, over tcp."""
+        """Number of connections now, over tcp and ipc."""
         with self._lock:
             return sum(len(watched.connections) for watched in self._watched.values())
 
@@ -136,7 +138,7 @@ class Guard:
 
     def _accepted(self, watched: _Watched, fd: int) -> None:
         found = _peer(fd)
-        if found is None:  # gone already, or no tcp
+        if found is None:  # gone already
             return
         connection = _Connection(fd, found, time.monotonic())
         if self._banned.get(_host(found), 0.0) > time.monotonic():
@@ -166,6 +168,8 @@ class Guard:
                 self._ban(connection.peer)
 
     def _ban(self, peer: str) -> None:
+        if peer.startswith(IPC):  # it has no address: those who may open the file are this machine's own
+            return
         now, host = time.monotonic(), _host(peer)
         self._banned = {one: until for one, until in self._banned.items() if until > now}
         here = ipaddress.ip_address(host.partition("%")[0]).is_loopback
@@ -185,18 +189,20 @@ class Guard:
 
 
 def _borrowed(fd: int) -> sockets.socket | None:
-    """A socket object on libzmq's descriptor, to be detached, not closed; None where it is no tcp socket."""
+    """A socket object on libzmq's descriptor, to be detached, not closed; None where it is no tcp or ipc socket."""
     try:
         found = sockets.socket(fileno=fd)
     except OSError:
         return None
-    if found.family in (sockets.AF_INET, sockets.AF_INET6) and found.type == sockets.SOCK_STREAM:
+    if found.family in (sockets.AF_INET, sockets.AF_INET6, sockets.AF_UNIX) and found.type == sockets.SOCK_STREAM:
         return found
     found.detach()
     return None
 
 
 def _name(borrowed: sockets.socket) -> str:
+    if borrowed.family == sockets.AF_UNIX:  # both ends have the same name; the socket's own number tells them apart
+        return f"{IPC}{os.fstat(borrowed.fileno()).st_ino}"
     host, port, *_ = borrowed.getpeername()
     return f"{host}:{port}"
 
@@ -221,6 +227,9 @@ def _bytes_received(fd: int) -> int | None:
     borrowed = _borrowed(fd)
     if borrowed is None:
         return None
+    if borrowed.family == sockets.AF_UNIX:  # not counted there
+        borrowed.detach()
+        return 0
     try:
         info = borrowed.getsockopt(sockets.IPPROTO_TCP, sockets.TCP_INFO, BYTES_RECEIVED_AT + 8)
         return int(struct.unpack_from("=Q", info, BYTES_RECEIVED_AT)[0]) if len(info) >= BYTES_RECEIVED_AT + 8 else 0

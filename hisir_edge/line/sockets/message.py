@@ -20,7 +20,7 @@ from hisir_edge.images import mask_png_bytes, mask_rle_bytes
 from hisir_edge.inspection.overlay import overlay_of_views_jpeg
 from hisir_edge.records import BoardPose, Frame, GrabFault, Judgement, Region, Result, View
 
-SCHEMA = "hisir-edge/verdict/2.1"
+SCHEMA = "hisir-edge/verdict/2.2"
 CFX_RESULT = {Result.PASS: "Passed", Result.FAIL: "Failed", Result.ERROR: "Error"}
 NOT_VERIFIED = "NotVerifiedYet"
 DEFECT_CODE = "ANOMALY"
@@ -146,7 +146,7 @@ def message_from_judgement(
     }  # fmt: skip
     topic = f"verdict/{provenance.line}/{judgement.result.value}"
     overlay = partial(overlay_of_views_jpeg, item, judgement) if isinstance(item, Frame) else None
-    if judgement.mask is None:
+    if judgement.mask is None or not judgement.mask.any():  # from 2.2: nothing is marked, nothing is sent
         return VerdictMessage(topic, body, b"", overlay)
     return VerdictMessage(topic, body, mask_png_bytes(judgement.mask), overlay, partial(mask_rle_bytes, judgement.mask))
 

@@ -74,7 +74,9 @@ def test_any_judgement_is_a_valid_message(seed, level):
     assert (verdict.result, verdict.unit, verdict.seq) == (judgement.result.value, frame.unit, seed + 1)
     assert [(d.x, d.y, d.w, d.h) for d in verdict.defects] == [r.box_xywh for r in judgement.regions]
     assert [d.contour for d in verdict.defects] == [r.contour_xy for r in judgement.regions]
-    mask = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) > 0
+    assert judgement.mask is not None
+    assert (png == b"") == (not judgement.mask.any())
+    mask = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) > 0 if png else judgement.mask & False
     assert np.array_equal(mask, judgement.mask)  # type: ignore[arg-type]
     assert mask.any() == (verdict.result == "FAIL")
 

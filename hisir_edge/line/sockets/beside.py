@@ -1,0 +1,62 @@
+"""Threads beside the control socket's: what reads or writes the journal holds back no trigger."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from queue import SimpleQueue
+from threading import Thread
+
+import structlog
+
+log = structlog.get_logger()
+
+THREADS = 2
+Job = Callable[[], list[bytes]]
+
+
+class Beside:
+    """``fd`` becomes readable when a job is done; ``done`` takes what is."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._jobs: SimpleQueue[tuple[list[bytes], Job] | None] = SimpleQueue()
+        self._done: deque[tuple[list[bytes], list[bytes]]] = deque()
+        self._threads = [Thread(target=self._run, name=f"control-beside-{n}", daemon=True) for n in range(THREADS)]
+        for thread in self._threads:
+            thread.start()
+
+    def work(self, envelope: list[bytes], job: Job) -> None:
+        """Do a job; its answer is for this envelope."""
+        self._jobs.put((envelope, job))
+
+    def done(self) -> list[tuple[list[bytes], list[bytes]]]:
+        """(Envelope, answer) of each job that is done."""
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+        found = []
+        while self._done:
+            found.append(self._done.popleft())
+        return found
+
+    def close(self) -> list[tuple[list[bytes], list[bytes]]]:
+        """End, once all jobs are done; what ``done`` has not taken."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+        os.close(self.fd)
+        return list(self._done)
+
+    def _run(self) -> None:
+        while (taken := self._jobs.get()) is not None:
+            envelope, job = taken
+            try:
+                answer = job()
+            except Exception as error:  # whoever asked hears nothing; the next are served
+                log.exception("control request failed", reason=str(error))
+                answer = [b"{}"]
+            self._done.append((envelope, answer))
+            os.eventfd_write(self.fd, 1)
