@@ -10,6 +10,11 @@
 static valijson::Schema schema;
 using Adapter = valijson::adapters::NlohmannJsonAdapter;
 
+static long number(const nlohmann::json &body, char epoch[33]) {
+  std::strncpy(epoch, body.at("epoch").get<std::string>().c_str(), 32);
+  return body.at("seq").get<long>();
+}
+
 extern "C" int schema_load(const char *path) try {
   nlohmann::json document;
   if (!valijson::utils::loadDocument(path, document)) return 1;
@@ -24,8 +29,13 @@ extern "C" long verdict_seq(const char *text, size_t size, char epoch[33]) try {
   auto body = nlohmann::json::parse(text, text + size);
   valijson::Validator validator;
   if (!validator.validate(schema, Adapter(body), nullptr)) return -1;
-  std::strncpy(epoch, body["epoch"].get<std::string>().c_str(), 32);
-  return body["seq"].get<long>();
+  return number(body, epoch);
+} catch (const std::exception &) {
+  return -1;
+}
+
+extern "C" long heartbeat_seq(const char *text, size_t size, char epoch[33]) try {
+  return number(nlohmann::json::parse(text, text + size), epoch);
 } catch (const std::exception &) {
   return -1;
 }

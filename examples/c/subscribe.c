@@ -8,6 +8,7 @@
 #include <zmq.h>
 int schema_load(const char *path);
 long verdict_seq(const char *text, size_t size, char epoch[33]); /* -1: no verdict by the schema */
+long heartbeat_seq(const char *text, size_t size, char epoch[33]);
 
 static char now[33] = "";
 static long last = 0, left;
@@ -23,6 +24,15 @@ static long take(void *from) { /* JSON and mask of one verdict, its topic read b
     if (!--left) exit(0);
   }
   zmq_msg_close(&text), zmq_msg_close(&mask);
+  return seq;
+}
+
+static long told(void *from) { /* the number that the line is at, by its heartbeat; its topic was read before */
+  zmq_msg_t text; char epoch[33] = "";
+  zmq_msg_init(&text), zmq_msg_recv(&text, from, 0);
+  long seq = heartbeat_seq(zmq_msg_data(&text), zmq_msg_size(&text), epoch);
+  if (seq > 0 && strcmp(epoch, now)) strcpy(now, epoch), last = 0;
+  zmq_msg_close(&text);
   return seq;
 }
 
@@ -42,9 +52,11 @@ int main(int argc, char **argv) {
   if (argc != 5 || schema_load(argv[3])) return fprintf(stderr, "VERDICTS CONTROL SCHEMA COUNT\n"), 2;
   void *context = zmq_ctx_new(), *sub = zmq_socket(context, ZMQ_SUB);
   left = atol(argv[4]);
-  if (zmq_setsockopt(sub, ZMQ_SUBSCRIBE, "verdict/", 8) | zmq_connect(sub, argv[1]))
+  if (zmq_setsockopt(sub, ZMQ_SUBSCRIBE, "verdict/", 8) | zmq_setsockopt(sub, ZMQ_SUBSCRIBE, "heartbeat/", 10) |
+      zmq_connect(sub, argv[1]))
     return fprintf(stderr, "%s\n", zmq_strerror(zmq_errno())), 2;
-  while (zmq_recv(sub, NULL, 0, 0) >= 0)
-    for (long seq = take(sub); last < seq;) replay(context, argv[2]); /* a gap: the journal has it, this one with it */
+  for (char topic; zmq_recv(sub, &topic, 1, 0) >= 0;)
+    for (long seq = topic == 'h' ? told(sub) : take(sub); last < seq;) /* a gap: the journal has it */
+      replay(context, argv[2]);
   return 1;
 }

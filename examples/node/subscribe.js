@@ -38,6 +38,13 @@ function take([topic, text, mask]) {
   return last;
 }
 
+// The number that the line is at, by its heartbeat: of what was lost and is followed by nothing, it alone tells.
+function told(text) {
+  const beat = JSON.parse(text);
+  if (beat.epoch !== epoch) [epoch, last] = [beat.epoch, 0];
+  return beat.seq;
+}
+
 // What the journal has behind the last; nothing while the line does not answer.
 async function replay() {
   if (!dealer) {
@@ -47,7 +54,9 @@ async function replay() {
   try {
     await dealer.send(JSON.stringify({ do: "replay", epoch, after: last }));
     const [answer, ...missed] = await dealer.receive();
-    if (!JSON.parse(answer).ok) throw new Error(answer.toString());
+    const { ok, again } = JSON.parse(answer);
+    if (!ok && !again) throw new Error(answer.toString());
+    if (!ok) await new Promise((resolve) => setTimeout(resolve, 100)); // not now: the same request may be taken later
     return Array.from({ length: missed.length / 3 }, (_, n) => missed.slice(3 * n, 3 * n + 3));
   } catch (error) {
     if (error.code !== "EAGAIN") throw error;
@@ -59,9 +68,9 @@ async function replay() {
 
 async function main() {
   sub.connect(verdicts);
-  sub.subscribe("verdict/");
+  sub.subscribe("verdict/", "heartbeat/");
   for await (const frames of sub) {
-    const seq = take(frames);
+    const seq = frames[0].toString().startsWith("heartbeat/") ? told(frames[1]) : take(frames);
     while (last < seq) {
       for (const verdict of await replay()) take(verdict);
     }

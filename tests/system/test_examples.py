@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import zmq
+from support.examples import ROOT, build_in_c, node_example
 from support.journal_line import JournalLine
 from support.messages import sample_message
 from support.sockets import free_port
@@ -16,7 +17,6 @@ from support.sockets import free_port
 from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.transport.curve_keys import write_keys
 
-ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "hisir_edge" / "mes" / "verdict.schema.json"
 COUNT = 300
 
@@ -62,17 +62,7 @@ def refuses(command: list, folder: Path) -> None:
 
 
 def test_in_c(tmp_path):
-    compilers = [shutil.which(name) for name in ("cc", "c++")]
-    headers = [Path("/usr/include") / h for h in ("zmq.h", "valijson/validator.hpp", "nlohmann/json.hpp")]
-    if None in compilers or not all(h.exists() for h in headers):
-        pytest.skip("no libzmq3-dev, libvalijson-dev, nlohmann-json3-dev or no compiler here")
-    source = ROOT / "examples" / "c"
-    for command in (
-        ("cc", "-Wall", "-Wextra", "-Werror", "-c", source / "subscribe.c"),
-        ("c++", "-std=c++17", "-c", source / "schema.cpp"),
-        ("c++", "-o", "subscribe", "subscribe.o", "schema.o", "-lzmq"),
-    ):
-        subprocess.run(command, cwd=tmp_path, check=True, timeout=120)
+    build_in_c(tmp_path)
     with line(tmp_path / "journal") as (verdicts, control):
         command = [tmp_path / "subscribe", verdicts, control, SCHEMA, str(COUNT)]  # type: ignore[assignment]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -83,18 +73,7 @@ def test_in_c(tmp_path):
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory):
-    """The example with its packages, installed once."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("no Node.js and npm here")
-    folder = tmp_path_factory.mktemp("node")
-    for file in (ROOT / "examples" / "node").iterdir():
-        if file.is_file():
-            shutil.copy(file, folder)
-    command = ["npm", "ci", "--silent", "--no-fund", "--no-audit"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
-    if done.returncode:
-        pytest.skip(f"npm packages cannot be installed here: {done.stderr[-200:]}")
-    return folder
+    return node_example(tmp_path_factory.mktemp("node"))
 
 
 @pytest.mark.parametrize("keyed", [False, True], ids=["plain", "with keys"])

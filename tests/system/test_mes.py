@@ -236,6 +236,8 @@ def test_a_journal_of_the_layout_before_is_taken_over(tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as db:  # as the version before left it
         for table in ("last_of_unit", "decision"):
             db.execute(f"DROP TABLE {table}")
+        for column in ("used_ns", "form"):
+            db.execute(f"ALTER TABLE verdict DROP COLUMN {column}")
         for seq, unit in ((1, "B-7"), (2, "B-8"), (3, "B-7")):
             text = json.dumps({**frozen["body"], "seq": seq, "unit": unit, "epoch": epoch})
             db.execute("INSERT INTO verdict VALUES (?, 1, ?, ?, ?)", (seq, frozen["topic"], text.encode(), b""))
