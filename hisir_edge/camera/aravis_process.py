@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from hisir_edge.camera.leader import Leader, name_of_format
 from hisir_edge.camera.process_client import Fetched
 from hisir_edge.camera.process_main import run
 from hisir_edge.camera.sfnc import SetupError, set_up
 
 SYSTEM_PACKAGES = Path("/usr/lib/python3/dist-packages")
 FLUSH_S = 0.05
+OF_THE_CONNECTION = (
+    "GevCCP", "GevSCPHostPort", "GevSCDA", "GevMCPHostPort", "GevMCDA", "GevSCSP", "TLParamsLocked",
+)  # fmt: skip
+"""Features that can be written and are other ones at each connection (GigE Vision's bootstrap registers)."""
 RO, WO, RW, NONE = 3, 2, 4, 1
 """Access modes as genapi numbers them."""
 
@@ -82,6 +88,14 @@ class Node:
             return RO
         return WO if mode == self._aravis.GcAccessMode.WO else RW
 
+    @property
+    def lasts(self) -> bool:
+        """Whether it can be written, if not just now, then while nothing is acquired."""
+        return bool(self._feature.is_implemented()) and (
+            self._feature.get_imposed_access_mode() != self._aravis.GcAccessMode.RO
+            and self._feature.get_actual_access_mode() != self._aravis.GcAccessMode.RO
+        )
+
     def to_string(self) -> str:
         """Its value as text."""
         return str(self._feature.get_value_as_string())
@@ -98,6 +112,43 @@ class Nodes:
         if feature is None or not isinstance(feature, self._aravis.GcFeatureNode):
             raise AttributeError(f"the camera has no {name}")
         return Node(self._aravis, feature)
+
+    @property
+    def nodes(self) -> list[Feature]:
+        """Every feature below the root of the camera's tree, whatever its maker called it."""
+        found: dict[str, Feature] = {}
+        waiting = ["Root"]
+        while waiting:
+            node = self._device.get_feature(waiting.pop())
+            if isinstance(node, self._aravis.GcCategory):
+                waiting += [name for name in node.get_features() if name not in found]
+            elif isinstance(node, self._aravis.GcFeatureNode):
+                name = str(node.get_name())
+                found[name] = Feature(name, self._lasts(name, node))
+        return list(found.values())
+
+    def _lasts(self, name: str, node: Any) -> bool:
+        kinds = (self._aravis.GcCommand, self._aravis.GcRegisterNode)
+        try:
+            return name not in OF_THE_CONNECTION and not isinstance(node, kinds) and Node(self._aravis, node).lasts
+        except Exception:  # what cannot be read is no setting
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A feature of the tree, with the questions that genapi's have."""
+
+    name: str
+    lasts: bool
+
+    def is_feature(self) -> bool:
+        """Always."""
+        return True
+
+    def is_streamable(self) -> bool:
+        """Whether it is a setting that lasts: one that can be written, and is not of the connection."""
+        return self.lasts
 
 
 class AravisDevice:
@@ -159,7 +210,8 @@ class AravisDevice:
         problem = "" if whole else str(status.value_nick).replace("-", " ")
         # where a frame's leader did not come, its buffer says 0, which is no number of GigE Vision's
         frame_id = int(buffer.get_frame_id())
-        return Fetched(frame_id if whole or frame_id else None, data, stamp, done, problem)
+        leader = _leader(buffer) if whole else None
+        return Fetched(frame_id if whole or frame_id else None, data, stamp, done, problem, leader)
 
     def close(self) -> None:
         """See ``Device.close``; the camera's control is given up, for the next program to take it."""
@@ -168,6 +220,13 @@ class AravisDevice:
         if not self.lost and isinstance(device, self.aravis.GvDevice):
             device.leave_control()
         del self.camera
+
+
+def _leader(buffer: Any) -> Leader:
+    return Leader(
+        name_of_format(int(buffer.get_image_pixel_format()) & 0xFFFFFFFF), int(buffer.get_image_width()),
+        int(buffer.get_image_height()), int(buffer.get_image_x()), int(buffer.get_image_y()),
+    )  # fmt: skip
 
 
 def open_device(settings: dict[str, Any]) -> AravisDevice:

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import Any
 
+from hisir_edge.camera.leader import Leader
 from hisir_edge.camera.process_client import Fetched
 from hisir_edge.camera.process_main import run
 from hisir_edge.camera.sfnc import SetupError, set_up
@@ -41,12 +42,27 @@ class HarvestersDevice:
             return None
         components = buffer.payload.components
         data = components[0].data.view("uint8").ravel() if components else None
-        return Fetched(int(buffer.module.frame_id), data, _timestamp(buffer), buffer.queue)
+        leader = _leader(components[0]) if components else None
+        return Fetched(int(buffer.module.frame_id), data, _timestamp(buffer), buffer.queue, leader=leader)
 
     def close(self) -> None:
         """See ``Device.close``."""
         self.acquirer.destroy()
         self.harvester.reset()
+
+
+def _leader(component: Any) -> Leader:
+    """What the producer says of a frame; it need not say all."""
+    found: dict[str, Any] = {}
+    for name, attribute, kind in (
+        ("pixel_format", "data_format", str), ("width", "width", int), ("height", "height", int),
+        ("offset_x", "x_offset", int), ("offset_y", "y_offset", int),
+    ):  # fmt: skip
+        try:
+            found[name] = kind(getattr(component, attribute))
+        except Exception:  # genicam raises a type per reason, all of them "not said"
+            found[name] = None
+    return Leader(**found)
 
 
 def open_device(settings: dict[str, Any]) -> HarvestersDevice:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from hisir_edge.arrays import U8
 from hisir_edge.camera.frame_clock import FrameClock
+from hisir_edge.camera.leader import Leader, leader_of_camera, unlike
 from hisir_edge.camera.ring import FrameRing
 from hisir_edge.camera.sfnc import ExposureCheck
 from hisir_edge.images.pixels import CONVERSIONS
@@ -45,6 +46,7 @@ class Fetched:
     device_ns: int | None
     done: Callable[[], None]
     problem: str = ""
+    leader: Leader | None = None
 
 
 class GrabbingDevice(Protocol):
@@ -86,6 +88,7 @@ class Grabber:
         self.pixel_format = str(node_map.PixelFormat.value)
         channels = CONVERSIONS[self.pixel_format][0]
         self.exposure = ExposureCheck(node_map, settings)
+        self.leader = leader_of_camera(node_map)
         self.ring = FrameRing.create(slots, self.width * self.height * channels)
         self.free = deque(range(slots))
         self.outbox: deque[dict[str, Any]] = deque()
@@ -167,6 +170,9 @@ class Grabber:
             self.last_id = frame_id or None
             self.guessed += 1
         elif not self._follow(frame_id, now):
+            return
+        if data is not None and (other := unlike(self.leader, fetched.leader)):
+            self._lost(frame_id, frame_id, other, now)
             return
         if data is None or data.nbytes != self.ring.slot_bytes:
             got = fetched.problem or f"{0 if data is None else data.nbytes} of {self.ring.slot_bytes} bytes"

@@ -17,9 +17,13 @@ PROFILE_ALWAYS = (
     "Width", "Height", "OffsetX", "OffsetY", "PixelFormat", "AcquisitionMode", "AcquisitionFrameRate", "ExposureMode",
     "ExposureTime", "ExposureAuto", "Gain", "GainAuto", "BlackLevel", "Gamma", "BalanceWhiteAuto", "ReverseX",
     "ReverseY", "BinningHorizontal", "BinningVertical", "DecimationHorizontal", "DecimationVertical", "TriggerMode",
-    "TriggerSource", "TriggerActivation", "TriggerDelay", "GevSCPSPacketSize", "GevSCPD", "DeviceLinkThroughputLimit",
+    "TriggerSource", "TriggerActivation", "TriggerDelay", "ExposureTimeAbs", "ExposureTimeRaw", "GainAbs", "GainRaw",
+    "BlackLevelRaw", "AcquisitionFrameRateAbs", "TriggerDelayAbs", "GevSCPSPacketSize", "GevSCPD",
+    "DeviceLinkThroughputLimit",
 )  # fmt: skip
 """In every profile, also of cameras that do not say which of their features last (GenApi, Streamable)."""
+EXPOSURES = ("ExposureTime", "Shutter")
+"""What exposures are called in whole or in part: ExposureTimeAbs and ExposureTimeRaw before SFNC 2."""
 SELECTORS = ("TriggerSelector", "GainSelector", "BlackLevelSelector", "BalanceRatioSelector", "LineSelector")
 """Selectors whose features are read once for each of their values."""
 
@@ -184,7 +188,26 @@ def profile_of(node_map: Any) -> dict[str, str]:
                 if (text := text_of(node_map, name)) is not None:
                     found[f"{name}[{selector}={value}]"] = text
         set_feature(node_map, selector, before)
+    if reason := _without_exposure(node_map, found):
+        raise SetupError(
+            "a profile with the camera's exposure", reason, "report this camera's features (hisir-edge camera)"
+        )
     return dict(sorted(found.items()))
+
+
+def _without_exposure(node_map: Any, found: dict[str, str]) -> str:
+    """Why a profile does not hold the exposure, without which it would let a camera pass that sees otherwise.
+
+    Empty: it does (SFNC's ExposureTime, or an older name), or the camera has none, as its tree shows.
+    """
+    if any(word in name for name in found for word in EXPOSURES):
+        return ""
+    try:
+        names = [str(getattr(node, "node", node).name) for node in node_map.nodes]
+    except Exception:  # a producer without the list of its nodes
+        return f"no feature out of {', '.join(EXPOSURES)}, and no list of the camera's own"
+    there = [name for name in names if any(word in name for word in EXPOSURES)]
+    return f"{', '.join(there[:4])}, none of which can be read" if there else ""
 
 
 def drift(saved: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -136,7 +136,10 @@ class Asker:
             answer: dict[str, Any] = json.loads(head)
             if not answer.pop("ok"):
                 kind = TryLater if answer.get("again") is True else InputError
-                raise kind(expected=answer["expected"], received=answer["received"], fix=answer["fix"])
+                raise kind(
+                    expected=answer["expected"], received=answer["received"], fix=answer["fix"],
+                    code=str(answer.get("code", "")),
+                )  # fmt: skip
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise InputError(
                 expected=f"a line's control socket at {self.endpoint}",

@@ -2,6 +2,8 @@
 
     /usr/bin/python3 fake_camera.py ADDRESS SERIAL [--raw FILE WIDTH HEIGHT] [--lost RATIO]
 
+Each line on standard input is a register and a value, in hexadecimal, that something behind the line's back writes.
+
 A raw file holds whole Mono8 or Bayer frames of WIDTH x HEIGHT, shown in turn; without one it sends its own pattern.
 """
 
@@ -22,8 +24,17 @@ def main() -> None:
         camera.props.gvsp_lost_ratio = float(more[more.index("--lost") + 1])
     if "--raw" in more:
         show(camera.get_fake_camera(), *more[more.index("--raw") + 1 :][:3])
+    GLib.io_add_watch(sys.stdin, GLib.PRIORITY_DEFAULT, GLib.IO_IN, write, camera.get_fake_camera())
     print("running" if camera.is_running() else "not running", flush=True)
     GLib.MainLoop().run()
+
+
+def write(stdin, _condition, fake) -> bool:
+    words = stdin.readline().split()
+    if words:
+        fake.write_register(int(words[0], 16), int(words[1], 16))
+        print("written", flush=True)
+    return bool(words)
 
 
 def show(fake, path: str, width: str, height: str) -> None:

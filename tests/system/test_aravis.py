@@ -86,7 +86,7 @@ def inside(name: str, **paths: object) -> bool:
 @contextmanager
 def fake(*options: object, serial: str = "SN1") -> Iterator[subprocess.Popen]:
     command = [SYSTEM_PYTHON, str(FAKE), "127.0.0.1", serial, *map(str, options)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         assert process.stdout.readline().strip() == "running"
@@ -182,6 +182,60 @@ def test_lost_packets_are_faults_and_a_pulled_cable_is_noticed():
         take(source, frames(1))
         assert time.monotonic() - plugged < 10, "docs/RESULTS.md has the time on a machine of its own"
         print(f"back after {time.monotonic() - plugged:.1f} s")
+
+
+def written(process: subprocess.Popen, register: int, value: int) -> None:
+    """Have something write into the camera behind the line's back."""
+    process.stdin.write(f"{register:x} {value:x}\n")
+    process.stdin.flush()
+    assert process.stdout.readline().strip() == "written"
+
+
+OFFSET_X, EXPOSURE_US, GAIN, MOSAIC, MONO = 0x130, 0x120, 0x110, 0x01080009, 0x01080001
+PIXEL_FORMAT = 0x128
+
+
+def test_a_frame_that_is_not_as_the_camera_was_set_is_an_error():
+    """A region that moves by some pixels has as many bytes: a strip of the board would not be seen."""
+    if not inside("test_a_frame_that_is_not_as_the_camera_was_set_is_an_error"):
+        return
+    with fake() as process, camera() as source:
+        take(source, frames(2))
+        for register, value, before, words in (
+            (OFFSET_X, 8, 0, "OffsetX 8 instead of 0"),
+            (PIXEL_FORMAT, MOSAIC, MONO, "PixelFormat BayerRG8 instead of Mono8"),
+        ):
+            written(process, register, value)
+            items = take(source, lambda found: any(isinstance(i, GrabFault) for i in found))
+            assert items[-1].reason == f"frame of another kind: {words}"
+            written(process, register, before)
+            take(source, lambda found: isinstance(found[-1], Frame) if found else False)
+
+
+def test_a_profile_holds_exposure_and_gain_whatever_they_are_called(tmp_path):
+    """Aravis's camera has ExposureTimeAbs and GainRaw: a power cycle that leaves another exposure is noticed."""
+    if not inside("test_a_profile_holds_exposure_and_gain_whatever_they_are_called"):
+        return
+    config, profile = tmp_path / "line.toml", tmp_path / "camera.json"
+    config.write_text('[bundle]\npath = "x"\n[source]\ntype = "aravis"\npixel_format = "Mono8"\nwidth = 512\n')
+    with fake() as process:
+        done = here("camera", "--config", config, "--save", profile)
+        assert done.returncode == 0, done.stderr
+        features = json.loads(profile.read_text())["features"]
+        assert {"ExposureTimeAbs", "GainRaw", "Width", "OffsetX", "PixelFormat"} <= set(features)
+        assert not {"GevSCPHostPort", "GevSCDA", "GevCCP"} & set(features)
+        settings = {"height": None, "profile": str(profile)}
+        with camera(**settings) as source:
+            take(source, frames(1))
+        for register, value, name in ((EXPOSURE_US, 4 * 10_000, "ExposureTimeAbs"), (GAIN, 17, "GainRaw")):
+            written(process, register, value)
+            with pytest.raises(CameraError, match=f"{name} is .*, saved as"), camera(**settings):
+                pytest.fail("it opened")
+            written(process, register, round(float(features[name])))
+        features = {name: value for name, value in features.items() if "Exposure" not in name}
+        profile.write_text(json.dumps({"features": features}))
+        with pytest.raises(CameraError, match=r"Exposure.* not in the profile"), camera(**settings):
+            pytest.fail("it opened")
 
 
 @contextmanager

@@ -22,19 +22,11 @@ import structlog
 
 from hisir_edge.config.tables import JournalTable
 from hisir_edge.errors import HisirEdgeError
+from hisir_edge.line.journal import opening
 from hisir_edge.line.journal.age import JournalTime
 from hisir_edge.line.journal.check import CheckBehind, Progress
 from hisir_edge.line.journal.disk_reserve import DiskReserve
 from hisir_edge.line.journal.lock_file import LockFile, unwritable
-from hisir_edge.line.journal.opening import (
-    TIME,
-    WHOLE_TO,
-    NotThisJournal,
-    last_number,
-    missing_numbers,
-    open_journal,
-    unanswered,
-)
 from hisir_edge.line.journal.presence import Presence
 from hisir_edge.line.journal.reading import JournalReader
 from hisir_edge.line.journal.records import AcceptedTrigger, Decision, Entry
@@ -152,7 +144,7 @@ class Journal(JournalReader):
     def unanswered(self) -> list[AcceptedTrigger]:
         """Triggers without a verdict, oldest first."""
         with self._lock:
-            return unanswered(self._connection)
+            return opening.unanswered(self._connection)
 
     def prune(self) -> int:
         """Delete some of the oldest verdicts, as ``Retention`` says, or give room back to the disk; how many of either.
@@ -243,14 +235,14 @@ class Journal(JournalReader):
                     raise  # the disk, its rights: the file may be whole
                 self._open()
                 return
-            strange = isinstance(error, NotThisJournal)
+            strange = isinstance(error, opening.NotThisJournal)
             self.set_aside = set_aside(self._path, "not-used" if strange else "damaged")
             what = "journal not used, a new epoch begins" if strange else "journal damaged, a new epoch begins"
             log.error(what, set_aside=str(self.set_aside), reason=str(error))
             self._open()
 
     def _open(self) -> None:
-        opened = open_journal(self._path, self._lock_file, self._spill, self._tell)
+        opened = opening.open_journal(self._path, self._lock_file, self._spill, self._tell)
         self._db, self._presence, self._time = opened.db, opened.presence, opened.time
         self.epoch, self.last_seq, self.last_recorded = opened.epoch, opened.last_seq, opened.last_recorded
         self.last_published, self.left, self.spilled = opened.last_published, opened.left, opened.spilled
@@ -262,8 +254,8 @@ class Journal(JournalReader):
         self._noted_at = time.monotonic()
 
         def noted(db: sqlite3.Connection) -> int:
-            whole_to = missing_numbers(db, self._whole_to, last_number(db, "verdict"))[1]
-            rows = [(TIME, self._time.kept()), (WHOLE_TO, str(whole_to))]
+            whole_to = opening.missing_numbers(db, self._whole_to, opening.last_number(db, "verdict"))[1]
+            rows = [(opening.TIME, self._time.kept()), (opening.WHOLE_TO, str(whole_to))]
             db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
             return whole_to
 
