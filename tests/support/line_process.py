@@ -11,7 +11,9 @@ from __future__ import annotations
 import argparse
 import random
 import signal
+import sqlite3
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -42,10 +44,25 @@ def main() -> None:
     parser.add_argument("--synchronous", default="FULL")
     parser.add_argument("--keys", type=Path)
     parser.add_argument("--insecure", action="store_true")
+    parser.add_argument("--clock", type=Path, help="a file with the seconds by which this machine's clock is wrong")
     options = parser.parse_args()
+    if options.clock:
+        set_clock(options.clock)
     told = Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
     serve(options, told)
+
+
+def set_clock(file: Path) -> None:
+    """Have time.time and time.time_ns go wrong by what the file says, whenever it says it."""
+    true = time.time_ns
+
+    def wrong_ns() -> int:
+        with suppress(OSError, ValueError):
+            return true() + int(float(file.read_text()) * 1e9)
+        return true()
+
+    time.time_ns, time.time = wrong_ns, lambda: wrong_ns() / 1e9
 
 
 def serve(options: argparse.Namespace, told: Event) -> None:
@@ -90,7 +107,8 @@ def boards(options: argparse.Namespace, journal: Journal, outbox: Outbox, told: 
     due = time.monotonic()
     while not told.is_set() and seq < options.count:
         seq += 1
-        journal.accept(AcceptedTrigger(seq, f"unit-{seq}", "cam", "p", time.time_ns()), told=False)
+        with suppress(sqlite3.Error):  # a full disk: as line/sequence.py does
+            journal.accept(AcceptedTrigger(seq, f"unit-{seq}", "cam", "p", time.time_ns()), told=False)
         put(seq, seq % 5 == 0)
         if options.rate_hz:
             due = max(due + 1 / options.rate_hz, time.monotonic() - 0.1)

@@ -113,12 +113,15 @@ class Journal(JournalReader):
         """Verdicts, and with each that its trigger is answered; all of them or none."""
         self._write(self.settings.synchronous, partial(recorded, entries, self._time.look()))
         if entries:
-            self._lock_file.mark_recorded(self.epoch, max(e.seq for e in entries))
+            last = max(entry.seq for entry in entries)
+            self.last_seq = max(self.last_seq, last)
+            self._lock_file.mark_recorded(self.epoch, last)
 
     def keep_beside(self, entries: Sequence[Entry]) -> int:
         """Put verdicts that ``record`` did not take beside the journal, on the disk: how many found room, in order."""
         count = self._spill.keep(self.epoch, entries)
         if count:
+            self.last_seq = max(self.last_seq, entries[count - 1].seq)  # who gets it may acknowledge it
             self._lock_file.mark_published(self.epoch, entries[count - 1].seq)
         return count
 

@@ -310,6 +310,7 @@ def test_a_journal_that_is_taken_away_is_seen_at_once_and_nothing_passes_without
         assert "journal was" in journal.wrong
         assert put(3) == "ERROR"
         assert outbox.unwritten == 1
+        assert journal.last_seq == 3, "who got it may acknowledge it"
         with pytest.raises(sqlite3.OperationalError, match="journal was"):
             journal.accept(AcceptedTrigger(4, "u", "c", "p", 0), told=True)
         if harm == "moved":  # put back, it goes on, with what was published meanwhile
