@@ -19,6 +19,9 @@ from hisir_edge.camera.sfnc import SetupError, set_up
 class HarvestersDevice:
     """See ``camera_process.Device``."""
 
+    names_formats_its_way = True
+    """Some producers tell of each buffer the format that they know best, not the camera's (TLSimu 1.5 does)."""
+
     def __init__(self, harvester: Any, acquirer: Any) -> None:
         self.harvester, self.acquirer = harvester, acquirer
         self.nodes = acquirer.remote_device.node_map

@@ -15,7 +15,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hisir_edge.arrays import U8
@@ -88,7 +88,7 @@ class Grabber:
         self.pixel_format = str(node_map.PixelFormat.value)
         channels = CONVERSIONS[self.pixel_format][0]
         self.exposure = ExposureCheck(node_map, settings)
-        self.leader = leader_of_camera(node_map)
+        self.leader, self.seen_one = leader_of_camera(node_map), False
         self.ring = FrameRing.create(slots, self.width * self.height * channels)
         self.free = deque(range(slots))
         self.outbox: deque[dict[str, Any]] = deque()
@@ -171,13 +171,15 @@ class Grabber:
             self.guessed += 1
         elif not self._follow(frame_id, now):
             return
-        if data is not None and (other := unlike(self.leader, fetched.leader)):
-            self._lost(frame_id, frame_id, other, now)
-            return
+        other = unlike(self.leader, fetched.leader)
         if data is None or data.nbytes != self.ring.slot_bytes:
             got = fetched.problem or f"{0 if data is None else data.nbytes} of {self.ring.slot_bytes} bytes"
-            self._lost(frame_id, frame_id, f"incomplete frame: {got}", now)
+            self._lost(frame_id, frame_id, f"incomplete frame: {got}" + (f"; {other}" if other else ""), now)
             return
+        if other and not self._is_its_way(fetched.leader):
+            self._lost(frame_id, frame_id, other, now)
+            return
+        self.seen_one = True
         if wrong := self.clock.wrong(fetched.device_ns, time.monotonic_ns()) or self.exposure.wrong():
             self._lost(frame_id, frame_id, wrong, now)
             return
@@ -189,6 +191,21 @@ class Grabber:
         self.outbox.append(
             {"kind": "frame", "slot": slot, "id": frame_id, "time_ns": now, "device_ns": fetched.device_ns}
         )
+
+    def _is_its_way(self, said: Leader | None) -> bool:
+        """Whether a producer that does not pass on the camera's word names the format otherwise from the first frame.
+
+        Size and place are as they were set; from now on what it says now is what it has to say.
+        """
+        if said is None or self.seen_one or not getattr(self.device, "names_formats_its_way", False):
+            return False
+        adopted = replace(self.leader, pixel_format=said.pixel_format)
+        if unlike(adopted, said):
+            return False
+        text = f"the producer calls frames of {self.leader.pixel_format} {said.pixel_format}"
+        self.outbox.append({"kind": "note", "text": text})
+        self.leader = adopted
+        return True
 
     def _follow(self, frame_id: int, now: int) -> bool:
         """Compare a frame id with the last one; false when this frame has been seen already."""

@@ -146,6 +146,8 @@ class GenicamCamera:
             )
         if message["kind"] == "ended":
             return self._lose(f"camera process ended ({self._exit_text()})")
+        if message["kind"] == "note":
+            log.warning(message["text"], camera=self.name)
         return None
 
     def _frame(self, message: dict[str, Any]) -> Frame | GrabFault:
@@ -227,8 +229,7 @@ class GenicamCamera:
 
     def _send(self, message: dict[str, Any]) -> None:
         if self.channel is not None:
-            # a process that is gone is noticed at the next receive
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # a process that is gone is noticed at the next receive
                 self.channel.send(json.dumps(message).encode())
 
     def _lose(self, reason: str) -> GrabFault:
