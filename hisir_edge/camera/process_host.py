@@ -106,8 +106,8 @@ class GenicamCamera:
                 raise OSError("it is lost")
             channel.send(json.dumps({"kind": "trigger"}).encode())
         except OSError as error:
-            fix = "wait until it is back"
-            raise CameraError(expected="the camera to take a trigger", received=str(error), fix=fix) from error
+            wanted, fix = "the camera to take a trigger", "wait until it is back"
+            raise CameraError(expected=wanted, received=str(error), fix=fix) from error
 
     def rearm(self) -> None:
         """See ``Source.rearm``: acquisition is stopped, buffers are flushed, and it starts again."""
@@ -259,8 +259,7 @@ class GenicamCamera:
                 self._plan_restart()
                 log.error("camera not back", camera=self.settings.name, reason=str(error))
                 return
-        channel = self.channel
-        if channel is None:
+        if (channel := self.channel) is None:
             return
         readable, _, _ = select.select([channel], [], [], timeout_s)
         if not readable and time.monotonic() < self.opening_until:

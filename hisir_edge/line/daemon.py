@@ -6,6 +6,7 @@ Every frame takes the same path: camera -> ``_serve`` -> ``Intake.take`` -> ``Pi
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -45,6 +46,8 @@ log = structlog.get_logger()
 
 POLL_S = 0.2
 SOCKETS = 2
+SWITCH_S = 0.001
+"""How long one thread of Python's may hold the others up: a trigger is not to wait for answers being written."""
 DISK_LIMIT_S = 10.0
 """A journal that takes longer for a verdict is no progress: the service manager's watchdog is not fed."""
 
@@ -64,6 +67,7 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
     ``read_again``: the configuration anew, for SIGHUP; without it SIGHUP is logged and does nothing.
     """
     return_freed_memory()
+    sys.setswitchinterval(SWITCH_S)
     ensure_descriptors(SOCKETS * settings.security.max_connections)
     systemd = Systemd()
     machine = StateMachine(lambda state: systemd.tell(f"STATUS={state.value}"))

@@ -103,6 +103,14 @@ def stored(path: Path) -> int:
     return 0
 
 
+def disturbed(number: int, disk: Path, clock: Path) -> None:
+    """What happens to the lines' machine before a kill: its disk fills twice, its clock is set four times."""
+    if number in (KILLS // 3, 2 * KILLS // 3):
+        filled(disk)
+    if number * len(CLOCKS_S) % KILLS < len(CLOCKS_S):
+        clock.write_text(str(CLOCKS_S[number * len(CLOCKS_S) // KILLS]))
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of its own for the first line's journal."""
@@ -162,10 +170,7 @@ def test_every_subscriber_has_every_verdict_once_and_bit_equal(network, small_di
         for number, kind in enumerate(kills):
             time.sleep(rng.uniform(0.5, 2.0))
             fleet.check()
-            if number in (KILLS // 3, 2 * KILLS // 3):
-                filled(small_disk)
-            if number * len(CLOCKS_S) % KILLS < len(CLOCKS_S):
-                (tmp_path / "clock").write_text(str(CLOCKS_S[number * len(CLOCKS_S) // KILLS]))
+            disturbed(number, small_disk, tmp_path / "clock")
             victim = rng.choice([name for name in fleet.commands if name.startswith(kind)])
             fleet.kill(victim)
             if number % (KILLS // CUTS) == 1:

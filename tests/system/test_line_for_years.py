@@ -30,10 +30,8 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
     """``name``: a file beside the others, or a place in it; what it refers to is found beside it."""
     file, _, place = name.partition("#")
 
-    def found(uri: str) -> referencing.Resource:
-        return referencing.Resource.from_contents(json.loads((SCHEMAS / uri).read_text()))
-
-    registry = referencing.Registry(retrieve=found).with_resource(file, found(file))
+    beside = {path.name: json.loads(path.read_text()) for path in SCHEMAS.glob("*.schema.json")}
+    registry: referencing.Registry = referencing.Registry().with_contents(beside.items())
     return jsonschema.Draft202012Validator(
         {"$ref": f"{file}#{place}"}, registry=registry, format_checker=jsonschema.FormatChecker()
     )

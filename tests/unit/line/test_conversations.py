@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from functools import partial
 
 import pytest
 import zmq
@@ -47,7 +48,7 @@ def test_every_request_that_is_accepted_is_answered_once_and_in_order(steps):
                 continue
             if what == "ask":
                 asked[connection].append(name)
-                talk.ask([connection], lambda name=name: [name])
+                talk.ask([connection], partial(list, (name,)))
             else:
                 done[connection].append(name)
                 talk.answer([connection], [name])
