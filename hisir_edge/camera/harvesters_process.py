@@ -20,7 +20,7 @@ class HarvestersDevice:
     """See ``camera_process.Device``."""
 
     names_formats_its_way = True
-    """Some producers tell of each buffer the format that they know best, not the camera's (TLSimu of genicam 1.4.0 does)."""
+    """Some producers tell of each buffer the format that they know best, not the camera's (TLSimu of genicam 1.4.0)."""
 
     def __init__(self, harvester: Any, acquirer: Any) -> None:
         self.harvester, self.acquirer = harvester, acquirer
