@@ -27,25 +27,27 @@ let epoch = "";
 let last = 0;
 let left = Number(count);
 
-function take([topic, text, mask]) {
+// Whether the journal is to be asked. What a replay has is the next one, also where numbers between were deleted for
+// their age, and its epoch is the present one; a live message may be late, of an epoch that is over.
+function take([topic, text, mask], replayed = false) {
   const body = JSON.parse(text);
   if (!valid(body)) throw new Error(`no verdict by the schema: ${ajv.errorsText(valid.errors)}`);
-  if (body.epoch !== epoch) [epoch, last] = [body.epoch, 0]; // the line has a new journal: from its first verdict on
-  if (body.seq !== last + 1) return body.seq; // seen before, or one that others come before
+  if (replayed && body.epoch !== epoch) [epoch, last] = [body.epoch, 0];
+  if (body.epoch !== epoch) return true;
+  if (replayed ? body.seq <= last : body.seq !== last + 1) return body.seq > last;
   last = body.seq;
   console.log(`${epoch} ${last} ${mask.length}`);
   if (--left === 0) process.exit(0);
-  return last;
+  return false;
 }
 
-// The number that the line is at, by its heartbeat: of what was lost and is followed by nothing, it alone tells.
+// A heartbeat: of what was lost and is followed by nothing it alone tells.
 function told(text) {
   const beat = JSON.parse(text);
-  if (beat.epoch !== epoch) [epoch, last] = [beat.epoch, 0];
-  return beat.seq;
+  return beat.seq > 0 && (beat.epoch !== epoch || beat.seq > last);
 }
 
-// What the journal has behind the last; nothing while the line does not answer.
+// What the journal has behind the last: how many; 0 is the end, or a refusal (the next heartbeat leads here again).
 async function replay() {
   if (!dealer) {
     dealer = new zmq.Dealer({ ...keys, receiveTimeout: 2000, linger: 0 });
@@ -56,13 +58,13 @@ async function replay() {
     const [answer, ...missed] = await dealer.receive();
     const { ok, again } = JSON.parse(answer);
     if (!ok && !again) throw new Error(answer.toString());
-    if (!ok) await new Promise((resolve) => setTimeout(resolve, 100)); // not now: the same request may be taken later
-    return Array.from({ length: missed.length / 3 }, (_, n) => missed.slice(3 * n, 3 * n + 3));
+    for (let n = 0; n < missed.length; n += 3) take(missed.slice(n, n + 3), true);
+    return missed.length / 3;
   } catch (error) {
     if (error.code !== "EAGAIN") throw error;
     dealer.close(); // should its answer still come, it is not to be taken for the next one's
     dealer = null;
-    return [];
+    return -1;
   }
 }
 
@@ -70,10 +72,8 @@ async function main() {
   sub.connect(verdicts);
   sub.subscribe("verdict/", "heartbeat/");
   for await (const frames of sub) {
-    const seq = frames[0].toString().startsWith("heartbeat/") ? told(frames[1]) : take(frames);
-    while (last < seq) {
-      for (const verdict of await replay()) take(verdict);
-    }
+    const ask = frames[0].toString().startsWith("heartbeat/") ? told(frames[1]) : take(frames);
+    while (ask && (await replay()) !== 0);
   }
 }
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import select
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from hisir_edge.camera.processes import process_module
+from hisir_edge.camera.processes import process_module, readable
 from hisir_edge.camera.ring import FrameRing
 from hisir_edge.config.sources import AravisSource, GenicamSource
 from hisir_edge.errors import CameraError, InspectionError
@@ -77,8 +76,7 @@ class GenicamCamera:
         if self.channel is None or self.opening_until:
             self._reopen(timeout_s)
             return None
-        readable, _, _ = select.select([self.channel], [], [], timeout_s)
-        if not readable:
+        if not readable(self.channel, timeout_s):
             silent = time.monotonic() - self.heard_at
             return self._lose(f"camera process silent for {silent:.1f} s") if silent > SILENCE_LIMIT_S else None
         return self._take()
@@ -261,8 +259,7 @@ class GenicamCamera:
                 return
         if (channel := self.channel) is None:
             return
-        readable, _, _ = select.select([channel], [], [], timeout_s)
-        if not readable and time.monotonic() < self.opening_until:
+        if not readable(channel, timeout_s) and time.monotonic() < self.opening_until:
             return
         try:
             channel.settimeout(0.1)

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from hisir_edge.camera.process_client import MOST_DRIFT, Grabber, GrabbingDevice
-from hisir_edge.camera.sfnc import SetupError, drift, profile_of, text_of
+from hisir_edge.camera.sfnc import SetupError, drift, has_exposure, profile_of, text_of
 from hisir_edge.processes import die_with_parent
+
+PROFILE_VERSION = 2
+"""1 knew the features of SFNC 2 alone: it is compared by what it has, if the exposure is among it."""
 
 
 def _check_profile(device: GrabbingDevice, settings: dict[str, Any]) -> None:
@@ -22,8 +25,11 @@ def _check_profile(device: GrabbingDevice, settings: dict[str, Any]) -> None:
     if not settings.get("profile"):
         return
     try:
-        saved = json.loads(Path(settings["profile"]).read_text(encoding="utf-8"))["features"]
-        found = drift(dict(saved), profile_of(device.nodes))
+        content = json.loads(Path(settings["profile"]).read_text(encoding="utf-8"))
+        saved, now = dict(content["features"]), profile_of(device.nodes)
+        if content.get("version", 1) < PROFILE_VERSION and has_exposure(saved):
+            now = {name: value for name, value in now.items() if name in saved}  # it knew fewer features
+        found = drift(saved, now)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SetupError(
             "source.profile to be a file of hisir-edge camera", f"{settings['profile']} ({error})", "save it anew"
@@ -46,7 +52,8 @@ def print_profile(settings: dict[str, Any], open_device: Callable[[dict[str, Any
         device = open_device(settings)
         names = ("DeviceVendorName", "DeviceModelName", "DeviceSerialNumber", "DeviceID", "DeviceFirmwareVersion")
         camera = {name: text for name in names if (text := text_of(device.nodes, name)) is not None}
-        data = json.dumps({"camera": camera, "features": profile_of(device.nodes)}, indent=1).encode()
+        found = {"version": PROFILE_VERSION, "camera": camera, "features": profile_of(device.nodes)}
+        data = json.dumps(found, indent=1).encode()
         while data:
             data = data[os.write(answer, data) :]
         device.close()

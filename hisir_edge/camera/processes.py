@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import select
+import socket
+
 MODULES = {
     "genicam": "hisir_edge.camera.harvesters_process",
     "aravis": "hisir_edge.camera.aravis_process",
@@ -12,3 +15,10 @@ MODULES = {
 def process_module(source_type: str) -> str:
     """The module that ``python -m`` runs for cameras of a type."""
     return MODULES[source_type]
+
+
+def readable(channel: socket.socket, timeout_s: float) -> bool:
+    """Whether a message comes in time; unlike ``select.select`` for any descriptor, from 1024 on, too."""
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1e3))

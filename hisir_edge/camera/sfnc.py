@@ -195,12 +195,17 @@ def profile_of(node_map: Any) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def has_exposure(features: dict[str, str]) -> bool:
+    """Whether the exposure is among a camera's features, by whatever name."""
+    return any(word in name for name in features for word in EXPOSURES)
+
+
 def _without_exposure(node_map: Any, found: dict[str, str]) -> str:
     """Why a profile does not hold the exposure, without which it would let a camera pass that sees otherwise.
 
     Empty: it does (SFNC's ExposureTime, or an older name), or the camera has none, as its tree shows.
     """
-    if any(word in name for name in found for word in EXPOSURES):
+    if has_exposure(found):
         return ""
     try:
         names = [str(getattr(node, "node", node).name) for node in node_map.nodes]

@@ -6,6 +6,7 @@ Every frame takes the same path: camera -> ``_serve`` -> ``Intake.take`` -> ``Pi
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import time
 from collections import Counter
@@ -24,7 +25,8 @@ from hisir_edge.inspection.barcode import reader_from_settings
 from hisir_edge.line.assembly import InspectionLine, line_from_products
 from hisir_edge.line.hermes.boards import link_from_settings
 from hisir_edge.line.journal.outbox import Outbox
-from hisir_edge.line.journal.store import Journal, folder_of
+from hisir_edge.line.journal.schema import folder_of
+from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.products import check_frames, products_from_settings
 from hisir_edge.line.reload import Reloader
 from hisir_edge.line.reporting.pictures import OverlayFolder
@@ -218,7 +220,11 @@ def _log_ready(line: InspectionLine, journal: Journal) -> None:
         precision=manifest.precision, endpoint=settings.publish.endpoint, source=settings.source.type,
         products=sorted(products.by_name), journal=str(journal.folder), epoch=journal.epoch, seq=journal.last_seq,
     )  # fmt: skip
-    room, wanted = journal.room(), journal.settings.keep_days
+    try:
+        room, wanted = journal.room(), journal.settings.keep_days
+    except sqlite3.Error as error:  # it was taken away just now: it is looked for each second
+        log.error("journal not read", reason=str(error))
+        return
     log.info("journal", **room, budget_mb=journal.settings.budget_mb, keep_days=wanted)
     if 0 < room["room_days"] < wanted:
         log.warning(

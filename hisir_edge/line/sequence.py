@@ -51,7 +51,7 @@ class Sequence:
             raise InputError(
                 expected="a journal that takes the trigger",
                 received=str(error),
-                fix="make room on its disk; see the log",
+                fix="see journal_error in status, and the log",
                 code="journal",
             ) from error
 

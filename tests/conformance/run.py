@@ -76,6 +76,7 @@ def played(scenario: Scenario, command: list[str], log: Path, limit_s: float) ->
         command = [part.replace("{" + name + "}", value) for part in command]
     line.up()
     line.record(scenario.there)
+    line.forget(1, scenario.gone)
     process = _Process(command, log)
     try:
         if not line.serve(lambda: line.subscribed > 0, limit_s):
@@ -129,7 +130,7 @@ def main() -> int:
     unknown = (only | without) - {scenario.name for scenario in SCENARIOS}
     if unknown:
         parser.error(f"no scenario {', '.join(sorted(unknown))}")
-    failed = 0
+    failed = played_any = 0
     for scenario in SCENARIOS:
         if (
             (only and scenario.name not in only)
@@ -137,12 +138,15 @@ def main() -> int:
             or (scenario.durable and not options.durable)
         ):
             continue
+        played_any += 1
         wrong = played(scenario, options.command, options.log, options.limit_s)
         failed += bool(wrong)
         print(
             f"{'FAILED' if wrong else 'passed'}  {scenario.name:14} {scenario.says}{': ' + wrong if wrong else ''}",
             flush=True,
         )
+    if not played_any:
+        parser.error("no scenario is left: client-killed needs --durable")
     return 1 if failed else 0
 
 

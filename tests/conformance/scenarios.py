@@ -21,7 +21,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Scenario:
-    """``durable``: for clients alone that keep their place over a kill; ``there``: verdicts before it comes."""
+    """``durable``: for clients that keep their place. ``there``: verdicts before it comes, ``gone`` of them deleted."""
 
     name: str
     says: str
@@ -29,6 +29,7 @@ class Scenario:
     count: int
     there: int = 0
     durable: bool = False
+    gone: int = 0
 
 
 def _has(line: ScriptedLine, client: Client, count: int) -> None:
@@ -135,15 +136,54 @@ def _silent_tail(line: ScriptedLine, client: Client) -> None:
     line.record(2)  # nothing follows: the heartbeat's number alone tells
 
 
-def _client_killed(line: ScriptedLine, client: Client) -> None:
+def _pruned(line: ScriptedLine, client: Client) -> None:
+    line.publish(1)
+    _has(line, client, 5)
+    line.record(4)
+    line.forget(12, 13)
+    line.publish(2)
+
+
+def _behind(line: ScriptedLine, client: Client) -> None:
+    line.publish(2)
+    _has(line, client, 2)
+    line.hidden = 3  # a full disk: published, and not in the journal yet
+    line.record(2)
+    line.publish(1)
+    line.serve_for(1.5)
+    line.hidden = 0
+    line.publish(1)
+
+
+def _stale(line: ScriptedLine, client: Client) -> None:
     line.publish(4)
     _has(line, client, 4)
-    for n in range(3):
-        client.restart()
-        line.record(2)
+    old = [frames for _, _, frames in line.journal]
+    line.new_epoch()
+    line.publish(2)
+    _has(line, client, 6)
+    for frames in old:  # they were on their way
+        line.send(frames)
+    line.publish(2)
+
+
+def _earlier_schema(line: ScriptedLine, client: Client) -> None:
+    line.publish(3, schema="hisir-edge/verdict/2.0")
+    line.record(2, schema="hisir-edge/verdict/2.1")
+    line.publish(2)
+
+
+def _client_killed(line: ScriptedLine, client: Client) -> None:
+    for n in range(5):
         line.serve(lambda: line.subscribed > 0)
-        line.publish(1)
-        _has(line, client, 4 + 3 * (n + 1))
+        for _ in range(20):
+            line.publish(1)
+            line.serve_for(0.005)
+        if n < 4:
+            line.serve_for(0.01 * n)
+            client.restart()  # while they come
+            line.record(2)
+    line.publish(1)
 
 
 SCENARIOS = (
@@ -160,5 +200,9 @@ SCENARIOS = (
     Scenario("later-schema", "messages of a later minor version", _later_schema, 5),
     Scenario("other-topics", "other topics between", _other_topics, 8),
     Scenario("silent-tail", "the last ones are lost and nothing follows but heartbeats", _silent_tail, 5),
-    Scenario("client-killed", "the client is killed -9 three times", _client_killed, 13, durable=True),
+    Scenario("pruned", "the oldest were deleted for their age", _pruned, 9, there=10, gone=6),
+    Scenario("behind", "the journal lacks for a while what was published", _behind, 6),
+    Scenario("stale", "messages of an epoch that is over come late", _stale, 8),
+    Scenario("earlier-schema", "messages of earlier minor versions", _earlier_schema, 7),
+    Scenario("client-killed", "the client is killed -9 four times while they come", _client_killed, 109, durable=True),
 )

@@ -24,7 +24,7 @@ def test_the_python_client_is_proved(tmp_path):
     command = (sys.executable, KIT / "python_client.py", "{verdicts}", "{control}", "{count}", "{state}")
     done = led("--durable", "--log", tmp_path / "log", "--", *command)
     assert done.returncode == 0, done.stdout + (tmp_path / "log").read_text()[-2000:]
-    assert done.stdout.count("passed") == 14
+    assert done.stdout.count("passed") == 18
 
 
 def test_the_example_in_c_is_proved(tmp_path):
@@ -33,7 +33,7 @@ def test_the_example_in_c_is_proved(tmp_path):
         "--log", tmp_path / "log", "--", tmp_path / "subscribe", "{verdicts}", "{control}", "{schema}", "{count}"
     )
     assert done.returncode == 0, done.stdout
-    assert done.stdout.count("passed") == 13
+    assert done.stdout.count("passed") == 17
 
 
 def test_the_example_in_node_is_proved(tmp_path):
@@ -41,7 +41,7 @@ def test_the_example_in_node_is_proved(tmp_path):
     command = ("node", node / "subscribe.js", "{verdicts}", "{control}", "{schema}", "{count}")
     done = led("--log", tmp_path / "log", "--", *command)
     assert done.returncode == 0, done.stdout + (tmp_path / "log").read_text()[-2000:]
-    assert done.stdout.count("passed") == 13
+    assert done.stdout.count("passed") == 17
 
 
 NAIVE = textwrap.dedent(

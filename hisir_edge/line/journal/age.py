@@ -2,12 +2,14 @@
 
 The age of a verdict is what passed on the kernel's own clock (CLOCK_BOOTTIME, clock_getres(2)) since it was written.
 The time between two starts of the machine is known by its wall clock alone: it counts only where that clock has gone
-steadily for hours before and after, and never more than ``MOST_GAP_S`` at once. So a clock that is wrong, for a moment
-or for years, deletes nothing early; what it may do is to keep verdicts longer.
+steadily, and synchronised by a time server (adjtimex(2), STA_UNSYNC), for hours before and after, and never more than
+``MOST_GAP_S`` at once. A clock that is wrong, for a moment or for years, may keep verdicts longer; to delete one early
+it would have to be synchronised to a wrong time.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ STEADY_S = 4 * 3600.0
 """A wall clock is believed once it has gone with the kernel's clock for so long."""
 STEP_S = 2.0
 """From one look to the next it may go otherwise by so much: beyond, somebody has set it."""
+STA_UNSYNC = 0x40
 MOST_GAP_S = 14 * 86_400.0
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -34,6 +37,7 @@ class Clocks:
     boot: str
     boottime_ns: int
     wall_ns: int
+    synchronised: bool = False
 
     @property
     def offset_ns(self) -> int:
@@ -59,7 +63,9 @@ class Kept:
         with suppress(ValueError, TypeError, KeyError):
             found = json.loads(text)
             at = found["clocks"]
-            clocks = Clocks(str(at["boot"]), int(at["boottime_ns"]), int(at["wall_ns"]))
+            clocks = Clocks(
+                str(at["boot"]), int(at["boottime_ns"]), int(at["wall_ns"]), at.get("synchronised") is True
+            )  # fmt: skip
             return cls(max(int(found["used_ns"]), 0), max(int(found["steady_ns"]), 0), clocks)
         return None
 
@@ -70,7 +76,26 @@ def clocks_now() -> Clocks:
         boot = BOOT_ID.read_text().strip()
     except OSError:
         boot = ""
-    return Clocks(boot, time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns())
+    return Clocks(boot, time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns(), _synchronised())
+
+
+class _Timex(ctypes.Structure):
+    """The beginning of ``struct timex`` (sys/timex.h), and room for the rest."""
+
+    _fields_ = (
+        ("modes", ctypes.c_uint), ("offset", ctypes.c_long), ("freq", ctypes.c_long), ("maxerror", ctypes.c_long),
+        ("esterror", ctypes.c_long), ("status", ctypes.c_int), ("rest", ctypes.c_byte * 512),
+    )  # fmt: skip
+
+
+def _synchronised() -> bool:
+    """Whether a time server holds the wall clock, as the kernel knows it; modes = 0 changes nothing."""
+    found = _Timex()
+    try:
+        state = int(ctypes.CDLL(None).adjtimex(ctypes.byref(found)))
+    except (OSError, AttributeError):
+        return False
+    return state >= 0 and not found.status & STA_UNSYNC
 
 
 class JournalTime:
@@ -87,7 +112,8 @@ class JournalTime:
         went_on = now.boottime_ns - before.clocks.boottime_ns
         if now.boot and now.boot == before.clocks.boot and went_on >= 0:
             self._used_ns += min(went_on, int(MOST_GAP_S * 1e9))
-            if abs(now.offset_ns - before.clocks.offset_ns) <= STEP_S * 1e9:
+            steady = abs(now.offset_ns - before.clocks.offset_ns) <= STEP_S * 1e9
+            if steady and now.synchronised and before.clocks.synchronised:
                 self._steady_ns = before.steady_ns + went_on
         elif before.steady_ns >= STEADY_S * 1e9:
             self._gap_from = before.clocks
@@ -99,7 +125,7 @@ class JournalTime:
         went_on = max(now.boottime_ns - last.boottime_ns, 0)
         stepped_ns = now.offset_ns - last.offset_ns
         self._used_ns += went_on
-        self._steady_ns += went_on
+        self._steady_ns = self._steady_ns + went_on if now.synchronised and last.synchronised else 0
         self._last = now
         if abs(stepped_ns) > STEP_S * 1e9:
             self._steady_ns = 0

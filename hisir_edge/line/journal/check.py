@@ -1,11 +1,14 @@
 """Whether a journal's file is whole: read once from front to back, then checked by SQLite from memory.
 
 SQLite's own check reads a file of some size in the order of its tree, which costs a cold disk ten times the time of
-reading it through (https://sqlite.org/pragma.html#pragma_quick_check).
+reading it through (https://sqlite.org/pragma.html#pragma_quick_check). It may be read so only while this process has no
+connection to it: to close any descriptor of a file gives up all of a process's locks on it, SQLite's, too
+(https://sqlite.org/howtocorrupt.html, 2.2), and the next program that opens it deletes its log.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -34,8 +37,20 @@ class CheckEnded(Exception):
     """The check was to end before it was through."""
 
 
-def read_through(path: Path, pace: Callable[[], None], tell: Progress) -> None:
-    """Read a file once, so that the check finds it in memory. OSError where the disk fails."""
+def read_through(path: Path, tell: Progress) -> None:
+    """Read a file once, so that the check finds it in memory; sqlite3.DatabaseError where the disk cannot read it.
+
+    To be called before there is a connection to it.
+    """
+    try:
+        _read(path, tell)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise sqlite3.DatabaseError(f"the disk cannot read it: {error.strerror}") from error
+
+
+def _read(path: Path, tell: Progress) -> None:
     buffer, done = memoryview(bytearray(BLOCK_BYTES)), 0
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -43,7 +58,6 @@ def read_through(path: Path, pace: Callable[[], None], tell: Progress) -> None:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         while count := os.readv(fd, [buffer]):
             done += count
-            pace()
             tell(f"reading the journal, {done / 1e9:.2f} of {size / 1e9:.2f} GB")
     finally:
         os.close(fd)
@@ -52,12 +66,11 @@ def read_through(path: Path, pace: Callable[[], None], tell: Progress) -> None:
 def problem_of(
     path: Path, pace: Callable[[], None] = lambda: None, tell: Progress = lambda text: None, mapped: bool = False
 ) -> str:
-    """What is wrong with a journal's file; empty: it is whole. ``pace`` is called often, ``tell`` with each block.
+    """What is wrong with a journal's file; empty: it is whole. ``pace`` and ``tell`` are called often.
 
     ``mapped``: as mapped memory, where nobody else has the file open. sqlite3.Error, OSError: it cannot be read.
     """
     size = path.stat().st_size
-    read_through(path, pace, tell)
     ended: list[BaseException] = []
 
     def look() -> int:

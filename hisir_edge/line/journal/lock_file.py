@@ -60,9 +60,9 @@ class LockFile:
         known = len(words) == 2 and words[0] == epoch.encode() and words[1].isdigit()
         return int(words[1]) if known else 0
 
-    def mark_recorded(self, epoch: str, seq: int) -> None:
-        """Note the last number that the journal has taken: a copy of it that has fewer is an older one."""
-        self._write(RECORDED, f"{epoch} {seq:020d}", "number not noted", synced=False)
+    def mark_recorded(self, epoch: str, seq: int, synced: bool = False) -> None:
+        """Note the last number that the journal has on the disk: a copy of it that has fewer is an older one."""
+        self._write(RECORDED, f"{epoch} {seq:020d}", "number not noted", synced)
 
     def last_recorded(self) -> tuple[str, int]:
         """(Epoch, last number that its journal took); ("", 0) where that is not known."""

@@ -14,11 +14,11 @@ import structlog
 
 from hisir_edge.errors import JournalError
 from hisir_edge.line.journal.age import JournalTime
-from hisir_edge.line.journal.check import Progress, problem_of
+from hisir_edge.line.journal.check import Progress, problem_of, read_through
 from hisir_edge.line.journal.lock_file import LockFile
 from hisir_edge.line.journal.presence import OPENED, Presence
 from hisir_edge.line.journal.records import AcceptedTrigger, Entry
-from hisir_edge.line.journal.schema import BUSY_S, LAYOUT, WAL_PAGES, tables_of_this_layout
+from hisir_edge.line.journal.schema import BUSY_S, LAYOUT, WAL_PAGES, layout_of, tables_of_this_layout
 from hisir_edge.line.journal.spill import Spill
 from hisir_edge.line.journal.writing import recorded
 
@@ -29,6 +29,7 @@ TIME, WHOLE_TO = "time", "whole_to"
 MOST_MISSING = 100_000
 """Numbers without a verdict that are answered with ERROR; with more the file is taken for another's."""
 NO_NAME = "unknown"
+EARLIER = ("1", "2")
 
 
 class NotThisJournal(sqlite3.DatabaseError):
@@ -70,13 +71,14 @@ def open_journal(path: Path, lock: LockFile, spill: Spill, tell: Progress) -> Op
     db, meta = _connected(path, lock, clean, tell)
     try:
         epoch, token = meta["epoch"], uuid.uuid4().hex
-        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (OPENED, token))
+        if not _noted(db, OPENED, token):
+            token = meta.get(OPENED, "")
         used = JournalTime(meta.get(TIME, ""))
         spilled = _from_spill(db, spill, epoch, used.look())
         recorded_to = max([last_number(db, "verdict"), *(entry.seq for entry in spilled)])
         last_seq = max(recorded_to, lock.published(epoch), last_number(db, "accepted"))
         missing, whole_to = missing_numbers(db, int(meta.get(WHOLE_TO, "0")), last_seq)
-        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (WHOLE_TO, str(whole_to)))
+        _noted(db, WHOLE_TO, str(whole_to))
         held = {entry.seq for entry in spilled}
         unknown = [unknown_trigger(seq) for seq in missing if seq not in held]
         if unknown:
@@ -97,6 +99,8 @@ def _connected(path: Path, lock: LockFile, clean: bool, tell: Progress) -> tuple
     existed = path.exists() and path.stat().st_size > 0
     with_log = path.with_name(path.name + "-wal").exists()
     lock.mark_open()
+    if existed and not clean:
+        read_through(path, tell)
     db = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     try:
         if not existed:
@@ -105,6 +109,7 @@ def _connected(path: Path, lock: LockFile, clean: bool, tell: Progress) -> tuple
         db.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         if existed and not clean and (problem := problem_of(path, tell=tell, mapped=True)):
             raise sqlite3.DatabaseError(problem)
+        before = layout_of(db)
         meta = tables_of_this_layout(db, uuid.uuid4().hex)
         if meta["layout"] != str(LAYOUT):
             raise JournalError(
@@ -112,12 +117,28 @@ def _connected(path: Path, lock: LockFile, clean: bool, tell: Progress) -> tuple
                 received=f"layout {meta['layout']}",
                 fix="run the version that wrote it, or move it away",
             )
-        if existed:
+        if before in EARLIER:
+            # what the version before left out, it answered in its own way: nothing of it is given anew
+            whole_to = max(last_number(db, "verdict"), lock.published(meta["epoch"]))
+            meta[WHOLE_TO] = str(whole_to)
+        elif before:
             _check_its_own(path, meta["epoch"], last_number(db, "verdict"), lock, with_log or clean)
+        if before != str(LAYOUT):  # from now on this is the one that is written to
+            lock.mark_recorded(meta["epoch"], 0, synced=True)
     except BaseException:
         db.close()
         raise
     return db, meta
+
+
+def _noted(db: sqlite3.Connection, name: str, value: str) -> bool:
+    """Note something that the next start would like to know; whether there was room for it."""
+    try:
+        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+    except sqlite3.OperationalError as error:
+        log.error("journal opened on a disk that takes nothing", reason=str(error))
+        return False
+    return True
 
 
 def last_number(db: sqlite3.Connection, table: str) -> int:
@@ -136,18 +157,20 @@ def _from_spill(db: sqlite3.Connection, spill: Spill, epoch: str, used_ns: int) 
     if not found:
         spill.clear()
         return []
-    known = {row[0] for row in db.execute("SELECT seq FROM verdict WHERE seq >= ?", (min(e.seq for e in found),))}
-    left = [entry for entry in found if entry.seq not in known]
+    oldest = db.execute("SELECT ifnull(min(seq), 0) FROM verdict").fetchone()[0]
+    left = [entry for entry in found if entry.seq >= oldest]  # what is older was deleted for its age
     try:
         db.execute("PRAGMA synchronous = FULL")
         db.execute("BEGIN IMMEDIATE")
+        # what was published is what the journal is to have: a verdict under its number was written by halves
+        db.executemany("DELETE FROM verdict WHERE seq = ?", [(entry.seq,) for entry in left])
         recorded(left, used_ns, db)
         db.execute("COMMIT")
     except sqlite3.OperationalError as error:
         if db.in_transaction:
             with suppress(sqlite3.Error):
                 db.execute("ROLLBACK")
-        log.error("verdicts not journaled", count=len(left), first_seq=left[0].seq, reason=str(error))
+        log.error("verdicts not journaled", count=len(left), reason=str(error))
         return left
     spill.clear()
     if left:

@@ -14,14 +14,16 @@ class Presence:
     """The file at ``path`` as it was when it was opened; ``token`` is what was written into it then."""
 
     def __init__(self, path: Path, token: str) -> None:
-        self._path, self._token = path, token
-        self._was = _named(path)
+        self._path, self._log, self._token = path, path.with_name(path.name + "-wal"), token
+        self._was, self._log_was = _named(path), _named(self._log)
 
     def missing(self) -> str:
         """What became of the file, by its name alone; empty: it is there. Some microseconds."""
         now = _named(self._path)
         if now == self._was:
-            return ""
+            if _named(self._log) == self._log_was:
+                return ""
+            return f"the journal was changed: {self._log} is not there any more, or is another file"
         if now is None:
             return f"the journal was deleted or moved away: {self._path} is not there"
         return f"the journal was replaced: {self._path} is another file than the one that was opened"

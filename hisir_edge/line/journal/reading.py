@@ -7,8 +7,12 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+import structlog
+
 from hisir_edge.line.journal.records import Decision, Entry, decision_from_row, entry_from_row
 from hisir_edge.line.journal.schema import DECIDED, FILE, STORED
+
+log = structlog.get_logger()
 
 MOST_ANSWER_BYTES = 2_000_000
 """Bytes of verdicts read at once: so much waits in memory for each client that asks and does not take it."""
@@ -64,7 +68,10 @@ class JournalReader:
                 most_bytes -= len(row[2]) + len(row[3])
                 if found and most_bytes < 0:
                     break
-                found.append(entry_from_row(row))
+                try:
+                    found.append(entry_from_row(row))
+                except sqlite3.DatabaseError as error:  # the others are given all the same
+                    log.error("a verdict of the journal cannot be read", seq=row[0], reason=str(error))
         return found
 
     def _reader(self) -> sqlite3.Connection:

@@ -138,15 +138,17 @@ def delete_verdicts(which: ToDelete, db: sqlite3.Connection) -> int:
 
 
 def room_of(db: sqlite3.Connection, settings: JournalTable) -> dict[str, float]:
-    """What the journal holds and has room for: verdicts, bytes of each, and days at the pace so far (0: not known)."""
-    first, last = db.execute("SELECT ifnull(min(seq), 0), ifnull(max(seq), 0) FROM verdict").fetchone()
+    """What the journal holds and has room for: verdicts, bytes of each, days at the pace of the last (0: not known)."""
+    # one aggregate at a time is looked up, both together read the whole table
+    first = db.execute("SELECT ifnull(min(seq), 0) FROM verdict").fetchone()[0]
+    last = db.execute("SELECT ifnull(max(seq), 0) FROM verdict").fetchone()[0]
     count = last - first + 1 if last else 0
     each = bytes_used(db) / count if count >= KNOWN_FROM else BYTES_EACH
     room = settings.budget_mb * 1e6 / each
     days = 0.0
     if count >= KNOWN_FROM:
-        ages = db.execute("SELECT seq, used_ns FROM verdict WHERE used_ns > 0 ORDER BY seq LIMIT 1").fetchone()
-        end = db.execute("SELECT used_ns FROM verdict WHERE seq = ?", (last,)).fetchone()[0]
-        if ages and end > ages[1] and last > ages[0]:
-            days = room * (end - ages[1]) / (last - ages[0]) / 86_400e9
+        pace = "SELECT seq, used_ns FROM verdict WHERE seq >= ? ORDER BY seq LIMIT 1"
+        began, ended = (db.execute(pace, (seq,)).fetchone() for seq in (last - KNOWN_FROM + 1, last))
+        if 0 < began[1] < ended[1]:
+            days = room * (ended[1] - began[1]) / (ended[0] - began[0]) / 86_400e9
     return {"verdicts": count, "bytes_each": round(each), "room_for": int(room), "room_days": round(days, 1)}

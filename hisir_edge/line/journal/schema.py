@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from datetime import datetime, timezone
 from pathlib import Path
+
+from hisir_edge.config.tables import JournalTable
 
 FILE = "journal.sqlite"
 
@@ -57,17 +60,21 @@ STORED = "seq, topic, body, mask, form"
 DECIDED = "seq, defect, verification, detail, operator, client, at_ns, id"
 
 
+def layout_of(db: sqlite3.Connection) -> str:
+    """The layout of a file; empty: it has no tables yet."""
+    return _meta(db).get("layout", "")
+
+
 def tables_of_this_layout(db: sqlite3.Connection, epoch: str) -> dict[str, str]:
     """Make the tables of a new file, or bring those of an earlier layout up to this; what ``meta`` says then.
 
-    A file of a layout that is not known is left as it is.
+    A file of this layout, or of one that is not known, is left as it is: on a full disk it can be opened.
     """
+    found = _meta(db)
+    if found and int(found.get("layout", "0")) >= LAYOUT:
+        return found
     db.execute("BEGIN IMMEDIATE")
     try:
-        found = _meta(db)
-        if found and int(found.get("layout", "0")) > LAYOUT:
-            db.execute("ROLLBACK")
-            return found
         for statement in TABLES.split(";"):
             db.execute(statement)
         if found.get("layout") == "1":
@@ -99,3 +106,13 @@ def set_aside(path: Path, why: str = "damaged") -> Path:
         if part.exists():
             part.rename(path.with_name(f"{why}-{stamp}-{path.name}{suffix}"))
     return path.with_name(f"{why}-{stamp}-{path.name}")
+
+
+def folder_of(settings: JournalTable, line: str) -> Path:
+    """Where the journal lies: as configured, else systemd's StateDirectory, else the user's own state folder."""
+    if settings.folder:
+        return Path(settings.folder)
+    if state := os.environ.get("STATE_DIRECTORY", ""):
+        return Path(state.split(":", maxsplit=1)[0]) / "journal"
+    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+    return home / "hisir-edge" / line / "journal"

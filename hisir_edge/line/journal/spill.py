@@ -11,7 +11,6 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -68,6 +67,7 @@ class Spill:
             os.fdatasync(self._fd)
         except OSError as error:
             log.error("verdicts not kept beside the journal", reason=error.strerror)
+            self._take_back()
             return 0
         self._at += len(block)
         return count
@@ -80,14 +80,22 @@ class Spill:
             self._set_aside(len(found) - len(mine))
         return mine
 
+    def _take_back(self) -> None:
+        """What was to be kept is not published, and is not to be found by the next start."""
+        try:
+            os.pwrite(self._fd, bytes(HEAD.size), self._at)
+            os.fdatasync(self._fd)
+        except OSError:  # a disk that takes nothing: this file is given up, nothing is published without the journal
+            self.close()
+
     def clear(self) -> None:
         """Forget what it holds: the journal has it."""
         if self._fd < 0 or not self._at:
             return
         try:
             os.pwrite(self._fd, bytes(HEAD.size), 0)
-            os.fdatasync(self._fd)
             self._at = 0
+            os.fdatasync(self._fd)
         except OSError as error:  # the next start finds them in the journal, to the byte the same
             log.error("verdicts beside the journal not cleared", reason=error.strerror)
 
@@ -108,11 +116,13 @@ class Spill:
             log.warning("little room held for verdicts on a full disk", bytes=self._size)
 
     def _set_aside(self, count: int) -> None:
-        with suppress(OSError):
-            aside = self._path.with_name(f"{FILE_NAME}-of-another-epoch-{os.fstat(self._fd).st_mtime_ns}")
-            data = os.pread(self._fd, self._at, 0)
-            aside.write_bytes(data)
-            log.error("verdicts that were published and belong to another journal", count=count, file=str(aside))
+        aside = self._path.with_name(f"{FILE_NAME}-of-another-epoch-{os.fstat(self._fd).st_mtime_ns}")
+        try:
+            aside.write_bytes(os.pread(self._fd, self._at, 0))
+            kept = str(aside)
+        except OSError as error:
+            kept = f"not kept: {error.strerror}"
+        log.error("verdicts that were published and belong to another journal", count=count, file=kept)
 
 
 def _record(epoch: str, entry: Entry) -> bytes:

@@ -7,7 +7,6 @@ one such file: sequence numbers go on over restarts within it.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
@@ -62,7 +61,7 @@ class Journal(JournalReader):
         self.wrong = ""
         """Why nothing can be written any more, until the daemon is started again or the file is back."""
         self.retention = Retention(settings)
-        self._lock, self._path = Lock(), folder / FILE
+        self._lock, self._numbers, self._path = Lock(), Lock(), folder / FILE
         self._db: sqlite3.Connection | None = None
         self._lock_file, self._reserve, self._spill = LockFile(folder), DiskReserve(folder), Spill(folder)
         self._presence: Presence | None = None
@@ -103,7 +102,12 @@ class Journal(JournalReader):
             self.settings.synchronous if told else "NORMAL",
             lambda db: db.execute("INSERT OR REPLACE INTO accepted VALUES (?, ?, ?, ?, ?)", row),
         )
-        self.last_seq = max(self.last_seq, trigger.seq)
+        self._given(trigger.seq)
+
+    def _given(self, seq: int) -> None:
+        """Triggers are accepted by one thread, verdicts recorded by another."""
+        with self._numbers:
+            self.last_seq = max(self.last_seq, seq)
 
     def forget(self, seq: int) -> None:
         """Delete a trigger that was refused after all: no client was told its number."""
@@ -114,14 +118,15 @@ class Journal(JournalReader):
         self._write(self.settings.synchronous, partial(recorded, entries, self._time.look()))
         if entries:
             last = max(entry.seq for entry in entries)
-            self.last_seq = max(self.last_seq, last)
-            self._lock_file.mark_recorded(self.epoch, last)
+            self._given(last)
+            if self.settings.synchronous == "FULL":  # else the mark might reach the disk before what it speaks of
+                self._lock_file.mark_recorded(self.epoch, last)
 
     def keep_beside(self, entries: Sequence[Entry]) -> int:
         """Put verdicts that ``record`` did not take beside the journal, on the disk: how many found room, in order."""
         count = self._spill.keep(self.epoch, entries)
         if count:
-            self.last_seq = max(self.last_seq, entries[count - 1].seq)  # who gets it may acknowledge it
+            self._given(entries[count - 1].seq)  # who gets it may acknowledge it
             self._lock_file.mark_published(self.epoch, entries[count - 1].seq)
         return count
 
@@ -263,7 +268,8 @@ class Journal(JournalReader):
             return whole_to
 
         with suppress(sqlite3.Error):  # a full disk: what is not known keeps verdicts longer
-            self._whole_to = self._write("NORMAL", noted)
+            self._whole_to = self._write("FULL", noted)  # with it all before it is on the disk
+            self._lock_file.mark_recorded(self.epoch, self._whole_to)
 
     def _disconnect(self) -> None:
         if self._db is not None:
@@ -285,13 +291,3 @@ class Journal(JournalReader):
         self.retention.tell(at_once=True)
         self._spill.close()
         self._lock_file.close()
-
-
-def folder_of(settings: JournalTable, line: str) -> Path:
-    """Where the journal lies: as configured, else systemd's StateDirectory, else the user's own state folder."""
-    if settings.folder:
-        return Path(settings.folder)
-    if state := os.environ.get("STATE_DIRECTORY", ""):
-        return Path(state.split(":", maxsplit=1)[0]) / "journal"
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return home / "hisir-edge" / line / "journal"

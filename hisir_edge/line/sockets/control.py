@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -21,6 +19,7 @@ from hisir_edge.json_once import loads_once
 from hisir_edge.line.sockets.beside import Beside
 from hisir_edge.line.sockets.context import CONTROL, Wire
 from hisir_edge.line.sockets.conversations import MOST_OUTSTANDING, Conversations, Sent
+from hisir_edge.line.sockets.rates import Buckets
 from hisir_edge.line.sockets.requests import refusal, refusal_of
 from hisir_edge.transport.curve_keys import Client
 
@@ -40,7 +39,6 @@ those that have asked for a while and modestly; more are not even refused."""
 NEW_S = 1.0
 MOST_DROPPED, MOST_UNREAD = 500, 400_000
 """Requests that are not answered, until their connection is cut off; until all are."""
-MOST_KNOWN = 1024
 WAITING_ANSWERS = 1
 """In ZeroMQ, for a connection that does not take them; what is beyond waits in ``Conversations``."""
 LINGER_MS = 500
@@ -59,28 +57,6 @@ class Command:
     role: str
     answer: Answer
     beside: bool = False
-
-
-class Buckets:
-    """A bucket of tokens for each who asks (https://en.wikipedia.org/wiki/Token_bucket); of very many the last ones."""
-
-    def __init__(self, rate_a_second: float, most: float) -> None:
-        self._rate, self._most = rate_a_second, most
-        self._left: OrderedDict[object, tuple[float, float, float]] = OrderedDict()
-
-    def take(self, who: object) -> float:
-        """Tokens left before one is taken; below 1 there was none."""
-        now = time.monotonic()
-        left, at, since = self._left.pop(who, (self._most, now, now))
-        left = min(left + (now - at) * self._rate, self._most)
-        self._left[who] = (left - 1 if left >= 1 else left, now, since)
-        if len(self._left) > MOST_KNOWN:
-            self._left.popitem(last=False)
-        return left
-
-    def known_s(self, who: object) -> float:
-        """Seconds since the first request of a client."""
-        return time.monotonic() - self._left[who][2] if who in self._left else 0.0
 
 
 class ControlSocket:
@@ -115,6 +91,7 @@ class ControlSocket:
         if self._thread is not None:
             self._end.set()
             self._thread.join()
+            self._talk.refuse_waiting(_frames(ENDING.copy()))
             for envelope, frames in self._beside.close():
                 self._talk.done(envelope, frames)
             self.wire.closed(self.socket, LINGER_MS)
@@ -177,18 +154,16 @@ class ControlSocket:
             self._talk.answer(envelope, _frames((TOO_OFTEN if left < 1 else TOO_MANY).copy()))
             return
         user_id = _user_id(last)
-        if self._is_beside(request):
-            self._talk.ask(envelope, lambda: _frames(self.answer(request, user_id)))
+        found = _read(request)
+        if isinstance(found, dict) and self._is_beside(found):
+            self._talk.ask(envelope, lambda: _frames(self._answered(found, user_id)))
         else:
-            self._talk.answer(envelope, _frames(self.answer(request, user_id)))
+            self._talk.answer(envelope, _frames(self._answered(found, user_id)))
 
-    def _is_beside(self, request: bytes) -> bool:
-        """Whether a request is one of the journal's; what is none at all is refused at once."""
-        try:
-            found = loads_once(request)
-            return self.commands[found["do"]].beside
-        except (ValueError, RecursionError, LookupError, TypeError):
-            return False
+    def _is_beside(self, found: dict[str, Any]) -> bool:
+        """Whether a request is one of the journal's."""
+        asked = found.get("do")
+        return isinstance(asked, str) and asked in self.commands and self.commands[asked].beside
 
     def _sent(self, frames: list[bytes]) -> Sent:
         try:
@@ -221,14 +196,21 @@ class ControlSocket:
 
     def answer(self, request: bytes, user_id: str = "") -> dict[str, Any]:
         """The answer to a request: ``{"ok": true, ...}``, or ``{"ok": false, "code", "expected", ...}``."""
+        return self._answered(_read(request), user_id)
+
+    def _answered(self, read: Any, user_id: str) -> dict[str, Any]:
         try:
-            found = loads_once(request)
-            asked = found.pop("do") if isinstance(found, dict) and isinstance(found.get("do"), str) else ""
+            if isinstance(read, Exception):
+                raise read
+            if not isinstance(read, dict):
+                raise ValueError(f"another JSON value: {json.dumps(read)[:80]}")  # noqa: TRY004  # told as such
+            found = dict(read)
+            asked = found.pop("do") if isinstance(found.get("do"), str) else ""
             if asked not in self.commands:
                 self.wire.refusals.add("malformed", socket=CONTROL)
                 raise InputError(
                     expected=f'{{"do": ...}} out of {", ".join(sorted(self.commands))}',
-                    received=request[:80].decode(errors="replace"),
+                    received=json.dumps(read)[:80],
                     fix="correct the request",
                     code="unknown_request",
                 )
@@ -281,6 +263,14 @@ def _user_id(frame: zmq.Frame) -> str:
         return ""
 
 
+def _read(request: bytes) -> Any:
+    """The JSON of a request, read once; what is none is the error."""
+    try:
+        return loads_once(request)
+    except (ValueError, RecursionError) as error:
+        return error
+
+
 def _frames(found: dict[str, Any]) -> list[bytes]:
     """An answer's frames: its JSON, and what follows it."""
     more: list[bytes] = found.pop(FRAMES, [])
@@ -288,6 +278,7 @@ def _frames(found: dict[str, Any]) -> list[bytes]:
 
 
 TOO_OFTEN = refusal(f"at most {RATE_A_SECOND:g} requests a second", "more", "ask more slowly", "rate", again=True)
+ENDING = refusal("a line that goes on", "one that ends", "ask it once it is there again", "draining", again=True)
 TOO_MANY = refusal(
     f"at most {MOST_OUTSTANDING} requests of a connection without their answers", "one more",
     "take the answers first", "busy", again=True,

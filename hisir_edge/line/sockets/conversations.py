@@ -14,7 +14,7 @@ from enum import Enum
 MOST_OUTSTANDING = 64
 MOST_BYTES = 4_000_000
 """Of answers that wait for one connection; with more the next requests are refused, too."""
-MOST_REFUSALS = 64
+MOST_REFUSALS = 512
 """Refusals beyond that wait for a connection that does not read; more requests of it are dropped unread."""
 Job = Callable[[], list[bytes]]
 """What makes the frames of an answer behind its envelope."""
@@ -34,11 +34,12 @@ class Sent(Enum):
 class _Conversation:
     answers: deque[list[bytes]] = field(default_factory=deque)
     jobs: deque[tuple[list[bytes], Job]] = field(default_factory=deque)
-    at_work: bool = False
+    at_work: list[bytes] | None = None
+    """The envelope of the job that is being done."""
 
     @property
     def outstanding(self) -> int:
-        return len(self.answers) + len(self.jobs) + self.at_work
+        return len(self.answers) + len(self.jobs) + (self.at_work is not None)
 
     @property
     def bytes(self) -> int:
@@ -85,9 +86,18 @@ class Conversations:
     def done(self, envelope: list[bytes], frames: list[bytes]) -> None:
         """Give the answer of a job."""
         one = self._of.get(envelope[0])
-        if one is not None:  # else the connection is gone, or all were closed
-            one.at_work = False
+        # else the connection is gone, and another may have come under its name
+        if one is not None and one.at_work is envelope:
+            one.at_work = None
             self.answer(envelope, frames)
+
+    def refuse_waiting(self, frames: list[bytes]) -> None:
+        """Answer so what waits to be done: it will not be."""
+        for connection, one in list(self._of.items()):
+            waiting, one.jobs = one.jobs, deque()
+            for envelope, _ in waiting:
+                one.answers.append([*envelope, *frames])
+            self._flush(connection, one)
 
     def flush(self) -> None:
         """Give what waits to the connections that take it now."""
@@ -112,6 +122,7 @@ class Conversations:
             self._of.pop(connection, None)
 
     def _next_job(self, one: _Conversation) -> None:
-        if one.jobs and not one.at_work and not one.answers:
-            one.at_work = True
-            self._work(*one.jobs.popleft())
+        if one.jobs and one.at_work is None and not one.answers:
+            envelope, job = one.jobs.popleft()
+            one.at_work = envelope
+            self._work(envelope, job)

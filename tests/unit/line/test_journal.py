@@ -23,8 +23,8 @@ from hisir_edge.errors import JournalError
 from hisir_edge.line.journal.outbox import Outbox
 from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.line.journal.records import AcceptedTrigger, Entry
-from hisir_edge.line.journal.schema import FILE
-from hisir_edge.line.journal.store import Journal, folder_of
+from hisir_edge.line.journal.schema import FILE, folder_of
+from hisir_edge.line.journal.store import Journal
 
 TABLE = JournalTable()
 

@@ -47,10 +47,10 @@ class Machine:
     """A machine whose clocks are set by hand."""
 
     def __init__(self) -> None:
-        self.boot, self.boottime_ns, self.wall_ns = 1, 0, 1_800_000_000 * 10**9
+        self.boot, self.boottime_ns, self.wall_ns, self.synchronised = 1, 0, 1_800_000_000 * 10**9, True
 
     def __call__(self) -> Clocks:
-        return Clocks(str(self.boot), self.boottime_ns, self.wall_ns)
+        return Clocks(str(self.boot), self.boottime_ns, self.wall_ns, self.synchronised)
 
     def run(self, ns: int) -> None:
         self.boottime_ns += ns
@@ -97,8 +97,10 @@ def test_the_journal_is_never_older_than_time_has_passed_but_for_clocks_wrong_fo
             assert at == true_ns
 
 
-def test_time_off_counts_where_the_clock_was_right_for_hours_before_and_after():
+@pytest.mark.parametrize("synchronised", [True, False])
+def test_time_off_counts_where_the_clock_was_synchronised_for_hours_before_and_after(synchronised):
     machine = Machine()
+    machine.synchronised = synchronised
     journal = JournalTime("", machine)
     for _ in range(60):
         machine.run(HOUR_NS // 12)
@@ -109,7 +111,7 @@ def test_time_off_counts_where_the_clock_was_right_for_hours_before_and_after():
     for _ in range(60):
         machine.run(HOUR_NS // 12)
         journal.look()
-    assert journal.look() == 10 * HOUR_NS + 2 * DAY_NS
+    assert journal.look() == 10 * HOUR_NS + (2 * DAY_NS if synchronised else 0)
 
 
 @pytest.mark.parametrize("kept", ["", "no json", "[]", '{"used_ns": "x"}', '{"used_ns": 1, "steady_ns": 1}'])
@@ -126,7 +128,6 @@ def test_a_clock_a_year_ahead_or_in_2001_deletes_nothing_and_what_goes_is_told(t
             now["ahead_ns"] = ahead
             first = journal.last_seq + 1
             journal.record([entry(n) for n in range(first, first + 20)])
-            journal.last_seq += 20
             journal.look()
             assert journal.prune() == 0
         assert [e.seq for e in journal.entries(0)] == list(range(1, 81))
@@ -234,6 +235,8 @@ def test_killed_on_a_full_disk_no_published_verdict_is_missing_or_told_twice(tmp
                     size = os.path.getsize({published!r})
             done.send_signal(signal.SIGKILL)
             done.wait()
+            with Journal(folder / "journal", JournalTable()) as journal:  # it starts on the full disk, too
+                assert journal.spilled
             os.unlink(folder / "filling")
             with Journal(folder / "journal", JournalTable()) as journal:
                 known = {{e.seq: e.body for e in journal.entries(0, 10**6, 10**10)}}
@@ -409,15 +412,17 @@ def test_a_journal_of_the_layout_before_goes_on(tmp_path):
             INSERT INTO meta VALUES ('epoch', 'abc'), ('layout', '2');
             INSERT INTO verdict VALUES (1, 1, 'verdict/l/PASS', CAST('{"seq": 1}' AS BLOB), x'00'),
               (2, 1, 'verdict/l/PASS', CAST('{}' AS BLOB), x'');
+            INSERT INTO verdict SELECT 60, 1, 'verdict/l/PASS', CAST('{}' AS BLOB), x'';
             INSERT INTO last_of_unit VALUES ('camera', 'u', 2);
             """
         )
-    assert [e.body for e in read_journal(tmp_path)[1]] == [b'{"seq": 1}', b"{}"]
+    assert [e.body for e in read_journal(tmp_path)[1]] == [b'{"seq": 1}', b"{}", b"{}"]
     with Journal(tmp_path, JournalTable(keep_days=1)) as journal:
-        assert (journal.epoch, journal.last_seq, journal.set_aside) == ("abc", 2, None)
-        journal.record([entry(3)])
+        assert (journal.epoch, journal.last_seq, journal.set_aside) == ("abc", 60, None)
+        assert journal.left == [], "what it left out by a wrong clock is not published anew"
+        journal.record([entry(61)])
         assert journal.prune() == 0, "when they were written nobody can be sure of: they stay the longer"
-        assert [e.seq for e in journal.entries(0)] == [1, 2, 3]
+        assert [e.seq for e in journal.entries(0)] == [1, 2, 60, 61]
         assert [e.seq for e in journal.snapshot("", "u", 0)] == [2]
     with closing(sqlite3.connect(tmp_path / FILE)) as db:
         db.execute("UPDATE meta SET value = '4' WHERE name = 'layout'")
@@ -493,3 +498,86 @@ def test_room_beside_the_journal_holds_what_it_is_given_in_order(tmp_path):
     many = [Entry(seq=n, topic="t", body=os.urandom(60_000), mask=b"") for n in range(200)]
     assert 0 < spill.keep("e1", many) < 200
     spill.close()
+
+
+def test_a_program_that_reads_the_journal_beside_the_daemon_takes_no_log_away(tmp_path):
+    """To close any descriptor of a file gives up a process's locks on it (sqlite.org/howtocorrupt): no check may."""
+    with Journal(tmp_path, TABLE) as journal:
+        journal.record([entry(n) for n in range(1, 50)])
+    for _ in range(2):  # after a clean stop, and as after a kill
+        with Journal(tmp_path, TABLE) as journal:
+            deadline = time.monotonic() + 20
+            while journal._check is not None and journal._check._thread.is_alive():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            journal.record([entry(journal.last_seq + 1)])
+            outsider = f"import sqlite3; db = sqlite3.connect({str(tmp_path / FILE)!r}); "
+            outsider += "print(db.execute('SELECT count(*) FROM verdict').fetchone()[0]); db.close()"
+            done = subprocess.run([sys.executable, "-c", outsider], capture_output=True, text=True, timeout=30)
+            assert int(done.stdout) == journal.last_seq
+            assert (tmp_path / f"{FILE}-wal").exists()
+            assert journal.look() == ""
+            last = journal.last_seq
+        (tmp_path / "lock").write_bytes(b"")
+    with Journal(tmp_path, TABLE) as journal:
+        assert [e.seq for e in journal.entries(0)] == list(range(1, last + 1))
+
+
+def test_a_log_that_is_deleted_is_noticed(tmp_path):
+    with Journal(tmp_path, TABLE) as journal:
+        journal.record([entry(1)])
+        (tmp_path / f"{FILE}-wal").unlink()
+        with pytest.raises(sqlite3.OperationalError, match="-wal is not there any more"):
+            journal.record([entry(2)])
+        assert "-wal" in journal.look()
+
+
+def test_what_was_published_is_what_the_journal_has_whatever_the_disk_kept_of_it(tmp_path):
+    """A commit that failed at fsync may be in the log after a kill, under the number that was published as ERROR."""
+    with Journal(tmp_path, TABLE) as journal:
+        journal.record([entry(1)])
+        published = Entry(
+            seq=2, topic="verdict/l/ERROR", body=b'{"why": "disk"}', mask=b"", source="camera", unit="u-2"
+        )
+        assert journal.keep_beside([published]) == 1
+        journal.record([entry(2)])  # as recovery would find it
+    with Journal(tmp_path, TABLE) as journal:
+        assert journal.entries(1)[0].frames() == published.frames()
+        assert [e.seq for e in journal.entries(0)] == [1, 2]
+
+
+def test_a_new_epoch_stays_the_one_over_restarts_before_its_first_verdict(tmp_path):
+    with Journal(tmp_path, TABLE) as journal:
+        journal.record([entry(1)])
+    (tmp_path / FILE).write_bytes(b"damaged" * 1000)
+    with Journal(tmp_path, TABLE) as journal:
+        epoch = journal.epoch
+        journal.accept(AcceptedTrigger(1, "told", "c", "p", 0), told=True)
+    for _ in range(2):
+        with Journal(tmp_path, TABLE) as journal:
+            assert (journal.epoch, [t.unit for t in journal.left], journal.set_aside) == (epoch, ["told"], None)
+
+
+def test_a_power_cut_with_synchronous_normal_costs_the_last_verdicts_alone(tmp_path):
+    table = JournalTable(synchronous="NORMAL")
+    with Journal(tmp_path, table) as journal:
+        journal.record([entry(n) for n in range(1, 10)])
+    with Journal(tmp_path, table) as journal:
+        epoch = journal.epoch
+        before = {path.name: path.read_bytes() for path in (tmp_path / FILE, tmp_path / f"{FILE}-wal")}
+        journal.record([entry(10)])
+        lock = (tmp_path / "lock").read_bytes()
+    for path in tmp_path.glob(f"{FILE}*"):
+        path.unlink()
+    for name, data in before.items():  # the mark is on the disk, the log is not
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "lock").write_bytes(lock)
+    with Journal(tmp_path, table) as journal:
+        assert (journal.epoch, journal.last_seq, journal.set_aside) == (epoch, 9, None)
+
+
+def test_a_verdict_that_cannot_be_read_keeps_no_other_back(tmp_path):
+    with Journal(tmp_path, TABLE) as journal:
+        journal.record([Entry(seq=n, topic="t", body=sample_message(n).frames()[1], mask=b"") for n in (1, 2, 3)])
+        journal._connection.execute("UPDATE verdict SET body = x'00010203' WHERE seq = 2")
+        assert [e.seq for e in journal.entries(0)] == [1, 3]
