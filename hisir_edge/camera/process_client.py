@@ -79,6 +79,9 @@ class GrabbingDevice(Protocol):
 class Grabber:
     """One camera's loop; everything it says goes through ``outbox`` in the camera's order."""
 
+    leader, seen_one = Leader(), False
+    """What each frame has to say of itself; whether one has been taken."""
+
     def __init__(self, channel: socket.socket, device: GrabbingDevice, settings: dict[str, Any]) -> None:
         self.channel, self.device = channel, device
         slots, triggered = settings["ring_slots"], settings["trigger"] == "software"
@@ -88,7 +91,7 @@ class Grabber:
         self.pixel_format = str(node_map.PixelFormat.value)
         channels = CONVERSIONS[self.pixel_format][0]
         self.exposure = ExposureCheck(node_map, settings)
-        self.leader, self.seen_one = leader_of_camera(node_map), False
+        self.leader = leader_of_camera(node_map)
         self.ring = FrameRing.create(slots, self.width * self.height * channels)
         self.free = deque(range(slots))
         self.outbox: deque[dict[str, Any]] = deque()

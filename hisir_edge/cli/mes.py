@@ -44,7 +44,7 @@ def watch(
     count: Annotated[int, typer.Option(min=0, help="End after this many verdicts; 0: never.")] = 0,
     timeout_s: Silence = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    masks: Annotated[Path | None, typer.Option(help="Write mask PNGs into this folder.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Write the mask PNGs of failed boards into this folder.")] = None,
     name: Annotated[
         str, typer.Option(help="Remember under this name what was seen, and print what was missed since.")
     ] = "",

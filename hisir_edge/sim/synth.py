@@ -208,6 +208,7 @@ def write_dataset(
         product, size_wh if loose is None else loose.board_wh(size_wh)
     )  # a size that cannot be drawn is refused before anything is written
     jobs = [replace(job, loose=loose) for job in jobs_from_counts(product, seed, size_wh, out, counts, classes)]
+    out.mkdir(parents=True, exist_ok=True)
     if size_wh[0] * size_wh[1] < ROOMY_PX:
         _check_fits(jobs)
     try:
