@@ -28,7 +28,8 @@ LINES, SUBSCRIBERS = 3, 5
 VERDICTS, KILLS = (int(n) for n in os.environ.get("HISIR_AUDIT", "450,4").split(","))
 CUTS = max(KILLS // 10, 1)
 CUT_S = 3.0
-DISK_MB = max(24, VERDICTS // LINES * 12 // 1000)
+MASK_BYTES = int(os.environ.get("HISIR_AUDIT_MASK_BYTES", "2000"))
+DISK_MB = max(24, VERDICTS // LINES * (MASK_BYTES + 4000) // 500_000)
 FULL_S = 2.0
 CLOCKS_S = (365 * 86_400, -25 * 365 * 86_400, 86_400 * 40, 0)
 ADDRESS = {"lines": "10.203.0.1", "mes": "10.203.0.2"}
@@ -149,7 +150,7 @@ def test_every_subscriber_has_every_verdict_once_and_bit_equal(network, small_di
         where = [f"tcp://{ADDRESS['lines']}:{port}" for port in (verdicts, control)]
         fleet.commands[f"line-{n}"] = [
             str(TESTS / "support" / "line_process.py"), str(tmp_path / f"journal-{n}"), *where, "--line", f"l{n}",
-            "--count", str(each), "--rate-hz", str(each / (2.5 * (KILLS + 2))), "--mask-bytes", "2000",
+            "--count", str(each), "--rate-hz", str(each / (2.5 * (KILLS + 2))), "--mask-bytes", str(MASK_BYTES),
             "--keys", str(keys), "--clock", str(tmp_path / "clock"),
         ]  # fmt: skip
     endpoints = [f"tcp://{ADDRESS['lines']}:{verdicts}" for verdicts, _ in ports]

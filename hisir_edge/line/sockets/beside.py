@@ -13,7 +13,8 @@ import structlog
 
 log = structlog.get_logger()
 
-THREADS = 2
+THREADS = 1
+"""Of Python's threads one works at a time; two would have a trigger wait for both."""
 Job = Callable[[], list[bytes]]
 
 
@@ -33,13 +34,15 @@ class Beside:
         self._jobs.put((envelope, job))
 
     def done(self) -> list[tuple[list[bytes], list[bytes]]]:
-        """(Envelope, answer) of each job that is done."""
+        """(Envelope, answer) of a job that is done: one at most, to send it takes a while. ``fd`` tells of the next."""
         with suppress(BlockingIOError):
             os.eventfd_read(self.fd)
-        found = []
-        while self._done:
-            found.append(self._done.popleft())
-        return found
+        if not self._done:
+            return []
+        found = self._done.popleft()
+        if self._done:
+            os.eventfd_write(self.fd, 1)
+        return [found]
 
     def close(self) -> list[tuple[list[bytes], list[bytes]]]:
         """End, once all jobs are done; what ``done`` has not taken."""

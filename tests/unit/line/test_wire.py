@@ -266,7 +266,7 @@ def test_answers_that_nobody_takes_are_not_kept(plain):
             lazy.send(json.dumps({"do": "read", "bytes": 1_000_000}).encode())
         for _ in range(50):
             assert ask(plain.control, {"do": "verify"}) == {"client": ""}
-        assert len(made) < 10, "what is not taken is made once it is"
+        assert len(made) < 30, "what is not taken, and finds no room on the way, is made once it is"
         before = len(made)
         assert ask(plain.control, {"do": "read"}) == {"client": ""}
         assert len(made) <= before + 2
