@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -72,11 +74,16 @@ class Kept:
 
 def clocks_now() -> Clocks:
     """Those of this moment."""
+    return Clocks(_boot(), time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns(), _synchronised())
+
+
+@cache
+def _boot() -> str:
+    """The start of the machine, which a process does not outlive."""
     try:
-        boot = BOOT_ID.read_text().strip()
+        return BOOT_ID.read_text().strip()
     except OSError:
-        boot = ""
-    return Clocks(boot, time.clock_gettime_ns(time.CLOCK_BOOTTIME), time.time_ns(), _synchronised())
+        return ""
 
 
 class _Timex(ctypes.Structure):
@@ -88,14 +95,19 @@ class _Timex(ctypes.Structure):
     )  # fmt: skip
 
 
+@cache
+def _adjtimex() -> Any:
+    """The C library's function; None where there is none."""
+    try:
+        return ctypes.CDLL(None).adjtimex
+    except (OSError, AttributeError):
+        return None
+
+
 def _synchronised() -> bool:
     """Whether a time server holds the wall clock, as the kernel knows it; modes = 0 changes nothing."""
-    found = _Timex()
-    try:
-        state = int(ctypes.CDLL(None).adjtimex(ctypes.byref(found)))
-    except (OSError, AttributeError):
-        return False
-    return state >= 0 and not found.status & STA_UNSYNC
+    found, ask = _Timex(), _adjtimex()
+    return ask is not None and int(ask(ctypes.byref(found))) >= 0 and not found.status & STA_UNSYNC
 
 
 class JournalTime:
