@@ -15,8 +15,8 @@ def main() -> None:
 
 
 def _ended_at_once(number: int, frame: object) -> None:
-    """Until the daemon has handlers of its own there is no board, no camera and no socket."""
-    os.write(2, b"hisir-edge: ended before it had begun, as it was told to\n")
+    """Before the daemon has handlers of its own, and after, there is no board, no camera and no socket."""
+    os.write(2, b"hisir-edge: ended as it was told to, with no board in hand\n")
     os._exit(0)
 
 
