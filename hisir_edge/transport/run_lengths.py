@@ -39,7 +39,12 @@ def size_of_rle(data: bytes) -> tuple[int, int]:
 
 
 def runs_of_rle(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """(y, x, length) of each run of set pixels within a row, from the top; InputError for what is no mask."""
+    """(y, x, length) of each run of set pixels within a row, from the top; InputError for what is no mask.
+
+    None for an empty frame, as verdicts have it where nothing is marked.
+    """
+    if not data:
+        return
     width, height = size_of_rle(data)
     at, lit = 0, False
     for length in _lengths(data):

@@ -261,3 +261,7 @@ def _free_endpoint() -> str:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def test_an_empty_frame_has_no_runs():
+    assert list(runs_of_rle(b"")) == []
