@@ -59,7 +59,7 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> AcceptedCandid
     """The first network from ``precision`` on that passes; InputError with the gate's table when none does."""
     if task.record.each_left_out:
         task = replace(task, others=_others(task))
-    task.on_stage(f"float32 on {'good' if task.record.each_left_out else 'held-out'} boards")
+    task.on_stage(f"float32 on {'good' if task.record.taught else 'held-out'} boards")
     reference = _maps(task, task.bundle.model, "fp32", task.compared)
     seen = reading_from_maps(task.bundle, reference, task.rate)
     drift = drift_between(reference, seen, reference, seen, task.max_drop, task.least_planted_recall)

@@ -93,7 +93,7 @@ def _what_is_foreign(out: Path) -> str:
 def calibration_list(listing: Path | None, record: RunRecord) -> tuple[str, ...]:
     """The pictures of ``--calib``; InputError for one that is to judge what it was calibrated on."""
     images = images_from_list(listing) if listing is not None else ()
-    judging = images and not record.each_left_out
+    judging = images and not record.taught
     held_out = {sha256_of(Path(path)) for path in record.held_out} if judging else set()
     both = [path for path in images if Path(path).is_file() and sha256_of(Path(path)) in held_out]
     if both:

@@ -222,7 +222,7 @@ def _print_built(run: Path, out: Path, manifest: Manifest) -> None:
         f"{out}: {manifest.product}, {manifest.target} {manifest.precision}; pixel threshold {t.pixel:.3f}, "
         f"region peak {t.region_peak:.2f}, area {t.min_area_px} px for {t.false_calls_per_board:g} false calls a board"
     )
-    judged = "boards, each judged by the others" if load_record(run).each_left_out else "held-out boards"
+    judged = "boards, each judged by the others" if load_record(run).taught else "held-out boards"
     print(
         f"from {t.held_out_boards} {judged}: at most {t.false_calls_upper_bound_95:.2g} false calls a board "
         f"with 95 % confidence; {t.boards_to_prove} good boards without a call would prove {t.false_calls_per_board:g}"

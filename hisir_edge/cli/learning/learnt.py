@@ -96,7 +96,7 @@ def print_learnt(record: RunRecord, data: Path, out: Path) -> None:
     how = {"fixture": "held by a fixture", "anywhere": "found anywhere in the frame"}.get(record.locate, unlike)
     pictures = tuple(dict.fromkeys((*record.train, *record.held_out)))
     distinct = len(set(boards_among(pictures, record.same_board)))
-    held_out = "each also judged by the others" if record.each_left_out else f"{len(record.held_out)} more held out"
+    held_out = "each also judged by the others" if record.taught else f"{len(record.held_out)} more held out"
     print(
         f"learnt from {len(record.train)} pictures, {held_out}, of {distinct} board(s), {how}, scale {record.scale:g}"
     )

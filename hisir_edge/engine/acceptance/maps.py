@@ -57,7 +57,7 @@ class Maps:
 def boards_compared(record: RunRecord) -> int:
     """On how many of a run's held-out boards engines are compared."""
     count = len(record.begun_with)
-    return min(COMPARED_BOARDS, count) if record.each_left_out else count
+    return min(COMPARED_BOARDS, count) if record.taught else count
 
 
 def maps_from_inspector(
@@ -82,7 +82,7 @@ def maps_from_inspector(
     good, planted, truths, windows = [], [], [], 0
     for number, path in enumerate(boards):
         if others is not None:
-            inspector.memory = others.memory_of(inspector, number)
+            inspector.memory = others.memory_of(inspector, path)
         try:
             frame = read_rgb(Path(path))
             _, gains = inspector.prepare(Pixels(frame))
@@ -150,7 +150,7 @@ def _saved(path: Path, values: F32 | U8) -> Path:
 
 def _noise_boards(record: RunRecord) -> list[str]:
     """Training boards that are added to the held-out ones to have ``NOISE_BOARDS`` of them."""
-    if record.each_left_out:
+    if record.taught:
         return []
     rng = np.random.default_rng([record.settings.seed, 64])
     wanted = max(NOISE_BOARDS - len(record.begun_with), 0)

@@ -6,15 +6,43 @@ these memories come from one sort: ``robust_memory`` of the others, to the step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from hisir_edge.arrays import F32, U8, u8
 from hisir_edge.errors import InputError
-from hisir_edge.learn.data.statistics import BAND_PX, BoardMemory, deviation_steps, trimmed_of
+from hisir_edge.learn.data.statistics import BAND_PX, BoardMemory, deviation_steps, robust_memory, trimmed_of
 
 FEWEST_BOARDS = 4
+RowsOf = Callable[[int, int, int], U8]
+"""(number of the picture, y0, y1) -> those rows (y1 - y0, w, 3) of it, put straight, without its light."""
+
+
+class Memories:
+    """The memory of all boards but the one that a picture shows, for every picture.
+
+    ``boards``: which board each picture shows. InputError for fewer than ``FEWEST_BOARDS`` pictures.
+    """
+
+    def __init__(self, rows_of: RowsOf, hw: tuple[int, int], boards: tuple[int, ...]) -> None:
+        self.rows_of, self.hw, self.boards = rows_of, hw, boards
+        self._left_out = LeftOut(lambda y0, y1: self._rows(range(len(boards)), y0, y1), hw, len(boards))
+
+    def same_board(self, number: int) -> list[int]:
+        """The pictures of the board that a picture shows, itself among them."""
+        return [i for i, board in enumerate(self.boards) if board == self.boards[number]]
+
+    def memory_without(self, number: int) -> BoardMemory:
+        """Golden image and deviation of the other boards; of all where there is no other."""
+        same = self.same_board(number)
+        if len(same) == 1:
+            return self._left_out.memory_without(self.rows_of(number, 0, self.hw[0]))
+        others = [i for i in range(len(self.boards)) if i not in same] or same
+        return robust_memory(lambda y0, y1: self._rows(others, y0, y1), self.hw)
+
+    def _rows(self, numbers: Iterable[int], y0: int, y1: int) -> list[U8]:
+        return [self.rows_of(i, y0, y1) for i in numbers]
 
 
 class LeftOut:

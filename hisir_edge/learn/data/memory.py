@@ -6,7 +6,7 @@ registration works against the same golden image.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -90,12 +90,12 @@ def good_boards_from_frames(
     """
     alignment = _aligned(frames, register, on_done)
     if alignment is None:
-        return _unregistered(frames, mean_memory(frames))
+        return unregistered_boards(frames)
     boards = _found_again(_lit_alike(frames, alignment, alignment.area if area is None else area), len(frames))
     if boards is not None:
         return boards
     if register == "auto":
-        return _unregistered(frames, mean_memory(frames))
+        return unregistered_boards(frames)
     raise _not_alike(register)
 
 
@@ -128,13 +128,7 @@ def _found_again(boards: GoodBoards, offered: int) -> GoodBoards | None:
     kept = [number for number, frame in enumerate(boards.frames) if finder is not None and _finds(finder, frame)]
     if offered - len(kept) > lost_allowed(offered):
         return None
-    return replace(
-        boards,
-        frames=[boards.frames[n] for n in kept],
-        poses=[boards.poses[n] for n in kept],
-        lights=[boards.lights[n] for n in kept],
-        kept=tuple(boards.kept[n] for n in kept),
-    )
+    return some_of(boards, kept)
 
 
 def _finder_as_shipped(boards: GoodBoards) -> Finder | None:
@@ -209,6 +203,35 @@ def _unregistered(frames: list[U8], memory: BoardMemory) -> GoodBoards:
         locate="off",
         kept=tuple(range(len(frames))),
     )
+
+
+def rows_of_board(boards: GoodBoards, number: int, y0: int, y1: int) -> U8:
+    """Rows y0..y1 (y1 - y0, w, 3) of a board in golden coordinates, its light taken out."""
+    hw = (boards.memory.mean_rgb.shape[0], boards.memory.mean_rgb.shape[1])
+    rows = straightened_rows(boards.frames[number], boards.poses[number], hw, y0, y1)
+    return without_light(rows, boards.lights[number], hw, y0)
+
+
+def some_of(boards: GoodBoards, numbers: Sequence[int]) -> GoodBoards:
+    """Some of the boards, with all that is known of them; their memory stays that of all."""
+    variants, at = boards.variants, {number: place for place, number in enumerate(numbers)}
+    own = {(at[board], place): one for (board, place), one in variants.own.items() if board in at}
+    looks = variants.looks[list(numbers)] if variants.places else variants.looks
+    return replace(
+        boards,
+        frames=[boards.frames[n] for n in numbers],
+        poses=[boards.poses[n] for n in numbers],
+        lights=[boards.lights[n] for n in numbers],
+        kept=tuple(boards.kept[n] for n in numbers),
+        boards=tuple(boards.boards[n] for n in numbers) if boards.boards else (),
+        ignored=tuple((at[board], box) for board, box in boards.ignored if board in at),
+        variants=Variants(variants.places, looks, own),
+    )
+
+
+def unregistered_boards(frames: list[U8]) -> GoodBoards:
+    """Frames in which no board is looked for, and their mean."""
+    return _unregistered(frames, mean_memory(frames))
 
 
 def good_boards_like(boards: GoodBoards, frames: list[U8]) -> GoodBoards:

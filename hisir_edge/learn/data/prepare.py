@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from hisir_edge.bundle.files import VARIANTS
-from hisir_edge.bundle.variants import atlas_from_places
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.tile import plan_from_size, scaled_hw
 from hisir_edge.images import png_bytes, write_atomic
@@ -17,26 +16,38 @@ from hisir_edge.learn.data.alignment import lost_allowed
 from hisir_edge.learn.data.area import area_picture, check_area
 from hisir_edge.learn.data.datasets import frame_size, good_images, load_scaled, orientations, split_held_out
 from hisir_edge.learn.data.distinct import boards_among, boards_of_pictures, same_boards
-from hisir_edge.learn.data.memory import GoodBoards, good_boards_from_frames, good_boards_like
+from hisir_edge.learn.data.left_out import FEWEST_BOARDS, Memories
+from hisir_edge.learn.data.memory import (
+    GoodBoards,
+    good_boards_from_frames,
+    good_boards_like,
+    rows_of_board,
+    some_of,
+    unregistered_boards,
+)
 from hisir_edge.learn.data.odd import Differing, differing_boards, odd_pieces, piece_picture
 from hisir_edge.learn.data.run import (
     OddPlace,
     RunRecord,
     RunSettings,
     check_pictures,
+    differing_settings,
     is_of_older_schema,
     load_record,
     save_memory,
     save_record,
 )
+from hisir_edge.learn.data.statistics import BoardMemory
 from hisir_edge.learn.data.tiles import CorruptedTiles, TileBatch
-from hisir_edge.learn.data.variants import place_picture, variants_like, with_variants
+from hisir_edge.learn.data.variants import save_variants, variants_like, with_variants
 from hisir_edge.net.hisir_net import HisirNet
 
 HELD_OUT_BATCHES = 8
 HELD_OUT_BOARDS = 8
 HELD_OUT_SEED = 9091
 SCALE_SAMPLE = 8
+MOST_LEFT_OUT = 64
+"""Of more boards the memory is the same without any of them, but for noise: held-out ones need not be in it."""
 MOST_SHOWN = 40
 """Pictures of odd places, the strongest ones."""
 
@@ -47,16 +58,25 @@ def prepare_run(
     """Load the boards, write the run's record and memory, and set the tile stream and held-out tiles up."""
     net_from_settings(settings)  # names that are unknown are told before anything is written
     record, boards = _prepared(_open_run(settings, run, on_load), run, on_load)
-    held_out = _held_out_batches(record, boards, run)
-    stream = CorruptedTiles(run / "boards.npy", boards, settings.tile_px, settings.batch, settings.seed)
+    memories = _memories(boards) if record.each_left_out else None
+    held_out = _held_out_batches(record, boards, memories, run)
+    learnt = some_of(boards, range(len(record.train)))
+    memory_of = None if memories is None else memories.memory_without
+    stream = CorruptedTiles(run / "boards.npy", learnt, settings.tile_px, settings.batch, settings.seed, memory_of)
     boards.frames.clear()
+    learnt.frames.clear()
     return record, stream, held_out
 
 
 def prepare_teaching(settings: RunSettings, run: Path, on_load: Callable[[int, int], None]) -> RunRecord:
     """Load the boards and write the run's record and memory, which all boards are in: none is held out."""
     record = _open_run(settings, run, on_load)
-    record = replace(record, train=tuple(sorted((*record.train, *record.held_out), key=Path)), held_out=())
+    record = replace(
+        record,
+        train=tuple(sorted((*record.train, *record.held_out), key=Path)),
+        held_out=(),
+        each_left_out=False,
+    )
     record, boards = _prepared(record, run, on_load)
     boards.frames.clear()
     record = replace(record, held_out=record.train, each_left_out=True)
@@ -67,64 +87,97 @@ def prepare_teaching(settings: RunSettings, run: Path, on_load: Callable[[int, i
 def _prepared(record: RunRecord, run: Path, on_load: Callable[[int, int], None]) -> tuple[RunRecord, GoodBoards]:
     """Register the boards, make their memory, and write both into the run's folder."""
     settings = record.settings
-    dropped = [path for path in record.dropped if Path(path).is_file()]  # who was told may have removed them
-    offered = sorted((*record.train, *dropped), key=Path)
+    learning = _offered(record.train, record.dropped)
+    judging = _offered(record.begun_with, record.dropped_held_out) if record.each_left_out else []
+    offered = [*learning, *judging]
     boards = _load_boards(record, offered, on_load)
+    if judging and not boards.registered:  # loose objects: the memory is that of the boards that are learnt
+        boards = unregistered_boards(boards.frames[: len(learning)])
+        record, judging, offered = replace(record, each_left_out=False), [], learning
     if record.settings.area is not None and not boards.registered:
         raise InputError(
             expected="boards that are found in the pictures, for an --area of theirs",
             received="boards that are not (--register off, or they do not lie alike)",
             fix="leave --area out, or train with --register anywhere to see why",
         )
-    train = tuple(offered[i] for i in boards.kept)
-    boards = replace(boards, boards=tuple(boards_among(train, record.same_board)))
+    kept = tuple(offered[i] for i in boards.kept)
+    boards = replace(boards, boards=tuple(boards_among(kept, record.same_board)))
     counter = iter(range(2 * len(offered) + 1, 4 * len(offered) + 1))
     boards = with_variants(boards, settings.variants, lambda: on_load(next(counter), 4 * len(offered)))
     on_load(4 * len(offered), 4 * len(offered))
-    left_out = sorted({*record.dropped, *offered} - set(train), key=Path)
     record = replace(
         record,
         locate=boards.locate,
         area=scaled_polygon(boards.area, 1 / record.scale),
-        train=train,
-        dropped=tuple(left_out),
+        train=tuple(path for path in kept if path in set(learning)),
+        dropped=tuple(sorted({*record.dropped, *learning} - set(kept), key=Path)),
     )
+    if judging:
+        record = _with_held_out(record, [path for path in kept if path in set(judging)], judging)
     held_out_seen: list[Differing] = []
-    if record.held_out:
-        record, held_out_seen = _without_lost_held_out(record, boards)
+    later = record.held_out[len(record.begun_with) :] if record.each_left_out else record.held_out
+    if later:
+        record, held_out_seen = _without_lost_held_out(record, boards, later)
     run.mkdir(parents=True, exist_ok=True)
     record = replace(record, variants=tuple(place.model for place in boards.variants.places))
     record, boards = _without_odd_places(record, boards, held_out_seen, run)
     save_record(run, record)
     save_memory(run, boards.memory)
     if boards.registered:
-        _show_variants(run, boards)
+        save_variants(run, boards.variants)
         write_atomic(run / "golden.png", png_bytes(boards.memory.mean_rgb))
         write_atomic(run / "area.png", png_bytes(area_picture(boards.memory.mean_rgb, boards.area)))
     return record, boards
 
 
-def _without_lost_held_out(record: RunRecord, boards: GoodBoards) -> tuple[RunRecord, list[Differing]]:
-    """The record without the held-out boards that the line could not judge, and where the others differ.
+def _offered(used: tuple[str, ...], dropped: tuple[str, ...]) -> list[str]:
+    """Pictures to try again; who was told of those that were dropped may have removed them."""
+    return sorted((*used, *(path for path in dropped if Path(path).is_file())), key=Path)
 
-    InputError for too many of them.
+
+def _with_held_out(record: RunRecord, kept: list[str], offered: list[str]) -> RunRecord:
+    """The record with the held-out boards that were found with the others; InputError for too few."""
+    lost = sorted({*record.dropped_held_out, *offered} - set(kept), key=Path)
+    if not kept or len(set(offered) - set(kept)) > lost_allowed(len(offered)):
+        raise _held_out_lost(lost)
+    later = record.held_out[len(record.begun_with) :]
+    return replace(record, held_out=(*kept, *later), dropped_held_out=tuple(lost))
+
+
+def _held_out_lost(lost: list[str]) -> InputError:
+    return InputError(
+        expected="held-out good boards that lie and are lit like the others",
+        received=", ".join(lost),
+        fix="remove these pictures, or train with --register off",
+    )
+
+
+def _memories(boards: GoodBoards) -> Memories:
+    hw = (boards.memory.mean_rgb.shape[0], boards.memory.mean_rgb.shape[1])
+    return Memories(partial(rows_of_board, boards), hw, boards.boards)
+
+
+def _without_lost_held_out(
+    record: RunRecord, boards: GoodBoards, paths: tuple[str, ...]
+) -> tuple[RunRecord, list[Differing]]:
+    """The record without those held-out boards that the line could not judge, and where the others differ.
+
+    ``paths``: the last ones of the held-out boards, which the memory does not know. InputError for too many of them.
     """
+    known = record.held_out[: len(record.held_out) - len(paths)]
     kept: list[str] = []
     lost: list[str] = []
     differing: list[Differing] = []
-    for path in record.held_out:
+    for path in paths:
         frame = load_scaled(Path(path), record.frame_hw, record.scale)
         seen = variants_like(boards.variants, good_boards_like(boards, [frame]))
         (kept if seen.kept else lost).append(path)
         differing += differing_boards(seen)
-    if not kept or len(lost) > lost_allowed(len(record.held_out)):
-        raise InputError(
-            expected="held-out good boards that lie and are lit like the others",
-            received=", ".join(lost),
-            fix="remove these pictures, or train with --register off",
-        )
+    if not (known or kept) or len(lost) > lost_allowed(len(record.held_out)):
+        raise _held_out_lost(lost)
     added = sum(path in kept for path in record.held_out[len(record.begun_with) :])
-    record = replace(record, held_out=tuple(kept), added=added, dropped_held_out=(*record.dropped_held_out, *lost))
+    lost_ones = (*record.dropped_held_out, *lost)
+    record = replace(record, held_out=(*known, *kept), added=added, dropped_held_out=lost_ones)
     return record, differing
 
 
@@ -149,34 +202,24 @@ def _without_odd_places(
     return replace(record, odd=places), replace(boards, ignored=ignored)
 
 
-def _show_variants(run: Path, boards: GoodBoards) -> None:
-    """The pictures of all variants as they are shipped, and those of each place for a person to look at."""
-    shutil.rmtree(run / "variants", ignore_errors=True)
-    if not boards.variants.places:
-        return
-    write_atomic(run / VARIANTS, png_bytes(atlas_from_places(boards.variants.places)))
-    (run / "variants").mkdir()
-    for number, place in enumerate(boards.variants.places, 1):
-        shares = "-".join(str(place.model.looks.count(look)) for look in range(place.model.variants))
-        write_atomic(run / "variants" / f"{number:03d}-boards-{shares}.png", png_bytes(place_picture(place)))
-
-
-def _held_out_batches(record: RunRecord, boards: GoodBoards, run: Path) -> list[TileBatch]:
+def _held_out_batches(record: RunRecord, boards: GoodBoards, memories: Memories | None, run: Path) -> list[TileBatch]:
     """Corrupted tiles of held-out boards, the same ones whenever the run is continued."""
-    s = record.settings
-    frames = [load_scaled(Path(p), record.frame_hw, record.scale) for p in record.held_out[:HELD_OUT_BOARDS]]
-    like = variants_like(boards.variants, good_boards_like(boards, frames))
-    file = run / "held_out.npy"
-    stream = CorruptedTiles(file, like, s.tile_px, s.batch, s.seed + HELD_OUT_SEED)
+    s, first = record.settings, len(record.train)
+    memory_of: Callable[[int], BoardMemory] | None = None
+    if memories is None:
+        frames = [load_scaled(Path(p), record.frame_hw, record.scale) for p in record.held_out[:HELD_OUT_BOARDS]]
+        like = variants_like(boards.variants, good_boards_like(boards, frames))
+    else:
+        like = some_of(boards, range(first, first + min(len(record.begun_with), HELD_OUT_BOARDS)))
+        memory_of = partial(_memory_after, memories, first)
+    stream = CorruptedTiles(run / "held_out.npy", like, s.tile_px, s.batch, s.seed + HELD_OUT_SEED, memory_of)
     batches = [stream.batch_of(number) for number in range(HELD_OUT_BATCHES)]
-    file.unlink(missing_ok=True)
+    stream.remove_files()
     return batches
 
 
-def _differing(settings: RunSettings, others: RunSettings) -> str:
-    """The settings that are not as in the others, as ``name value`` pairs."""
-    pairs = [(f.name, getattr(settings, f.name)) for f in fields(settings)]
-    return ", ".join(f"{name} {value}" for name, value in pairs if value != getattr(others, name))
+def _memory_after(memories: Memories, first: int, number: int) -> BoardMemory:
+    return memories.memory_without(first + number)
 
 
 def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], None]) -> RunRecord:
@@ -190,8 +233,8 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
             )
         if record.settings != settings:
             raise InputError(
-                expected=f"the settings that {run} was begun with ({_differing(record.settings, settings)})",
-                received=_differing(settings, record.settings),
+                expected=f"the settings that {run} was begun with ({differing_settings(record.settings, settings)})",
+                received=differing_settings(settings, record.settings),
                 fix="repeat the first command to continue, or choose another --out",
             )
         check_pictures(record)
@@ -216,6 +259,7 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
         train=tuple(map(str, training)),
         held_out=tuple(map(str, held_out)),
         same_board=same_boards(good, boards),
+        each_left_out=FEWEST_BOARDS <= len(good) <= MOST_LEFT_OUT,
         orientations=orientations(good),
     )
 

@@ -73,9 +73,9 @@ class RunRecord:
     ``orientations``: (EXIF orientation, number of pictures) as read and applied; None in runs of versions that did not.
     ``locate``: how the boards are found in their frames; ``area``: polygon around the board, golden pixels of the
     frame's size, None: all of the frame. ``odd``: places of single boards that are neither learnt nor counted.
-    ``variants``: places where good boards differ, network's pixels. ``each_left_out``: every board is in the memory and
-    held out, too: it is judged by the memory of the others. ``added``: so many of the held-out boards, the last ones,
-    came after training: they say more of the thresholds.
+    ``variants``: places where good boards differ, network's pixels. ``each_left_out``: held-out boards are in the
+    memory, too, and each board is learnt and judged by the memory of the others. ``added``: so many of the held-out
+    boards, the last ones, came after training: they say more of the thresholds.
     """
 
     settings: RunSettings
@@ -98,6 +98,16 @@ class RunRecord:
     def begun_with(self) -> tuple[str, ...]:
         """The held-out boards without those that were added later."""
         return self.held_out[: len(self.held_out) - self.added]
+
+    @property
+    def taught(self) -> bool:
+        """Whether nothing was learnt but the memory: each of its boards is held out as well."""
+        return self.each_left_out and set(self.begun_with) <= set(self.train)
+
+    @property
+    def in_memory(self) -> tuple[str, ...]:
+        """The pictures that the memory was made of."""
+        return (*self.train, *self.begun_with) if self.each_left_out and not self.taught else self.train
 
     @property
     def registered(self) -> bool:
@@ -132,6 +142,12 @@ def save_record(run: Path, record: RunRecord) -> None:
 def _raw(record: RunRecord) -> dict[str, Any]:
     raw = {"schema": RUN_SCHEMA, **asdict(record)}
     return {**raw, "variants": [one.model_dump() for one in record.variants]}
+
+
+def differing_settings(settings: RunSettings, others: RunSettings) -> str:
+    """The settings that are not as in the others, as ``name value`` pairs."""
+    pairs = [(f.name, getattr(settings, f.name)) for f in fields(settings)]
+    return ", ".join(f"{name} {value}" for name, value in pairs if value != getattr(others, name))
 
 
 def load_record(run: Path) -> RunRecord:

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -27,6 +27,7 @@ from hisir_edge.inspection.light import gains_at, tables_of_gains
 from hisir_edge.inspection.registration.finder import inside_outline, outline_of
 from hisir_edge.inspection.registration.pose import Pose
 from hisir_edge.learn.data.memory import GoodBoards
+from hisir_edge.learn.data.statistics import BoardMemory
 from hisir_edge.processes import die_with_parent
 
 JITTER_PX = 0.45
@@ -65,11 +66,20 @@ class Stream(Protocol):
 class CorruptedTiles:
     """Numbered batches; a number and the seed fix a batch, whichever process makes it.
 
-    The boards' frames are written to ``frames_file`` and read back through the page cache, so that all
-    processes share one copy.
+    The boards' frames are written to ``frames_file``, and their memories beside it where each has one of its own, and
+    read back through the page cache, so that all processes share one copy.
     """
 
-    def __init__(self, frames_file: Path, boards: GoodBoards, tile_px: int, batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        frames_file: Path,
+        boards: GoodBoards,
+        tile_px: int,
+        batch: int,
+        seed: int,
+        memory_of: Callable[[int], BoardMemory] | None = None,
+    ) -> None:
+        """``memory_of``: the memory that each of the boards is learnt beside; None: the boards' own, for all."""
         self.frames_file, self.tile_px, self.batch, self.seed = frames_file, tile_px, batch, seed
         self.poses, self.lights, memory = boards.poses, boards.lights, boards.memory
         # what light is left after the line has taken the rest out, as a share of what a lamp does
@@ -89,11 +99,26 @@ class CorruptedTiles:
         for slot, frame in zip(stored, boards.frames, strict=True):
             slot[:] = frame
         stored.flush()
+        self.cues_file = None if memory_of is None else frames_file.with_suffix(".cues.npy")
+        self.cues: U8 | None = None
+        if self.cues_file is not None and memory_of is not None:
+            cues = np.lib.format.open_memmap(self.cues_file, "w+", np.uint8, (len(boards.frames), *self.cue.shape))
+            for number, slot in enumerate(cues):
+                own = memory_of(number)
+                slot[:] = memory_as_shipped(own.mean_rgb, own.deviation)
+            cues.flush()
+
+    def remove_files(self) -> None:
+        """Remove what the processes shared; there are no more batches then."""
+        for file in (self.frames_file, self.cues_file):
+            if file is not None:
+                file.unlink(missing_ok=True)
 
     def batch_of(self, number: int) -> TileBatch:
         """Batch ``number`` of the stream."""
         if self.frames is None:
             self.frames = np.load(self.frames_file, mmap_mode="r")
+            self.cues = None if self.cues_file is None else np.load(self.cues_file, mmap_mode="r")
         rng = np.random.default_rng([self.seed, number])
         made = [self._one(rng, self.frames) for _ in range(self.batch)]
         tile, cue, clean, mask, on_board = (np.stack(column) for column in zip(*made, strict=True))
@@ -116,7 +141,7 @@ class CorruptedTiles:
             (self.boxes[:, 0] >= x) & (self.boxes[:, 1] >= y)
             & (self.boxes[:, 0] + self.boxes[:, 2] <= x + t) & (self.boxes[:, 1] + self.boxes[:, 3] <= y + t)
         )  # fmt: skip
-        cue = self.cue[y : y + t, x : x + t].copy()
+        cue = (self.cue if self.cues is None else u8(self.cues[number]))[y : y + t, x : x + t].copy()
         self.variants.put_into(cue, (y, x), number)
         made = corrupt_tile(rng, clean, donor, self.boxes[inside] - np.array([x, y, 0, 0], np.int32))
         on_board = self._counting(number, y, x)

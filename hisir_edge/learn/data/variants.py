@@ -7,14 +7,18 @@ or two boards have never becomes a variant, so a defect among the good boards do
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, F64, I64, U8, Bool, u8
-from hisir_edge.bundle.variants import MOST_PLACES, Place, PlaceModel
+from hisir_edge.bundle.files import VARIANTS
+from hisir_edge.bundle.variants import MOST_PLACES, Place, PlaceModel, atlas_from_places
+from hisir_edge.images import png_bytes, write_atomic
 from hisir_edge.inspection.light import without_light
 from hisir_edge.inspection.registration.finder import inside_outline, outline_of
 from hisir_edge.inspection.registration.pose import straightened
@@ -105,6 +109,18 @@ def place_picture(place: Place) -> U8:
     side_by_side = np.hstack([part for picture in place.pictures for part in (picture, gap)][:-1])
     times = max(1, LEAST_SHOWN_PX // place.model.height)
     return u8(np.repeat(np.repeat(side_by_side, times, 0), times, 1))
+
+
+def save_variants(run: Path, variants: Variants) -> None:
+    """The pictures of all variants as they are shipped, and those of each place for a person to look at."""
+    shutil.rmtree(run / "variants", ignore_errors=True)
+    if not variants.places:
+        return
+    write_atomic(run / VARIANTS, png_bytes(atlas_from_places(variants.places)))
+    (run / "variants").mkdir()
+    for number, place in enumerate(variants.places, 1):
+        shares = "-".join(str(place.model.looks.count(look)) for look in range(place.model.variants))
+        write_atomic(run / "variants" / f"{number:03d}-boards-{shares}.png", png_bytes(place_picture(place)))
 
 
 def _flat_boards(boards: GoodBoards) -> Iterator[U8]:

@@ -49,7 +49,7 @@ WRITTEN = {
 def _check_replaceable(run: Path) -> None:
     """InputError unless ``run`` is new, empty, or was taught before and holds nothing else."""
     there = {path.name for path in run.iterdir()} if run.is_dir() else set()
-    taught = "run.json" in there and load_record(run).each_left_out
+    taught = "run.json" in there and load_record(run).taught
     foreign = sorted(there - WRITTEN if taught else there)
     if foreign or (run.exists() and not run.is_dir()):
         raise InputError(

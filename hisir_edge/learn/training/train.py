@@ -41,7 +41,7 @@ def train(
         budget_s = None if max_minutes is None else max_minutes * 60
         fit(settings, run, (stream, held_out), team, budget_s, workers, on_step, _first_weights(settings))
         if team.leads:
-            stream.frames_file.unlink(missing_ok=True)
+            stream.remove_files()
     return record
 
 
