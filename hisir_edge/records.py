@@ -30,6 +30,8 @@ class Frame:
     unit: str
     grabbed_at_ns: int
     device_timestamp_ns: int | None = None
+    white_share: float | None = None
+    """The share of its components at 255, which may have been brighter than can be said; None: not counted."""
     more: tuple[Frame, ...] = field(default=(), repr=False)
     """Frames of further cameras that look at the same board."""
 

@@ -24,7 +24,7 @@ from hisir_edge.bundle.variants import Place, places_from_atlas
 from hisir_edge.errors import BundleError, InputError
 from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.geometry.tile import padded_size, scaled_hw
-from hisir_edge.images import read_grey, read_rgb
+from hisir_edge.images import Rules, read_grey, read_rgb
 from hisir_edge.json_once import loads_once
 
 
@@ -32,7 +32,8 @@ from hisir_edge.json_once import loads_once
 class Recipe:
     """How the line cuts a frame: ``frame_hw`` in camera pixels, tiles in scaled pixels.
 
-    ``locate``: how the board is found in it; "off": it is not, the frame is taken as it is.
+    ``locate``: how the board is found in it; "off": it is not, the frame is taken as it is. ``levels``, ``grey``: see
+    ``images.Rules``; None for ``grey``: a bundle that does not say.
     """
 
     frame_hw: tuple[int, int]
@@ -40,6 +41,13 @@ class Recipe:
     tile_px: int
     overlap_px: int
     locate: Literal["off", "fixture", "anywhere"]
+    levels: tuple[int, int] | None = None
+    grey: bool | None = None
+
+    @property
+    def rules(self) -> Rules:
+        """What photos of this product's boards are taken as."""
+        return Rules(self.levels, bool(self.grey))
 
     @property
     def registered(self) -> bool:
@@ -169,8 +177,9 @@ def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str)
     _check_plants(folder, manifest)
     r, t = manifest.recipe, manifest.thresholds
     recipe = Recipe(
-        (r.frame_height, r.frame_width), r.scale, r.tile_px, r.overlap_px, r.locate if r.registered else "off"
-    )
+        (r.frame_height, r.frame_width), r.scale, r.tile_px, r.overlap_px, r.locate if r.registered else "off",
+        r.levels, r.grey,
+    )  # fmt: skip
     expected_hw = (round(r.frame_height * r.scale), round(r.frame_width * r.scale))
     memory = _memory_from_pictures(folder, expected_hw)
     thresholds = Thresholds(t.pixel, t.region_peak, t.min_area_px)

@@ -48,6 +48,13 @@ class RecipeModel(_Record):
     board_area: tuple[tuple[Coordinate, Coordinate], ...] | None = Field(
         default=None, min_length=3, max_length=256, description="polygon around the board, golden pixels; null: all"
     )
+    levels: tuple[int, int] | None = Field(
+        default=None,
+        description="black and white level of the camera that became 0 and 255; null: all that its format can say",
+    )
+    grey: bool | None = Field(
+        default=None, description="whether the photos were grey, and frames have to be; null: not recorded"
+    )
 
 
 class ThresholdModel(_Record):

@@ -51,6 +51,11 @@ class Views:
         """See ``Source.frame_wh``: of the first."""
         return self.sources[0].frame_wh
 
+    @property
+    def pixel_format(self) -> str | None:
+        """See ``Source.pixel_format``: of the first."""
+        return self.sources[0].pixel_format
+
     def __enter__(self) -> Views:
         """Open all of them, or none."""
         with ExitStack() as stack:

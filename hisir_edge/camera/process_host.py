@@ -92,6 +92,11 @@ class GenicamCamera:
         return (self.opened["width"], self.opened["height"]) if self.opened else None
 
     @property
+    def pixel_format(self) -> str | None:
+        """See ``Source.pixel_format``."""
+        return self.opened.get("pixel_format")
+
+    @property
     def armed(self) -> bool:
         """See ``Source.armed``."""
         return not self.stale
@@ -162,7 +167,7 @@ class GenicamCamera:
             self._send({"kind": "free", "slot": message["slot"]})
         return Frame(
             image=image, source=self.settings.name, frame_id=frame_id, unit=self._unit(frame_id),
-            grabbed_at_ns=message["time_ns"], device_timestamp_ns=message["device_ns"],
+            grabbed_at_ns=message["time_ns"], device_timestamp_ns=message["device_ns"], white_share=message["white"],
         )  # fmt: skip
 
     def _losses(self, message: dict[str, Any]) -> list[GrabFault]:

@@ -6,8 +6,8 @@ import select
 import socket
 
 MODULES = {
-    "genicam": "hisir_edge.camera.harvesters_process",
-    "aravis": "hisir_edge.camera.aravis_process",
+    "genicam": "hisir_edge.camera.driver.harvesters",
+    "aravis": "hisir_edge.camera.driver.aravis",
 }
 """By ``source.type``."""
 

@@ -15,8 +15,7 @@ import structlog
 from hisir_edge.camera.source import EndOfFrames
 from hisir_edge.config.sources import ReplaySource
 from hisir_edge.errors import CameraError, InputError
-from hisir_edge.images import pictures_in, read_rgb
-from hisir_edge.images.pixels import Pixels
+from hisir_edge.images import Rules, pictures_in, read_pixels
 from hisir_edge.records import Frame, GrabFault
 
 log = structlog.get_logger()
@@ -85,6 +84,11 @@ class ReplayCamera:
         """See ``Source.frame_wh``: each picture has its own."""
         return
 
+    @property
+    def pixel_format(self) -> None:
+        """See ``Source.pixel_format``: each picture has its own."""
+        return
+
     def trigger(self) -> None:
         """See ``Source.trigger``: the next picture; after the last one a fault for each."""
         self.asked.release()
@@ -116,7 +120,7 @@ class ReplayCamera:
 
     def _read(self, path: Path, frame_id: int) -> Frame | GrabFault:
         try:
-            rgb = read_rgb(path)
+            image = read_pixels(path, rules=Rules(self.settings.levels, None))
         except Exception as error:  # whatever a file does to a decoder, it is this frame's fault alone
             reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
             return GrabFault(
@@ -127,7 +131,7 @@ class ReplayCamera:
                 grabbed_at_ns=time.time_ns(),
             )
         return Frame(
-            image=Pixels(rgb),
+            image=image,
             source=self.settings.name,
             frame_id=frame_id,
             unit=path.stem,

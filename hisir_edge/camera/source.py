@@ -27,6 +27,11 @@ class Source(Protocol):
         """Width and height of its frames, px, where an opened camera says so."""
         ...
 
+    @property
+    def pixel_format(self) -> str | None:
+        """The format of its frames (``images.pixels.CONVERSIONS``), where an opened camera says so."""
+        ...
+
     def __enter__(self) -> Source:
         """Open the device; CameraError with the fix when it cannot be."""
         ...

@@ -53,6 +53,21 @@ def size_from_text(text: str) -> tuple[int, int]:
     return width, height
 
 
+def levels_from_text(text: str) -> tuple[int, int] | None:
+    """``64,3000`` -> (64, 3000), empty -> None; InputError for anything else."""
+    if not text:
+        return None
+    try:
+        black, white = (int(part) for part in text.split(","))
+        if not 0 <= black < white <= 0xFFFF:
+            raise ValueError("not in order")
+    except ValueError as error:
+        raise InputError(
+            expected="--levels BLACK,WHITE of 0 to 65535, such as 64,3000", received=repr(text), fix="correct it"
+        ) from error
+    return black, white
+
+
 def needs_training_packages() -> None:
     """InputError where the extra ``train`` is not installed."""
     try:

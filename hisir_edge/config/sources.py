@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
@@ -9,6 +10,7 @@ from pydantic_core import CoreSchema
 
 from hisir_edge.by_name import part
 from hisir_edge.images.header import MAX_SIDE_PX
+from hisir_edge.images.wire import WIRE_FORMATS
 from hisir_edge.registry import CAMERAS
 
 
@@ -43,6 +45,13 @@ class SourceTable(Table):
     )
 
 
+def check_levels(levels: tuple[int, int], most: int) -> None:
+    """ValueError unless they are black and white out of 0..most."""
+    black, white = levels
+    if not 0 <= black < white <= most:
+        raise ValueError(f"levels [black, white] with 0 <= black < white <= {most}; these are [{black}, {white}]")
+
+
 class ReplaySource(SourceTable):
     """``[source]`` with ``type = "replay"``: a folder of images as a camera."""
 
@@ -57,11 +66,21 @@ class ReplaySource(SourceTable):
     recursive: bool = Field(
         default=False, description="pictures from folders below, too; docs/reference/pictures.md says what is read"
     )
+    levels: Annotated[tuple[int, int], Field(strict=False)] | None = Field(
+        default=None,
+        description="`[black, white]` of 16-bit pictures; default: all of 16 bits. As the bundle was trained",
+    )
     loop: bool = Field(default=False, description="begin anew at the end")
     trigger: Literal["free-run", "software"] = Field(
         default="free-run",
         description='`"free-run"`: each picture is a trigger; `"software"`: the control socket asks for each',
     )
+
+    @model_validator(mode="after")
+    def _levels_that_can_be(self) -> ReplaySource:
+        if self.levels is not None:
+            check_levels(self.levels, 0xFFFF)
+        return self
 
 
 class CameraTable(SourceTable):
@@ -72,14 +91,39 @@ class CameraTable(SourceTable):
     name: str = Field(
         default="camera", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="the camera's name in every verdict"
     )
-    pixel_format: Literal["Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGB8", "BayerGR8", "BayerBG8"] | None = (
-        Field(
-            default=None, description="`Mono8`, `RGB8`, `BGR8`, `RGBa8`, `BayerRG8`, `BayerGB8`, `BayerGR8`, `BayerBG8`"
-        )
+    serial: str = Field(
+        default="",
+        max_length=256,
+        description=(
+            "which camera: its serial number, user-defined name, id or address, as `hisir-edge check` lists them;"
+            " needed where more than one is seen"
+        ),
+    )
+    pixel_format: str | None = Field(
+        default=None, description="PFNC name, such as `BayerRG8` or `Mono12p`; [which](../how-to/configure-a-camera.md)"
+    )
+    levels: Annotated[tuple[int, int], Field(strict=False)] | None = Field(
+        default=None,
+        description=(
+            "`[black, white]`: the camera's levels that become 0 and 255, for formats of more than 8 bits; default: all"
+            " that the format can say. As the bundle was trained, else it is refused"
+        ),
     )
     width: int | None = Field(default=None, gt=0, le=MAX_SIDE_PX, description="px; must be the bundle's frame size")
     height: int | None = Field(default=None, gt=0, le=MAX_SIDE_PX, description="px; must be the bundle's frame size")
-    frame_rate_hz: float | None = Field(default=None, gt=0, le=10000, description="`AcquisitionFrameRate`")
+    offset_x: int | None = Field(default=None, ge=0, le=MAX_SIDE_PX, description="`OffsetX`, px")
+    offset_y: int | None = Field(default=None, ge=0, le=MAX_SIDE_PX, description="`OffsetY`, px")
+    reverse_x: bool | None = Field(default=None, description="`ReverseX`: mirrored")
+    reverse_y: bool | None = Field(default=None, description="`ReverseY`: upside down")
+    binning: int | None = Field(
+        default=None,
+        ge=1,
+        le=16,
+        description="`BinningHorizontal` and `BinningVertical`; width and height are after it",
+    )
+    frame_rate_hz: float | None = Field(
+        default=None, gt=0, le=10000, description="`AcquisitionFrameRate`, with its enable"
+    )
     ring_slots: int = Field(default=8, ge=2, le=256, description="frames buffered between camera and inspection")
     restart_delay_s: float = Field(
         default=1.0,
@@ -105,6 +149,10 @@ class CameraTable(SourceTable):
         description="`ExposureTime`; `ExposureAuto` and `BalanceWhiteAuto` are switched off",
     )
     gain_db: float | None = Field(default=None, ge=0, le=100, description="`Gain`; `GainAuto` is switched off")
+    gain_raw: int | None = Field(
+        default=None, ge=0, le=1_000_000, description="`GainRaw`, in the maker's own steps, of cameras that know no dB"
+    )
+    gamma: float | None = Field(default=None, gt=0, le=10, description="`Gamma`, with its enable; 1: none")
     packet_bytes: int | None = Field(
         default=None,
         ge=220,
@@ -138,6 +186,22 @@ class CameraTable(SourceTable):
             raise ValueError('trigger_source with trigger = "hardware", such as "Line1"')
         return self
 
+    @model_validator(mode="after")
+    def _a_format_that_is_known(self) -> CameraTable:
+        known = None if self.pixel_format is None else WIRE_FORMATS.get(self.pixel_format)
+        if self.pixel_format is not None and known is None:
+            near = get_close_matches(self.pixel_format, WIRE_FORMATS, 3, 0.6)
+            raise ValueError(
+                f"pixel_format out of {', '.join(near or list(WIRE_FORMATS))}; this is {self.pixel_format}"
+            )
+        if known is not None and known.bits == 8 and self.levels is not None:
+            raise ValueError(f"no levels with {self.pixel_format}, which has 8 bits already")
+        if self.levels is not None:
+            check_levels(self.levels, known.most if known else 0xFFFF)
+        if self.gain_db is not None and self.gain_raw is not None:
+            raise ValueError("gain_db or gain_raw, not both")
+        return self
+
 
 class GenicamSource(CameraTable):
     """``[source]`` with ``type = "genicam"``: a camera behind a GenTL producer (.cti file)."""
@@ -146,17 +210,32 @@ class GenicamSource(CameraTable):
 
     type: Literal["genicam"]
     cti: str = Field(description="the producer's `.cti` file (the camera maker's driver package)")
-    device: int = Field(default=0, ge=0, le=255, description="`genicam`: position in the producer's device list")
+    device: int | None = Field(
+        default=None,
+        ge=0,
+        le=255,
+        description="`genicam`: position in the producer's list, of cameras without serial numbers",
+    )
+
+    @model_validator(mode="after")
+    def _one_way_to_name_it(self) -> GenicamSource:
+        if self.serial and self.device is not None:
+            raise ValueError("serial or device, not both")
+        return self
 
 
 class AravisSource(CameraTable):
     """``[source]`` with ``type = "aravis"``: a GigE Vision or USB3 Vision camera without its maker's software."""
 
     type: Literal["aravis"]
-    device_id: str = Field(
-        default="", description="`aravis`: id, address or serial number, as `hisir-edge check --aravis` lists them"
-    )
+    device_id: str = Field(default="", description="`aravis`: the same as `serial`, by its older name")
     packet_resend: bool = Field(default=True, description="`aravis`: lost packets are asked for again")
+
+    @model_validator(mode="after")
+    def _one_name(self) -> AravisSource:
+        if self.serial and self.device_id:
+            raise ValueError("serial or device_id, not both")
+        return self
 
 
 class _ByType:

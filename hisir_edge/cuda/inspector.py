@@ -157,7 +157,7 @@ class CudaInspector(BoardInspector):
 
     def _find(self, image: Pixels) -> Findings:
         """See ``BoardInspector``."""
-        check_frame(image, self.bundle.recipe.frame_hw)
+        check_frame(image, self.bundle.recipe)
         t0 = time.perf_counter()
         work = self._as_it_crosses(image)
         registration = self.finder.find(work) if self.finder is not None else None

@@ -89,6 +89,8 @@ def _manifest(record: RunRecord, options: BuildOptions, product: str) -> Manifes
             registered=record.registered,
             locate="anywhere" if record.locate == "anywhere" else "fixture",
             board_area=record.area,
+            levels=s.levels,
+            grey=record.grey,
         ),
         thresholds=ThresholdModel(
             pixel=1.0,
@@ -156,7 +158,9 @@ def with_self_test(manifest: Manifest, staged: Path, network: Path, record: RunR
     engine = onnxruntime_engine(network, bundle.recipe, available_threads())
 
     def pictures() -> list[tuple[str, U8]]:
-        held_out = [(SELF_TEST, _as_stored(read_rgb(Path(p)))) for p in record.held_out[:SELF_TEST_BOARDS]]
+        held_out = [
+            (SELF_TEST, _as_stored(read_rgb(Path(p), rules=record.rules))) for p in record.held_out[:SELF_TEST_BOARDS]
+        ]
         return [(GOLDEN, golden_picture(bundle)), *held_out]
 
     chosen, picture = self_test_from_pictures(CpuInspector(bundle, engine), pictures())

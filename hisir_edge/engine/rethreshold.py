@@ -50,7 +50,7 @@ def add_good_boards(run: Path, folder: Path, recursive: bool = False) -> list[st
     digests = {sha256_of(path) for path in known}
     offered = [path for path in good if sha256_of(path) not in digests]
     every = [*known, *offered]
-    boards = boards_of_pictures(every, record.frame_hw)
+    boards = boards_of_pictures(every, record.frame_hw, rules=record.rules)
     of_run = set(boards[: len(known)])
     new = [path for path, board in zip(offered, boards[len(known) :], strict=True) if board not in of_run]
     if not new:

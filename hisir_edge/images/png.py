@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+import cv2
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
@@ -100,9 +101,12 @@ def _check_rows(data: bytes) -> None:
 
 
 def pixels_from_png(data: bytes) -> U8 | U16:
-    """Decode a PNG whose header was read: (h, w) grey or (h, w, c); grey of 16 bits as uint16, fewer bits as 0..255."""
+    """Decode a PNG whose header was read: (h, w) grey or (h, w, c); 16 bits as uint16, fewer bits as 0..255."""
     _check_rows(data)
     whole = [data[end - len(body) - 12 : end] for kind, body, end in _chunks(data) if kind in NEEDED]
+    bits, colour = struct.unpack_from(">BB", data, 24)
+    if bits == 16 and colour == RGB and not any(kind == b"tRNS" for kind, _, _ in _chunks(data)):
+        return _deep_colours(b"".join([MAGIC, *whole]))
     palette = next((len(body) // 3 for kind, body, _ in _chunks(data) if kind == b"PLTE"), 0)
     try:
         with PngImageFile(io.BytesIO(b"".join([MAGIC, *whole]))) as image:
@@ -116,3 +120,14 @@ def pixels_from_png(data: bytes) -> U8 | U16:
             return np.array(image) if image.mode != "I" else np.array(image).astype(np.uint16)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise Unreadable(f"damaged ({error})", COPY_AGAIN) from error
+
+
+def _deep_colours(data: bytes) -> U16:
+    """RGB of 16 bits (h, w, 3), which Pillow makes 8 of: by OpenCV."""
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise Unreadable(f"damaged ({error.err})", COPY_AGAIN) from error
+    if bgr is None or bgr.dtype != np.uint16 or bgr.ndim != 3 or bgr.shape[2] != 3:
+        raise Unreadable("damaged (no pixels of 16 bits)", COPY_AGAIN)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint16)

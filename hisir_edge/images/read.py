@@ -18,6 +18,8 @@ from hisir_edge.images import bmp, jpeg, png, tiff
 from hisir_edge.images.exif import upright
 from hisir_edge.images.folders import is_picture
 from hisir_edge.images.header import PictureHeader, Unreadable
+from hisir_edge.images.pixels import Pixels
+from hisir_edge.images.wire import Levels, through_window
 
 MAX_FILE_BYTES = 2**31
 MOST_DEFECT_SHARE = 0.6
@@ -27,6 +29,8 @@ MOST_BORDER_SHARE = 0.75
 MOST_LEVELS, MOST_BETWEEN_SHARE, LEAST_PHOTO_SHARE = 16, 0.25, 0.25
 """Masks have few levels, and a soft brush adds some along edges. A file of which more than a quarter is not 0, with
 more than a quarter of that outside the commonest levels, is a photo."""
+LEAST_OF_16_BITS = 8192
+"""Photos of 16 bits whose highest level is below this hold those of fewer bits, or next to nothing."""
 log = structlog.get_logger(__name__)
 
 
@@ -89,18 +93,38 @@ def header_of_picture(path: Path) -> PictureHeader:
         raise error.named(path) from error
 
 
-def read_rgb(path: Path, frame_hw: tuple[int, int] | None = None) -> U8:
-    """Read an 8-bit colour picture as RGB uint8 (h, w, 3), upright.
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What photos are taken as.
 
-    InputError names the file: any other depth or channels, any warning of the decoder, or an upright size other than
-    ``frame_hw``, which is compared before anything is decoded. An alpha channel is refused, not dropped: what it covers
-    is unknown.
+    ``levels``: (black, white) of 16-bit photos that become 0 and 255, None: all that 16 bits can say; those of 8 bits
+    have been through it already. ``grey``: whether they are grey, all colours alike; None: either.
     """
+
+    levels: Levels | None = None
+    grey: bool | None = False
+
+
+IN_COLOUR = Rules()
+
+
+def read_rgb(path: Path, frame_hw: tuple[int, int] | None = None, rules: Rules = IN_COLOUR) -> U8:
+    """Read a photo as RGB uint8 (h, w, 3), upright; of a grey one all three are alike.
+
+    InputError names the file: another depth than 8 or 16 bits, or other channels than ``rules`` say, any warning of the
+    decoder, or an upright size other than ``frame_hw``, which is compared before anything is decoded. An alpha channel
+    is refused, not dropped: what it covers is unknown.
+    """
+    return read_pixels(path, frame_hw, rules).rgb
+
+
+def read_pixels(path: Path, frame_hw: tuple[int, int] | None = None, rules: Rules = IN_COLOUR) -> Pixels:
+    """As ``read_rgb``, grey photos as Mono8."""
     data = _content(path)
     try:
         form = _format_of(data)
         header = form.header(data)
-        _check_rgb(header)
+        _check_rgb(header, rules.grey)
         if frame_hw is not None and header.upright_hw != frame_hw:
             h, w = header.upright_hw
             turned = f", turned upright by orientation {header.orientation}" if header.orientation != 1 else ""
@@ -108,11 +132,38 @@ def read_rgb(path: Path, frame_hw: tuple[int, int] | None = None) -> U8:
                 f"{w}x{h}{turned}", "crop or sort the images to one size", f"a picture of {frame_hw[1]}x{frame_hw[0]}"
             )
         pixels = _decoded(path, form, header, data)
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:  # a decoder that sees it otherwise
-            raise Unreadable(f"{pixels.dtype} pixels of shape {pixels.shape}", expected="3 colour channels of 8 bits")
-        return u8(pixels)
+        shape, depth = pixels.shape[2:], np.uint8 if header.bits == 8 else np.uint16
+        if shape != (() if header.channels == 1 else (3,)) or pixels.dtype != depth:  # a decoder that sees it otherwise
+            raise Unreadable(
+                f"{pixels.dtype} pixels of shape {pixels.shape}",
+                expected=f"{header.channels} channels of {header.bits} bits",
+            )
+        return _taken(pixels, rules)
     except Unreadable as error:
         raise error.named(path) from error
+
+
+def _taken(pixels: U8 | U16, rules: Rules) -> Pixels:
+    """Pixels (h, w) or (h, w, 3) through the window; Unreadable for colours where grey is wanted."""
+    if pixels.dtype == np.uint16:
+        if rules.levels is None and pixels.max() < LEAST_OF_16_BITS:
+            raise Unreadable(
+                f"16 bits of which levels up to {pixels.max()} alone are used",
+                "say which levels become black and white: --levels 0,4095 for 12 bits (source.levels in line.toml)",
+                "a picture that uses its 16 bits, or levels to take it by",
+            )
+        black, white = rules.levels or (0, 0xFFFF)
+        pixels = through_window(np.ascontiguousarray(pixels, np.uint16), black, white)
+    if pixels.ndim == 2:
+        return Pixels(u8(pixels), "Mono8")
+    if rules.grey and not is_grey(u8(pixels)):
+        raise Unreadable("a picture in colour", "sort the pictures: the others are grey", "a grey picture")
+    return Pixels(u8(pixels))
+
+
+def is_grey(rgb: U8) -> bool:
+    """Whether all three channels (h, w, 3) are alike."""
+    return bool((rgb[..., 0] == rgb[..., 1]).all() and (rgb[..., 1] == rgb[..., 2]).all())
 
 
 def read_grey(path: Path) -> U8:
@@ -128,10 +179,15 @@ def read_grey(path: Path) -> U8:
         raise error.named(path) from error
 
 
-def _check_rgb(header: PictureHeader) -> None:
-    if header.bits != 8:
-        raise Unreadable(f"{header.bits} bits", "convert it to 8 bits", "8 bits per channel")
-    if header.channels != 3:
+def _check_rgb(header: PictureHeader, grey: bool | None) -> None:
+    if header.bits not in (8, 16):
+        raise Unreadable(f"{header.bits} bits", "convert it to 8 or 16 bits", "8 or 16 bits per channel")
+    if header.channels == 1 and not header.alpha:
+        if grey is False:
+            raise Unreadable(
+                "a grey picture", "name one in colour, as the bundle or the others are", "3 colour channels"
+            )
+    elif header.channels != 3:
         raise Unreadable(f"a picture with {header.channels}", "convert it to RGB without alpha", "3 colour channels")
 
 

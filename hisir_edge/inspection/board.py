@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from hisir_edge.arrays import F64, U8, Bool
-from hisir_edge.bundle.load import Bundle
+from hisir_edge.bundle.load import Bundle, Recipe
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.errors import InspectionError
 from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
@@ -159,8 +159,25 @@ def _tiles_to_inspect(plan: TilePlan, gain: Gain) -> Bool:
     return np.array([gain.most[y : y + side, x : x + side].any() for y, x in cells])
 
 
-def check_frame(image: Pixels, frame_hw: tuple[int, int]) -> None:
-    """InspectionError unless it is a frame of uint8 in this size, with the channels of its format."""
+GREY_FORMATS = ("Mono8", "RGB8")
+"""What a bundle for grey boards takes; of RGB8 all channels are alike where it was read from a grey photo."""
+
+
+def not_of_these_colours(grey: bool, pixel_format: str) -> InspectionError:
+    """For frames of a camera of the other kind than the bundle's."""
+    want, other = ("grey", "colour") if grey else ("colour", "grey")
+    return InspectionError(
+        expected=f"frames in {want}, for which the bundle was built",
+        received=f"frames in {other} ({pixel_format})",
+        fix=f"set source.pixel_format to one in {want}, or build a bundle from {other} photos",
+    )
+
+
+def check_frame(image: Pixels, recipe: Recipe) -> None:
+    """InspectionError unless it is a frame of uint8 in the bundle's size and colours, with its format's channels."""
+    frame_hw, is_mono = recipe.frame_hw, image.pixel_format == "Mono8"
+    if (recipe.grey is False and is_mono) or (recipe.grey and image.pixel_format not in GREY_FORMATS):
+        raise not_of_these_colours(bool(recipe.grey), image.pixel_format)
     data, channels = image.data, CONVERSIONS[image.pixel_format][0]
     if data.dtype != np.uint8 or data.ndim < 2 or data.shape[2:] != (() if channels == 1 else (channels,)):
         raise InspectionError(

@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 
 from hisir_edge.backends import inspector_from_bundle
-from hisir_edge.bundle.load import load_bundle
+from hisir_edge.bundle.load import Recipe, load_bundle
 from hisir_edge.errors import InputError
-from hisir_edge.images import check_apart, mask_png_bytes, pictures_in, read_rgb, write_atomic
-from hisir_edge.images.pixels import Pixels
+from hisir_edge.images import Rules, check_apart, mask_png_bytes, pictures_in, read_pixels, write_atomic
 from hisir_edge.inspection.board import BoardInspector
 from hisir_edge.inspection.overlay import overlay_jpeg
 from hisir_edge.inspection.selftest import self_test
@@ -72,7 +71,7 @@ def inspect_files(
             expected="a writable --out folder", received=f"{out} ({error.strerror})", fix="choose another"
         ) from error
     for seq, (file, name) in enumerate(zip(files, _names(files), strict=True), 1):
-        item = _read(file, seq, bundle.recipe.frame_hw)
+        item = _read(file, seq, bundle.recipe)
         judgement = fail_closed(partial(_inspected, inspector, item), error_judgement)
         message = message_from_judgement(provenance, seq, item, judgement)
         write_atomic(out / f"{name}.json", json.dumps(message.body, indent=1).encode())
@@ -87,10 +86,10 @@ def _inspected(inspector: BoardInspector, item: Frame | GrabFault) -> Judgement:
     return inspector.inspect(frame_of(item).image)
 
 
-def _read(file: Path, number: int, frame_hw: tuple[int, int]) -> Frame | GrabFault:
+def _read(file: Path, number: int, recipe: Recipe) -> Frame | GrabFault:
     try:
         return Frame(
-            image=Pixels(read_rgb(file, frame_hw)),
+            image=read_pixels(file, recipe.frame_hw, Rules(recipe.levels, None)),
             source="file",
             frame_id=number,
             unit=file.stem,

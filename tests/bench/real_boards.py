@@ -62,13 +62,14 @@ def whole_frame(data: Path, work: Path) -> Path:
     return path
 
 
-def measured(data: Path, work: Path, name: str, seed: int, minutes: float, more: tuple[object, ...]) -> dict:
+def measured(
+    data: Path, work: Path, name: str, seed: int, limits: tuple[object, ...], more: tuple[object, ...]
+) -> dict:
     """Figures of one training; trained, built and measured unless that is done."""
     figures = work / f"{name}-{seed}.json"
     run, bundle = work / f"run-{name}-{seed}", work / f"bundle-{name}-{seed}"
     if not figures.exists():
-        limits = ("--max-minutes", minutes, "--seed", seed)
-        command("train", "--data", data, "--out", run, *limits, *more)
+        command("train", "--data", data, "--out", run, "--seed", seed, *limits, *more)
         if not bundle.exists():
             command("build-engine", run, "--out", bundle, "--precision", "fp32", "--least-planted-recall", 0)
         command("evaluate", "--bundle", bundle, "--data", data, "--json", figures)
@@ -81,23 +82,25 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("work", type=Path)
     parser.add_argument("--minutes", type=float, default=45.0)
+    parser.add_argument("--steps", type=int, help="end after so many steps, however long they take on a busy machine")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--without", nargs="*", choices=PARTS, default=[])
     parser.add_argument("--bad", type=int, default=0)
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
+    limits = ("--steps", asked.steps) if asked.steps else ("--max-minutes", asked.minutes)
     kinds = [("whole", asked.data)]
     if asked.bad:
         kinds = list(zip(("clean", "mixed"), with_bad_boards(asked.data, asked.work, asked.bad), strict=True))
     rows: list[tuple[str, list[dict]]] = []
     for name, data in kinds:
-        rows.append((name, [measured(data, asked.work, name, seed, asked.minutes, ()) for seed in asked.seeds]))
+        rows.append((name, [measured(data, asked.work, name, seed, limits, ()) for seed in asked.seeds]))
     for part in asked.without:
         more = ("--area", whole_frame(asked.data, asked.work)) if part == "area" else PARTS[part]
         kept, name = anywhere.bend_of, f"without-{part}"
         if part == "bend":
             anywhere.bend_of = lambda *_: None  # type: ignore[assignment]
-        found = [measured(asked.data, asked.work, name, seed, asked.minutes, more) for seed in asked.seeds]
+        found = [measured(asked.data, asked.work, name, seed, limits, more) for seed in asked.seeds]
         anywhere.bend_of = kept
         rows.append((name, found))
     print("| | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")

@@ -58,7 +58,9 @@ def small_bundle(work: Path) -> Path:
         return bundle
     good = work / "good"
     good.mkdir(parents=True, exist_ok=True)
-    settings = GenicamSource(type="genicam", cti=str(VIKY), pixel_format="RGBa8", width=SIZE[0], height=SIZE[1])
+    settings = GenicamSource(
+        type="genicam", cti=str(VIKY), serial="0", pixel_format="RGBa8", width=SIZE[0], height=SIZE[1]
+    )
     with GenicamCamera(settings) as camera:
         taken = 0
         while taken < PICTURES:
@@ -99,7 +101,7 @@ class Soak:
         self.config = work / "line.toml"
         self.text = (
             f'[line]\ndeadline_ms = 5000\n[bundle]\npath = "{bundle}"\n'
-            f'[source]\ntype = "genicam"\ncti = "{VIKY}"\npixel_format = "RGBa8"\n'
+            f'[source]\ntype = "genicam"\ncti = "{VIKY}"\nserial = "0"\npixel_format = "RGBa8"\n'
             f"width = {SIZE[0]}\nheight = {SIZE[1]}\n"
             f"ring_slots = 64\nframe_rate_hz = {float(rate_hz)}\n"
             f'[control]\nendpoint = "{self.control}"\n[journal]\nfolder = "journal"\n'

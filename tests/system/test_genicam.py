@@ -22,20 +22,24 @@ import psutil
 import pytest
 from support.commands import here
 
-from hisir_edge.camera.process_client import Fetched, Grabber
+from hisir_edge.camera.driver.grabber import Fetched, Grabber
 from hisir_edge.camera.process_host import MAX_SINGLE_FAULTS, GenicamCamera
 from hisir_edge.cli.doctor import examine
 from hisir_edge.config.sources import GenicamSource
 from hisir_edge.errors import CameraError
+from hisir_edge.images.wire import WIRE_FORMATS, Unpacker
 from hisir_edge.records import Frame, GrabFault
 
 _genicam = importlib.util.find_spec("genicam")
 VIKY = Path(_genicam.origin).parent / "viky.cti" if _genicam and _genicam.origin else Path("viky.cti")
+COLOUR, MONO = "SN_InterfaceA_1", "SN_InterfaceA_0"
+"""Serial numbers of TLSimu."""
 pytestmark = pytest.mark.skipif(not VIKY.is_file(), reason="this genicam wheel ships no viky.cti")
 
 
 def camera(**changes: object) -> GenicamCamera:
-    return GenicamCamera(GenicamSource.model_validate({"type": "genicam", "cti": str(VIKY), **changes}))
+    named = {} if changes.keys() & {"device", "serial"} else {"serial": "0"}
+    return GenicamCamera(GenicamSource.model_validate({"type": "genicam", "cti": str(VIKY), **named, **changes}))
 
 
 def take(source: GenicamCamera, count: int, limit_s: float = 120.0) -> list[Frame | GrabFault]:
@@ -117,12 +121,13 @@ def tlsimu(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("device", "pixel_format"),
-    [(1, "RGB8"), (1, "BGR8"), (0, "Mono8"), (0, "BayerRG8"), (0, "BayerGR8"), (0, "BayerGB8"), (0, "BayerBG8")],
-)
-def test_formats_of_a_second_producer(tlsimu, monkeypatch, device, pixel_format):
+    ("serial", "pixel_format"),
+    [(COLOUR, "RGB8"), (COLOUR, "BGR8"), (MONO, "Mono8"), (MONO, "BayerRG8"), (MONO, "BayerGR8"), (MONO, "BayerGB8"),
+     (MONO, "BayerBG8")],
+)  # fmt: skip
+def test_formats_of_a_second_producer(tlsimu, monkeypatch, serial, pixel_format):
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tlsimu.parent))
-    with camera(cti=str(tlsimu), device=device, pixel_format=pixel_format, width=640, height=480) as source:
+    with camera(cti=str(tlsimu), serial=serial, pixel_format=pixel_format, width=640, height=480) as source:
         items = take(source, 20)
     frames = [i for i in items if isinstance(i, Frame)]
     assert all(f.rgb.shape == (480, 640, 3) for f in frames)
@@ -130,14 +135,14 @@ def test_formats_of_a_second_producer(tlsimu, monkeypatch, device, pixel_format)
     ids = [i.frame_id for i in items]
     assert ids == list(range(ids[0], ids[0] + len(ids)))
     means = frames[-1].rgb.reshape(-1, 3).mean(0)
-    if device == 1:  # its picture is yellow when read as RGB, blue-green when the same bytes are read as BGR
+    if serial == COLOUR:  # its picture is yellow when read as RGB, blue-green when the same bytes are read as BGR
         assert (means[0] > means[2] + 50) == (pixel_format == "RGB8")
 
 
 def test_a_device_that_sends_less_than_its_format_says_is_incomplete_not_judged(tlsimu, monkeypatch):
     """The simulator's mono device takes RGB8 and goes on sending one byte a pixel."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tlsimu.parent))
-    with camera(cti=str(tlsimu), device=0, pixel_format="RGB8", width=640, height=480) as source:
+    with camera(cti=str(tlsimu), serial=MONO, pixel_format="RGB8", width=640, height=480) as source:
         item = None
         while item is None:
             item = source.next(1)
@@ -147,7 +152,7 @@ def test_a_device_that_sends_less_than_its_format_says_is_incomplete_not_judged(
 
 def test_twelve_megapixel_frames_pass_the_ring(tlsimu, monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tlsimu.parent))
-    with camera(cti=str(tlsimu), device=0, pixel_format="BayerRG8", width=4096, height=3000) as source:
+    with camera(cti=str(tlsimu), serial=MONO, pixel_format="BayerRG8", width=4096, height=3000) as source:
         items = take(source, 12)
     frames = [i for i in items if isinstance(i, Frame)]
     assert all(f.rgb.shape == (3000, 4096, 3) for f in frames)
@@ -194,6 +199,10 @@ def test_a_killed_camera_process_is_one_fault_and_then_frames_again():
     [
         ({"cti": "/nowhere/x.cti"}, ["source.cti", "/nowhere/x.cti"]),
         ({"device": 7}, ["source.device", "7"]),
+        ({"device": 1}, ["source.serial", "Viky 0", "Viky 1", "Viky 2"]),
+        ({"serial": ""}, ["source.serial", "Viky 0", "Viky 1", "Viky 2"]),
+        ({"serial": "77"}, ["one camera called 77", "Viky 0"]),
+        ({"reverse_x": True}, ["no such feature", "source.reverse_x (ReverseX)"]),
         ({"pixel_format": "BayerRG8"}, ["PixelFormat"]),
         ({"width": 4000}, ["Width", "4000"]),
     ],
@@ -289,7 +298,8 @@ def test_no_camera_found(tmp_path):
 def test_a_killed_daemon_takes_its_camera_process_along(small_bundle, tmp_path):
     config = tmp_path / "line.toml"
     config.write_text(
-        f'[bundle]\npath = "{small_bundle}"\n[source]\ntype = "genicam"\ncti = "{VIKY}"\nwidth = 512\nheight = 384\n'
+        f'[bundle]\npath = "{small_bundle}"\n[source]\ntype = "genicam"\ncti = "{VIKY}"\nserial = "0"\n'
+        "width = 512\nheight = 384\n"
         f'[publish]\nendpoint = "ipc://{tmp_path}/verdicts"\n'
     )
     with (tmp_path / "log").open("wb") as log:
@@ -346,7 +356,7 @@ def test_frame_ids_are_followed_through_gaps_repeats_wraps_and_restarts():
 def test_frames_without_an_id_are_counted_over_the_end_of_the_16_bit_ids(ids, faults):
     grabber = Grabber.__new__(Grabber)
     grabber.outbox, grabber.last_id, grabber.guessed = deque(), None, 0
-    grabber.ring = SimpleNamespace(slot_bytes=1)  # type: ignore[assignment]
+    grabber.unpacker = Unpacker(WIRE_FORMATS["Mono8"], 1, 1, threads=1)
     for frame_id in ids:
         grabber._take(Fetched(frame_id, None, None, lambda: None, "no data"), 0)
     said = [m["reason"] for m in grabber.outbox if "incomplete" not in m["reason"]]
@@ -374,7 +384,7 @@ def _next_item(source, limit_s: float):
 
 def test_a_frame_for_each_software_trigger_and_none_from_before_arming(tlsimu, monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tlsimu.parent))
-    settings = {"device": 0, "pixel_format": "Mono8", "width": 640, "height": 480, "trigger": "software"}
+    settings = {"serial": MONO, "pixel_format": "Mono8", "width": 640, "height": 480, "trigger": "software"}
     with camera(cti=str(tlsimu), **settings) as source:
         assert source.up
         assert _next_item(source, 0.7) is None, "it waits to be asked"
@@ -438,14 +448,14 @@ def test_a_trigger_that_the_camera_does_not_have_names_the_feature(tlsimu, monke
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tlsimu.parent))
     with (
         pytest.raises(CameraError, match="TriggerSource = Line77"),
-        camera(cti=str(tlsimu), device=0, trigger="hardware", trigger_source="Line77"),
+        camera(cti=str(tlsimu), serial=MONO, trigger="hardware", trigger_source="Line77"),
     ):
         pytest.fail("it opened")
 
 
 def test_a_camera_of_another_size_is_refused_when_it_is_open(small_bundle, tmp_path):
     config = tmp_path / "line.toml"
-    config.write_text(f'[bundle]\npath = "{small_bundle}"\n[source]\ntype = "genicam"\ncti = "{VIKY}"\n')
+    config.write_text(f'[bundle]\npath = "{small_bundle}"\n[source]\ntype = "genicam"\ncti = "{VIKY}"\nserial = "0"\n')
     done = here("run", "--config", config)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "camera camera to give 512x384, for which the bundle was built; got 400x400" in done.stderr
@@ -453,7 +463,7 @@ def test_a_camera_of_another_size_is_refused_when_it_is_open(small_bundle, tmp_p
 
 def test_a_camera_that_drifted_from_its_profile_is_not_opened(tmp_path):
     config = tmp_path / "line.toml"
-    text = f'[bundle]\npath = "x"\n[source]\ntype = "genicam"\ncti = "{VIKY}"\nheight = 240\n'
+    text = f'[bundle]\npath = "x"\n[source]\ntype = "genicam"\ncti = "{VIKY}"\nserial = "0"\nheight = 240\n'
     config.write_text(text + "width = 320\n")
     shown = here("camera", "--config", config)
     assert shown.returncode == 0

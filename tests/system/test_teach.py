@@ -135,10 +135,11 @@ def test_two_photos_of_each_board_are_left_out_together(taught, small_boards, tm
     bundle = load_bundle(taught[0] / "bundle")
     inspector = CpuInspector(bundle, engine_from_bundle(bundle), own_memory=True)
     others = others_of_run(inspector, record, tmp_path)
-    assert sorted(others.boards) == [0, 0, 1, 1, 2, 2, 3, 3]
+    boards = others.memories.boards
+    assert sorted(boards) == [0, 0, 1, 1, 2, 2, 3, 3]
     h, w = inspector.plan.frame_hw
-    rest = np.array(others.boards) != others.boards[2]
-    mine = others.memory_of(inspector, 2).planes[:, :h, :w].transpose(1, 2, 0)
+    rest = np.array(boards) != boards[2]
+    mine = others.memory_of(inspector, record.in_memory[2]).planes[:, :h, :w].transpose(1, 2, 0)
     assert (mine == made_of(others.pictures[rest])).all()
 
 
@@ -152,5 +153,5 @@ def test_loose_objects_are_judged_by_the_mean_of_the_others(small_boards, tmp_pa
     others = others_of_run(inspector, record, tmp_path)
     rest = mean_memory(others.pictures[1:])
     h, w = inspector.plan.frame_hw
-    mine = others.memory_of(inspector, 0).planes[:, :h, :w].transpose(1, 2, 0)
+    mine = others.memory_of(inspector, record.in_memory[0]).planes[:, :h, :w].transpose(1, 2, 0)
     assert (mine == memory_as_shipped(rest.mean_rgb, rest.deviation)).all()

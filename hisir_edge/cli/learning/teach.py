@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hisir_edge.cli.console import Recursive, needs_training_packages, progress
+from hisir_edge.cli.console import Recursive, levels_from_text, needs_training_packages, progress
 from hisir_edge.cli.learning.build import build_with_progress
 from hisir_edge.cli.learning.learnt import print_learnt
 from hisir_edge.cli.learning.train import RegisterMode
@@ -21,6 +21,7 @@ def teach(
     register: Annotated[RegisterMode, typer.Option(help="As for train.")] = RegisterMode.auto,
     area: Annotated[Path | None, typer.Option(help="As for train.")] = None,
     variants: Annotated[int, typer.Option(min=1, max=8, help="As for train.")] = 4,
+    levels: Annotated[str, typer.Option(help="As for train.")] = "",
     keep_odd: Annotated[bool, typer.Option("--keep-odd", help="As for train.")] = False,
     run: Annotated[
         Path | None, typer.Option(help="Run to write, with pictures of area, variants and odd places; default OUT-run.")
@@ -49,6 +50,7 @@ def teach(
         data=str(photos.absolute()), backbone=backbone, width=default_width(backbone), tile_px=256, overlap_px=32,
         scale=None, register=register.value, batch=8, steps=0, learning_rate=0.0, seed=0, recursive=recursive,
         area=None if area is None else area_from_json(area), keep_odd=keep_odd, variants=variants, start=SHIPPED,
+        levels=levels_from_text(levels),
     )  # fmt: skip
     options = BuildOptions(
         product=product or out.absolute().name,

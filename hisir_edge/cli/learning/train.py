@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from hisir_edge.cli.console import Recursive, needs_training_packages
+from hisir_edge.cli.console import Recursive, levels_from_text, needs_training_packages
 from hisir_edge.cli.learning.learnt import print_trained, training_progress
 from hisir_edge.errors import InputError
 
@@ -73,6 +73,12 @@ def train(
     variants: Annotated[
         int, typer.Option(min=1, max=8, help="Looks that good boards may have at one place, at most; 1: one.")
     ] = 4,
+    levels: Annotated[
+        str,
+        typer.Option(
+            help="BLACK,WHITE of 16-bit photos, in camera levels; default: all 16 bits. source.levels must be alike."
+        ),
+    ] = "",
     batch: Annotated[int, typer.Option(min=1, max=256, help="Tiles a step.")] = 8,
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 6000,
     max_minutes: Annotated[
@@ -132,6 +138,7 @@ def train(
         keep_odd=keep_odd,
         variants=variants,
         start=_start(start, bool(without)),
+        levels=levels_from_text(levels),
     )
     leads = os.environ.get("RANK", "0") == "0"
     with training_progress(shown=leads) as (on_load, on_step):

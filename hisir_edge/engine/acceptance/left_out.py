@@ -86,7 +86,7 @@ def others_of_run(inspector: CpuInspector, record: RunRecord, folder: Path) -> O
     pictures = np.lib.format.open_memmap(file, "w+", np.uint8, (len(record.in_memory), h, w, 3))
     for slot, path in zip(pictures, record.in_memory, strict=True):
         try:
-            inspector.prepare(Pixels(read_rgb(Path(path))))
+            inspector.prepare(Pixels(read_rgb(Path(path), rules=record.rules)))
         except InspectionError as error:
             raise InputError(
                 expected=f"the good board {path} to be inspected",

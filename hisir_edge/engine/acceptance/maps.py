@@ -84,7 +84,7 @@ def maps_from_inspector(
         if others is not None:
             inspector.memory = others.memory_of(inspector, path)
         try:
-            frame = read_rgb(Path(path))
+            frame = read_rgb(Path(path), rules=record.rules)
             _, gains = inspector.prepare(Pixels(frame))
         except InspectionError as error:
             raise InputError(

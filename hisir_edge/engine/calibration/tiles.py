@@ -166,7 +166,7 @@ def _tile_at(
 def _golden_frame(path: Path, record: RunRecord, memory: U8, finder: Finder | None, on_board: Bool | None) -> U8:
     """A good board as the network is to see it; InputError names a picture that is none."""
     try:
-        frame = load_scaled(path, record.frame_hw, record.scale)
+        frame = load_scaled(path, record.frame_hw, record.scale, record.rules)
         if float(frame.std()) < LEAST_CONTRAST_LEVELS:
             raise InputError(expected="a picture of a board", received="one colour all over", fix="replace it")
         if finder is None:

@@ -143,7 +143,7 @@ class CpuInspector(BoardInspector):
 
         InspectionError for a wrong frame, or one that cannot be registered.
         """
-        check_frame(image, self.bundle.recipe.frame_hw)
+        check_frame(image, self.bundle.recipe)
         registration = self._register(scaled_frame(image.rgb, self.bundle.recipe.scale))
         h, w = self.plan.frame_hw
         self._light = None if self.light is None else light_of_frame(self.light, self.padded[:h, :w])

@@ -13,7 +13,16 @@ import numpy as np
 from hisir_edge.arrays import U8
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.tile import scaled_frame
-from hisir_edge.images import header_of_picture, image_paths, is_jpeg, is_picture, pictures_in, read_rgb
+from hisir_edge.images import (
+    Rules,
+    header_of_picture,
+    image_paths,
+    is_grey,
+    is_jpeg,
+    is_picture,
+    pictures_in,
+    read_rgb,
+)
 from hisir_edge.learn.data.layouts import (
     DEFECTIVE,
     GOOD,
@@ -238,6 +247,11 @@ def orientations(paths: list[Path]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted(Counter(header_of_picture(path).orientation for path in paths).items()))
 
 
-def load_scaled(path: Path, frame_hw: tuple[int, int], scale: float) -> U8:
+def load_scaled(path: Path, frame_hw: tuple[int, int], scale: float, rules: Rules) -> U8:
     """Read one picture of the expected size and scale it for the network."""
-    return scaled_frame(read_rgb(path, frame_hw), scale)
+    return scaled_frame(read_rgb(path, frame_hw, rules), scale)
+
+
+def are_grey(paths: list[Path], levels: tuple[int, int] | None) -> bool:
+    """Whether these pictures are grey, as the first one is; a grey picture may be stored with three channels."""
+    return is_grey(read_rgb(paths[0], rules=Rules(levels, None)))

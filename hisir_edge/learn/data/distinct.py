@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, F64, U8
-from hisir_edge.images import read_rgb
+from hisir_edge.images import Rules, read_rgb
+from hisir_edge.images.read import IN_COLOUR
 
 SMALL_PX, SMALLEST_PX = 416, 140
 """Sides of squares with as many pixels as a photo has when it is compared."""
@@ -51,12 +52,15 @@ def _shrunk(grey: F32, side_px: int) -> F32:
 
 
 def boards_of_pictures(
-    paths: list[Path], frame_hw: tuple[int, int], on_done: Callable[[], None] = lambda: None
+    paths: list[Path],
+    frame_hw: tuple[int, int],
+    on_done: Callable[[], None] = lambda: None,
+    rules: Rules = IN_COLOUR,
 ) -> list[int]:
     """Per picture a number that all pictures of the same board share; InputError for one that cannot be read."""
     looks = []
     for path in paths:
-        looks.append(look_of(read_rgb(path, frame_hw)))
+        looks.append(look_of(read_rgb(path, frame_hw, rules)))
         on_done()
     return boards_of_looks(looks)
 

@@ -10,11 +10,18 @@ from pathlib import Path
 
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.tile import plan_from_size, scaled_hw
-from hisir_edge.images import png_bytes, write_atomic
+from hisir_edge.images import Rules, png_bytes, write_atomic
 from hisir_edge.inspection.registration.finder import scaled_polygon
 from hisir_edge.learn.data.alignment import lost_allowed
 from hisir_edge.learn.data.area import area_picture, check_area
-from hisir_edge.learn.data.datasets import frame_size, good_images, load_scaled, orientations, split_held_out
+from hisir_edge.learn.data.datasets import (
+    are_grey,
+    frame_size,
+    good_images,
+    load_scaled,
+    orientations,
+    split_held_out,
+)
 from hisir_edge.learn.data.distinct import boards_among, boards_of_pictures, same_boards
 from hisir_edge.learn.data.left_out import FEWEST_BOARDS, Memories
 from hisir_edge.learn.data.memory import (
@@ -136,9 +143,9 @@ def _offered(used: tuple[str, ...], dropped: tuple[str, ...]) -> list[str]:
 
 
 def _with_held_out(record: RunRecord, kept: list[str], offered: list[str]) -> RunRecord:
-    """The record with the held-out boards that were found with the others; InputError for too few."""
+    """The record with the held-out boards that were found with the others; InputError where none was."""
     lost = sorted({*record.dropped_held_out, *offered} - set(kept), key=Path)
-    if not kept or len(set(offered) - set(kept)) > lost_allowed(len(offered)):
+    if not kept:
         raise _held_out_lost(lost)
     later = record.held_out[len(record.begun_with) :]
     return replace(record, held_out=(*kept, *later), dropped_held_out=tuple(lost))
@@ -169,7 +176,7 @@ def _without_lost_held_out(
     lost: list[str] = []
     differing: list[Differing] = []
     for path in paths:
-        frame = load_scaled(Path(path), record.frame_hw, record.scale)
+        frame = load_scaled(Path(path), record.frame_hw, record.scale, record.rules)
         seen = variants_like(boards.variants, good_boards_like(boards, [frame]))
         (kept if seen.kept else lost).append(path)
         differing += differing_boards(seen)
@@ -207,7 +214,8 @@ def _held_out_batches(record: RunRecord, boards: GoodBoards, memories: Memories 
     s, first = record.settings, len(record.train)
     memory_of: Callable[[int], BoardMemory] | None = None
     if memories is None:
-        frames = [load_scaled(Path(p), record.frame_hw, record.scale) for p in record.held_out[:HELD_OUT_BOARDS]]
+        paths = [Path(p) for p in record.held_out[:HELD_OUT_BOARDS]]
+        frames = [load_scaled(path, record.frame_hw, record.scale, record.rules) for path in paths]
         like = variants_like(boards.variants, good_boards_like(boards, frames))
     else:
         like = some_of(boards, range(first, first + min(len(record.begun_with), HELD_OUT_BOARDS)))
@@ -246,16 +254,18 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
     good = good_images(Path(settings.data), settings.recursive)
     frame_hw = frame_size(good)
     check_area(settings.area, frame_hw)
+    rules = Rules(settings.levels, are_grey(good, settings.levels))
     counter = iter(range(1, len(good) + 1))
-    boards = boards_of_pictures(good, frame_hw, lambda: on_load(next(counter), len(good)))
+    boards = boards_of_pictures(good, frame_hw, lambda: on_load(next(counter), len(good)), rules)
     training, held_out = split_held_out(good, settings.seed, boards)
-    scale = settings.scale if settings.scale is not None else _scale_from_data(settings, training, frame_hw)
+    scale = settings.scale if settings.scale is not None else _scale_from_data(settings, training, frame_hw, rules)
     plan_from_size(scaled_hw(frame_hw, scale), settings.tile_px, settings.overlap_px)
     return RunRecord(
         settings=settings,
         frame_hw=frame_hw,
         scale=scale,
         locate="off",
+        grey=bool(rules.grey),
         train=tuple(map(str, training)),
         held_out=tuple(map(str, held_out)),
         same_board=same_boards(good, boards),
@@ -264,14 +274,14 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
     )
 
 
-def _scale_from_data(settings: RunSettings, training: list[Path], frame_hw: tuple[int, int]) -> float:
+def _scale_from_data(settings: RunSettings, training: list[Path], frame_hw: tuple[int, int], rules: Rules) -> float:
     """1 for boards that lie alike; else the scale at which one tile sees the short side of the frame.
 
     Where position at pixel level means nothing (loose objects), context is worth more than detail.
     """
     if settings.register not in ("auto", "off"):
         return 1.0
-    sample = [load_scaled(path, frame_hw, 1.0) for path in training[:SCALE_SAMPLE]]
+    sample = [load_scaled(path, frame_hw, 1.0, rules) for path in training[:SCALE_SAMPLE]]
     alike = settings.register == "auto" and len(sample) > 1 and good_boards_from_frames(sample).registered
     return 1.0 if alike else min(1.0, settings.tile_px / min(frame_hw))
 
@@ -280,7 +290,7 @@ def _load_boards(record: RunRecord, paths: list[str], on_load: Callable[[int, in
     total = 4 * len(paths)  # the second half is for their variants
     frames = []
     for i, path in enumerate(paths):
-        frames.append(load_scaled(Path(path), record.frame_hw, record.scale))
+        frames.append(load_scaled(Path(path), record.frame_hw, record.scale, record.rules))
         on_load(i + 1, total)
     counter = iter(range(len(frames) + 1, total + 1))
     boards = good_boards_from_frames(

@@ -13,7 +13,7 @@ import numpy as np
 
 from hisir_edge.bundle.variants import PlaceModel
 from hisir_edge.errors import InputError
-from hisir_edge.images import header_of_picture, write_atomic
+from hisir_edge.images import Rules, header_of_picture, write_atomic
 from hisir_edge.inspection.registration.finder import Locate, Polygon
 from hisir_edge.learn.data.statistics import BoardMemory
 
@@ -31,7 +31,7 @@ class RunSettings:
     single boards, too. ``variants``: looks that good boards may have at one place, at most; 1: one. ``start``: the
     weights before the first step, "shipped" or "scratch".
     ``without``: parts of the network left out, for comparison; ``patience``: epochs without a better
-    held-out loss before training ends, 0: never.
+    held-out loss before training ends, 0: never. ``levels``: black and white of 16-bit photos, see ``images.Rules``.
     """
 
     data: str
@@ -53,6 +53,7 @@ class RunSettings:
     keep_odd: bool = False
     variants: int = 4
     start: str = SCRATCH
+    levels: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ class RunRecord:
     frame's size, None: all of the frame. ``odd``: places of single boards that are neither learnt nor counted.
     ``variants``: places where good boards differ, network's pixels. ``each_left_out``: held-out boards are in the
     memory, too, and each board is learnt and judged by the memory of the others. ``added``: so many of the held-out
-    boards, the last ones, came after training: they say more of the thresholds.
+    boards, the last ones, came after training: they say more of the thresholds. ``grey``: whether the photos are grey;
+    None in runs of versions that took none such.
     """
 
     settings: RunSettings
@@ -93,6 +95,12 @@ class RunRecord:
     variants: tuple[PlaceModel, ...] = ()
     each_left_out: bool = False
     added: int = 0
+    grey: bool | None = None
+
+    @property
+    def rules(self) -> Rules:
+        """What the photos are taken as."""
+        return Rules(self.settings.levels, bool(self.grey))
 
     @property
     def begun_with(self) -> tuple[str, ...]:
@@ -160,7 +168,8 @@ def load_record(run: Path) -> RunRecord:
         stored = {"variants": 1, **{k: v for k, v in raw["settings"].items() if k in known}}
         area = stored.get("area")
         polygon = None if area is None else tuple((float(x), float(y)) for x, y in area)
-        settings = RunSettings(**{**stored, "without": tuple(stored["without"]), "area": polygon})
+        levels = None if stored.get("levels") is None else tuple(int(one) for one in stored["levels"])
+        settings = RunSettings(**{**stored, "without": tuple(stored["without"]), "area": polygon, "levels": levels})
         h, w = raw["frame_hw"]
         return RunRecord(
             settings=settings,
@@ -180,6 +189,7 @@ def load_record(run: Path) -> RunRecord:
             variants=tuple(PlaceModel.model_validate(one) for one in raw.get("variants", ())),
             each_left_out=bool(raw.get("each_left_out", False)),
             added=int(raw.get("added", 0)),
+            grey=raw.get("grey"),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         is_bundle = os.path.exists(run / "manifest.json")  # noqa: PTH110  # says no where it may not look

@@ -17,7 +17,7 @@ from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.errors import InputError
-from hisir_edge.images import header_of_picture, read_rgb, read_truth
+from hisir_edge.images import Rules, header_of_picture, read_rgb, read_truth
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.verdict import error_judgement, fail_closed
 from hisir_edge.learn.data.datasets import TestItem, test_items
@@ -128,7 +128,8 @@ def _inspected(
     A picture that cannot be read, or has another size than bundle and mask have, is an ERROR there.
     """
     wanted_hw = inspector.bundle.recipe.frame_hw
-    frame: U8 | Judgement = fail_closed(partial(read_rgb, item.image), error_judgement)
+    rules = inspector.bundle.recipe.rules
+    frame: U8 | Judgement = fail_closed(partial(read_rgb, item.image, None, rules), error_judgement)
     if isinstance(frame, Judgement):
         return frame, None, _truth(item, wanted_hw)
     truth = _truth(item, frame.shape[:2], wanted_hw)
@@ -138,9 +139,9 @@ def _inspected(
     return *inspector.inspect_with_map(frame), truth
 
 
-def shifted_frame_and_truth(item: TestItem, number: int, shifts: tuple[Shift, ...]) -> tuple[U8, Bool]:
+def shifted_frame_and_truth(item: TestItem, number: int, shifts: tuple[Shift, ...], rules: Rules) -> tuple[U8, Bool]:
     """A test picture (h, w, 3) and its truth (h, w) under ``shifts``; ``number`` fixes what is random in them."""
-    frame = read_rgb(item.image)
+    frame = read_rgb(item.image, rules=rules)
     return _shifted(frame, _truth(item, frame.shape[:2]), number, shifts)
 
 

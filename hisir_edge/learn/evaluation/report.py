@@ -17,11 +17,10 @@ from matplotlib.figure import Figure
 
 from hisir_edge.arrays import F32, U8, Bool, u8
 from hisir_edge.errors import InputError
-from hisir_edge.images import jpeg_bytes, read_rgb, write_atomic
+from hisir_edge.images import Rules, jpeg_bytes, read_rgb, write_atomic
 from hisir_edge.learn.data.layouts import GOOD
 from hisir_edge.learn.evaluation.evaluate import Evaluation, ScoredBoard, shifted_frame_and_truth
 from hisir_edge.learn.evaluation.figures import AUPRO_FPR, figures
-from hisir_edge.learn.evaluation.shifts import Shift
 from hisir_edge.records import Result
 
 mpl.use("Agg")
@@ -130,8 +129,9 @@ def _strip(evaluation: Evaluation, seen: ScoredBoard) -> tuple[U8, str]:
     """Picture, truth and map side by side around the place that matters, and a caption."""
     where = seen.item.image.name
     if seen.score is None:
-        return _fitted(_as_it_came(seen, evaluation.shifts)), f"{where} ({seen.item.kind}): ERROR, {seen.reason}"
-    frame, truth = shifted_frame_and_truth(seen.item, seen.number, evaluation.shifts)
+        return _fitted(_as_it_came(seen, evaluation)), f"{where} ({seen.item.kind}): ERROR, {seen.reason}"
+    rules = evaluation.inspector.bundle.recipe.rules
+    frame, truth = shifted_frame_and_truth(seen.item, seen.number, evaluation.shifts, rules)
     judgement, scores = evaluation.inspector.inspect_with_map(frame)
     if scores is None:
         return _fitted(frame), f"{where} ({seen.item.kind}): ERROR, {judgement.reason}"
@@ -149,12 +149,13 @@ def _strip(evaluation: Evaluation, seen: ScoredBoard) -> tuple[U8, str]:
     return u8(np.hstack(panels)), f"{where} ({seen.item.kind}), {seen.result.value}: {told}; around x {x}, y {y}"
 
 
-def _as_it_came(seen: ScoredBoard, shifts: tuple[Shift, ...]) -> U8:
+def _as_it_came(seen: ScoredBoard, evaluation: Evaluation) -> U8:
     """A picture that could not be judged; grey where it cannot even be read."""
     with suppress(InputError):
-        return shifted_frame_and_truth(seen.item, seen.number, shifts)[0]
+        rules = evaluation.inspector.bundle.recipe.rules
+        return shifted_frame_and_truth(seen.item, seen.number, evaluation.shifts, rules)[0]
     with suppress(InputError):  # of another size than its mask
-        return read_rgb(seen.item.image)
+        return read_rgb(seen.item.image, rules=Rules(grey=None))
     return np.full((CROP_PX, CROP_PX, 3), 128, np.uint8)
 
 

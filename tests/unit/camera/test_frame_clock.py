@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hisir_edge.camera.frame_clock import MOST_KEPT, WINDOW_NS, FrameClock
-from hisir_edge.camera.sfnc import ExposureCheck, drift
+from hisir_edge.camera.driver.features import ExposureCheck
+from hisir_edge.camera.driver.frame_clock import MOST_KEPT, WINDOW_NS, FrameClock
+from hisir_edge.camera.driver.profile import drift
 
 MS = 1_000_000
 

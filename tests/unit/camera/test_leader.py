@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hisir_edge.camera.leader import Leader, leader_of_camera, name_of_format, unlike
+from hisir_edge.camera.driver.leader import Leader, leader_of_camera, unlike
+from hisir_edge.images.wire import name_of_code
 
 SET = Leader("Mono8", 640, 480, 16, 0)
 
@@ -29,4 +30,4 @@ def test_what_a_camera_does_not_have_is_not_compared():
     wanted = leader_of_camera(nodes)
     assert wanted == Leader("Mono8", 640, 480, None, None)
     assert unlike(wanted, Leader("Mono8", 640, 480, 99, 99)) == ""
-    assert (name_of_format(0x01080009), name_of_format(0x7)) == ("BayerRG8", "0x00000007")
+    assert (name_of_code(0x01080009), name_of_code(0x7)) == ("BayerRG8", "0x00000007")

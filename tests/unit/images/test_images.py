@@ -52,8 +52,8 @@ def test_a_picture_cut_short_is_refused(tmp_path, encode, share):
 @pytest.mark.parametrize(
     ("image", "expected", "received"),
     [
-        (PICTURE.astype(np.uint16) * 257, "8 bits per channel", "16 bits"),
-        (PICTURE[..., 0], "3 colour channels", "with 1"),
+        (PICTURE.astype(np.uint16) * 16, "levels to take it by", "16 bits of which levels up to 4080"),
+        (PICTURE[..., 0], "3 colour channels", "a grey picture"),
         (np.dstack([PICTURE, PICTURE[..., :1]]), "3 colour channels", "with 4"),
     ],
 )

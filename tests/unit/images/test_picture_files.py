@@ -22,7 +22,7 @@ from PIL import Image
 from structlog.testing import capture_logs
 
 from hisir_edge.errors import InputError
-from hisir_edge.images import header_of_picture, read_grey, read_mask, read_rgb, read_truth
+from hisir_edge.images import Rules, header_of_picture, read_grey, read_mask, read_pixels, read_rgb, read_truth
 from hisir_edge.images.exif import upright
 from hisir_edge.images.png import ADAM7
 
@@ -229,10 +229,6 @@ def test_tiffs_that_are_taken_read_as_they_were_written(file, name):
 
 
 REFUSED_TIFFS = {
-    "16 bits": (lambda: _tiff(PHOTO.astype(np.uint16) * 257), "16 bits"),
-    "16 bits, planar": (
-        lambda: _tiff(np.moveaxis(PHOTO, 2, 0).astype(np.uint16) * 257, planarconfig="separate"), "16 bits",
-    ),
     "float": (lambda: _tiff(PHOTO.astype(np.float32)), "32 bits"),
     "signed": (lambda: _tiff((PHOTO // 2).astype(np.int8)), "signed"),
     "JPEG 2000": (lambda: _tiff(compression="jpeg2000"), "JPEG 2000 compression"),
@@ -245,7 +241,7 @@ REFUSED_TIFFS = {
     "CIELab": (lambda: _tiff(photometric="cielab"), "CIELab"),
     "YCbCr": (lambda: _tiff(photometric="ycbcr"), "YCbCr"),
     "alpha": (lambda: _tiff(np.dstack([PHOTO, PHOTO[..., :1]]), extrasamples=["unassalpha"]), "with 4"),
-    "grey": (lambda: _tiff(PHOTO[..., 0]), "with 1"),
+    "grey": (lambda: _tiff(PHOTO[..., 0]), "a grey picture"),
     "transfer function": (
         lambda: _tiff(extratags=[(301, 3, 256, tuple(range(0, 65536, 256)), True)]), "TransferFunction",
     ),
@@ -360,7 +356,7 @@ def test_the_content_decides_not_the_name(file):
 
 
 JPEGS = {
-    "grey": (lambda: _jpeg(PHOTO[..., 0].copy()), "with 1"),
+    "grey": (lambda: _jpeg(PHOTO[..., 0].copy()), "a grey picture"),
     "CMYK": (lambda: _jpeg(np.asarray(Image.fromarray(PHOTO).convert("CMYK"))), "with 4"),
     "lossless": (lambda: _jpeg().replace(b"\xff\xc0", b"\xff\xc3", 1), "SOF3"),
     "arithmetic": (lambda: _jpeg().replace(b"\xff\xc0", b"\xff\xc9", 1), "SOF9"),
@@ -380,11 +376,54 @@ def test_jpegs_of_other_kinds_are_refused(file, name):
 
 
 PNGS = {
-    "palette": (lambda: _png(mode="P"), None), "grey": (lambda: _png(mode="L"), "with 1"),
+    "palette": (lambda: _png(mode="P"), None), "grey": (lambda: _png(mode="L"), "a grey picture"),
     "alpha": (lambda: _png(mode="RGBA"), "with 4"), "1 bit": (lambda: _png(mode="1"), "1 bits"),
     "transparent colour": (lambda: _png(transparency=(1, 2, 3)), "with 4"),
-    "16 bits": (lambda: cv2.imencode(".png", PHOTO.astype(np.uint16) * 257)[1].tobytes(), "16 bits"),
 }  # fmt: skip
+
+
+def _png_of(pixels: np.ndarray) -> bytes:
+    stored = pixels if pixels.ndim == 2 else np.ascontiguousarray(pixels[..., ::-1])
+    return cv2.imencode(".png", stored)[1].tobytes()
+
+
+DEEP = (PHOTO.astype(np.uint16) << 8) + np.arange(PHOTO.shape[1], dtype=np.uint16)[None, :, None]
+DEEP_FILES = {
+    "PNG": lambda pixels: _png_of(pixels), "TIFF": lambda pixels: _tiff(pixels, photometric=_kind_of(pixels)),
+    "TIFF, planar": lambda pixels: _tiff(
+        pixels if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0), photometric=_kind_of(pixels),
+        **({} if pixels.ndim == 2 else {"planarconfig": "separate"}),
+    ),
+}  # fmt: skip
+
+
+def _kind_of(pixels: np.ndarray) -> str:
+    return "minisblack" if pixels.ndim == 2 else "rgb"
+
+
+@pytest.mark.parametrize("kind", DEEP_FILES)
+@pytest.mark.parametrize("levels", [None, (0, 65535), (2000, 40000), (0, 4095)])
+def test_16_bits_are_taken_through_the_window(file, kind, levels):
+    black, white = levels or (0, 65535)
+    wanted = np.rint(np.clip((DEEP - np.float64(black)) / (white - black), 0, 1) * 255)
+    got = read_rgb(file("deep.img", DEEP_FILES[kind](DEEP)), rules=Rules(levels))
+    assert np.abs(got.astype(int) - wanted).max() <= 1, "float32 may round the other way at a half"
+    assert (got == wanted).mean() > 0.99
+    grey = read_pixels(file("deep-grey.img", DEEP_FILES[kind](DEEP[..., 1])), rules=Rules(levels, grey=True))
+    assert grey.pixel_format == "Mono8"
+    assert np.array_equal(grey.data, got[..., 1])
+    assert np.array_equal(grey.rgb, np.repeat(got[..., 1:2], 3, 2))
+
+
+def test_grey_and_colour_are_not_mixed(file):
+    grey = np.repeat(PHOTO[..., :1], 3, 2)
+    as_colour, as_grey = file("a.png", _png_of(grey)), file("b.png", _png_of(PHOTO[..., 0]))
+    for path in (as_colour, as_grey):
+        assert np.array_equal(read_rgb(path, rules=Rules(grey=True)), grey)
+    assert read_pixels(file("c.png", _png_of(PHOTO)), rules=Rules(grey=None)).pixel_format == "RGB8"
+    _refused(as_grey, "a grey picture")
+    with pytest.raises(InputError, match="a picture in colour"):
+        read_rgb(file("d.png", _png_of(PHOTO)), rules=Rules(grey=True))
 
 
 @pytest.mark.parametrize("name", PNGS)

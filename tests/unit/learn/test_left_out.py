@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hisir_edge.errors import InputError
-from hisir_edge.learn.data.left_out import LeftOut
+from hisir_edge.learn.data.left_out import LeftOut, Memories
 from hisir_edge.learn.data.statistics import robust_memory
 
 
@@ -29,6 +29,21 @@ def test_each_board_left_out_gives_the_memory_of_the_others(count, seed, alike):
         memory = left_out.memory_without(boards[number])
         assert (memory.mean_rgb == expected.mean_rgb).all()
         assert np.abs(memory.deviation.astype(int) - expected.deviation).max() <= 1, "float32 sums round otherwise"
+
+
+def test_photos_of_one_board_are_left_out_together():
+    pictures = np.random.default_rng(3).integers(0, 256, (9, 5, 7, 3), dtype=np.uint8)
+    shown = (0, 1, 1, 3, 4, 5, 5, 5, 8)
+    memories = Memories(lambda number, y0, y1: pictures[number, y0:y1].copy(), (5, 7), shown)
+    for number, board in enumerate(shown):
+        others = [one for one, other in zip(pictures, shown, strict=True) if other != board]
+        expected = robust_memory(partial(rows_of, others), (5, 7))
+        memory = memories.memory_without(number)
+        assert (memory.mean_rgb == expected.mean_rgb).all()
+        assert np.abs(memory.deviation.astype(int) - expected.deviation).max() <= 1
+    alone = Memories(lambda number, y0, y1: pictures[number, y0:y1].copy(), (5, 7), (0,) * 9)
+    whole = robust_memory(partial(rows_of, list(pictures)), (5, 7))
+    assert (alone.memory_without(4).mean_rgb == whole.mean_rgb).all(), "there is no other board to learn it beside"
 
 
 def test_too_few_boards_are_refused():

@@ -5,7 +5,7 @@ https://github.com/genicam/harvesters/issues/508), hang, or crash. Talks over a 
 passes the ring's descriptor with the first message. Lost frames show only as gaps in the frame id, so every id is
 followed.
 
-Started by ``process_host.py`` as ``python -m hisir_edge.camera.KIND_process FD PARENT_PID JSON``.
+Started by ``process_host.py`` as ``python -m hisir_edge.camera.driver.KIND FD PARENT_PID JSON``.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from hisir_edge.arrays import U8
-from hisir_edge.camera.frame_clock import FrameClock
-from hisir_edge.camera.leader import Leader, leader_of_camera, unlike
+from hisir_edge.camera.driver.features import ExposureCheck
+from hisir_edge.camera.driver.frame_clock import FrameClock
+from hisir_edge.camera.driver.leader import Leader, leader_of_camera, unlike
 from hisir_edge.camera.ring import FrameRing
-from hisir_edge.camera.sfnc import ExposureCheck
-from hisir_edge.images.pixels import CONVERSIONS
+from hisir_edge.images.wire import WIRE_FORMATS, Unpacker
 
 POLL_S = 0.25
 TRIGGERED_POLL_S = 0.02
@@ -38,7 +38,8 @@ LAST_16_BIT_ID = 65535
 class Fetched:
     """One buffer: its flat bytes until ``done`` is called; None for ``data`` where it is incomplete.
 
-    ``frame_id`` is None where not even that is known: it is taken for the next one.
+    ``frame_id`` is None where not even that is known: it is taken for the next one. ``x_padding``: bytes behind each
+    line. ``may_be_longer``: something else may follow the picture, such as chunk data.
     """
 
     frame_id: int | None
@@ -47,6 +48,8 @@ class Fetched:
     done: Callable[[], None]
     problem: str = ""
     leader: Leader | None = None
+    x_padding: int = 0
+    may_be_longer: bool = False
 
 
 class GrabbingDevice(Protocol):
@@ -88,11 +91,17 @@ class Grabber:
         self.clock = FrameClock(settings.get("late_ms", 0.0))
         node_map = device.nodes
         self.width, self.height = int(node_map.Width.value), int(node_map.Height.value)
-        self.pixel_format = str(node_map.PixelFormat.value)
-        channels = CONVERSIONS[self.pixel_format][0]
+        levels = settings.get("levels")
+        self.unpacker = Unpacker(
+            WIRE_FORMATS[str(node_map.PixelFormat.value)],
+            self.width,
+            self.height,
+            None if levels is None else (levels[0], levels[1]),
+            settings.get("unpack_threads", 2),
+        )
         self.exposure = ExposureCheck(node_map, settings)
         self.leader = leader_of_camera(node_map)
-        self.ring = FrameRing.create(slots, self.width * self.height * channels)
+        self.ring = FrameRing.create(slots, self.unpacker.out_bytes)
         self.free = deque(range(slots))
         self.outbox: deque[dict[str, Any]] = deque()
         self.last_id: int | None = None
@@ -104,7 +113,8 @@ class Grabber:
     def run(self) -> None:
         """Announce the ring, then fetch until told to stop or the parent is gone."""
         opened = {
-            "kind": "opened", "width": self.width, "height": self.height, "pixel_format": self.pixel_format,
+            "kind": "opened", "width": self.width, "height": self.height,
+            "pixel_format": self.unpacker.wire.line_format,
             "slots": self.ring.slots, "slot_bytes": self.ring.slot_bytes,
         }  # fmt: skip
         socket.send_fds(self.channel, [json.dumps(opened).encode()], [self.ring.fd])
@@ -117,6 +127,7 @@ class Grabber:
                 self._talk()
         finally:
             self.device.stop()
+            self.unpacker.close()
 
     def _listen(self) -> None:
         while True:
@@ -175,8 +186,11 @@ class Grabber:
         elif not self._follow(frame_id, now):
             return
         other = unlike(self.leader, fetched.leader)
-        if data is None or data.nbytes != self.ring.slot_bytes:
-            got = fetched.problem or f"{0 if data is None else data.nbytes} of {self.ring.slot_bytes} bytes"
+        lengths = self.unpacker.bytes_wanted(fetched.x_padding)
+        if data is not None and fetched.may_be_longer:
+            data = data[: lengths[-1]]
+        if data is None or data.nbytes not in lengths:
+            got = fetched.problem or f"{0 if data is None else data.nbytes} of {lengths[-1]} bytes"
             self._lost(frame_id, frame_id, f"incomplete frame: {got}" + (f"; {other}" if other else ""), now)
             return
         if other and not self._is_its_way(fetched.leader):
@@ -190,10 +204,13 @@ class Grabber:
             self._lost(frame_id, frame_id, "overrun: the line inspects slower than the camera sends", now)
             return
         slot = self.free.popleft()
-        self.ring.slot(slot)[:] = data
+        white = self.unpacker.into(data, self.ring.slot(slot), fetched.x_padding)
         self.outbox.append(
-            {"kind": "frame", "slot": slot, "id": frame_id, "time_ns": now, "device_ns": fetched.device_ns}
-        )
+            {
+                "kind": "frame", "slot": slot, "id": frame_id, "time_ns": now, "device_ns": fetched.device_ns,
+                "white": round(white, 6),
+            }
+        )  # fmt: skip
 
     def _is_its_way(self, said: Leader | None) -> bool:
         """Whether a producer that does not pass on the camera's word names the format otherwise from the first frame.

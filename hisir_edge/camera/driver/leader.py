@@ -9,14 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-PIXEL_FORMAT_CODES = {
-    0x01080001: "Mono8", 0x01080008: "BayerGR8", 0x01080009: "BayerRG8", 0x0108000A: "BayerGB8",
-    0x0108000B: "BayerBG8", 0x02180014: "RGB8", 0x02180015: "BGR8", 0x02200016: "RGBa8", 0x02200017: "BGRa8",
-    0x01100003: "Mono10", 0x01100005: "Mono12", 0x01100007: "Mono16", 0x010C0006: "Mono12Packed",
-    0x0210001F: "YUV422_8_UYVY", 0x02100032: "YUV422_8",
-}  # fmt: skip
-"""Of the Pixel Format Naming Convention (GenICam PFNC 2.4), as GigE Vision's leaders have them."""
-
 
 @dataclass(frozen=True, slots=True)
 class Leader:
@@ -57,8 +49,3 @@ def unlike(wanted: Leader, said: Leader | None) -> str:
         and getattr(said, part.name) != getattr(wanted, part.name)
     ]
     return f"frame of another kind: {', '.join(differing)}" if differing else ""
-
-
-def name_of_format(code: int) -> str:
-    """A pixel format by its number; the number itself where it has no name here."""
-    return PIXEL_FORMAT_CODES.get(code, f"0x{code:08x}")

@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from hisir_edge.camera.leader import Leader, name_of_format
-from hisir_edge.camera.process_client import Fetched
-from hisir_edge.camera.process_main import run
-from hisir_edge.camera.sfnc import SetupError, set_up
+from hisir_edge.camera.driver.features import set_up
+from hisir_edge.camera.driver.grabber import Fetched
+from hisir_edge.camera.driver.identity import Seen, chosen, in_use
+from hisir_edge.camera.driver.leader import Leader
+from hisir_edge.camera.driver.main import run
+from hisir_edge.camera.driver.nodes import SetupError
+from hisir_edge.images.wire import name_of_code
 
 SYSTEM_PACKAGES = Path("/usr/lib/python3/dist-packages")
 FLUSH_S = 0.05
@@ -77,6 +80,21 @@ class Node:
     def symbolics(self) -> tuple[str, ...]:
         """The values that it can take."""
         return tuple(self._feature.dup_available_string_values())
+
+    @property
+    def min(self) -> Any:
+        """The lowest value of a number."""
+        return self._feature.get_min()
+
+    @property
+    def max(self) -> Any:
+        """The highest value of a number."""
+        return self._feature.get_max()
+
+    @property
+    def inc(self) -> Any:
+        """The step of a number."""
+        return self._feature.get_inc()
 
     def get_access_mode(self) -> int:
         """The access that is possible now."""
@@ -152,7 +170,7 @@ class Feature:
 
 
 class AravisDevice:
-    """See ``camera_process.Device``."""
+    """See ``grabber.GrabbingDevice``."""
 
     def __init__(self, aravis: Any, camera: Any, settings: dict[str, Any]) -> None:
         self.aravis, self.camera = aravis, camera
@@ -211,7 +229,8 @@ class AravisDevice:
         # where a frame's leader did not come, its buffer says 0, which is no number of GigE Vision's
         frame_id = int(buffer.get_frame_id())
         leader = _leader(buffer) if whole else None
-        return Fetched(frame_id if whole or frame_id else None, data, stamp, done, problem, leader)
+        padding = int(buffer.get_image_padding()[0]) if whole and hasattr(buffer, "get_image_padding") else 0
+        return Fetched(frame_id if whole or frame_id else None, data, stamp, done, problem, leader, padding)
 
     def close(self) -> None:
         """See ``Device.close``; the camera's control is given up, for the next program to take it."""
@@ -224,31 +243,70 @@ class AravisDevice:
 
 def _leader(buffer: Any) -> Leader:
     return Leader(
-        name_of_format(int(buffer.get_image_pixel_format()) & 0xFFFFFFFF), int(buffer.get_image_width()),
+        name_of_code(int(buffer.get_image_pixel_format()) & 0xFFFFFFFF), int(buffer.get_image_width()),
         int(buffer.get_image_height()), int(buffer.get_image_x()), int(buffer.get_image_y()),
     )  # fmt: skip
 
 
+def _seen(aravis: Any) -> list[Seen]:
+    """What answers on all networks, and on USB."""
+    aravis.update_device_list()
+    return [
+        Seen(
+            tuple(
+                str(ask(n) or "")
+                for ask in (
+                    aravis.get_device_serial_nbr, aravis.get_device_id, aravis.get_device_address,
+                    aravis.get_device_physical_id,
+                )
+            ),
+            f"{aravis.get_device_vendor(n) or ''} {aravis.get_device_model(n) or ''}".strip(),
+        )
+        for n in range(aravis.get_n_devices())
+    ]  # fmt: skip
+
+
 def open_device(settings: dict[str, Any]) -> AravisDevice:
-    """The camera by its id, address or serial number, or the first that is found; features set and read back."""
+    """The camera by its serial number, name, id or address, or the only one; features set and read back."""
     aravis = _aravis()
-    wanted = settings["device_id"] or None
+    wanted = settings.get("serial") or settings["device_id"]
+    camera_id, words = wanted, Seen((wanted,))
+    if not wanted:
+        found = _seen(aravis)
+        words = found[chosen(found, "")]
+        camera_id = words.names[1]
     try:
-        camera = aravis.Camera.new(wanted)
+        camera = aravis.Camera.new(camera_id)
     except Exception as error:  # GLib.Error: its class is there only once gi is
-        raise SetupError(
-            f"the camera {wanted}" if wanted else "a camera",
-            str(getattr(error, "message", error)),
-            "check power, cable, address and firewall; hisir-edge check --aravis lists what is found",
-        ) from error
+        camera = _by_other_name(aravis, wanted, error)
+    device = camera.get_device()
+    if isinstance(device, aravis.GvDevice) and not device.is_controller():
+        raise in_use(words)
     try:
         return AravisDevice(aravis, camera, settings)
     except SetupError:
         raise
     except Exception as error:
+        if isinstance(device, aravis.GvDevice) and not device.is_controller():
+            raise in_use(words) from error
         raise SetupError(
             "the camera to be set up", str(getattr(error, "message", error)), "close the other program that uses it"
         ) from error
+
+
+def _by_other_name(aravis: Any, wanted: str, error: Exception) -> Any:
+    """A camera that Aravis itself does not find by this name: by one that it lists; SetupError for none."""
+    found = _seen(aravis)
+    if any(wanted in one.names for one in found):
+        try:
+            return aravis.Camera.new(found[chosen(found, wanted)].names[1])
+        except Exception as again:  # GLib.Error, as above
+            error = again
+    raise SetupError(
+        f"the camera {wanted}" if wanted else "a camera",
+        str(getattr(error, "message", error)),
+        "check power, cable, address and firewall; hisir-edge check --aravis lists what is found",
+    ) from error
 
 
 def list_cameras() -> int:
@@ -258,10 +316,9 @@ def list_cameras() -> int:
     except SetupError as error:
         sys.stderr.write(f"{error.args[1]}; {error.args[2]}\n")
         return 2
-    aravis.update_device_list()
-    for n in range(aravis.get_n_devices()):
-        words = (aravis.get_device_id(n), aravis.get_device_protocol(n), aravis.get_device_address(n))
-        sys.stdout.write(" ".join(str(word) for word in words) + "\n")
+    for one in _seen(aravis):
+        serial, name, address, _ = one.names
+        sys.stdout.write(f"{one.model} {serial} {name} {address}\n")
     return 0
 
 

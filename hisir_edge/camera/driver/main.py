@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hisir_edge.camera.process_client import MOST_DRIFT, Grabber, GrabbingDevice
-from hisir_edge.camera.sfnc import SetupError, drift, has_exposure, profile_of, text_of
+from hisir_edge.camera.driver.grabber import MOST_DRIFT, Grabber, GrabbingDevice
+from hisir_edge.camera.driver.nodes import SetupError, text_of
+from hisir_edge.camera.driver.profile import drift, has_exposure, profile_of
 from hisir_edge.processes import die_with_parent
 
 PROFILE_VERSION = 2

@@ -1,0 +1,131 @@
+"""One feature of a camera at a time: read, set and read back, with words for what it does not take.
+
+Works on any node map of genapi, and on what shows another library's features in that way.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+RW, READABLE = 4, (3, 4)
+"""EAccessMode of GenApi: readable and writable; readable."""
+SAME_SHARE = 0.02
+"""Numbers that a camera rounds by so much are taken."""
+MOST_LISTED = 12
+
+
+class SetupError(Exception):
+    """The camera cannot be used; carries (expected, received, fix)."""
+
+
+def node_of(node_map: Any, name: str) -> Any | None:
+    """The feature; None where the camera has none of that name."""
+    try:
+        return getattr(node_map, name)
+    except Exception:  # genapi raises a type per reason
+        return None
+
+
+def is_writable(node_map: Any, name: str) -> bool:
+    """Whether a feature is there and can be set now."""
+    try:
+        return bool(node_of(node_map, name).get_access_mode() == RW)  # type: ignore[union-attr]
+    except Exception:  # a camera without it
+        return False
+
+
+def symbolics(node_map: Any, name: str) -> tuple[str, ...]:
+    """The values that an enumeration can take now."""
+    try:
+        return tuple(getattr(node_map, name).symbolics)
+    except Exception:  # a camera without it
+        return ()
+
+
+def text_of(node_map: Any, name: str) -> str | None:
+    """A feature's value as text; None where it is not there or cannot be read now."""
+    try:
+        node = getattr(node_map, name)
+        return str(node.to_string()) if node.get_access_mode() in READABLE else None
+    except Exception:  # a camera without it
+        return None
+
+
+def value_of(node_map: Any, name: str) -> Any | None:
+    """A feature's value; None where it is not there or cannot be read now."""
+    try:
+        return getattr(node_map, name).value
+    except Exception:  # a camera without it
+        return None
+
+
+def set_feature(node_map: Any, name: str, value: Any, key: str = "") -> None:
+    """Set and read back; SetupError where the camera has no such feature, refuses, or has another value afterwards.
+
+    ``key``: of line.toml, named in the message.
+    """
+    node = node_of(node_map, name)
+    asked = f"source.{key} ({name})" if key else name
+    if node is None:
+        raise SetupError(f"a camera with {name}", "one that has no such feature", f"take {asked} out")
+    limits = limits_of(node)
+    try:
+        node.value = value
+        back = node.value
+    except Exception as error:
+        if not is_writable(node_map, name):
+            raise SetupError(
+                f"the camera to let {name} be set",
+                "it is locked, or not there as the camera is set now",
+                f"see what decides over it in the camera's own tool, or take {asked} out",
+            ) from error
+        raise SetupError(
+            f"the camera to take {name} = {value}", _first_line(error), f"set {asked} to {nearest(limits, value)}"
+        ) from error
+    if not same_value(value, back):
+        raise SetupError(
+            f"{name} = {value}", f"{back} after setting it", f"set {asked} to {nearest(limits, value)}, or {back}"
+        )
+
+
+def set_if_there(node_map: Any, name: str, value: Any) -> None:
+    """As ``set_feature``, of a feature that can be set now; nothing where it is not."""
+    if is_writable(node_map, name):
+        set_feature(node_map, name, value)
+
+
+def same_value(wanted: Any, back: Any) -> bool:
+    """Whether a value that was read is the one that was set; numbers may be rounded by the camera."""
+    if isinstance(wanted, float):
+        return bool(abs(back - wanted) <= SAME_SHARE * abs(wanted))
+    return bool(back == wanted)
+
+
+def limits_of(node: Any) -> dict[str, Any]:
+    """``min``, ``max`` and ``inc`` of a number, ``symbolics`` of an enumeration, as far as the camera tells them."""
+    found: dict[str, Any] = {}
+    for part in ("min", "max", "inc", "symbolics"):
+        with suppress(Exception):  # not of this kind of feature, or without a step
+            found[part] = getattr(node, part)
+    return {part: value for part, value in found.items() if value is not None}
+
+
+def nearest(limits: dict[str, Any], value: Any) -> str:
+    """Words for the nearest value that a feature takes."""
+    if listed := [str(one) for one in limits.get("symbolics", ())]:
+        more = f" and {len(listed) - MOST_LISTED} more" if len(listed) > MOST_LISTED else ""
+        return f"one of {', '.join(listed[:MOST_LISTED])}{more}"
+    low, high, step = limits.get("min"), limits.get("max"), limits.get("inc")
+    if low is None or high is None or isinstance(value, str | bool):
+        return "a value that the camera supports"
+    kept = min(max(value, low), high)
+    if step:
+        kept = min(low + round((kept - low) / step) * step, low + (high - low) // step * step)
+    steps = f" in steps of {step:g}" if step and step != 1 else ""
+    return f"{kept:g} (it takes {low:g} to {high:g}{steps})"
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(getattr(error, "message", "") or error).splitlines()
+    return lines[0] if lines else type(error).__name__
