@@ -56,7 +56,9 @@ class GrabFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """A defect: box in frame pixels, area, peak of the anomaly map (1.0 = threshold), contour (n, 2).
+    """A defect: box in frame pixels, area, peak of the anomaly map (1.0 = pixel threshold), contour (n, 2).
+
+    Where the region's mass is worth a higher peak (``bundle.thresholds.MassRule``), ``peak`` is that.
 
     ``view`` names the camera where several look at a board; pixels are that camera's. ``confidence``, 1 to 100: how
     rarely a good board shows such a peak (``inspection.locate``). ``component``: reference designator; ``box_mm``: x,
@@ -106,7 +108,7 @@ class BoardPose:
 class Judgement:
     """The judgement of one board, without its sequence number.
 
-    ``mask`` is frame-sized bool (None for ERROR); ``score`` is the peak of the anomaly map;
+    ``mask`` is frame-sized bool (None for ERROR); ``score`` is the highest peak (see ``Region``);
     ``regions_total`` counts what was found even where ``regions`` is cut to its limit.
     """
 

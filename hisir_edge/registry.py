@@ -48,6 +48,7 @@ CAMERAS = {
     "replay": CameraType("hisir_edge.config.sources:ReplaySource", "hisir_edge.camera.replay:ReplayCamera"),
     "genicam": CameraType("hisir_edge.config.sources:GenicamSource", "hisir_edge.camera.process_host:GenicamCamera"),
     "aravis": CameraType("hisir_edge.config.sources:AravisSource", "hisir_edge.camera.process_host:GenicamCamera"),
+    "viva": CameraType("hisir_edge.config.sources:VivaSource", "hisir_edge.camera.process_host:GenicamCamera"),
 }
 """By ``source.type`` of line.toml."""
 

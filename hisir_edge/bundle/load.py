@@ -19,7 +19,7 @@ from hisir_edge.bundle.files import DEVIATION, GOLDEN, MANIFEST, MODEL, NOISE, V
 from hisir_edge.bundle.integrity import check_files, how_to_find, seal_of, sha256_of
 from hisir_edge.bundle.manifest import SCHEMA_VERSION, Manifest
 from hisir_edge.bundle.replace import MOST_EXCHANGES
-from hisir_edge.bundle.thresholds import OFF_THE_BOARD, Thresholds, Zone
+from hisir_edge.bundle.thresholds import OFF_THE_BOARD, MassRule, Thresholds, Zone
 from hisir_edge.bundle.variants import Place, places_from_atlas
 from hisir_edge.errors import BundleError, InputError
 from hisir_edge.geometry.noise_shape import noise_shape
@@ -182,7 +182,8 @@ def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str)
     )  # fmt: skip
     expected_hw = (round(r.frame_height * r.scale), round(r.frame_width * r.scale))
     memory = _memory_from_pictures(folder, expected_hw)
-    thresholds = Thresholds(t.pixel, t.region_peak, t.min_area_px)
+    mass = None if t.mass_logits_per_root is None else MassRule(t.mass_logits_per_root, t.mass_logits_at_none)
+    thresholds = Thresholds(t.pixel, t.region_peak, t.min_area_px, mass)
     off_board = () if r.board_area is None else (Zone(OFF_THE_BOARD, r.board_area, 0.0, outside=True),)
     zones = off_board + tuple(Zone(z.name, z.polygon, z.sensitivity, z.outside) for z in manifest.zones)
     noise = _noise_from_picture(folder, expected_hw)

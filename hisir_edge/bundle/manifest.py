@@ -68,6 +68,10 @@ class ThresholdModel(_Record):
     held_out_boards: int = Field(ge=1)
     boards_to_prove: int = Field(ge=1)
     tail_scale_logits: float = Field(default=1.0, gt=0, description="peaks of good boards thin by e every so much")
+    mass_logits_per_root: float | None = Field(
+        default=None, gt=0, description="peak, in logits, that the root of a region's mass is worth; null: nothing"
+    )
+    mass_logits_at_none: float = Field(default=0.0, description="the same at no mass at all")
 
 
 class ZoneModel(_Record):

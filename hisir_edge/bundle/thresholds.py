@@ -9,16 +9,28 @@ OFF_THE_BOARD = "off the board"
 
 
 @dataclass(frozen=True, slots=True)
+class MassRule:
+    """The peak, in logits, that a region's mass is worth: ``logits_per_root`` times its root, and ``logits_at_none``.
+
+    The mass is the sum of the logits of its pixels, those of the frame.
+    """
+
+    logits_per_root: float
+    logits_at_none: float
+
+
+@dataclass(frozen=True, slots=True)
 class Thresholds:
     """When a board fails. In the calibrated map 1.0 is the pixel threshold.
 
-    ``pixel``: raw score of the pixel threshold; ``region_peak``: least peak (calibrated) and
-    ``min_area_px``: least area (frame pixels) of a region that is called a defect.
+    ``pixel``: raw score of the pixel threshold; ``region_peak``: least peak (calibrated), or what its mass is worth
+    where there is such a rule, and ``min_area_px``: least area (frame pixels) of a region that is called a defect.
     """
 
     pixel: float
     region_peak: float
     min_area_px: int
+    mass: MassRule | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ import sys
 from typing import Any
 
 from hisir_edge.camera.processes import process_module
-from hisir_edge.config.sources import AravisSource, GenicamSource
+from hisir_edge.config.sources import CameraTable
 from hisir_edge.errors import CameraError
 
 TIMEOUT_S = 60
 
 
-def camera_profile(settings: GenicamSource | AravisSource) -> dict[str, Any]:
+def camera_profile(settings: CameraTable) -> dict[str, Any]:
     """``{"camera": {name: text}, "features": {name: text}}`` after the configuration is applied; CameraError."""
     asked = settings.model_copy(update={"profile": ""}).model_dump_json()
     command = [sys.executable, "-m", process_module(settings.type), "--profile", asked]

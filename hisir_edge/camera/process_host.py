@@ -19,7 +19,7 @@ import structlog
 
 from hisir_edge.camera.processes import process_module, readable
 from hisir_edge.camera.ring import FrameRing
-from hisir_edge.config.sources import AravisSource, GenicamSource
+from hisir_edge.config.sources import CameraTable, GenicamSource
 from hisir_edge.errors import CameraError, InspectionError
 from hisir_edge.images.pixels import pixels_from_buffer
 from hisir_edge.records import Frame, GrabFault
@@ -38,7 +38,7 @@ MAX_SINGLE_FAULTS = 256
 class GenicamCamera:
     """One GenICam camera, reached as ``settings.type`` says; frames and faults come in the camera's order."""
 
-    def __init__(self, settings: GenicamSource | AravisSource) -> None:
+    def __init__(self, settings: CameraTable) -> None:
         self.settings, self.name = settings, settings.name
         self.attempts = 0
         self.stale = False

@@ -8,6 +8,7 @@ import socket
 MODULES = {
     "genicam": "hisir_edge.camera.driver.harvesters",
     "aravis": "hisir_edge.camera.driver.aravis",
+    "viva": "hisir_edge.camera.driver.viva",
 }
 """By ``source.type``."""
 

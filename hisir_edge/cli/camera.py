@@ -19,7 +19,7 @@ def camera(
     """Open the camera of a line as configured and print every setting; --save them as a profile for source.profile."""
     from hisir_edge.camera.kinds import camera_profile
     from hisir_edge.config.file import settings_from_toml
-    from hisir_edge.config.sources import AravisSource, GenicamSource
+    from hisir_edge.config.sources import CameraTable
     from hisir_edge.images import write_atomic
 
     settings = settings_from_toml(config)
@@ -27,9 +27,11 @@ def camera(
     if name and name not in sources:
         raise InputError(expected=f"--name out of {', '.join(sources)}", received=name, fix="correct it")
     source = sources[name or settings.source.name]
-    if not isinstance(source, GenicamSource | AravisSource):
+    if not isinstance(source, CameraTable):
         raise InputError(
-            expected='source.type = "genicam" or "aravis"', received=f'"{source.type}"', fix="name another --config"
+            expected='source.type = "genicam", "aravis" or "viva"',
+            received=f'"{source.type}"',
+            fix="name another --config",
         )
     found = camera_profile(source)
     if save is not None:

@@ -35,10 +35,10 @@ TENSORRT = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 TIMEOUT_S = 30
 
 
-def examine(producers: tuple[Path, ...] = (), with_aravis: bool = False) -> dict[str, Any]:
+def examine(producers: tuple[Path, ...] = (), with_aravis: bool = False, with_viva: bool = False) -> dict[str, Any]:
     """Everything found, ready for JSON. ``producers``: GenTL producers beside those on GENICAM_GENTL64_PATH.
 
-    ``with_aravis``: also ask all networks for GigE Vision cameras, and USB.
+    ``with_aravis``, ``with_viva``: also ask all networks for GigE Vision cameras, and USB, through these.
     """
     cards = gpus()
     flavours = {target: _tensorrt(module) for target, module in TENSORRT.items()}
@@ -57,6 +57,7 @@ def examine(producers: tuple[Path, ...] = (), with_aravis: bool = False) -> dict
         "packages": {name: _version(name) for name in PACKAGES},
         "genicam": [_producer(path) for path in (*_producers_on_path(), *producers)],
         "aravis": _listed("aravis", "--list") if with_aravis else None,
+        "viva": _listed("viva", "--list") if with_viva else None,
         "used": _used(cards, flavours),
     }
 
@@ -80,8 +81,9 @@ def table_of_findings(found: dict[str, Any]) -> str:
         rows.append(("GenTL producer", f"{one['producer']}: {cameras}"))
     if not found["genicam"]:
         rows.append(("GenTL producer", "none on GENICAM_GENTL64_PATH; name one with --cti"))
-    if found["aravis"] is not None:
-        rows.append(("Aravis", "; ".join(found["aravis"]["cameras"]) or found["aravis"]["reason"] or "no camera"))
+    for kind, name in (("aravis", "Aravis"), ("viva", "viva-genicam")):
+        if (one := found[kind]) is not None:
+            rows.append((name, "; ".join(one["cameras"]) or one["reason"] or "no camera"))
     return "\n".join(f"{name:16s} {text}" for name, text in rows)
 
 

@@ -49,11 +49,12 @@ def check(
         list[Path] | None, typer.Option(help="GenTL producer to look for cameras with; may be repeated.")
     ] = None,
     aravis: Annotated[bool, typer.Option("--aravis", help="Also ask the networks for GigE Vision cameras.")] = False,
+    viva: Annotated[bool, typer.Option("--viva", help="The same through viva-genicam (the extra viva).")] = False,
 ) -> None:
     """Say what this machine has: GPU, driver, CUDA, TensorRT, GenTL producers and cameras; what is used, and why."""
     from hisir_edge.cli.doctor import examine, table_of_findings
 
-    found = examine(tuple(cti or ()), aravis)
+    found = examine(tuple(cti or ()), aravis, viva)
     print(json.dumps(found, indent=2) if as_json else table_of_findings(found))
 
 

@@ -32,7 +32,7 @@ class SourceTable(Table):
 
     paths: ClassVar[tuple[str, ...]] = ()
 
-    type: str = Field(description='`"replay"`, `"genicam"` or `"aravis"`')
+    type: str = Field(description='`"replay"`, `"genicam"`, `"aravis"` or `"viva"`')
     name: str = Field(
         default="camera", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="the camera's name in every verdict"
     )
@@ -236,6 +236,13 @@ class AravisSource(CameraTable):
         if self.serial and self.device_id:
             raise ValueError("serial or device_id, not both")
         return self
+
+
+class VivaSource(CameraTable):
+    """``[source]`` with ``type = "viva"``: as ``aravis``, by a package of the Python environment alone."""
+
+    type: Literal["viva"]
+    packet_resend: bool = Field(default=True, description="`viva`: lost packets are asked for again")
 
 
 class _ByType:

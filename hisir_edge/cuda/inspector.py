@@ -185,7 +185,7 @@ class CudaInspector(BoardInspector):
                     raise InspectionError(
                         expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle"
                     )
-                regions = self._regions(slot, mask, bent)
+                regions, strongest = self._regions(slot, mask, bent)
         except Exception as error:
             self._drop_slot(error)  # whatever it was: the next frame gets a stream, context and memory of its own
             if isinstance(error, HisirEdgeError):
@@ -199,7 +199,8 @@ class CudaInspector(BoardInspector):
             self.span(what, start, end)
         self._tell_steps(slot)
         times = StageTimes(register_s=t1 - t0, tile_s=t2 - t1, infer_s=t3 - t2, judge_s=t4 - t3)
-        return Findings(float(slot.host.small.max()), regions, mask, registration, times, self._memory.chosen)
+        score = max(float(slot.host.small.max()), strongest)
+        return Findings(score, regions, mask, registration, times, self._memory.chosen)
 
     @contextlib.contextmanager
     def _current_device(self) -> Iterator[None]:
@@ -255,23 +256,21 @@ class CudaInspector(BoardInspector):
         if (own := slot.own_cues) is not None:
             own.show(slot.stream, self._memory.planes, self._memory.chosen, self.numbers, self._tiles_of_places)
 
-    def _regions(self, slot: Slot, mask: Bool, bent: Pose | None) -> list[Region]:
-        """Regions of the frame, added to its mask, from the mask and the scores that the GPU made.
+    def _regions(self, slot: Slot, mask: Bool, bent: Pose | None) -> tuple[list[Region], float]:
+        """Regions of the frame, added to its mask, from the mask and the scores that the GPU made; the highest peak.
 
         ``bent``: the camera's pose where the GPU was given a straightened frame.
         """
         frame_hw = self.bundle.recipe.frame_hw
         windows = windows_of_bits(slot.host.bits, frame_hw)
         if not windows:
-            return []
+            return [], 0.0
         slot.fetch_values(rows_of(windows, len(mask)))
         found = scored_windows(windows, slot.host.bits, slot.host.values)
         if bent is not None:
             found = windows_in_frame(found, bent, self.bundle.recipe.scale, frame_hw)
-        regions: list[Region] = []
-        for y, x, window in found:
-            regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
-        return regions
+        seen = [regions_in_window(window, self.bundle.thresholds, (y, x), mask) for y, x, window in found]
+        return [region for one in seen for region in one.called], max((one.strongest for one in seen), default=0.0)
 
     def _tell_steps(self, slot: Slot) -> None:
         """The GPU's own times of a traced frame, on the host's clock."""

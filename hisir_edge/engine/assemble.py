@@ -139,6 +139,8 @@ def with_thresholds(manifest: Manifest, reading: Reading, staged: Path) -> Manif
         "false_calls_upper_bound_95": derived.upper_bound,
         "boards_to_prove": derived.boards_to_prove,
         "tail_scale_logits": derived.tail_scale_logits,
+        "mass_logits_per_root": None if t.mass is None else t.mass.logits_per_root,
+        "mass_logits_at_none": 0.0 if t.mass is None else t.mass.logits_at_none,
     }
     return manifest.model_copy(update={"thresholds": manifest.thresholds.model_copy(update=thresholds)})
 

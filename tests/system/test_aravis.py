@@ -5,13 +5,9 @@ Each test runs itself again inside the namespace, where `lo` is all there is.
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import os
-import shutil
-import socket
-import struct
 import subprocess
 import sys
 import time
@@ -22,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import namespace
 from support.commands import here
 from support.messages import facts
 
@@ -33,16 +30,14 @@ from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.records import Frame, GrabFault
 
 FAKE = Path(__file__).parents[1] / "gige" / "fake_camera.py"
-INSIDE = "HISIR_INSIDE_NAMESPACE"
 SYSTEM_PYTHON = "/usr/bin/python3"
-SIOCSIFFLAGS, IFF_UP_RUNNING = 0x8914, 0x41
 
 
 def _missing() -> str:
     """Why these tests cannot run here; empty: they can."""
     probe = "import gi; gi.require_version('Aravis', '0.8'); from gi.repository import Aravis; Aravis.GvFakeCamera"
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-n", "true"], capture_output=True).returncode:
-        return "no right to make a network namespace here"
+    if reason := namespace.why_not():
+        return reason
     if not Path(SYSTEM_PYTHON).exists() or subprocess.run([SYSTEM_PYTHON, "-c", probe], capture_output=True).returncode:
         return "no Aravis: sudo apt-get install gir1.2-aravis-0.8 python3-gi"
     found = subprocess.run([SYSTEM_PYTHON, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True)
@@ -53,34 +48,13 @@ def _missing() -> str:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def namespace() -> None:
-    if os.environ.get(INSIDE):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-            fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh", b"lo", IFF_UP_RUNNING))
-    elif reason := _missing():
+def _namespace() -> None:
+    if not namespace.loopback_up() and (reason := _missing()):
         pytest.skip(reason)
 
 
 def inside(name: str, **paths: object) -> bool:
-    """Whether this is the run inside; else it is made, and has to pass."""
-    if os.environ.get(INSIDE):
-        return True
-    command = [
-        "unshare",
-        "-n",
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        f"{__file__}::{name}",
-        "-p",
-        "no:cacheprovider",
-    ]
-    env = {**os.environ, INSIDE: "1", "HISIR_PATHS": json.dumps({k: str(v) for k, v in paths.items()})}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=env)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    return False
+    return namespace.inside(__file__, name, **paths)
 
 
 @contextmanager

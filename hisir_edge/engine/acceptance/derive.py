@@ -8,12 +8,13 @@ import numpy as np
 
 from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.bundle.load import Bundle
-from hisir_edge.bundle.thresholds import OFF_THE_BOARD, Zone
+from hisir_edge.bundle.thresholds import OFF_THE_BOARD, MassRule, Zone
 from hisir_edge.engine.acceptance.maps import Maps
 from hisir_edge.inspection.gain import gain_map, inside_zone, noise_in_logits, sensitivity_map
 from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.learn.evaluation.evaluate import defects_in, open_regions
 from hisir_edge.learn.evaluation.figures import SIZEABLE_PX
+from hisir_edge.learn.evaluation.mass import rule_of_boards, seen_on, strengths
 from hisir_edge.learn.evaluation.metrics import PixelTally
 from hisir_edge.learn.evaluation.thresholds import (
     AREAS_NETWORK_PX,
@@ -25,6 +26,9 @@ from hisir_edge.learn.evaluation.thresholds import (
 )
 
 MOST_FPR = 0.3
+NO_REGION = -99.0
+MASS_ROUNDS = 2
+"""Where a board is noisy, a region's extent depends on the threshold, which depends on the regions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,7 @@ class Reading:
 class _Peaks:
     """Per held-out board (not picture) the peaks of each minimum area; again with sensitive zones if there are any.
 
-    ``others``: those of boards that the network has learnt.
+    ``others``: those of boards that the network has learnt. ``noises``: of each picture's map, the noise of the others.
     """
 
     board: list[list[F64]]
@@ -60,16 +64,54 @@ class _Peaks:
     others: list[list[F64]]
     areas_px: tuple[int, ...]
     noise: U8
+    noises: list[U8]
 
 
 def derived_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) -> tuple[Derived, U8]:
     """Noise map (all boards) and thresholds (held-out boards) of the engine that made the maps."""
     seen = _peaks_of(bundle, maps)
-    return _derived(seen, false_calls_per_board), seen.noise
+    return _derived(bundle, maps, seen, false_calls_per_board), seen.noise
 
 
-def _derived(seen: _Peaks, rate: float) -> Derived:
-    return derived_from_peaks(seen.board, rate, seen.areas_px, zoned=seen.zoned, others=seen.others)
+def _derived(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float) -> Derived:
+    """By peaks alone, then with what the masses of the regions are worth that those thresholds show."""
+    derived = derived_from_peaks(seen.board, rate, seen.areas_px, zoned=seen.zoned, others=seen.others)
+    for _ in range(MASS_ROUNDS):
+        derived = _with_mass(bundle, maps, seen, rate, derived)
+    return derived
+
+
+def _with_mass(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float, before: Derived) -> Derived:
+    which, scale = seen.areas_px.index(before.thresholds.min_area_px), bundle.recipe.scale
+    here = replace(before.thresholds, min_area_px=AREAS_NETWORK_PX[which])
+    hw = np.load(maps.good[0], mmap_mode="r").shape
+    quieter = np.minimum(sensitivity_map((hw[0], hw[1]), scale, bundle.zones), 1)
+    regions = [
+        seen_on(np.load(path) * gain_map((hw[0], hw[1]), scale, here, noise, ()) * quieter, here)
+        for path, noise in zip(maps.good, seen.noises, strict=True)
+    ]
+    rule = rule_of_boards(regions)
+    # a board without a region has none that is strong
+    held_out = [[np.append(strengths(one, rule), NO_REGION)] for one in regions[: maps.held_out]]
+    boards = _one_a_board([[np.sort(one)[::-1]] for (one,) in held_out], _boards_of(maps)[: maps.held_out])
+    quiet = [board[which][board[which] <= 0] for board in seen.board]
+    others = [[board[which][board[which] <= 0]] for board in seen.others]
+    derived = derived_from_peaks(
+        [[_falling(found[0], calm)] for found, calm in zip(boards, quiet, strict=True)],
+        rate,
+        (before.thresholds.min_area_px,),
+        zoned=None if seen.zoned is None else [[board[which]] for board in seen.zoned],
+        others=[
+            [_falling(strengths(one, rule), calm[0])]
+            for one, calm in zip(regions[maps.held_out :], others, strict=True)
+        ],
+    )
+    in_frame = None if rule is None else MassRule(rule.logits_per_root * scale, rule.logits_at_none)
+    return replace(derived, thresholds=replace(derived.thresholds, mass=in_frame))
+
+
+def _falling(regions: F64, quiet: F64) -> F64:
+    return np.sort(np.concatenate([regions, quiet]))[::-1]
 
 
 def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
@@ -80,11 +122,12 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
     boards = _boards_of(maps)
     areas_px = tuple(round(area / scale**2) for area in AREAS_NETWORK_PX)
     sensitivity = sensitivity_map(hw, scale, bundle.zones)
-    peaks, zoned, others = [], [], []
+    peaks, zoned, others, noises = [], [], [], []
     for number, path in enumerate(maps.good):
         scores = np.load(path)
         # the noise of the other boards: a new board has no say in it either
         noise = noise_from_peaks([one for one, of in zip(tops, boards, strict=True) if of != boards[number]], seen)
+        noises.append(noise)
         noisy = noise_in_logits(noise, hw)
         if number >= maps.held_out:
             others.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX, seen))
@@ -95,7 +138,7 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
             zoned.append(peaks_by_area(_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX, seen))
     held_out = boards[: maps.held_out]
     whole = noise_from_peaks(tops, seen)
-    return _Peaks(_one_a_board(peaks, held_out), _one_a_board(zoned, held_out) or None, others, areas_px, whole)
+    return _Peaks(_one_a_board(peaks, held_out), _one_a_board(zoned, held_out) or None, others, areas_px, whole, noises)
 
 
 def _boards_of(maps: Maps) -> tuple[int, ...]:
@@ -141,11 +184,12 @@ def _false_regions(seen: _Peaks, rate: float) -> int:
 def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) -> Reading:
     """Derive the thresholds and read the maps with them."""
     seen = _peaks_of(bundle, maps)
-    derived = _derived(seen, false_calls_per_board)
+    derived = _derived(bundle, maps, seen, false_calls_per_board)
     noise = seen.noise
     scale, found = bundle.recipe.scale, derived.thresholds
     # the maps lie in the network's pixels
-    here = replace(found, min_area_px=max(1, round(found.min_area_px * scale**2)))
+    mass = None if found.mass is None else replace(found.mass, logits_per_root=found.mass.logits_per_root / scale)
+    here = replace(found, min_area_px=max(1, round(found.min_area_px * scale**2)), mass=mass)
     gain = gain_map(np.load(maps.good[0], mmap_mode="r").shape, scale, found, noise, bundle.zones)
     tally, peaks, marks, kinds = PixelTally(), [], [], []
     for path, where in zip(maps.planted, maps.truth, strict=True):

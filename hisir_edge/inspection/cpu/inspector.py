@@ -114,7 +114,9 @@ class CpuInspector(BoardInspector):
         mask: Bool = np.zeros(frame_hw, np.bool_)
         regions: list[Region] = []
         for y, x, window in calibrated_windows(golden.scores, golden.cell_max, self.gain, pose, frame_hw):
-            regions += regions_in_window(window, self.bundle.thresholds, (y, x), mask)
+            found = regions_in_window(window, self.bundle.thresholds, (y, x), mask)
+            regions += found.called
+            score = max(score, found.strongest) if np.isfinite(score) else score
         end = time.perf_counter()
         self.span("judge", start, end)
         times = replace(golden.times, judge_s=end - start)

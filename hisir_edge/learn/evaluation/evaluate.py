@@ -19,6 +19,7 @@ from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.errors import InputError
 from hisir_edge.images import Rules, header_of_picture, read_rgb, read_truth
 from hisir_edge.inspection.cpu.inspector import CpuInspector
+from hisir_edge.inspection.regions import strength_of
 from hisir_edge.inspection.verdict import error_judgement, fail_closed
 from hisir_edge.learn.data.datasets import TestItem, test_items
 from hisir_edge.learn.data.layouts import GOOD
@@ -219,7 +220,7 @@ def _not_judged(number: int, item: TestItem, judgement: Judgement, truth: Bool) 
 
 
 def open_regions(scores: F32, thresholds: Thresholds) -> tuple[I32, F64]:
-    """Labels (h, w) of all regions over the pixel threshold and their peaks, 0 for too small ones and the ground."""
+    """Labels (h, w) of all regions over the pixel threshold, and how strong each is; 0: too small, and the ground."""
     over = (scores >= 1.0).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(over, connectivity=8)
     peaks = np.zeros(count)
@@ -227,7 +228,7 @@ def open_regions(scores: F32, thresholds: Thresholds) -> tuple[I32, F64]:
         x, y, w, h, area = (int(v) for v in stats[label])
         if area >= thresholds.min_area_px:
             inside = labels[y : y + h, x : x + w] == label
-            peaks[label] = scores[y : y + h, x : x + w][inside].max()
+            peaks[label] = strength_of(scores[y : y + h, x : x + w][inside], thresholds)
     return np.asarray(labels, np.int32), peaks
 
 

@@ -155,7 +155,7 @@ def derived_from_peaks(
         Thresholds(pixel, max(region / pixel, 1.0), areas_px[chosen]),
         bound,
         needed,
-        _tail([board[chosen] for board in (*peaks, *more)])[1],
+        tail_of([board[chosen] for board in (*peaks, *more)])[1],
     )
 
 
@@ -175,7 +175,7 @@ def _as_if_held_out(peaks: list[list[F64]], others: list[list[F64]]) -> list[lis
     ]
 
 
-def _tail(peaks: list[F64]) -> tuple[float, float, int]:
+def tail_of(peaks: list[F64]) -> tuple[float, float, int]:
     """(floor, scale, peaks above the floor): about one peak a board lies above the floor.
 
     Regions below the minimum area count as 0 and say nothing of how fast the others thin out: where the floor would lie
@@ -198,7 +198,7 @@ def _logit_at_rate(peaks: list[F64], rate: float) -> float:
     Never below the highest peak seen where fewer than one is wanted on all these boards together; nor below 0 where
     regions were too small to count: below 0 they would grow.
     """
-    floor, scale, over = _tail(peaks)
+    floor, scale, over = tail_of(peaks)
     # peaks over the floor thin by e every `scale` logits
     at_rate = floor + scale * float(np.log(over / len(peaks) / rate))
     if any((board == 0).any() for board in peaks):
@@ -225,7 +225,7 @@ def _upper_bound(peaks: list[F64], logit: float, seed: int) -> float:
     rates = []
     for _ in range(RESAMPLES):
         sample = [peaks[i] for i in rng.integers(0, len(peaks), len(peaks))]
-        floor, scale, over = _tail(sample)
+        floor, scale, over = tail_of(sample)
         # the scale of an exponential tail is itself known to about 1 / sqrt(peaks over the floor)
         scale = scale * over / rng.gamma(over, 1.0)
         beyond = over / len(peaks) * np.exp(min((floor - logit) / scale, 0.0))

@@ -1,0 +1,64 @@
+"""What a region's mass is worth: a weak score all over a large region is as rare on a good board as a high peak.
+
+The mass of a region is the sum of its logits. Of noise that is smooth over some pixels the mass of its peaks goes with
+the square of their height (Zhang, Nichols and Johnson 2009, NeuroImage 44, "Cluster mass inference"), so that the root
+of the mass has an exponential tail, as peaks have. One tail is laid on the other: a mass is worth the peak that as many
+good boards show. Scratches, solder and lifted parts are found by it whose highest score a glint on a good board has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from hisir_edge.arrays import F32, F64
+from hisir_edge.bundle.thresholds import MassRule, Thresholds
+from hisir_edge.inspection.regions import mass_of
+from hisir_edge.inspection.score import logit_of_score
+from hisir_edge.learn.evaluation.thresholds import LEAST_TAIL_PEAKS, tail_of
+
+LEAST_REGIONS = 2 * LEAST_TAIL_PEAKS
+"""With fewer regions on all good boards together nothing is known of how their masses thin out."""
+LEAST_ROOT_SCALE = 3.0
+"""Roots of mass never thin out quicker: below it a region of some pixels more would be a defect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The regions of one good board over the pixel threshold: their peaks in logits, the roots of their masses."""
+
+    peaks: F64
+    roots: F64
+
+
+def seen_on(calibrated: F32, thresholds: Thresholds) -> Seen:
+    """The regions of a board's calibrated map (h, w), pixels as in its thresholds' least area."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats((calibrated >= 1.0).astype(np.uint8), connectivity=8)
+    peaks, roots = [], []
+    for label in range(1, count):
+        x, y, w, h, area = (int(v) for v in stats[label])
+        if area < thresholds.min_area_px:
+            continue
+        values = calibrated[y : y + h, x : x + w][labels[y : y + h, x : x + w] == label]
+        peaks.append(float(logit_of_score(values.max() * thresholds.pixel)))
+        roots.append(float(np.sqrt(mass_of(values, thresholds.pixel))))
+    return Seen(np.array(peaks, np.float64), np.array(roots, np.float64))
+
+
+def rule_of_boards(boards: list[Seen]) -> MassRule | None:
+    """What mass is worth, from the regions of good boards; None where they show too few to say."""
+    if sum(len(one.peaks) for one in boards) < LEAST_REGIONS:
+        return None
+    floor, scale, over = tail_of([one.peaks for one in boards])
+    root_floor, root_scale, root_over = tail_of([one.roots for one in boards])
+    slope = scale / max(root_scale, LEAST_ROOT_SCALE)
+    return MassRule(slope, floor + scale * float(np.log(over / root_over)) - slope * root_floor)
+
+
+def strengths(seen: Seen, rule: MassRule | None) -> F64:
+    """Of each region the peak, or what its mass is worth where that is more; logits."""
+    if rule is None:
+        return seen.peaks
+    return np.maximum(seen.peaks, rule.logits_per_root * seen.roots + rule.logits_at_none)
