@@ -269,6 +269,6 @@ def test_twelve_megapixel_frames_and_the_whole_daemon(request, small_boards_if_o
 
 @pytest.fixture
 def small_boards_if_outside(request):
-    if os.environ.get(INSIDE):
+    if os.environ.get(namespace.INSIDE):
         return {}
     return {"boards": request.getfixturevalue("small_boards"), "bundle": request.getfixturevalue("small_bundle")}

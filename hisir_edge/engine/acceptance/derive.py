@@ -86,11 +86,14 @@ def _with_mass(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float, before: De
     here = replace(before.thresholds, min_area_px=AREAS_NETWORK_PX[which])
     hw = np.load(maps.good[0], mmap_mode="r").shape
     quieter = np.minimum(sensitivity_map((hw[0], hw[1]), scale, bundle.zones), 1)
-    regions = [
-        seen_on(np.load(path) * gain_map((hw[0], hw[1]), scale, here, noise, ()) * quieter, here)
-        for path, noise in zip(maps.good, seen.noises, strict=True)
-    ]
+    regions = []
+    for path, noise in zip(maps.good, seen.noises, strict=True):
+        scores = np.load(path) * quieter
+        calibrated = scores * gain_map((hw[0], hw[1]), scale, here, noise, ())
+        regions.append(seen_on(calibrated, _logits(scores) - noise_in_logits(noise, (hw[0], hw[1])), here))
     rule = rule_of_boards(regions)
+    if rule is None:
+        return before
     # a board without a region has none that is strong
     held_out = [[np.append(strengths(one, rule), NO_REGION)] for one in regions[: maps.held_out]]
     boards = _one_a_board([[np.sort(one)[::-1]] for (one,) in held_out], _boards_of(maps)[: maps.held_out])
@@ -106,7 +109,7 @@ def _with_mass(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float, before: De
             for one, calm in zip(regions[maps.held_out :], others, strict=True)
         ],
     )
-    in_frame = None if rule is None else MassRule(rule.logits_per_root * scale, rule.logits_at_none)
+    in_frame = MassRule(rule.logits_per_root * scale, rule.logits_at_none)
     return replace(derived, thresholds=replace(derived.thresholds, mass=in_frame))
 
 

@@ -16,7 +16,6 @@ import numpy as np
 from hisir_edge.arrays import F32, F64
 from hisir_edge.bundle.thresholds import MassRule, Thresholds
 from hisir_edge.inspection.regions import mass_of
-from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.learn.evaluation.thresholds import LEAST_TAIL_PEAKS, tail_of
 
 LEAST_REGIONS = 2 * LEAST_TAIL_PEAKS
@@ -27,23 +26,30 @@ LEAST_ROOT_SCALE = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The regions of one good board over the pixel threshold: their peaks in logits, the roots of their masses."""
+    """The regions of one good board over the pixel threshold: their peaks in logits, the roots of their masses.
+
+    Peaks are without the noise of their place, as thresholds are reckoned; masses are of the calibrated map, as the
+    line sees them.
+    """
 
     peaks: F64
     roots: F64
 
 
-def seen_on(calibrated: F32, thresholds: Thresholds) -> Seen:
-    """The regions of a board's calibrated map (h, w), pixels as in its thresholds' least area."""
+def seen_on(calibrated: F32, quiet_logits: F32, thresholds: Thresholds) -> Seen:
+    """The regions of a board's calibrated map (h, w), pixels as in its thresholds' least area.
+
+    ``quiet_logits`` (h, w): the logits of its scores less the noise of each place.
+    """
     count, labels, stats, _ = cv2.connectedComponentsWithStats((calibrated >= 1.0).astype(np.uint8), connectivity=8)
     peaks, roots = [], []
     for label in range(1, count):
         x, y, w, h, area = (int(v) for v in stats[label])
         if area < thresholds.min_area_px:
             continue
-        values = calibrated[y : y + h, x : x + w][labels[y : y + h, x : x + w] == label]
-        peaks.append(float(logit_of_score(values.max() * thresholds.pixel)))
-        roots.append(float(np.sqrt(mass_of(values, thresholds.pixel))))
+        inside = labels[y : y + h, x : x + w] == label
+        peaks.append(float(quiet_logits[y : y + h, x : x + w][inside].max()))
+        roots.append(float(np.sqrt(mass_of(calibrated[y : y + h, x : x + w][inside], thresholds.pixel))))
     return Seen(np.array(peaks, np.float64), np.array(roots, np.float64))
 
 
@@ -57,8 +63,6 @@ def rule_of_boards(boards: list[Seen]) -> MassRule | None:
     return MassRule(slope, floor + scale * float(np.log(over / root_over)) - slope * root_floor)
 
 
-def strengths(seen: Seen, rule: MassRule | None) -> F64:
+def strengths(seen: Seen, rule: MassRule) -> F64:
     """Of each region the peak, or what its mass is worth where that is more; logits."""
-    if rule is None:
-        return seen.peaks
     return np.maximum(seen.peaks, rule.logits_per_root * seen.roots + rule.logits_at_none)

@@ -43,7 +43,7 @@ def _scores(rng: np.random.Generator, hw: tuple[int, int]) -> tuple[np.ndarray, 
 def _found(raw: np.ndarray, cell_max: np.ndarray, gain: Gain, pose: Pose | None, frame_hw: tuple) -> Found:
     mask, regions = np.zeros(frame_hw, bool), []
     for y, x, window in calibrated_windows(raw, cell_max, gain, pose, frame_hw):
-        regions += regions_in_window(window, THRESHOLDS, (y, x), mask)
+        regions += regions_in_window(window, THRESHOLDS, (y, x), mask).called
     return found_from_regions(regions, mask)
 
 

@@ -1,0 +1,122 @@
+"""What a region's mass is worth: boards of smooth noise, whose thresholds hold, and weak defects that they show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.bundle.thresholds import MassRule, Thresholds
+from hisir_edge.engine.acceptance.derive import derived_from_maps
+from hisir_edge.engine.acceptance.maps import Maps
+from hisir_edge.inspection.gain import gain_map
+from hisir_edge.inspection.regions import mass_of, regions_from_map, strength_of
+from hisir_edge.inspection.score import logit_of_score, score_of_one_logit
+from hisir_edge.learn.evaluation.mass import LEAST_REGIONS, Seen, rule_of_boards, seen_on, strengths
+
+HW = (384, 512)
+SURE = float(np.log(2.0))
+
+
+def noisy_logits(rng: np.random.Generator, spread: float = 1.1) -> np.ndarray:
+    """Smooth noise that reaches logit 0 here and there, as a good board's map does."""
+    noise = cv2.GaussianBlur(rng.standard_normal(HW).astype(np.float32), (0, 0), 5)
+    return noise / noise.std() * np.float32(spread) - np.float32(3.4)
+
+
+def softplus(logits: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, logits).astype(np.float32)
+
+
+def maps_of(folder, logits: list[np.ndarray], held_out: int) -> Maps:
+    files = []
+    for number, one in enumerate(logits):
+        files.append(folder / f"{number}.npy")
+        np.save(files[-1], softplus(one))
+    return Maps(tuple(files), held_out, (), ())
+
+
+@pytest.fixture
+def bundle(small_bundle):
+    return replace(load_bundle(small_bundle), zones=())
+
+
+def test_thresholds_with_mass_keep_their_rate_on_boards_that_they_have_not_seen(bundle, tmp_path):
+    rng = np.random.default_rng(11)
+    derived, noise = derived_from_maps(bundle, maps_of(tmp_path, [noisy_logits(rng) for _ in range(40)], 40), 0.2)
+    assert derived.thresholds.mass is not None
+    gain = gain_map(HW, 1.0, derived.thresholds, noise, ())
+    called = [regions_from_map(softplus(noisy_logits(rng)) * gain, derived.thresholds).total for _ in range(200)]
+    assert 0.02 <= np.mean(called) <= 0.4, "twice the promised rate at most"
+    assert np.mean(called) <= derived.upper_bound
+
+
+def test_what_is_weak_and_large_is_called_and_was_not_by_its_peak(bundle, tmp_path):
+    rng = np.random.default_rng(12)
+    derived, noise = derived_from_maps(bundle, maps_of(tmp_path, [noisy_logits(rng) for _ in range(24)], 24), 0.05)
+    gain = gain_map(HW, 1.0, derived.thresholds, noise, ())
+    logit = float(logit_of_score(np.array(derived.thresholds.region_peak * derived.thresholds.pixel)))
+    board = noisy_logits(rng)
+    cv2.line(board, (60, 60), (420, 300), 0.6 * logit, 9)  # a scratch, nowhere as high as the threshold
+    peaks_alone = replace(derived.thresholds, mass=None)
+    assert regions_from_map(softplus(board) * gain, peaks_alone).total == 0
+    found = regions_from_map(softplus(board) * gain, derived.thresholds)
+    assert found.total == 1
+    assert found.regions[0].peak > derived.thresholds.region_peak
+    assert found.mask[180, 240] == found.mask[60, 60] == True  # noqa: E712  # of NumPy
+    small = noisy_logits(rng)
+    small[100:106, 100:106] = logit + 1.5
+    assert regions_from_map(softplus(small) * gain, derived.thresholds).total == 1, "a small sure one still is"
+
+
+def test_boards_without_regions_have_no_rule(bundle, tmp_path):
+    rng = np.random.default_rng(13)
+    quiet = [noisy_logits(rng, 0.4) for _ in range(12)]
+    assert derived_from_maps(bundle, maps_of(tmp_path, quiet, 12), 0.05)[0].thresholds.mass is None
+    seen = [Seen(np.ones(1), np.ones(1))] * (LEAST_REGIONS - 1)
+    assert rule_of_boards(seen) is None
+    assert rule_of_boards([*seen, Seen(np.ones(1), np.ones(1))]) is not None
+
+
+def test_a_scaled_bundle_weighs_the_frames_pixels_as_its_own(bundle, tmp_path):
+    rng = np.random.default_rng(14)
+    maps = maps_of(tmp_path, [noisy_logits(rng) for _ in range(24)], 24)
+    whole = derived_from_maps(bundle, maps, 0.05)[0].thresholds
+    half = derived_from_maps(replace(bundle, recipe=replace(bundle.recipe, scale=0.5)), maps, 0.05)[0].thresholds
+    assert half.mass == MassRule(whole.mass.logits_per_root / 2, whole.mass.logits_at_none)
+    values = np.full(100, 2.0, np.float32)
+    as_seen_by_the_camera = np.full(400, 2.0, np.float32)
+    assert strength_of(as_seen_by_the_camera, half) == pytest.approx(strength_of(values, whole), rel=1e-6)
+
+
+@given(st.integers(0, 10**6), st.floats(0.01, 0.3), st.floats(-2, 2))
+@settings(max_examples=60, deadline=None)
+def test_more_is_never_weaker(seed, slope, at_none):
+    rng = np.random.default_rng(seed)
+    values = rng.uniform(1, 6, int(rng.integers(1, 300))).astype(np.float32)
+    thresholds = Thresholds(SURE, 4.0, 1, MassRule(slope, at_none))
+    strength = strength_of(values, thresholds)
+    assert strength >= values.max()
+    assert strength_of(np.append(values, np.float32(1.5)), thresholds) >= strength
+    assert strength_of(values * np.float32(1.1), thresholds) >= strength
+    worth = slope * np.sqrt(mass_of(values, SURE)) + at_none
+    assert strength == pytest.approx(max(values.max(), score_of_one_logit(worth) / SURE), rel=1e-6)
+    assert mass_of(values, SURE) == pytest.approx(logit_of_score(values.astype(float) * SURE).sum(), rel=1e-4)
+
+
+def test_mass_is_not_worth_more_than_a_peak_that_is_as_rare():
+    rng = np.random.default_rng(15)
+    maps = [noisy_logits(rng) for _ in range(300)]
+    boards = [seen_on(softplus(one) / np.float32(SURE), one, Thresholds(SURE, 4.0, 9)) for one in maps]
+    rule = rule_of_boards(boards)
+    peaks = np.concatenate([one.peaks for one in boards])
+    worths = np.concatenate([rule.logits_per_root * one.roots + rule.logits_at_none for one in boards])
+    for count in (300, 100, 50, 20):  # one region a board shows as much, and fewer
+        logit = np.sort(peaks)[-count]
+        assert count / 8 < (worths >= logit).sum() < 2 * count, (count, logit)
+    assert (np.concatenate([strengths(one, rule) for one in boards]) >= peaks).all()
