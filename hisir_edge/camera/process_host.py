@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from hisir_edge.camera.processes import process_module, readable
+from hisir_edge.camera.processes import how_it_ended, process_module, readable
 from hisir_edge.camera.ring import FrameRing
 from hisir_edge.config.sources import CameraTable, GenicamSource
 from hisir_edge.errors import CameraError, InspectionError
@@ -148,7 +148,7 @@ class GenicamCamera:
                 f"camera lost: expected {message['expected']}; got {message['received']}; {message['fix']}"
             )
         if message["kind"] == "ended":
-            return self._lose(f"camera process ended ({self._exit_text()})")
+            return self._lose(f"camera process ended ({how_it_ended(self.process, STOP_TIMEOUT_S)})")
         if message["kind"] == "note":
             log.warning(message["text"], camera=self.name)
         return None
@@ -274,15 +274,6 @@ class GenicamCamera:
             self._end()
             self._plan_restart()
             log.error("camera not back", camera=self.settings.name, reason=str(error))
-
-    def _exit_text(self) -> str:
-        if self.process is None:
-            return "not started"
-        try:
-            code = self.process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            return "still running"
-        return f"signal {-code}" if code < 0 else f"exit {code}"
 
     def _end(self) -> None:
         ring, self.ring = self.ring, None  # first of all: from now on it is not up

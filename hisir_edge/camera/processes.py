@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import subprocess
 
 MODULES = {
     "genicam": "hisir_edge.camera.driver.harvesters",
@@ -23,3 +24,14 @@ def readable(channel: socket.socket, timeout_s: float) -> bool:
     poll = select.poll()
     poll.register(channel, select.POLLIN)
     return bool(poll.poll(timeout_s * 1e3))
+
+
+def how_it_ended(process: subprocess.Popen[bytes] | None, timeout_s: float) -> str:
+    """A process's end in words."""
+    if process is None:
+        return "not started"
+    try:
+        code = process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        return "still running"
+    return f"signal {-code}" if code < 0 else f"exit {code}"

@@ -7,11 +7,13 @@ these memories come from one sort: ``robust_memory`` of the others, to the step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 
 from hisir_edge.arrays import F32, U8, u8
 from hisir_edge.errors import InputError
+from hisir_edge.learn.data.memory import GoodBoards, rows_of_board
 from hisir_edge.learn.data.statistics import BAND_PX, BoardMemory, deviation_steps, robust_memory, trimmed_of
 
 FEWEST_BOARDS = 4
@@ -40,6 +42,10 @@ class Memories:
             return self._left_out.memory_without(self.rows_of(number, 0, self.hw[0]))
         others = [i for i in range(len(self.boards)) if i not in same] or same
         return robust_memory(lambda y0, y1: self._rows(others, y0, y1), self.hw)
+
+    def memory_after(self, first: int, number: int) -> BoardMemory:
+        """``memory_without`` the one that is ``number`` places behind ``first``."""
+        return self.memory_without(first + number)
 
     def _rows(self, numbers: Iterable[int], y0: int, y1: int) -> list[U8]:
         return [self.rows_of(i, y0, y1) for i in numbers]
@@ -97,3 +103,9 @@ class LeftOut:
         mean_square: F32 = (squares - 2 * golden * total) / np.float32(kept) + golden * golden
         spread = np.sqrt(np.maximum(mean_square, 0)).max(-1)
         return u8(golden.astype(np.uint8)), deviation_steps(spread, self.count - 1, self.cut)
+
+
+def memories_of_boards(boards: GoodBoards) -> Memories:
+    """The memories of registered boards without one of them each."""
+    hw = (boards.memory.mean_rgb.shape[0], boards.memory.mean_rgb.shape[1])
+    return Memories(partial(rows_of_board, boards), hw, boards.boards)

@@ -23,12 +23,11 @@ from hisir_edge.learn.data.datasets import (
     split_held_out,
 )
 from hisir_edge.learn.data.distinct import boards_among, boards_of_pictures, same_boards
-from hisir_edge.learn.data.left_out import FEWEST_BOARDS, Memories
+from hisir_edge.learn.data.left_out import FEWEST_BOARDS, Memories, memories_of_boards
 from hisir_edge.learn.data.memory import (
     GoodBoards,
     good_boards_from_frames,
     good_boards_like,
-    rows_of_board,
     some_of,
     unregistered_boards,
 )
@@ -65,7 +64,7 @@ def prepare_run(
     """Load the boards, write the run's record and memory, and set the tile stream and held-out tiles up."""
     net_from_settings(settings)  # names that are unknown are told before anything is written
     record, boards = _prepared(_open_run(settings, run, on_load), run, on_load)
-    memories = _memories(boards) if record.each_left_out else None
+    memories = memories_of_boards(boards) if record.each_left_out else None
     held_out = _held_out_batches(record, boards, memories, run)
     learnt = some_of(boards, range(len(record.train)))
     memory_of = None if memories is None else memories.memory_without
@@ -159,11 +158,6 @@ def _held_out_lost(lost: list[str]) -> InputError:
     )
 
 
-def _memories(boards: GoodBoards) -> Memories:
-    hw = (boards.memory.mean_rgb.shape[0], boards.memory.mean_rgb.shape[1])
-    return Memories(partial(rows_of_board, boards), hw, boards.boards)
-
-
 def _without_lost_held_out(
     record: RunRecord, boards: GoodBoards, paths: tuple[str, ...]
 ) -> tuple[RunRecord, list[Differing]]:
@@ -219,15 +213,11 @@ def _held_out_batches(record: RunRecord, boards: GoodBoards, memories: Memories 
         like = variants_like(boards.variants, good_boards_like(boards, frames))
     else:
         like = some_of(boards, range(first, first + min(len(record.begun_with), HELD_OUT_BOARDS)))
-        memory_of = partial(_memory_after, memories, first)
+        memory_of = partial(memories.memory_after, first)
     stream = CorruptedTiles(run / "held_out.npy", like, s.tile_px, s.batch, s.seed + HELD_OUT_SEED, memory_of)
     batches = [stream.batch_of(number) for number in range(HELD_OUT_BATCHES)]
     stream.remove_files()
     return batches
-
-
-def _memory_after(memories: Memories, first: int, number: int) -> BoardMemory:
-    return memories.memory_without(first + number)
 
 
 def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], None]) -> RunRecord:
