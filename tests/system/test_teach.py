@@ -71,7 +71,7 @@ def test_each_board_is_judged_without_itself(taught, tmp_path):
     h, w = inspector.plan.frame_hw
     whole = bundle.memory[:, :h, :w].astype(int)
     for number in (0, 4, 9):
-        mine = others.memory_of(inspector, number).planes[:, :h, :w].astype(int)
+        mine = others.memory_of(inspector, record.in_memory[number]).planes[:, :h, :w].astype(int)
         expected = made_of(np.delete(others.pictures, number, 0)).transpose(2, 0, 1)
         assert np.abs(mine - expected).max() <= 4, "sums of float32 round otherwise, and JPEG after them"
         assert (mine != whole).any()

@@ -7,6 +7,7 @@ handed out and said.
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +23,7 @@ from hisir_edge.camera.driver.nodes import SetupError, value_of
 from hisir_edge.images.wire import name_of_code
 
 DISCOVERY_MS = 1000
+CONTROL_CHECK_S = 0.5
 NONE, WO, RO, RW = 1, 2, 3, 4
 """Access modes as genapi numbers them."""
 ACCESS = {"RO": RO, "WO": WO, "RW": RW}
@@ -44,8 +46,8 @@ def _viva() -> Any:
 class Node:
     """A feature with the names that genapi gives its parts."""
 
-    def __init__(self, camera: Any, name: str) -> None:
-        self._camera, self.name = camera, name
+    def __init__(self, camera: Any, name: str, chunks: dict[str, Any]) -> None:
+        self._camera, self.name, self._chunks = camera, name, chunks
 
     @property
     def _state(self) -> Any:
@@ -53,8 +55,9 @@ class Node:
 
     @property
     def value(self) -> Any:
-        """The value as text, number or bool."""
-        return self._state.value
+        """The value as text, number or bool; of chunk data that of the last frame."""
+        known = self._chunks.get(self.name)
+        return self._state.value if known is None else known
 
     @value.setter
     def value(self, value: Any) -> None:
@@ -120,11 +123,13 @@ class Nodes:
 
     def __init__(self, camera: Any) -> None:
         self._camera = camera
+        self.chunks: dict[str, Any] = {}
+        """Of the last frame."""
 
     def __getattr__(self, name: str) -> Node:
         if self._camera.node_info(name) is None:
             raise AttributeError(f"the camera has no {name}")
-        return Node(self._camera, name)
+        return Node(self._camera, name, self.chunks)
 
     @property
     def nodes(self) -> list[Feature]:
@@ -143,6 +148,7 @@ class VivaDevice:
         ticks = value_of(self.nodes, "GevTimestampTickFrequency")
         self.ns_a_tick = 1e9 / ticks if ticks else 1.0
         self.stream: Any = None
+        self.checked_at = time.monotonic()
 
     def start(self) -> None:
         """A stream of its own for each acquisition: nothing from before is left in it."""
@@ -165,10 +171,12 @@ class VivaDevice:
         try:
             frame = self.stream.next_frame(max(int(timeout_s * 1e3), 1))
         except self.viva.TransportError as error:
+            self._check_control()
             if "timeout" not in str(error):
                 raise
-            self._check_control()
             return None
+        if time.monotonic() > self.checked_at + CONTROL_CHECK_S:
+            self._check_control()
         if frame is None:
             raise ConnectionError("the stream ended: the camera is off, unplugged, or another program took it")
         stamp = round(frame.ts_dev * self.ns_a_tick) if frame.ts_dev else None
@@ -176,6 +184,9 @@ class VivaDevice:
             words = {"Incomplete": f"missing packets ({frame.missing_packets})", "TrailerMissing": "no trailer"}
             problem = words.get(frame.status.value, f"camera status {frame.device_status}")
             return Fetched(int(frame.block_id), None, stamp, _done, problem)
+        self.nodes.chunks.clear()
+        if frame.chunks is not None:
+            self.nodes.chunks.update(self.camera.chunk_features(frame))
         data = u8(np.frombuffer(frame.payload(), np.uint8))
         leader = Leader(name_of_code(int(frame.pixel_format_code)), int(frame.width), int(frame.height))
         return Fetched(
@@ -184,7 +195,8 @@ class VivaDevice:
         )  # fmt: skip
 
     def _check_control(self) -> None:
-        """ConnectionError where the camera is no longer ours."""
+        """ConnectionError where the camera is no longer ours, though its frames may go on coming."""
+        self.checked_at = time.monotonic()
         state = self.camera.control_state
         if state is not None and state is not self.viva.ControlState.HELD:
             raise ConnectionError("control lost: it is off, unplugged, or another program took it")

@@ -16,9 +16,13 @@ RW, RO = 4, 3
 class Node:
     """A feature of a made-up camera; ``check`` may refuse a value as a camera does."""
 
+    min: Any
+    max: Any
+    inc: Any
+    camera: Camera
+
     def __init__(self, value: Any, **limits: Any) -> None:
-        self._value, self.access, self.log = value, RW, None
-        self.name, self.camera = "", None
+        self._value, self.access, self.name = value, RW, ""
         for name in ("min", "max", "inc", "symbolics"):
             if name in limits:
                 setattr(self, name, limits[name])
@@ -51,6 +55,9 @@ class Camera:
         self.order: list[tuple[str, Any]] = []
         for name, node in nodes.items():
             node.name, node.camera = name, self
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)
 
     def takes(self, node: Node, value: Any) -> None:
         self.order.append((node.name, value))

@@ -26,7 +26,7 @@ SURE = float(np.log(2.0))
 def noisy_logits(rng: np.random.Generator, spread: float = 1.1) -> np.ndarray:
     """Smooth noise that reaches logit 0 here and there, as a good board's map does."""
     noise = cv2.GaussianBlur(rng.standard_normal(HW).astype(np.float32), (0, 0), 5)
-    return noise / noise.std() * np.float32(spread) - np.float32(3.4)
+    return (noise / noise.std() * np.float32(spread) - np.float32(3.4)).astype(np.float32)
 
 
 def softplus(logits: np.ndarray) -> np.ndarray:
@@ -112,8 +112,9 @@ def test_more_is_never_weaker(seed, slope, at_none):
 def test_mass_is_not_worth_more_than_a_peak_that_is_as_rare():
     rng = np.random.default_rng(15)
     maps = [noisy_logits(rng) for _ in range(300)]
-    boards = [seen_on(softplus(one) / np.float32(SURE), one, Thresholds(SURE, 4.0, 9)) for one in maps]
+    boards = [seen_on(np.asarray(softplus(one) / SURE, np.float32), one, Thresholds(SURE, 4.0, 9)) for one in maps]
     rule = rule_of_boards(boards)
+    assert rule is not None
     peaks = np.concatenate([one.peaks for one in boards])
     worths = np.concatenate([rule.logits_per_root * one.roots + rule.logits_at_none for one in boards])
     found = {count: int((worths >= np.sort(peaks)[-count]).sum()) for count in (300, 100, 50, 20)}

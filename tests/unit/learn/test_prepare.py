@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from support.training import small_settings
 
+from hisir_edge.arrays import u8
 from hisir_edge.bundle.write import memory_as_shipped
 from hisir_edge.errors import InputError
-from hisir_edge.images import png_bytes
+from hisir_edge.images import png_bytes, read_rgb
 from hisir_edge.learn.data import prepare
 from hisir_edge.learn.data.left_out import Memories
 from hisir_edge.learn.data.memory import good_boards_from_frames, rows_of_board, some_of
@@ -44,7 +45,7 @@ def test_held_out_boards_are_in_the_memory_and_not_in_the_tiles(photos, tmp_path
     assert not record.taught
     assert (len(record.train), len(record.held_out)) == (8, 2)
     assert record.in_memory == (*record.train, *record.held_out)
-    frames = [cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB) for path in record.in_memory]
+    frames = [read_rgb(Path(path)) for path in record.in_memory]
     boards = good_boards_from_frames(frames)
     assert (boards.memory.mean_rgb == load_memory(tmp_path / "run").mean_rgb).all()
     memories = Memories(lambda n, y0, y1: rows_of_board(boards, n, y0, y1), SIZE[::-1], tuple(range(BOARDS)))
@@ -107,7 +108,7 @@ def test_loose_objects_are_learnt_beside_the_mean_of_those_that_are_learnt(photo
     assert not record.each_left_out
     assert stream.cues_file is None
     stream.remove_files()
-    frames = [cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB).astype(float) for path in record.train]
+    frames = [read_rgb(Path(path)).astype(float) for path in record.train]
     assert np.abs(load_memory(tmp_path / "run").mean_rgb - np.mean(frames, 0)).max() <= 0.51
 
 
@@ -128,7 +129,7 @@ def test_a_held_out_board_that_is_another_product_is_left_out_by_name(photos, tm
 
 
 def test_some_of_the_boards_keep_what_is_theirs(photos):
-    frames = [cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB) for path in sorted(photos.iterdir())]
+    frames = [read_rgb(path) for path in sorted(photos.iterdir())]
     boards = good_boards_from_frames(frames)
     boards = replace(boards, ignored=((2, (1, 2, 3, 4)), (5, (5, 6, 7, 8))), boards=tuple(range(BOARDS)))
     some = some_of(boards, [5, 7])
@@ -142,7 +143,7 @@ def test_grey_photos_train_and_colour_among_them_is_refused(photos, tmp_path):
     grey = tmp_path / "grey"
     grey.mkdir()
     for path in photos.iterdir():
-        (grey / path.name).write_bytes(png_bytes(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)))
+        (grey / path.name).write_bytes(png_bytes(u8(cv2.cvtColor(read_rgb(path), cv2.COLOR_RGB2GRAY))))
     record, stream, _ = prepare_run(small_settings(grey, 1), tmp_path / "run", nothing)
     tile = stream.batch_of(0).tile.astype(int)
     stream.remove_files()
