@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+
 from hisir_edge.camera.driver.grabber import MOST_DRIFT, Grabber, GrabbingDevice
 from hisir_edge.camera.driver.nodes import SetupError, text_of
 from hisir_edge.camera.driver.profile import drift, has_exposure, profile_of
@@ -73,6 +75,7 @@ def serve(arguments: list[str], open_device: Callable[[dict[str, Any]], Grabbing
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     fd, parent_pid, settings = int(arguments[0]), int(arguments[1]), json.loads(arguments[2])
     die_with_parent(parent_pid)
+    cv2.setNumThreads(1)  # frames are unpacked by threads of their own
     # libraries log tracebacks of what is reported to the line in one sentence anyway
     logging.disable(logging.CRITICAL)
     channel = socket.socket(fileno=fd)
