@@ -20,11 +20,11 @@ from hisir_edge.images.read import (
     read_rgb,
     read_truth,
 )
-from hisir_edge.images.write import jpeg_bytes, mask_png_bytes, mask_rle_bytes, png_bytes, write_atomic
+from hisir_edge.images.write import jpeg_bytes, mask_png_bytes, mask_rle_bytes, picture_file, png_bytes, write_atomic
 
 __all__ = [
-    "IMAGE_SUFFIXES", "MAX_PIXELS", "MAX_SIDE_PX", "PictureHeader", "Rules", "check_apart",
-    "header_of_picture", "image_paths", "is_grey", "is_jpeg", "is_picture", "jpeg_bytes", "mask_png_bytes",
-    "mask_rle_bytes", "pictures_below", "pictures_in", "png_bytes", "read_grey", "read_mask", "read_pixels", "read_rgb",
-    "read_truth", "write_atomic",
+    "IMAGE_SUFFIXES", "MAX_PIXELS", "MAX_SIDE_PX", "PictureHeader", "Rules", "check_apart", "header_of_picture",
+    "image_paths", "is_grey", "is_jpeg", "is_picture", "jpeg_bytes", "mask_png_bytes", "mask_rle_bytes", "picture_file",
+    "pictures_below", "pictures_in", "png_bytes", "read_grey", "read_mask", "read_pixels", "read_rgb", "read_truth",
+    "write_atomic",
 ]  # fmt: skip

@@ -32,7 +32,8 @@ class PictureHeader:
     """Size and kind of a picture as stored; ``upright_hw`` is its size after the orientation is applied.
 
     ``channels`` counts alpha; ``alpha`` says whether one of them is. ``orientation``: EXIF's tag 0x0112, 1 to 8.
-    ``trailing_bytes``: bytes behind the picture's end, which are ignored.
+    ``trailing_bytes``: bytes behind the picture's end, which are ignored. ``black_is_high``: its levels are turned over
+    when they are read.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class PictureHeader:
     alpha: bool = False
     orientation: int = 1
     trailing_bytes: int = 0
+    black_is_high: bool = False
 
     @property
     def upright_hw(self) -> tuple[int, int]:

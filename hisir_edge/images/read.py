@@ -125,6 +125,10 @@ def read_pixels(path: Path, frame_hw: tuple[int, int] | None = None, rules: Rule
         form = _format_of(data)
         header = form.header(data)
         _check_rgb(header, rules.grey)
+        if rules.levels is not None and header.black_is_high and header.bits == 16:
+            raise Unreadable(
+                "a TIFF whose highest level is black (MinIsWhite)", "convert it", "levels from black to white"
+            )
         if frame_hw is not None and header.upright_hw != frame_hw:
             h, w = header.upright_hw
             turned = f", turned upright by orientation {header.orientation}" if header.orientation != 1 else ""

@@ -89,7 +89,7 @@ def header_from_tiff(data: bytes) -> PictureHeader:
 def _header(page: _Layout) -> PictureHeader:
     return PictureHeader(
         kind="TIFF", width=page.width, height=page.height, channels=page.channels, bits=page.bits,
-        alpha=bool(page.extra), orientation=page.orientation,
+        alpha=bool(page.extra), orientation=page.orientation, black_is_high=page.photometric == MIN_IS_WHITE,
     )  # fmt: skip
 
 

@@ -138,9 +138,8 @@ def name_of_code(code: int) -> str:
 
 def through_window(levels: U16, black: int, white: int) -> U8:
     """Levels of any shape as bytes: black and below 0, white and above 255, linear between, to the nearest."""
-    flat = levels.reshape(levels.shape[0], -1)  # OpenCV takes a number off the first channel alone
-    above = np.asarray(cv2.subtract(flat, np.full(1, black, np.float64)), np.uint16) if black else flat
-    return u8(cv2.convertScaleAbs(above, alpha=255 / (white - black)).reshape(levels.shape))
+    above = np.maximum(levels, np.uint16(black)) - np.uint16(black) if black else levels
+    return u8(cv2.convertScaleAbs(above.reshape(1, -1), alpha=255 / (white - black)).reshape(levels.shape))
 
 
 class Unpacker:
@@ -156,6 +155,7 @@ class Unpacker:
         self.black, self.white = levels if levels is not None else (0, wire.most)
         self.channels = CONVERSIONS[wire.line_format][0]
         self.out_bytes = width * height * self.channels
+        self.seen_bytes = width * height * min(self.channels, 3)
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="unpack") if threads > 1 else None
 
@@ -194,11 +194,11 @@ class Unpacker:
             rows, px, stride = 1, self.width * self.height, line * self.height
         pieces = _pieces(rows, px, stride, self.wire.packing)
         if self._pool is None or len(pieces) < self._threads:
-            return sum(map(partial(self._piece, data, out, px, stride), pieces)) / self.out_bytes
+            return sum(map(partial(self._piece, data, out, px, stride), pieces)) / self.seen_bytes
         per = -(-len(pieces) // self._threads)
         parts = [pieces[i : i + per] for i in range(0, len(pieces), per)]
         done = self._pool.map(lambda part: sum(map(partial(self._piece, data, out, px, stride), part)), parts)
-        return sum(done) / self.out_bytes
+        return sum(done) / self.seen_bytes
 
     def _piece(self, data: U8, out: U8, px: int, stride: int, piece: tuple[int, int, int, int]) -> int:
         """Rows row..end, pixels first..last of each; how many components are white."""
@@ -223,7 +223,8 @@ class Unpacker:
             target[:] = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB).reshape(target.shape)
         else:
             target[:] = source
-        return int(np.count_nonzero(target == 255))
+        seen = target.reshape(-1, c)[:, :3] if c == 4 else target  # without alpha
+        return int(np.count_nonzero(seen == 255))
 
     def _unpacked(self, source: U8, packing: Packing, px: int) -> U8:
         """Packed rows (n, bytes) as bytes (n, px)."""
@@ -277,10 +278,20 @@ def _sum(seen: list[tuple[U8, int]]) -> U16:
 def _rgb_of_yuv(source: U8, order: str, px: int) -> U8:
     """Rows (n, bytes) of two pixels in four bytes as RGB (n, px, 3); both pixels have the one colour."""
     n, pairs = source.shape[0], -(-px // 2)
-    if source.shape[1] != pairs * 4:  # an odd line ends with half a pair, whose colour is that of the pair before
-        source = u8(np.pad(source, ((0, 0), (0, pairs * 4 - source.shape[1])), mode="edge"))
+    if source.shape[1] != pairs * 4:
+        source = _whole_pairs(source, order)
     four = cv2.split(np.ascontiguousarray(source).reshape(n, pairs, 4))
     first, u, second, v = four if order == "YUYV" else (four[1], four[0], four[3], four[2])
     y, u, v = (cv2.merge(both).reshape(n, 2 * pairs) for both in ([first, second], [u, u], [v, v]))
     rgb = cv2.cvtColor(cv2.merge([y, v, u]), cv2.COLOR_YCrCb2RGB)
     return u8(np.ascontiguousarray(rgb[:, :px]))
+
+
+def _whole_pairs(source: U8, order: str) -> U8:
+    """Rows of an odd number of pixels, whose last has one half of its colour: the other is that of the pair before."""
+    last = source[:, -2:]
+    light, half = (last[:, :1], last[:, 1:]) if order == "YUYV" else (last[:, 1:], last[:, :1])
+    at = -3 if order == "YUYV" else -4
+    before = source[:, at : at + 1] if source.shape[1] >= 4 else np.full_like(half, 128)
+    parts = (light, half, light, before) if order == "YUYV" else (half, light, before, light)
+    return u8(np.hstack([source[:, :-2], *parts]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import U8, Bool
+from hisir_edge.arrays import U8, Bool, u8
 from hisir_edge.errors import InputError
 from hisir_edge.transport.run_lengths import rle_from_runs
 
@@ -70,3 +70,21 @@ def write_atomic(path: Path, data: bytes) -> None:
             received=error.strerror or str(error),
             fix="check the folder, its permissions and free space",
         ) from error
+
+
+def picture_file(path: Path, shape: tuple[int, ...]) -> U8:
+    """A new file of uint8 pictures (n, h, w, c) as an array; InputError where the disk has no room for all of it.
+
+    Without its blocks taken beforehand a full disk would end the process in the middle of a write.
+    """
+    try:
+        pictures = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        raise InputError(
+            expected=f"room for {path}, {int(np.prod(shape)) >> 20} MiB",
+            received=error.strerror or str(error),
+            fix="free some space, or choose a folder on another disk",
+        ) from error
+    return u8(pictures)

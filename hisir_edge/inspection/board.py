@@ -15,6 +15,7 @@ from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.errors import InspectionError
 from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
 from hisir_edge.geometry.tile import REGION_PX, TilePlan, plan_from_size, scaled_frame, scaled_hw
+from hisir_edge.images import is_grey
 from hisir_edge.images.pixels import CONVERSIONS, Pixels
 from hisir_edge.inspection.engine import OnSpan
 from hisir_edge.inspection.gain import Gain, inside_zone
@@ -159,8 +160,9 @@ def _tiles_to_inspect(plan: TilePlan, gain: Gain) -> Bool:
     return np.array([gain.most[y : y + side, x : x + side].any() for y, x in cells])
 
 
-GREY_FORMATS = ("Mono8", "RGB8")
-"""What a bundle for grey boards takes; of RGB8 all channels are alike where it was read from a grey photo."""
+def _alike(data: U8) -> bool:
+    """Whether it is a picture of three channels that are alike: a grey photo, stored in colour."""
+    return data.ndim == 3 and data.shape[2] == 3 and is_grey(data)
 
 
 def not_of_these_colours(grey: bool, pixel_format: str) -> InspectionError:
@@ -176,8 +178,10 @@ def not_of_these_colours(grey: bool, pixel_format: str) -> InspectionError:
 def check_frame(image: Pixels, recipe: Recipe) -> None:
     """InspectionError unless it is a frame of uint8 in the bundle's size and colours, with its format's channels."""
     frame_hw, is_mono = recipe.frame_hw, image.pixel_format == "Mono8"
-    if (recipe.grey is False and is_mono) or (recipe.grey and image.pixel_format not in GREY_FORMATS):
-        raise not_of_these_colours(bool(recipe.grey), image.pixel_format)
+    if recipe.grey is False and is_mono:
+        raise not_of_these_colours(False, image.pixel_format)
+    if recipe.grey and not is_mono and not (image.pixel_format == "RGB8" and _alike(image.data)):
+        raise not_of_these_colours(True, image.pixel_format)
     data, channels = image.data, CONVERSIONS[image.pixel_format][0]
     if data.dtype != np.uint8 or data.ndim < 2 or data.shape[2:] != (() if channels == 1 else (channels,)):
         raise InspectionError(

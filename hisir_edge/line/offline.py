@@ -13,7 +13,7 @@ from pathlib import Path
 from hisir_edge.backends import inspector_from_bundle
 from hisir_edge.bundle.load import Recipe, load_bundle
 from hisir_edge.errors import InputError
-from hisir_edge.images import Rules, check_apart, mask_png_bytes, pictures_in, read_pixels, write_atomic
+from hisir_edge.images import check_apart, mask_png_bytes, pictures_in, read_pixels, write_atomic
 from hisir_edge.inspection.board import BoardInspector
 from hisir_edge.inspection.overlay import overlay_jpeg
 from hisir_edge.inspection.selftest import self_test
@@ -89,7 +89,7 @@ def _inspected(inspector: BoardInspector, item: Frame | GrabFault) -> Judgement:
 def _read(file: Path, number: int, recipe: Recipe) -> Frame | GrabFault:
     try:
         return Frame(
-            image=read_pixels(file, recipe.frame_hw, Rules(recipe.levels, None)),
+            image=read_pixels(file, recipe.frame_hw, recipe.rules),
             source="file",
             frame_id=number,
             unit=file.stem,

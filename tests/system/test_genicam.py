@@ -363,6 +363,27 @@ def test_frames_without_an_id_are_counted_over_the_end_of_the_16_bit_ids(ids, fa
     assert [reason[: len(want)] for reason, want in zip(said, faults, strict=True)] == faults
 
 
+@pytest.mark.parametrize(
+    ("pixel_format", "width", "sent", "padding", "longer", "taken"),
+    [
+        ("Mono8", 8, 40, 0, True, 32),  # chunk data behind the picture
+        ("Mono8", 8, 40, 0, False, 32),  # filled up by a producer that rounds
+        ("Mono8", 8, 5000, 0, False, 5000),  # not a picture of this size
+        ("Mono8", 8, 31, 0, True, 31),
+        ("Mono12p", 7, 44, 0, False, 44),  # whole
+        ("Mono12p", 7, 42, 0, False, 42),  # whole, across lines
+        ("Mono12p", 7, 60, 0, True, 60),  # nobody knows which of both it is: lost by its length
+        ("Mono12p", 7, 70, 3, True, 56),
+    ],
+)
+def test_what_follows_a_picture_is_cut_off_where_its_length_is_known(pixel_format, width, sent, padding, longer, taken):
+    grabber = Grabber.__new__(Grabber)
+    grabber.unpacker = Unpacker(WIRE_FORMATS[pixel_format], width, 4, threads=1)
+    data = np.zeros(sent, np.uint8)
+    fetched = Fetched(1, data, None, lambda: None, x_padding=padding, may_be_longer=longer)
+    assert grabber._picture_of(data, grabber.unpacker.bytes_wanted(padding), fetched).size == taken
+
+
 def test_a_great_loss_is_one_fault_that_gives_its_number():
     source = camera()
     message = {"first": 11, "last": 65534, "reason": "lost", "time_ns": 0}

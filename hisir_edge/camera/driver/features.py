@@ -63,8 +63,7 @@ class _Applied:
             set_if_there(self.node_map, automatic, "Off")
         for enable in ENABLES.get(name, ()):
             set_if_there(self.node_map, enable, True)
-        value = self._as_it_takes(name, value)
-        set_feature(self.node_map, name, value, key)
+        set_feature(self.node_map, name, self._as_it_takes(name, value), key, wanted=value)
         self.set[name] = (value, key)
 
     def _name(self, feature: str, key: str) -> str:
@@ -82,9 +81,8 @@ class _Applied:
 
     def _as_it_takes(self, name: str, value: Any) -> Any:
         """A whole number for a feature that is one, such as ExposureTimeAbs of some cameras."""
-        if isinstance(value, float) and isinstance(value_of(self.node_map, name), int) and value == round(value):
-            return round(value)
-        return value
+        whole = isinstance(value, float) and type(value_of(self.node_map, name)) is int
+        return round(value) if whole else value
 
     def compare(self) -> None:
         """SetupError where a feature is no longer as it was set."""
@@ -106,7 +104,18 @@ def set_up(node_map: Any, settings: dict[str, Any]) -> None:
     _set_trigger(node_map, settings)
     _set_chunks(node_map, settings)
     applied.compare()
-    if (now := str(node_map.PixelFormat.value)) not in WIRE_FORMATS:
+    now, levels = str(node_map.PixelFormat.value), settings.get("levels")
+    if (
+        levels is not None
+        and now in WIRE_FORMATS
+        and not (WIRE_FORMATS[now].bits > 8 and levels[1] <= WIRE_FORMATS[now].most)
+    ):
+        raise SetupError(
+            f"a pixel format that source.levels {list(levels)} lie in",
+            f"{now}, of levels up to {WIRE_FORMATS[now].most}",
+            "set source.pixel_format to one of more bits, or correct source.levels",
+        )
+    if now not in WIRE_FORMATS:
         can = [name for name in symbolics(node_map, "PixelFormat") if name in WIRE_FORMATS]
         raise SetupError(
             f"a pixel format out of {', '.join(can) or ', '.join(WIRE_FORMATS)}", now, "set source.pixel_format"

@@ -29,6 +29,8 @@ POLL_S = 0.25
 TRIGGERED_POLL_S = 0.02
 """Between two frames that were asked for the camera's process listens so often."""
 SETTLE_S = 0.2
+FILLING_BYTES = 4096
+"""Some producers round a buffer up to so many bytes."""
 MOST_DRIFT = 3
 LAST_16_BIT_ID = 65535
 """GigE Vision 1.x counts frames in 16 bits and leaves out 0 (GVSP block id)."""
@@ -187,8 +189,7 @@ class Grabber:
             return
         other = unlike(self.leader, fetched.leader)
         lengths = self.unpacker.bytes_wanted(fetched.x_padding)
-        if data is not None and fetched.may_be_longer:
-            data = data[: lengths[-1]]
+        data = None if data is None else self._picture_of(data, lengths, fetched)
         if data is None or data.nbytes not in lengths:
             got = fetched.problem or f"{0 if data is None else data.nbytes} of {lengths[-1]} bytes"
             self._lost(frame_id, frame_id, f"incomplete frame: {got}" + (f"; {other}" if other else ""), now)
@@ -211,6 +212,15 @@ class Grabber:
                 "white": round(white, 6),
             }
         )  # fmt: skip
+
+    def _picture_of(self, data: U8, lengths: tuple[int, ...], fetched: Fetched) -> U8:
+        """A buffer without what follows its picture: chunk data, or what fills it up.
+
+        Where lines may begin with a byte or within one, nobody knows where such a picture ends: it stays too long.
+        """
+        more = data.nbytes - lengths[-1]
+        known = len(lengths) == 1 or fetched.x_padding > 0
+        return data[: lengths[-1]] if known and more > 0 and (fetched.may_be_longer or more < FILLING_BYTES) else data
 
     def _is_its_way(self, said: Leader | None) -> bool:
         """Whether a producer that does not pass on the camera's word names the format otherwise from the first frame.

@@ -19,7 +19,7 @@ from hisir_edge.camera.driver.grabber import Fetched
 from hisir_edge.camera.driver.identity import Seen, chosen, in_use
 from hisir_edge.camera.driver.leader import Leader
 from hisir_edge.camera.driver.main import run
-from hisir_edge.camera.driver.nodes import SetupError
+from hisir_edge.camera.driver.nodes import SetupError, first_line
 from hisir_edge.images.wire import name_of_code
 
 
@@ -125,7 +125,7 @@ def _leader(image: Any) -> Leader:
     return Leader(
         None if code is None else name_of_code(code),
         _said(image, "width"),
-        _said(image, "height"),
+        _said(image, "height") or _said(image, "delivered_image_height") or None,
         *(_said(image, name) for name in offsets),
     )
 
@@ -162,7 +162,7 @@ def open_device(settings: dict[str, Any]) -> HarvestersDevice:
         if found[number].held:
             raise in_use(found[number]) from error
         raise SetupError(
-            f"to open {found[number].words}", str(error).splitlines()[0], "close the other program that uses it"
+            f"to open {found[number].words}", first_line(error), "close the other program that uses it"
         ) from error
     device = HarvestersDevice(harvester, acquirer)
     try:

@@ -60,15 +60,19 @@ def value_of(node_map: Any, name: str) -> Any | None:
         return None
 
 
-def set_feature(node_map: Any, name: str, value: Any, key: str = "") -> None:
+def set_feature(node_map: Any, name: str, value: Any, key: str = "", wanted: Any = None) -> None:
     """Set and read back; SetupError where the camera has no such feature, refuses, or has another value afterwards.
 
-    ``key``: of line.toml, named in the message.
+    What cannot be set and has the value already is as it should be. ``key``: of line.toml, named in the message.
+    ``wanted``: what was asked for, where ``value`` is that in the feature's own kind.
     """
+    wanted = value if wanted is None else wanted
     node = node_of(node_map, name)
     asked = f"source.{key} ({name})" if key else name
     if node is None:
         raise SetupError(f"a camera with {name}", "one that has no such feature", f"take {asked} out")
+    if not is_writable(node_map, name) and value_of(node_map, name) == value:
+        return
     limits = limits_of(node)
     try:
         node.value = value
@@ -81,9 +85,9 @@ def set_feature(node_map: Any, name: str, value: Any, key: str = "") -> None:
                 f"see what decides over it in the camera's own tool, or take {asked} out",
             ) from error
         raise SetupError(
-            f"the camera to take {name} = {value}", _first_line(error), f"set {asked} to {nearest(limits, value)}"
+            f"the camera to take {name} = {value}", first_line(error), f"set {asked} to {nearest(limits, value)}"
         ) from error
-    if not same_value(value, back):
+    if not same_value(wanted, back):
         raise SetupError(
             f"{name} = {value}", f"{back} after setting it", f"set {asked} to {nearest(limits, value)}, or {back}"
         )
@@ -122,10 +126,16 @@ def nearest(limits: dict[str, Any], value: Any) -> str:
     kept = min(max(value, low), high)
     if step:
         kept = min(low + round((kept - low) / step) * step, low + (high - low) // step * step)
-    steps = f" in steps of {step:g}" if step and step != 1 else ""
-    return f"{kept:g} (it takes {low:g} to {high:g}{steps})"
+    steps = f" in steps of {_number(step)}" if step and step != 1 else ""
+    return f"{_number(kept)} (it takes {_number(low)} to {_number(high)}{steps})"
 
 
-def _first_line(error: Exception) -> str:
+def _number(value: Any) -> str:
+    """A whole number as one, as line.toml wants it."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 2**53 else f"{value:.6g}"
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; its kind where it says nothing."""
     lines = str(getattr(error, "message", "") or error).splitlines()
     return lines[0] if lines else type(error).__name__

@@ -90,7 +90,7 @@ def print_learnt(record: RunRecord, data: Path, out: Path) -> None:
     """Print what was learnt from which pictures, and what was left out; ``out``: the run."""
     from hisir_edge.learn.data.datasets import good_pictures
     from hisir_edge.learn.data.distinct import boards_among
-    from hisir_edge.learn.data.run import pictures_of
+    from hisir_edge.learn.data.run import left_out_of, pictures_of
 
     unlike = "not registered (boards do not lie alike, or are below 128 px)"
     how = {"fixture": "held by a fixture", "anywhere": "found anywhere in the frame"}.get(record.locate, unlike)
@@ -117,7 +117,7 @@ def print_learnt(record: RunRecord, data: Path, out: Path) -> None:
     if record.variants:
         print(f"good boards differ at {len(record.variants)} place(s), learnt as variants; see {out / 'variants'}")
     _print_odd(record, out)
-    for path in (*record.dropped, *record.dropped_held_out):
+    for path in left_out_of(record):
         print(f"left out: {path} (does not lie or is not lit like the others)")
     with suppress(InputError, OSError):  # the folder may be gone by now; the run is whole without it
         found = good_pictures(data.absolute(), record.settings.recursive)

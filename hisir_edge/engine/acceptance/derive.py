@@ -14,7 +14,7 @@ from hisir_edge.inspection.gain import gain_map, inside_zone, noise_in_logits, s
 from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.learn.evaluation.evaluate import defects_in, open_regions
 from hisir_edge.learn.evaluation.figures import SIZEABLE_PX
-from hisir_edge.learn.evaluation.mass import rule_of_boards, seen_on, strengths
+from hisir_edge.learn.evaluation.mass import Seen, rule_of_boards, seen_on, strengths
 from hisir_edge.learn.evaluation.metrics import PixelTally
 from hisir_edge.learn.evaluation.thresholds import (
     AREAS_NETWORK_PX,
@@ -67,54 +67,76 @@ class _Peaks:
     noises: list[U8]
 
 
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """Thresholds, and by held-out board what they come from: the strength of its regions, and quiet peaks."""
+
+    derived: Derived
+    boards: list[F64]
+
+
 def derived_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) -> tuple[Derived, U8]:
     """Noise map (all boards) and thresholds (held-out boards) of the engine that made the maps."""
     seen = _peaks_of(bundle, maps)
-    return _derived(bundle, maps, seen, false_calls_per_board), seen.noise
+    return _judged(bundle, maps, seen, false_calls_per_board).derived, seen.noise
 
 
-def _derived(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float) -> Derived:
+def _judged(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float) -> _Judged:
     """By peaks alone, then with what the masses of the regions are worth that those thresholds show."""
     derived = derived_from_peaks(seen.board, rate, seen.areas_px, zoned=seen.zoned, others=seen.others)
+    which = seen.areas_px.index(derived.thresholds.min_area_px)
+    judged = _Judged(derived, [board[which] for board in seen.board])
     for _ in range(MASS_ROUNDS):
-        derived = _with_mass(bundle, maps, seen, rate, derived)
-    return derived
+        judged = _with_mass(bundle, maps, seen, rate, judged)
+    return judged
 
 
-def _with_mass(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float, before: Derived) -> Derived:
-    which, scale = seen.areas_px.index(before.thresholds.min_area_px), bundle.recipe.scale
-    here = replace(before.thresholds, min_area_px=AREAS_NETWORK_PX[which])
-    hw = np.load(maps.good[0], mmap_mode="r").shape
-    quieter = np.minimum(sensitivity_map((hw[0], hw[1]), scale, bundle.zones), 1)
-    regions = []
-    for path, noise in zip(maps.good, seen.noises, strict=True):
-        scores = np.load(path) * quieter
-        calibrated = scores * gain_map((hw[0], hw[1]), scale, here, noise, ())
-        regions.append(seen_on(calibrated, _logits(scores) - noise_in_logits(noise, (hw[0], hw[1])), here))
+def _with_mass(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float, before: _Judged) -> _Judged:
+    limits, scale = before.derived.thresholds, bundle.recipe.scale
+    which = seen.areas_px.index(limits.min_area_px)
+    here = replace(limits, min_area_px=AREAS_NETWORK_PX[which])
+    h, w = np.load(maps.good[0], mmap_mode="r").shape
+    sensitivity = sensitivity_map((h, w), scale, bundle.zones)
+    regions, zoned = [], []
+    for number, (path, noise) in enumerate(zip(maps.good, seen.noises, strict=True)):
+        scores, gain = np.load(path), gain_map((h, w), scale, here, noise, ())
+        noisy = noise_in_logits(noise, (h, w))
+        quieter = scores * np.minimum(sensitivity, 1)
+        regions.append(seen_on(quieter * gain, _logits(quieter) - noisy, here))
+        if seen.zoned is not None and number < maps.held_out:
+            magnified = scores * sensitivity
+            zoned.append(seen_on(magnified * gain, _logits(magnified) - noisy, here))
     rule = rule_of_boards(regions)
     if rule is None:
         return before
-    # a board without a region has none that is strong
-    held_out = [[np.append(strengths(one, rule), NO_REGION)] for one in regions[: maps.held_out]]
-    boards = _one_a_board([[np.sort(one)[::-1]] for (one,) in held_out], _boards_of(maps)[: maps.held_out])
-    quiet = [board[which][board[which] <= 0] for board in seen.board]
-    others = [[board[which][board[which] <= 0]] for board in seen.others]
+    boards = _boards_of(maps)[: maps.held_out]
+    held_out = _strongest(regions[: maps.held_out], rule, boards, seen.board, which)
     derived = derived_from_peaks(
-        [[_falling(found[0], calm)] for found, calm in zip(boards, quiet, strict=True)],
+        [[one] for one in held_out],
         rate,
-        (before.thresholds.min_area_px,),
-        zoned=None if seen.zoned is None else [[board[which]] for board in seen.zoned],
+        (limits.min_area_px,),
+        zoned=None if seen.zoned is None else [[one] for one in _strongest(zoned, rule, boards, seen.zoned, which)],
         others=[
-            [_falling(strengths(one, rule), calm[0])]
-            for one, calm in zip(regions[maps.held_out :], others, strict=True)
+            [_falling(strengths(one, rule), board[which])]
+            for one, board in zip(regions[maps.held_out :], seen.others, strict=True)
         ],
     )
     in_frame = MassRule(rule.logits_per_root * scale, rule.logits_at_none)
-    return replace(derived, thresholds=replace(derived.thresholds, mass=in_frame))
+    return _Judged(replace(derived, thresholds=replace(derived.thresholds, mass=in_frame)), held_out)
 
 
-def _falling(regions: F64, quiet: F64) -> F64:
-    return np.sort(np.concatenate([regions, quiet]))[::-1]
+def _strongest(
+    pictures: list[Seen], rule: MassRule, boards: tuple[int, ...], peaks: list[list[F64]], which: int
+) -> list[F64]:
+    """By board the strength of its regions on its strongest picture, and its quiet peaks."""
+    # a picture without a region has none that is strong
+    found = [[np.append(np.sort(strengths(one, rule))[::-1], NO_REGION)] for one in pictures]
+    by_board = _one_a_board(found, boards)
+    return [_falling(one[0], board[which]) for one, board in zip(by_board, peaks, strict=True)]
+
+
+def _falling(regions: F64, peaks: F64) -> F64:
+    return np.sort(np.concatenate([regions, peaks[peaks <= 0]]))[::-1]
 
 
 def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
@@ -167,28 +189,27 @@ def _one_a_board(peaks: list[list[F64]], boards: tuple[int, ...]) -> list[list[F
     return list(worst.values())
 
 
-def _false_regions(seen: _Peaks, rate: float) -> int:
+def _false_regions(judged: _Judged, rate: float) -> int:
     """Regions called on held-out boards at thresholds from the other half of them, which has not seen them.
 
     At its own thresholds a board has none, if the rate wanted is small: they are never below the highest peak seen.
     """
-    halves = [list(range(start, len(seen.board), 2)) for start in (0, 1)]
+    halves = [list(range(start, len(judged.boards), 2)) for start in (0, 1)]
     if not all(halves):
         return 0
     count = 0
     for ours, theirs in (halves, halves[::-1]):
-        found = derived_from_peaks([seen.board[i] for i in theirs], rate, seen.areas_px).thresholds
-        area = seen.areas_px.index(found.min_area_px)
+        found = derived_from_peaks([[judged.boards[i]] for i in theirs], rate, (1,)).thresholds
         logit = float(logit_of_score(np.array([found.pixel * found.region_peak]))[0])
-        count += sum(int((seen.board[i][area] >= logit).sum()) for i in ours)
+        count += sum(int((judged.boards[i] >= logit).sum()) for i in ours)
     return count
 
 
 def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) -> Reading:
     """Derive the thresholds and read the maps with them."""
     seen = _peaks_of(bundle, maps)
-    derived = _derived(bundle, maps, seen, false_calls_per_board)
-    noise = seen.noise
+    judged = _judged(bundle, maps, seen, false_calls_per_board)
+    derived, noise = judged.derived, seen.noise
     scale, found = bundle.recipe.scale, derived.thresholds
     # the maps lie in the network's pixels
     mass = None if found.mass is None else replace(found.mass, logits_per_root=found.mass.logits_per_root / scale)
@@ -213,7 +234,7 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
         aupro=tally.aupro(MOST_FPR) or 0.0,
         peaks=tuple(peaks),
         marks=tuple(marks),
-        false_regions=_false_regions(seen, false_calls_per_board),
+        false_regions=_false_regions(judged, false_calls_per_board),
         kinds=tuple(kinds),
     )
 

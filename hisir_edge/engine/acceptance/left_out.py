@@ -10,7 +10,7 @@ import numpy as np
 from hisir_edge.arrays import U8, u8
 from hisir_edge.bundle.write import memory_as_shipped
 from hisir_edge.errors import InputError, InspectionError
-from hisir_edge.images import read_rgb
+from hisir_edge.images import picture_file, read_rgb
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.light import light_of_frame, without_light
@@ -54,16 +54,17 @@ class Others:
             return LeftOutMemory(inspector.chooser, inspector.bundle.memory, {})
         same = self.memories.same_board(number)
         registered = inspector.bundle.recipe.registered
-        memory = self.memories.memory_without(number) if registered else self._mean_without(same)
+        memory = self.memories.memory_without(number) if registered else self._mean_without(number, same)
         cue = memory_as_shipped(memory.mean_rgb, memory.deviation)
         padded_h, padded_w = inspector.plan.padded_hw
         around = ((0, padded_h - cue.shape[0]), (0, padded_w - cue.shape[1]), (0, 0))
         planes = np.ascontiguousarray(np.pad(cue, around, mode="edge").transpose(2, 0, 1))
         return LeftOutMemory(inspector.chooser, u8(planes), self._own_pictures(inspector, number, same))
 
-    def _mean_without(self, same: list[int]) -> BoardMemory:
+    def _mean_without(self, number: int, same: list[int]) -> BoardMemory:
         """Of loose objects, as their whole memory is made."""
-        others = [i for i in range(len(self.numbers)) if i not in same] or same
+        others = [i for i in range(len(self.numbers)) if i not in same]
+        others = others or [i for i in same if i != number]
         return mean_memory(u8(self.pictures[i]) for i in others)
 
     def _own_pictures(self, inspector: CpuInspector, number: int, same: list[int]) -> dict[int, tuple[int, U8]]:
@@ -83,7 +84,7 @@ def others_of_run(inspector: CpuInspector, record: RunRecord, folder: Path) -> O
     """Put every board in the memory straight, into a file in ``folder``; InputError names one that is not inspected."""
     h, w = inspector.plan.frame_hw
     file = folder / "boards.npy"
-    pictures = np.lib.format.open_memmap(file, "w+", np.uint8, (len(record.in_memory), h, w, 3))
+    pictures = picture_file(file, (len(record.in_memory), h, w, 3))
     for slot, path in zip(pictures, record.in_memory, strict=True):
         try:
             inspector.prepare(Pixels(read_rgb(Path(path), rules=record.rules)))
@@ -91,7 +92,7 @@ def others_of_run(inspector: CpuInspector, record: RunRecord, folder: Path) -> O
             raise InputError(
                 expected=f"the good board {path} to be inspected",
                 received=str(error),
-                fix="remove the picture and teach again",
+                fix="remove the picture, and train or teach again",
             ) from error
         board = inspector.padded[:h, :w]
         slot[:] = board if inspector.light is None else without_light(board, light_of_frame(inspector.light, board))

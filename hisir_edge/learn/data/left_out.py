@@ -36,11 +36,11 @@ class Memories:
         return [i for i, board in enumerate(self.boards) if board == self.boards[number]]
 
     def memory_without(self, number: int) -> BoardMemory:
-        """Golden image and deviation of the other boards; of all where there is no other."""
+        """Golden image and deviation of the other boards; of the other pictures where all show one board."""
         same = self.same_board(number)
-        if len(same) == 1:
+        others = [i for i in range(len(self.boards)) if i not in same]
+        if len(same) == 1 or not others:
             return self._left_out.memory_without(self.rows_of(number, 0, self.hw[0]))
-        others = [i for i in range(len(self.boards)) if i not in same] or same
         return robust_memory(lambda y0, y1: self._rows(others, y0, y1), self.hw)
 
     def memory_after(self, first: int, number: int) -> BoardMemory:

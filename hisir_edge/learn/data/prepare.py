@@ -53,7 +53,10 @@ HELD_OUT_BOARDS = 8
 HELD_OUT_SEED = 9091
 SCALE_SAMPLE = 8
 MOST_LEFT_OUT = 64
-"""Of more boards the memory is the same without any of them, but for noise: held-out ones need not be in it."""
+"""Of more boards the memory is the same without any of them, but for noise: held-out ones need not be in it.
+
+Nor are they where a board has several pictures: a memory without all of them is not made quickly.
+"""
 MOST_SHOWN = 40
 """Pictures of odd places, the strongest ones."""
 
@@ -77,12 +80,8 @@ def prepare_run(
 def prepare_teaching(settings: RunSettings, run: Path, on_load: Callable[[int, int], None]) -> RunRecord:
     """Load the boards and write the run's record and memory, which all boards are in: none is held out."""
     record = _open_run(settings, run, on_load)
-    record = replace(
-        record,
-        train=tuple(sorted((*record.train, *record.held_out), key=Path)),
-        held_out=(),
-        each_left_out=False,
-    )
+    every = tuple(sorted((*record.train, *record.held_out), key=Path))
+    record = replace(record, train=every, held_out=(), each_left_out=False)
     record, boards = _prepared(record, run, on_load)
     boards.frames.clear()
     record = replace(record, held_out=record.train, each_left_out=True)
@@ -177,8 +176,11 @@ def _without_lost_held_out(
     if not (known or kept) or len(lost) > lost_allowed(len(record.held_out)):
         raise _held_out_lost(lost)
     added = sum(path in kept for path in record.held_out[len(record.begun_with) :])
-    lost_ones = (*record.dropped_held_out, *lost)
-    record = replace(record, held_out=(*known, *kept), added=added, dropped_held_out=lost_ones)
+    first, later = (lost, []) if not record.each_left_out else ([], lost)
+    record = replace(
+        record, held_out=(*known, *kept), added=added,
+        dropped_held_out=(*record.dropped_held_out, *first), dropped_added=(*record.dropped_added, *later),
+    )  # fmt: skip
     return record, differing
 
 
@@ -259,7 +261,7 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
         train=tuple(map(str, training)),
         held_out=tuple(map(str, held_out)),
         same_board=same_boards(good, boards),
-        each_left_out=FEWEST_BOARDS <= len(good) <= MOST_LEFT_OUT,
+        each_left_out=FEWEST_BOARDS < len(good) <= MOST_LEFT_OUT and len(set(boards)) == len(good),
         orientations=orientations(good),
     )
 

@@ -69,7 +69,8 @@ class OddPlace:
 class RunRecord:
     """``run.json``: settings and what the data turned out to be.
 
-    ``dropped`` and ``dropped_held_out``: boards that were offered but could not be registered, or lie in
+    ``dropped``, ``dropped_held_out`` and, of those that came later, ``dropped_added``: boards that were offered but
+    could not be registered, or lie in
     quite another light; nothing is learnt from them. ``same_board``: groups of pictures that show one board.
     ``orientations``: (EXIF orientation, number of pictures) as read and applied; None in runs of versions that did not.
     ``locate``: how the boards are found in their frames; ``area``: polygon around the board, golden pixels of the
@@ -88,6 +89,7 @@ class RunRecord:
     held_out: tuple[str, ...]
     dropped: tuple[str, ...] = ()
     dropped_held_out: tuple[str, ...] = ()
+    dropped_added: tuple[str, ...] = ()
     same_board: tuple[tuple[str, ...], ...] = ()
     orientations: tuple[tuple[int, int], ...] | None = None
     area: Polygon | None = None
@@ -180,6 +182,7 @@ def load_record(run: Path) -> RunRecord:
             held_out=tuple(raw["held_out"]),
             dropped=tuple(raw.get("dropped", ())),
             dropped_held_out=tuple(raw.get("dropped_held_out", ())),
+            dropped_added=tuple(raw.get("dropped_added", ())),
             same_board=tuple(tuple(group) for group in raw.get("same_board", ())),
             orientations=None
             if raw.get("orientations") is None
@@ -210,9 +213,14 @@ def _odd_place(raw: dict[str, Any]) -> OddPlace:
     return OddPlace(str(raw["picture"]), (int(x), int(y), int(w), int(h)), float(raw["peak"]))
 
 
+def left_out_of(record: RunRecord) -> tuple[str, ...]:
+    """Pictures that were offered and could not be judged with the others."""
+    return (*record.dropped, *record.dropped_held_out, *record.dropped_added)
+
+
 def pictures_of(record: RunRecord) -> tuple[str, ...]:
     """Every picture that was offered to the run."""
-    return tuple(dict.fromkeys((*record.train, *record.held_out, *record.dropped, *record.dropped_held_out)))
+    return tuple(dict.fromkeys((*record.train, *record.held_out, *left_out_of(record))))
 
 
 def check_pictures(record: RunRecord) -> None:

@@ -23,6 +23,7 @@ from hisir_edge.bundle.write import memory_as_shipped
 from hisir_edge.corruption.appearance import add_sensor_noise, vary_appearance
 from hisir_edge.corruption.corrupt import corrupt_tile, region_weights
 from hisir_edge.corruption.spots import part_boxes
+from hisir_edge.images import picture_file
 from hisir_edge.inspection.light import gains_at, tables_of_gains
 from hisir_edge.inspection.registration.finder import inside_outline, outline_of
 from hisir_edge.inspection.registration.pose import Pose
@@ -95,18 +96,16 @@ class CorruptedTiles:
             self.places = places_on_board(self.on_board, tile_px)
         self.ignored, self.variants = boards.ignored, boards.variants
         self.frames: U8 | None = None
-        stored = np.lib.format.open_memmap(frames_file, "w+", np.uint8, (len(boards.frames), *boards.frames[0].shape))
+        stored = picture_file(frames_file, (len(boards.frames), *boards.frames[0].shape))
         for slot, frame in zip(stored, boards.frames, strict=True):
             slot[:] = frame
-        stored.flush()
         self.cues_file = None if memory_of is None else frames_file.with_suffix(".cues.npy")
         self.cues: U8 | None = None
         if self.cues_file is not None and memory_of is not None:
-            cues = np.lib.format.open_memmap(self.cues_file, "w+", np.uint8, (len(boards.frames), *self.cue.shape))
+            cues = picture_file(self.cues_file, (len(boards.frames), *self.cue.shape))
             for number, slot in enumerate(cues):
                 own = memory_of(number)
                 slot[:] = memory_as_shipped(own.mean_rgb, own.deviation)
-            cues.flush()
 
     def remove_files(self) -> None:
         """Remove what the processes shared; there are no more batches then."""

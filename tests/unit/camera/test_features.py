@@ -224,6 +224,47 @@ def test_a_value_that_another_one_changed_is_noticed():
     assert tied.GammaEnable.value
 
 
+def test_levels_have_to_lie_in_the_format_that_the_camera_has() -> None:
+    formats = ("Mono8", "Mono10", "Mono12p")
+    for now, levels, fits in (
+        ("Mono8", [64, 3000], False), ("Mono10", [64, 3000], False), ("Mono10", [64, 1023], True),
+        ("Mono12p", [64, 3000], True), ("Mono8", None, True),
+    ):  # fmt: skip
+        camera = Camera(PixelFormat=Node(now, symbolics=formats))
+        if fits:
+            set_up(camera, {**FREE, "levels": levels})
+            continue
+        with pytest.raises(SetupError, match=f"{now}, of levels up to"):
+            set_up(camera, {**FREE, "levels": levels})
+
+
+def test_what_cannot_be_set_and_is_right_already_is_taken() -> None:
+    selector, mode = Node("FrameStart", symbolics=("FrameStart",)), Node("On", symbolics=("On", "Off"))
+    selector.access = RO
+    width = Node(1280, min=1280, max=1280)
+    width.access = RO
+    camera = Camera(
+        **plain(TriggerSelector=selector, TriggerMode=mode, TriggerSource=Node("Software", symbolics=("Software",)),
+                Width=width)
+    )  # fmt: skip
+    set_up(camera, {**FREE, "width": 1280})
+    assert mode.value == "Off", "of the one trigger that there is"
+    set_up(camera, {"trigger": "software", "trigger_selector": "FrameStart", "trigger_source": ""})
+    assert mode.value == "On"
+    with pytest.raises(SetupError, match="it is locked"):
+        set_up(camera, {**FREE, "width": 640})
+
+
+def test_a_whole_number_that_the_camera_rounds_is_taken_as_others_are() -> None:
+    class InSteps(Camera):
+        def takes(self, node: Node, value: Any) -> None:
+            super().takes(node, value // 35 * 35 if node.name == "ExposureTimeAbs" else value)
+
+    camera = InSteps(**plain(ExposureTimeAbs=Node(70, min=35, max=10**6)))
+    set_up(camera, {**FREE, "exposure_us": 4000.0})
+    assert camera.ExposureTimeAbs.value == 3990
+
+
 def test_what_is_not_there_locked_or_unknown_is_said_by_name():
     camera = Camera(**plain(Gamma=Node(1.0, min=0.1, max=4.0)))
     for asked, words in (
@@ -247,6 +288,7 @@ def test_what_is_not_there_locked_or_unknown_is_said_by_name():
         ({"min": 2, "max": 10, "inc": 3}, 99, "8 (it takes 2 to 10 in steps of 3)"),
         ({"min": 0.5, "max": 8.0}, 0.1, "0.5 (it takes 0.5 to 8)"),
         ({}, 5, "a value that the camera supports"),
+        ({"min": 1, "max": 12_345_678, "inc": 1}, 99_999_999, "12345678 (it takes 1 to 12345678)"),
         ({"symbolics": tuple("abcdefghijklmn")}, "x", "one of a, b, c, d, e, f, g, h, i, j, k, l and 2 more"),
     ],
 )  # fmt: skip

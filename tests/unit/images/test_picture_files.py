@@ -426,6 +426,13 @@ def test_grey_and_colour_are_not_mixed(file):
         read_rgb(file("d.png", _png_of(PHOTO)), rules=Rules(grey=True))
 
 
+def test_levels_of_a_picture_whose_highest_is_black_are_refused(file):
+    data = _tiff(DEEP[..., 0], photometric="miniswhite")
+    assert read_pixels(file("a.tif", data), rules=Rules(grey=True)).data.shape == PHOTO.shape[:2]
+    with pytest.raises(InputError, match="MinIsWhite"):
+        read_rgb(file("b.tif", data), rules=Rules((0, 4095), True))
+
+
 @pytest.mark.parametrize("name", PNGS)
 def test_pngs_of_other_kinds(file, name):
     make, words = PNGS[name]

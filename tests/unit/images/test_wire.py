@@ -127,6 +127,32 @@ def test_the_window_is_linear_and_cut() -> None:
         assert (np.diff(got) >= 0).all()
 
 
+@pytest.mark.parametrize("size", [(2, 7), (14, 1), (1048, 1072)])
+def test_mono14p_with_a_black_level_at_any_size(size: tuple[int, int]) -> None:
+    """Pieces of four groups look like four numbers to OpenCV."""
+    width, height = size
+    levels = np.random.default_rng(1).integers(0, 16384, (height, width))
+    data = packed(WIRE_FORMATS["Mono14p"], levels, across_lines=True)
+    got = frame_of("Mono14p", data, width, height, levels=(8000, 8255))[..., 0]
+    assert np.array_equal(got, np.clip(levels - 8000, 0, 255))
+
+
+def test_an_odd_line_of_yuv_ends_with_the_colour_before() -> None:
+    one, u, v = 90, 60, 200
+    for name, line in (("YUV422_8", [one, u, one, v, one, u]), ("YUV422_8_UYVY", [u, one, v, one, u, one])):
+        row = frame_of(name, bytes(line), 3, 1)[0]
+        assert (row == row[0]).all(), name
+        alone = frame_of(name, bytes([100, 128] if name == "YUV422_8" else [128, 100]), 1, 1)
+        assert alone.ravel().tolist() == [100, 100, 100], "half a colour alone is none"
+
+
+def test_white_is_counted_in_colours_and_not_in_alpha() -> None:
+    unpacker = Unpacker(WIRE_FORMATS["RGBa8"], 2, 1, threads=1)
+    out = np.zeros(unpacker.out_bytes, np.uint8)
+    assert unpacker.into(np.array([9, 9, 9, 255, 9, 9, 9, 255], np.uint8), out) == 0
+    assert unpacker.into(np.array([255, 9, 9, 255, 255, 9, 9, 0], np.uint8), out) == pytest.approx(2 / 6)
+
+
 def test_lengths_that_cannot_be_are_refused() -> None:
     for wire in WIRE_FORMATS.values():
         unpacker = Unpacker(wire, 6, 4, threads=1)

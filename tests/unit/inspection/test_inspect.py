@@ -13,6 +13,8 @@ from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.errors import InspectionError
 from hisir_edge.images import read_mask, read_rgb
+from hisir_edge.images.pixels import CONVERSIONS, Pixels
+from hisir_edge.inspection.board import check_frame
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.regions import regions_from_map
 from hisir_edge.inspection.rops import Rops
@@ -169,3 +171,28 @@ def test_a_board_that_is_ignored_as_a_whole_passes_with_nothing_run(small_bundle
     judgement = inspector.inspect(read_rgb(next((small_boards / "test" / "missing").iterdir())))
     assert len(inspector.numbers) == 0
     assert (judgement.result, judgement.score) == (Result.PASS, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("grey", "pixel_format", "colours", "taken"),
+    [
+        (False, "Mono8", False, False), (False, "RGB8", True, True), (False, "BayerRG8", False, True),
+        (True, "Mono8", False, True), (True, "RGB8", False, True), (True, "RGB8", True, False),
+        (True, "BayerRG8", False, False), (True, "BGR8", True, False), (None, "Mono8", False, True),
+        (None, "RGB8", True, True),
+    ],
+)  # fmt: skip
+def test_a_frame_of_the_other_kind_is_refused(inspector, grey, pixel_format, colours, taken):
+    """Grey and colour; a bundle from before does not say which it is for."""
+    recipe = replace(inspector.bundle.recipe, grey=grey)
+    rng, (h, w) = np.random.default_rng(2), recipe.frame_hw
+    data = rng.integers(0, 256, (h, w, 3), np.uint8)
+    if not colours:
+        data[:] = data[..., :1]
+    flat = CONVERSIONS[pixel_format][0] == 1
+    image = Pixels(np.ascontiguousarray(data[..., 0]) if flat else data, pixel_format)
+    if taken:
+        check_frame(image, recipe)
+        return
+    with pytest.raises(InspectionError, match=f"frames in {'grey' if grey else 'colour'}, for which"):
+        check_frame(image, recipe)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hisir_edge.bundle.load import load_bundle
-from hisir_edge.bundle.thresholds import MassRule, Thresholds
+from hisir_edge.bundle.thresholds import MassRule, Thresholds, Zone
 from hisir_edge.engine.acceptance.derive import derived_from_maps
 from hisir_edge.engine.acceptance.maps import Maps
 from hisir_edge.inspection.gain import gain_map
@@ -72,6 +72,18 @@ def test_what_is_weak_and_large_is_called_and_was_not_by_its_peak(bundle, tmp_pa
     small = noisy_logits(rng)
     small[100:106, 100:106] = logit + 1.5
     assert regions_from_map(softplus(small) * gain, derived.thresholds).total == 1, "a small sure one still is"
+
+
+def test_the_bound_of_a_magnifying_zone_counts_mass_in(bundle, tmp_path):
+    rng = np.random.default_rng(21)
+    maps = maps_of(tmp_path, [noisy_logits(rng) for _ in range(24)], 24)
+    everywhere = Zone("all", ((0, 0), (511, 0), (511, 383), (0, 383)), 2.0)
+    zoned = replace(bundle, zones=(everywhere,))
+    derived, noise = derived_from_maps(zoned, maps, 0.05)
+    assert derived.thresholds.mass is not None
+    gain = gain_map(HW, 1.0, derived.thresholds, noise, zoned.zones)
+    called = [regions_from_map(softplus(noisy_logits(rng)) * gain, derived.thresholds).total for _ in range(100)]
+    assert np.mean(called) <= 1.25 * derived.upper_bound
 
 
 def test_boards_without_regions_have_no_rule(bundle, tmp_path):

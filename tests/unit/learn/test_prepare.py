@@ -86,7 +86,7 @@ def test_a_run_from_before_goes_on_as_it_began(photos, tmp_path):
     assert again.in_memory == record.train
 
 
-@pytest.mark.parametrize(("count", "left_out"), [(3, False), (4, True), (10, True)])
+@pytest.mark.parametrize(("count", "left_out"), [(4, False), (5, True), (10, True)])
 def test_few_and_many_boards_share_one_memory(photos, tmp_path, monkeypatch, count, left_out):
     few = tmp_path / "few"
     few.mkdir()
