@@ -278,7 +278,7 @@ def test_what_is_not_there_locked_or_unknown_is_said_by_name():
         assert words in "; ".join(caught.value.args)
     camera.Gamma.access = RO
     with pytest.raises(SetupError, match="it is locked"):
-        set_up(Camera(**plain(Gamma=camera.Gamma)), {**FREE, "gamma": 1.0})
+        set_up(Camera(**plain(Gamma=camera.Gamma)), {**FREE, "gamma": 2.0})
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,11 @@ from support.training import small_settings
 from hisir_edge.engine.acceptance.maps import COMPARED_BOARDS, Maps, boards_compared
 from hisir_edge.learn.data.run import RunRecord, load_record, save_record
 
+NAMES = tuple(f"{i}.png" for i in range(40))
+
 
 def record_of(held_out: int, **changes) -> RunRecord:
-    paths = tuple(f"{i}.png" for i in range(held_out))
+    paths = NAMES[:held_out]
     record = RunRecord(
         settings=small_settings(Path("data"), 1), frame_hw=(96, 128), scale=1.0, locate="fixture",
         train=("a.png",), held_out=paths,
@@ -26,9 +28,10 @@ def record_of(held_out: int, **changes) -> RunRecord:
     [
         (8, {}, 8),
         (11, {"added": 3}, 8),
-        (4, {"each_left_out": True}, 4),
-        (40, {"each_left_out": True}, COMPARED_BOARDS),
-        (40, {"each_left_out": True, "added": 35}, 5),
+        (4, {"each_left_out": True, "train": NAMES[:4]}, 4),
+        (40, {"each_left_out": True, "train": NAMES}, COMPARED_BOARDS),
+        (40, {"each_left_out": True, "train": NAMES[:5], "added": 35}, 5),
+        (40, {"each_left_out": True}, 40),  # trained: the network has not learnt them
     ],
 )
 def test_engines_are_compared_on_boards_that_stay_the_same(held_out, changes, expected):
