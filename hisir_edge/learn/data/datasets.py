@@ -32,9 +32,11 @@ from hisir_edge.learn.data.layouts import (
     layout_of,
     not_read,
 )
+from hisir_edge.learn.data.memory import good_boards_from_frames
 from hisir_edge.learn.data.visa import visa_split
 
 PLAIN_TEST_EVERY = 5
+SCALE_SAMPLE = 8
 BAD_NAMES = re.compile(
     r"(bad|ng|nok|defects?|defective|fail(ed|s)?|anomal(y|ies|ous)|rejects?|scrap|masks?)([^a-z].*)?"
 )
@@ -255,3 +257,17 @@ def load_scaled(path: Path, frame_hw: tuple[int, int], scale: float, rules: Rule
 def are_grey(paths: list[Path], levels: tuple[int, int] | None) -> bool:
     """Whether these pictures are grey, as the first one is; a grey picture may be stored with three channels."""
     return is_grey(read_rgb(paths[0], rules=Rules(levels, None)))
+
+
+def scale_of_boards(
+    training: list[Path], register: str, tile_px: int, frame_hw: tuple[int, int], rules: Rules
+) -> float:
+    """1 for boards that lie alike; else the scale at which one tile sees the short side of the frame.
+
+    Where position at pixel level means nothing (loose objects), context is worth more than detail.
+    """
+    if register not in ("auto", "off"):
+        return 1.0
+    sample = [load_scaled(path, frame_hw, 1.0, rules) for path in training[:SCALE_SAMPLE]]
+    alike = register == "auto" and len(sample) > 1 and good_boards_from_frames(sample).registered
+    return 1.0 if alike else min(1.0, tile_px / min(frame_hw))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from hisir_edge.learn.data.datasets import (
     good_images,
     load_scaled,
     orientations,
+    scale_of_boards,
     split_held_out,
 )
 from hisir_edge.learn.data.distinct import boards_among, boards_of_pictures, same_boards
@@ -29,7 +31,6 @@ from hisir_edge.learn.data.memory import (
     good_boards_from_frames,
     good_boards_like,
     some_of,
-    unregistered_boards,
 )
 from hisir_edge.learn.data.odd import Differing, differing_boards, odd_pieces, piece_picture
 from hisir_edge.learn.data.run import (
@@ -51,12 +52,8 @@ from hisir_edge.net.hisir_net import HisirNet
 HELD_OUT_BATCHES = 8
 HELD_OUT_BOARDS = 8
 HELD_OUT_SEED = 9091
-SCALE_SAMPLE = 8
 MOST_LEFT_OUT = 64
-"""Of more boards the memory is the same without any of them, but for noise: held-out ones need not be in it.
-
-Nor are they where a board has several pictures: a memory without all of them is not made quickly.
-"""
+"""Of more boards the memory is the same without any of them; without one of several pictures it is not made quickly."""
 MOST_SHOWN = 40
 """Pictures of odd places, the strongest ones."""
 
@@ -95,9 +92,8 @@ def _prepared(record: RunRecord, run: Path, on_load: Callable[[int, int], None])
     learning = _offered(record.train, record.dropped)
     judging = _offered(record.begun_with, record.dropped_held_out) if record.each_left_out else []
     offered = [*learning, *judging]
-    boards = _load_boards(record, offered, on_load)
-    if judging and not boards.registered:  # loose objects: the memory is that of the boards that are learnt
-        boards = unregistered_boards(boards.frames[: len(learning)])
+    boards, all_of_them = _load_boards(record, offered, len(learning), on_load)
+    if judging and not all_of_them:  # the memory is that of the boards that are learnt
         record, judging, offered = replace(record, each_left_out=False), [], learning
     if record.settings.area is not None and not boards.registered:
         raise InputError(
@@ -250,7 +246,11 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
     counter = iter(range(1, len(good) + 1))
     boards = boards_of_pictures(good, frame_hw, lambda: on_load(next(counter), len(good)), rules)
     training, held_out = split_held_out(good, settings.seed, boards)
-    scale = settings.scale if settings.scale is not None else _scale_from_data(settings, training, frame_hw, rules)
+    scale = (
+        settings.scale
+        if settings.scale is not None
+        else scale_of_boards(training, settings.register, settings.tile_px, frame_hw, rules)
+    )
     plan_from_size(scaled_hw(frame_hw, scale), settings.tile_px, settings.overlap_px)
     return RunRecord(
         settings=settings,
@@ -266,33 +266,32 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
     )
 
 
-def _scale_from_data(settings: RunSettings, training: list[Path], frame_hw: tuple[int, int], rules: Rules) -> float:
-    """1 for boards that lie alike; else the scale at which one tile sees the short side of the frame.
+def _load_boards(
+    record: RunRecord, paths: list[str], learning: int, on_load: Callable[[int, int], None]
+) -> tuple[GoodBoards, bool]:
+    """The boards of these pictures, registered together; whether all of them are.
 
-    Where position at pixel level means nothing (loose objects), context is worth more than detail.
+    Where they are loose objects, or too many are lost, the first ones alone, ``learning``, that are learnt.
     """
-    if settings.register not in ("auto", "off"):
-        return 1.0
-    sample = [load_scaled(path, frame_hw, 1.0, rules) for path in training[:SCALE_SAMPLE]]
-    alike = settings.register == "auto" and len(sample) > 1 and good_boards_from_frames(sample).registered
-    return 1.0 if alike else min(1.0, settings.tile_px / min(frame_hw))
-
-
-def _load_boards(record: RunRecord, paths: list[str], on_load: Callable[[int, int], None]) -> GoodBoards:
     total = 4 * len(paths)  # the second half is for their variants
     frames = []
     for i, path in enumerate(paths):
         frames.append(load_scaled(Path(path), record.frame_hw, record.scale, record.rules))
         on_load(i + 1, total)
     counter = iter(range(len(frames) + 1, total + 1))
-    boards = good_boards_from_frames(
-        frames,
-        record.settings.register,
-        lambda: on_load(next(counter, total), total),
-        scaled_polygon(record.settings.area, record.scale),
-    )
-    on_load(total // 2, total)
-    return boards
+
+    def found(count: int) -> GoodBoards:
+        area = scaled_polygon(record.settings.area, record.scale)
+        return good_boards_from_frames(
+            frames[:count], record.settings.register, lambda: on_load(next(counter, total), total), area
+        )
+
+    if learning < len(paths):
+        with suppress(InputError):
+            boards = found(len(paths))
+            if boards.registered:
+                return boards, True
+    return found(learning), learning == len(paths)
 
 
 def net_from_settings(settings: RunSettings) -> HisirNet:

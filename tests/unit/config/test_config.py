@@ -93,5 +93,7 @@ def test_what_other_editors_save(tmp_path):
 def test_a_camera_type_that_is_none_names_those_that_are(tmp_path, line, received):
     path = tmp_path / "line.toml"
     path.write_text(f'[bundle]\npath = "b"\n[source]\n{line}')
-    with pytest.raises(ConfigError, match=rf'source.type in .*: "replay", "genicam", "aravis"; got {received}; '):
+    with pytest.raises(
+        ConfigError, match=rf'source.type in .*: "replay", "genicam", "aravis", "viva"; got {received}; '
+    ):
         settings_from_toml(path)
