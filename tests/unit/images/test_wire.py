@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hisir_edge.images.wire as wire_module
 from hisir_edge.images.pixels import CONVERSIONS, Pixels
 from hisir_edge.images.wire import WIRE_FORMATS, Unpacker, WireFormat, name_of_code
 
@@ -104,7 +105,8 @@ def test_every_format_at_every_width(wire: WireFormat, width: int, height: int, 
 
 
 @pytest.mark.parametrize("name", ["Mono8", "Mono12", "BayerRG12p", "BayerRG12Packed", "Mono10p", "RGB8", "YUV422_8"])
-def test_large_frames_are_the_same_in_pieces_and_threads(name: str) -> None:
+def test_large_frames_are_the_same_in_pieces_and_threads(name: str, monkeypatch) -> None:
+    monkeypatch.setattr(wire_module, "CHUNK_BYTES", 40_000)
     wire, (w, h) = WIRE_FORMATS[name], (1026, 301)
     one, two = Unpacker(wire, w, h, threads=1), Unpacker(wire, w, h, threads=3)
     data = np.random.default_rng(5).integers(0, 256, one.bytes_wanted()[-1], dtype=np.uint8)
