@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from support import namespace
 from support.commands import here
+from support.grabbed import frames, take
 from support.messages import facts
 
 from hisir_edge.camera.process_host import GenicamCamera
@@ -73,21 +74,6 @@ def fake(*options: object, serial: str = "SN1") -> Iterator[subprocess.Popen]:
 def camera(**changes: object) -> GenicamCamera:
     small = {"type": "aravis", "pixel_format": "Mono8", "width": 512, "height": 384}
     return GenicamCamera(AravisSource.model_validate({**small, **changes}))
-
-
-def take(source: GenicamCamera, until, limit_s: float = 40.0) -> list[Frame | GrabFault]:
-    """Everything that comes until it is enough."""
-    end, items = time.monotonic() + limit_s, []
-    while not until(items):
-        assert time.monotonic() < end, items[-3:]
-        item = source.next(0.2)
-        if item is not None:
-            items.append(item)
-    return items
-
-
-def frames(count: int):
-    return lambda items: sum(isinstance(i, Frame) for i in items) >= count
 
 
 def test_frames_settings_and_triggers():

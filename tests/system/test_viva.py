@@ -6,7 +6,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 from support import namespace
 from support.commands import here
+from support.grabbed import frames, take
 
 from hisir_edge.camera.process_host import GenicamCamera
 from hisir_edge.cli.doctor import examine
@@ -61,21 +61,6 @@ def asked(process: subprocess.Popen, what: str) -> str:
 
 def camera(**changes: object) -> GenicamCamera:
     return GenicamCamera(VivaSource.model_validate({"type": "viva", **changes}))
-
-
-def take(source: GenicamCamera, until, limit_s: float = 40.0) -> list[Frame | GrabFault]:
-    """Everything that comes until it is enough."""
-    end, items = time.monotonic() + limit_s, []
-    while not until(items):
-        assert time.monotonic() < end, items[-3:]
-        item = source.next(0.2)
-        if item is not None:
-            items.append(item)
-    return items
-
-
-def frames(count: int):
-    return lambda items: sum(isinstance(i, Frame) for i in items) >= count
 
 
 def test_frames_names_and_a_camera_that_is_in_use():
