@@ -226,8 +226,8 @@ class GenicamCamera:
             return {"kind": "ended"}, []
         try:
             data, fds, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 1)
-        except ConnectionError:
-            data, fds = b"", []
+        except ConnectionResetError:  # it ended with messages of ours unread: what it said itself is still there
+            data, fds, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 1)
         return (json.loads(data), fds) if data else ({"kind": "ended"}, fds)
 
     def _send(self, message: dict[str, Any]) -> None:

@@ -137,6 +137,8 @@ class Grabber:
                 data = self.channel.recv(4096)
             except BlockingIOError:
                 return
+            except ConnectionResetError:  # the line ended with messages unread
+                data = b""
             if not data:
                 self.stopped = True
                 return
