@@ -57,6 +57,20 @@ class RecipeModel(_Record):
     )
 
 
+class NotCountedModel(_Record):
+    """A place that one good board alone shows: box in golden-image pixels of the camera's frame.
+
+    ``strength`` is its region's, in units of the region threshold.
+    """
+
+    picture: str = Field(max_length=255)
+    x: Coordinate
+    y: Coordinate
+    width: float = Field(gt=0, le=32768)
+    height: float = Field(gt=0, le=32768)
+    strength: float = Field(ge=0)
+
+
 class ThresholdModel(_Record):
     """The thresholds between PASS and FAIL, and the boards that they were derived from."""
 
@@ -72,6 +86,9 @@ class ThresholdModel(_Record):
         default=None, gt=0, description="peak, in logits, that the root of a region's mass is worth; null: nothing"
     )
     mass_logits_at_none: float = Field(default=0.0, description="the same at no mass at all")
+    not_counted: tuple[NotCountedModel, ...] = Field(
+        default=(), description="what one good board alone showed: no threshold comes from it"
+    )
 
 
 class ZoneModel(_Record):

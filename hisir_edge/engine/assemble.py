@@ -28,6 +28,7 @@ from hisir_edge.bundle.manifest import (
     ThresholdModel,
 )
 from hisir_edge.bundle.write import write_memory, write_noise
+from hisir_edge.engine.acceptance.alone import models_of
 from hisir_edge.engine.acceptance.derive import Reading
 from hisir_edge.engine.attempt import AcceptedCandidate
 from hisir_edge.engine.compiler import Compiler, Plan
@@ -141,6 +142,7 @@ def with_thresholds(manifest: Manifest, reading: Reading, staged: Path) -> Manif
         "tail_scale_logits": derived.tail_scale_logits,
         "mass_logits_per_root": None if t.mass is None else t.mass.logits_per_root,
         "mass_logits_at_none": 0.0 if t.mass is None else t.mass.logits_at_none,
+        "not_counted": models_of(reading.alone, manifest.recipe.scale),
     }
     return manifest.model_copy(update={"thresholds": manifest.thresholds.model_copy(update=thresholds)})
 

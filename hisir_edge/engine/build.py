@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from hisir_edge.backends import onnxruntime_engine
 from hisir_edge.bundle.manifest import Manifest
+from hisir_edge.engine.acceptance.alone import show_places
 from hisir_edge.engine.acceptance.maps import boards_compared
 from hisir_edge.engine.assemble import float_bundle, with_engine, with_network, with_self_test
 from hisir_edge.engine.attempt import accepted
@@ -13,6 +15,7 @@ from hisir_edge.engine.compiler import compiler_of
 from hisir_edge.engine.options import BuildOptions, archs_of, calibration_list, check_out, checked_run
 from hisir_edge.engine.staging import finish, resolved, staging
 from hisir_edge.engine.task import OnProgress, OnStage, Task
+from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.learn.data.run import words_of_steps
 from hisir_edge.learn.training.reached import progress_of
 from hisir_edge.machine.cpu import available_threads
@@ -56,6 +59,8 @@ def build_bundle(
         )
         found = accepted(task, options.precision, options.fallback)
         manifest = with_network(bundle.manifest, found, staged)
+        inspector = CpuInspector(bundle, onnxruntime_engine(found.runs_here, bundle.recipe, available_threads()))
+        show_places(inspector, record, found.reading.alone, run)
         manifest = with_self_test(manifest, staged, found.runs_here, record, on_stage)
         if compiler is not None:
             on_stage(f"compile for {options.target}")

@@ -29,6 +29,9 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
             f"95 % confidence from {t.held_out_boards} boards; {t.boards_to_prove} without a call would prove it"
         ),
     ]
+    for place in t.not_counted:
+        size = f"{place.width:g}x{place.height:g} px at {place.x:g}, {place.y:g}"
+        lines.append(f"not counted  {place.picture} alone differs, {size}: strength {place.strength:g}")
     for z in manifest.zones:
         where = "outside of" if z.outside else "within"
         lines.append(f"zone         {z.name}: sensitivity {z.sensitivity:g}, {where} {len(z.polygon)} corners")

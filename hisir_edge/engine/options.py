@@ -25,7 +25,10 @@ from hisir_edge.registry import TARGETS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOptions:
-    """Options of a build. ``calib``: a calibration list; ``gpu_arch``: sm86, ... for TensorRT for RTX."""
+    """Options of a build. ``calib``: a calibration list; ``gpu_arch``: sm86, ... for TensorRT for RTX.
+
+    ``keep_odd``: what one good board alone shows counts, too.
+    """
 
     target: Target = "onnxruntime"
     precision: Precision = "int8"
@@ -40,6 +43,7 @@ class BuildOptions:
     mm_per_px: float | None = None
     components: tuple[ComponentModel, ...] = ()
     least_planted_recall: float = DEFAULT_LEAST_PLANTED_RECALL
+    keep_odd: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,11 @@ def calibration_list(listing: Path | None, record: RunRecord) -> tuple[str, ...]
     return images
 
 
+def counting(record: RunRecord, keep_odd: bool) -> RunRecord:
+    """A run's record for a build; with ``keep_odd`` what one board alone shows is as good as all else."""
+    return replace(record, odd=(), settings=replace(record.settings, keep_odd=True)) if keep_odd else record
+
+
 def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
     """Whatever can be refused before any work is done."""
     check_rate(options.false_calls_per_board)
@@ -131,6 +140,7 @@ def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
     if (compiler := compiler_of(options.target)) is not None:
         compiler.check(options.recipe.tensorrt, archs_of(options), options.precision)
     record, net = trained_net(run)
+    record = counting(record, options.keep_odd)
     if options.recipe.backbone not in ("", record.settings.backbone):
         raise InputError(
             expected=f"a recipe for {record.settings.backbone}, the backbone of {run}",

@@ -15,11 +15,13 @@ from hisir_edge.bundle.integrity import sha256_of
 from hisir_edge.bundle.load import Bundle, bundle_from_manifest, load_bundle
 from hisir_edge.bundle.manifest import Manifest, MetricsModel
 from hisir_edge.bundle.write import memory_as_shipped, write_noise
+from hisir_edge.engine.acceptance.alone import show_places
 from hisir_edge.engine.acceptance.derive import Reading, reading_from_maps
 from hisir_edge.engine.acceptance.gate import Drift, by_class, check_recall
 from hisir_edge.engine.acceptance.left_out import others_of_run
 from hisir_edge.engine.acceptance.maps import boards_compared, maps_from_inspector
 from hisir_edge.engine.assemble import held_out_boards, with_self_test, with_thresholds
+from hisir_edge.engine.options import counting
 from hisir_edge.engine.staging import finish, resolved, staging
 from hisir_edge.engine.task import OnProgress, OnStage
 from hisir_edge.errors import InputError
@@ -74,16 +76,18 @@ def rethreshold(
     out: Path,
     rate: float | None,
     least_planted_recall: float | None,
+    keep_odd: bool = False,
     on_stage: OnStage = lambda stage: None,
     on_progress: OnProgress = lambda phase, done, total: True,
 ) -> Manifest:
     """Derive noise map and thresholds of a bundle anew from all held-out boards of its run, and replace it.
 
-    ``rate`` (false calls a board) and ``least_planted_recall`` are as for a build, None: as it was built with.
+    ``rate`` (false calls a board) and ``least_planted_recall`` are as for a build, None: as it was built with;
+    ``keep_odd``: what one board alone shows counts, too.
     InputError for a bundle of another run, and for one whose network does not run on a CPU: what its thresholds come
     from is not in it.
     """
-    out, record = resolved(out), load_record(run)
+    out, record = resolved(out), counting(load_record(run), keep_odd)
     bundle = load_bundle(out)
     _check_of_run(bundle, run, record)
     wanted = bundle.manifest.thresholds.false_calls_per_board if rate is None else rate
@@ -99,6 +103,7 @@ def rethreshold(
 
         maps = maps_from_inspector(inspector, record, scratch / "maps", tell, others, boards_compared(record))
         reading = reading_from_maps(opened, maps, wanted)
+        show_places(inspector, record, reading.alone, run)
         manifest = with_thresholds(opened.manifest, reading, staged)
         counted = {"held_out_boards": held_out_boards(record), "false_calls_per_board": wanted}
         manifest = manifest.model_copy(

@@ -12,7 +12,7 @@ from support.commands import here
 from support.small import writable_copy
 
 from hisir_edge.bundle.integrity import sha256_of
-from hisir_edge.images import png_bytes
+from hisir_edge.images import png_bytes, read_rgb
 from hisir_edge.learn.data.run import load_record
 from hisir_edge.sim.synth import write_dataset
 
@@ -59,6 +59,37 @@ def test_thresholds_alone_are_derived_anew(small_run, small_bundle, more, tmp_pa
     assert pixel_and_peak[1] > pixel_and_peak[0]
     looked = here("inspect", good, "--bundle", bundle, "--out", tmp_path / "seen")
     assert looked.returncode == 0, looked.stderr
+
+
+def test_a_bad_board_among_the_good_is_named_and_sets_no_threshold(small_run, small_bundle, more, tmp_path):
+    run, bundle = writable_copy(small_run, tmp_path / "run"), writable_copy(small_bundle, tmp_path / "bundle")
+    good = tmp_path / "good"
+    shutil.copytree(more, good)
+    options = ("--thresholds-only", "--out", bundle, "--least-planted-recall", 0)
+    clean = here("build-engine", writable_copy(run, tmp_path / "clean"), *options, "--good", good)
+    assert clean.returncode == 0, clean.stderr
+    without = manifest_of(bundle)["thresholds"]
+    assert without["not_counted"] == []
+    spoilt = min(good.glob("*.png"))
+    picture = read_rgb(spoilt)
+    picture[150:230, 200:300] = 255 - picture[150:230, 200:300]
+    spoilt.write_bytes(png_bytes(picture))
+    done = here("build-engine", run, *options, "--good", good)
+    assert done.returncode == 0, done.stderr
+    assert "1 place(s) that one good board alone shows did not count" in done.stderr
+    found = manifest_of(bundle)["thresholds"]
+    (place,) = found["not_counted"]
+    assert place["picture"] == spoilt.name in done.stdout
+    assert abs(place["x"] - 200) < 40 and abs(place["y"] - 150) < 40
+    assert found["region_peak"] <= 1.3 * without["region_peak"]
+    (shown,) = (run / "odd").glob("judged-*.png")
+    assert read_rgb(shown).shape[1] > 200
+    assert f"not counted  {spoilt.name} alone differs" in here("bundle", "show", bundle).stdout
+    kept = here("build-engine", run, *options, "--keep-odd")
+    assert kept.returncode == 0, kept.stderr
+    counted = manifest_of(bundle)["thresholds"]
+    assert counted["not_counted"] == [] and counted["region_peak"] > 1.3 * found["region_peak"]
+    assert not list((run / "odd").glob("judged-*.png"))
 
 
 def test_what_does_not_belong_together_is_refused(small_run, small_bundle, more, tmp_path):

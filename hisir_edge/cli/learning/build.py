@@ -86,6 +86,9 @@ def build_engine(
     thresholds_only: Annotated[
         bool, typer.Option("--thresholds-only", help="Keep the bundle in --out, derive its thresholds anew.")
     ] = False,
+    keep_odd: Annotated[
+        bool, typer.Option("--keep-odd", help="Count what one good board alone shows; default: it sets no threshold.")
+    ] = False,
     zones: Annotated[
         Path | None,
         typer.Option(help="JSON list of zones: name, polygon of x, y in frame pixels, sensitivity, outside."),
@@ -125,13 +128,14 @@ def build_engine(
         mm_per_px=mm_per_px,
         components=components_from_csv(components, mm_per_px) if components is not None else (),
         least_planted_recall=DEFAULT_LEAST_PLANTED_RECALL if least_planted_recall is None else least_planted_recall,
+        keep_odd=keep_odd,
     )
     if len(runs) == 1 and len(recipes) <= 1:
         if out == Path("engines"):
             raise InputError(expected="--out BUNDLE", received="none", fix="name the folder to write")
         with nullcontext() if good is None else _with_good(runs[0], good):
             if thresholds_only:
-                _rethreshold(runs[0], out, false_calls_per_board, least_planted_recall)
+                _rethreshold(runs[0], out, false_calls_per_board, least_planted_recall, keep_odd)
                 return
             known = recipe_from_toml(recipes[0]) if recipes else EngineRecipe()
             build_with_progress(runs[0], out, replace(options, recipe=known))
@@ -174,12 +178,12 @@ def _with_good(run: Path, good: Path) -> Iterator[None]:
         raise
 
 
-def _rethreshold(run: Path, out: Path, rate: float | None, least_planted_recall: float | None) -> None:
+def _rethreshold(run: Path, out: Path, rate: float | None, least_planted_recall: float | None, keep_odd: bool) -> None:
     """Derive a bundle's thresholds anew, and print what came of it."""
     from hisir_edge.engine.rethreshold import rethreshold
 
     with _shown() as (on_stage, on_progress):
-        manifest = rethreshold(run, out, rate, least_planted_recall, on_stage, on_progress)
+        manifest = rethreshold(run, out, rate, least_planted_recall, keep_odd, on_stage, on_progress)
     _print_built(run, out, manifest)
 
 
@@ -233,6 +237,13 @@ def _print_built(run: Path, out: Path, manifest: Manifest) -> None:
             f"{m.least_planted_recall:.0%}), AUPRO {m.aupro:.4f}, pixel AUROC {m.pixel_auroc:.4f}"
         )
         print(f"  by class: {words_of_classes(m.planted_by_class, m.recall_by_class)}")
+    if t.not_counted:
+        print_notes(
+            [f"{len(t.not_counted)} place(s) that one good board alone shows did not count: look at {run / 'odd'}"]
+        )
+        print("  remove a bad board from the photos; if all are good, --keep-odd counts them")
+        for place in t.not_counted:
+            print(f"  {place.picture}: {place.width:g}x{place.height:g} px at {place.x:g}, {place.y:g} of the board")
     reached = progress_of(run)
     if is_short(reached.step, reached.start):
         print_notes([f"the network was trained for {words_of_steps(reached.step, reached.start)}"])

@@ -8,14 +8,16 @@ import numpy as np
 
 from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.bundle.load import Bundle
-from hisir_edge.bundle.thresholds import OFF_THE_BOARD, MassRule, Zone
-from hisir_edge.engine.acceptance.maps import Maps
+from hisir_edge.bundle.thresholds import OFF_THE_BOARD, MassRule, Thresholds, Zone
+from hisir_edge.engine.acceptance.alone import Alone, places_alone
+from hisir_edge.engine.acceptance.maps import Maps, boards_of
 from hisir_edge.inspection.gain import gain_map, inside_zone, noise_in_logits, sensitivity_map
 from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.learn.evaluation.evaluate import defects_in, open_regions
 from hisir_edge.learn.evaluation.figures import SIZEABLE_PX
 from hisir_edge.learn.evaluation.mass import Seen, rule_of_boards, seen_on, strengths
 from hisir_edge.learn.evaluation.metrics import PixelTally
+from hisir_edge.learn.evaluation.tails import without_highest
 from hisir_edge.learn.evaluation.thresholds import (
     AREAS_NETWORK_PX,
     Derived,
@@ -40,6 +42,7 @@ class Reading:
     ``marks``: of the same ones the highest score in them in that unit, whether a region comes of it or not; ``kinds``:
     the number of their class.
     ``false_regions``: regions called on the held-out good boards, each half at the other half's thresholds.
+    ``alone``: what one board alone shows, the strongest first.
     """
 
     derived: Derived
@@ -50,6 +53,7 @@ class Reading:
     marks: tuple[float, ...]
     false_regions: int
     kinds: tuple[int, ...] = ()
+    alone: tuple[Alone, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,10 @@ class _Peaks:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    """Thresholds, and by held-out board what they come from: the strength of its regions, and quiet peaks."""
+    """Thresholds, and by held-out board what they come from: the strength of its regions, and quiet peaks.
+
+    Neither holds what one board alone shows.
+    """
 
     derived: Derived
     boards: list[F64]
@@ -83,9 +90,11 @@ def derived_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
 
 def _judged(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float) -> _Judged:
     """By peaks alone, then with what the masses of the regions are worth that those thresholds show."""
-    derived = derived_from_peaks(seen.board, rate, seen.areas_px, zoned=seen.zoned, others=seen.others)
+    derived = derived_from_peaks(
+        seen.board, rate, seen.areas_px, zoned=seen.zoned, others=seen.others, keep_alone=maps.keep_alone
+    )
     which = seen.areas_px.index(derived.thresholds.min_area_px)
-    judged = _Judged(derived, [board[which] for board in seen.board])
+    judged = _Judged(derived, without_highest([board[which] for board in seen.board], derived.alone[: len(seen.board)]))
     for _ in range(MASS_ROUNDS):
         judged = _with_mass(bundle, maps, seen, rate, judged)
     return judged
@@ -106,10 +115,10 @@ def _with_mass(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float, before: _J
         if seen.zoned is not None and number < maps.held_out:
             magnified = scores * sensitivity
             zoned.append(seen_on(magnified * gain, _logits(magnified) - noisy, here))
-    rule = rule_of_boards(regions)
+    rule = rule_of_boards(regions, maps.keep_alone)
     if rule is None:
         return before
-    boards = _boards_of(maps)[: maps.held_out]
+    boards = boards_of(maps)[: maps.held_out]
     held_out = _strongest(regions[: maps.held_out], rule, boards, seen.board, which)
     derived = derived_from_peaks(
         [[one] for one in held_out],
@@ -120,9 +129,11 @@ def _with_mass(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float, before: _J
             [_falling(strengths(one, rule), board[which])]
             for one, board in zip(regions[maps.held_out :], seen.others, strict=True)
         ],
+        keep_alone=maps.keep_alone,
     )
     in_frame = MassRule(rule.logits_per_root * scale, rule.logits_at_none)
-    return _Judged(replace(derived, thresholds=replace(derived.thresholds, mass=in_frame)), held_out)
+    found = replace(derived, thresholds=replace(derived.thresholds, mass=in_frame))
+    return _Judged(found, without_highest(held_out, derived.alone[: len(held_out)]))
 
 
 def _strongest(
@@ -144,7 +155,7 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
     hw = np.load(maps.good[0], mmap_mode="r").shape
     seen = _seen_cells(bundle, (hw[0], hw[1]))
     tops = [block_peaks(_logits(np.load(path, mmap_mode="r"))) for path in maps.good]
-    boards = _boards_of(maps)
+    boards = boards_of(maps)
     areas_px = tuple(round(area / scale**2) for area in AREAS_NETWORK_PX)
     sensitivity = sensitivity_map(hw, scale, bundle.zones)
     peaks, zoned, others, noises = [], [], [], []
@@ -164,12 +175,6 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
     held_out = boards[: maps.held_out]
     whole = noise_from_peaks(tops, seen)
     return _Peaks(_one_a_board(peaks, held_out), _one_a_board(zoned, held_out) or None, others, areas_px, whole, noises)
-
-
-def _boards_of(maps: Maps) -> tuple[int, ...]:
-    """Which board each good map shows; those of learnt boards show one each."""
-    held_out = maps.boards or tuple(range(maps.held_out))
-    return (*held_out, *range(len(held_out), len(maps.good)))
 
 
 def _seen_cells(bundle: Bundle, hw: tuple[int, int]) -> Bool | None:
@@ -211,9 +216,7 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
     judged = _judged(bundle, maps, seen, false_calls_per_board)
     derived, noise = judged.derived, seen.noise
     scale, found = bundle.recipe.scale, derived.thresholds
-    # the maps lie in the network's pixels
-    mass = None if found.mass is None else replace(found.mass, logits_per_root=found.mass.logits_per_root / scale)
-    here = replace(found, min_area_px=max(1, round(found.min_area_px * scale**2)), mass=mass)
+    here = _of_network(found, scale)
     gain = gain_map(np.load(maps.good[0], mmap_mode="r").shape, scale, found, noise, bundle.zones)
     tally, peaks, marks, kinds = PixelTally(), [], [], []
     for path, where in zip(maps.planted, maps.truth, strict=True):
@@ -236,7 +239,14 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
         marks=tuple(marks),
         false_regions=_false_regions(judged, false_calls_per_board),
         kinds=tuple(kinds),
+        alone=places_alone(maps, boards_of(maps), derived.alone, gain, here),
     )
+
+
+def _of_network(found: Thresholds, scale: float) -> Thresholds:
+    """Thresholds for maps, which lie in the network's pixels."""
+    mass = None if found.mass is None else replace(found.mass, logits_per_root=found.mass.logits_per_root / scale)
+    return replace(found, min_area_px=max(1, round(found.min_area_px * scale**2)), mass=mass)
 
 
 def _logits(scores: F32) -> F32:

@@ -37,7 +37,8 @@ class Maps:
     ``good``: every picture, held-out ones first. ``planted`` and ``truth``: the first held-out boards with planted
     defects, and where these are (uint8, 0 or the number of the class, see ``corruption.plant``), each board once or,
     where there are few, several times. The same run gives the same boards and defects for every engine. ``boards``:
-    which board each held-out picture shows; empty: each another.
+    which board each held-out picture shows; empty: each another. ``keep_alone``: what one board alone shows counts.
+    ``pictures``: the picture of each good map.
     """
 
     good: tuple[Path, ...]
@@ -45,13 +46,22 @@ class Maps:
     planted: tuple[Path, ...]
     truth: tuple[Path, ...]
     boards: tuple[int, ...] = ()
+    keep_alone: bool = False
+    pictures: tuple[str, ...] = ()
 
     def first(self, count: int) -> Maps:
         """Those of the first ``count`` held-out pictures, which all planted defects are in, and of the added ones."""
         if count >= self.held_out:
             return self
         good = (*self.good[:count], *self.good[self.held_out :])
-        return replace(self, good=good, held_out=count, boards=self.boards[:count])
+        pictures = (*self.pictures[:count], *self.pictures[self.held_out :])
+        return replace(self, good=good, held_out=count, boards=self.boards[:count], pictures=pictures)
+
+
+def boards_of(maps: Maps) -> tuple[int, ...]:
+    """Which board each good map shows; those of learnt boards show one each."""
+    held_out = maps.boards or tuple(range(maps.held_out))
+    return (*held_out, *range(len(held_out), len(maps.good)))
 
 
 def boards_compared(record: RunRecord) -> int:
@@ -113,7 +123,8 @@ def maps_from_inspector(
             truths.append(_saved(folder / f"truth{which}.npy", truth[:h, :w]))
         on_board(number + 1, len(boards))
     shown = boards_among(record.held_out, record.same_board)
-    return Maps(tuple(good), len(record.held_out), tuple(planted), tuple(truths), tuple(shown))
+    held_out, keep = len(record.held_out), record.settings.keep_odd
+    return Maps(tuple(good), held_out, tuple(planted), tuple(truths), tuple(shown), keep, tuple(boards))
 
 
 def _without_odd(scores: F32, record: RunRecord, path: str) -> F32:

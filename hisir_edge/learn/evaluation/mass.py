@@ -16,7 +16,7 @@ import numpy as np
 from hisir_edge.arrays import F32, F64
 from hisir_edge.bundle.thresholds import MassRule, Thresholds
 from hisir_edge.inspection.regions import mass_of
-from hisir_edge.learn.evaluation.thresholds import LEAST_TAIL_PEAKS, tail_of
+from hisir_edge.learn.evaluation.tails import LEAST_TAIL_PEAKS, alone_on, tail_of, without_highest
 
 LEAST_REGIONS = 2 * LEAST_TAIL_PEAKS
 """With fewer regions on all good boards together nothing is known of how their masses thin out."""
@@ -53,14 +53,22 @@ def seen_on(calibrated: F32, quiet_logits: F32, thresholds: Thresholds) -> Seen:
     return Seen(np.array(peaks, np.float64), np.array(roots, np.float64))
 
 
-def rule_of_boards(boards: list[Seen]) -> MassRule | None:
-    """What mass is worth, from the regions of good boards; None where they show too few to say."""
+def rule_of_boards(boards: list[Seen], keep_alone: bool = False) -> MassRule | None:
+    """What mass is worth, from the regions of good boards; None where they show too few to say.
+
+    What one board alone shows does not count, unless ``keep_alone`` (``tails.alone_on``).
+    """
     if sum(len(one.peaks) for one in boards) < LEAST_REGIONS:
         return None
-    floor, scale, over = tail_of([one.peaks for one in boards])
-    root_floor, root_scale, root_over = tail_of([one.roots for one in boards])
+    floor, scale, over = tail_of(_counted([one.peaks for one in boards], keep_alone))
+    root_floor, root_scale, root_over = tail_of(_counted([one.roots for one in boards], keep_alone))
     slope = scale / max(root_scale, LEAST_ROOT_SCALE)
     return MassRule(slope, floor + scale * float(np.log(over / root_over)) - slope * root_floor)
+
+
+def _counted(boards: list[F64], keep_alone: bool) -> list[F64]:
+    falling = [np.sort(one)[::-1] for one in boards]
+    return falling if keep_alone else without_highest(falling, alone_on(falling))
 
 
 def strengths(seen: Seen, rule: MassRule) -> F64:

@@ -20,6 +20,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.geometry.noise_shape import NOISE_CELL_PX
 from hisir_edge.inspection.gain import NOISE_STEPS_PER_LOGIT
 from hisir_edge.inspection.score import score_of_one_logit
+from hisir_edge.learn.evaluation.tails import alone_on, tail_of, without_highest
 
 PEAKS_PER_BOARD = 12
 SURE_SCORE = float(np.log(2.0))
@@ -27,8 +28,6 @@ SURE_SCORE = float(np.log(2.0))
 AREAS_NETWORK_PX = (9, 18, 36)
 """Minimum areas tried, in the network's (scaled) pixels: 3 x 3 up to 6 x 6."""
 WORTH_A_DOUBLING_LOGITS = 0.5
-LEAST_TAIL_PEAKS = 8
-LEAST_TAIL_LOGITS = 0.05
 QUIET_SHARE = 0.8
 MOST_NOISE_LOGITS = 6.0
 LEAST_NOISE_BOARDS = 4
@@ -48,12 +47,14 @@ class Derived:
     resampling the held-out boards along the fitted tail. ``boards_to_prove``: good boards without one
     false call that would prove the wanted rate with 95 % confidence and no assumption (rule of three,
     Hanley and Lippman-Hand 1983). ``tail_scale_logits``: every so much fewer peaks of good boards remain, by e.
+    ``alone``: by board, held-out ones first, how many of its highest peaks were not counted (``tails.alone_on``).
     """
 
     thresholds: Thresholds
     upper_bound: float
     boards_to_prove: int
     tail_scale_logits: float = 1.0
+    alone: tuple[int, ...] = ()
 
 
 def block_peaks(logits: F32) -> F64:
@@ -123,6 +124,7 @@ def derived_from_peaks(
     seed: int = 0,
     zoned: list[list[F64]] | None = None,
     others: list[list[F64]] | None = None,
+    keep_alone: bool = False,
 ) -> Derived:
     """Thresholds at which a good board shows ``false_calls_per_board`` regions in the mean.
 
@@ -131,14 +133,17 @@ def derived_from_peaks(
     is the gate's own boundary, or the region threshold where that is lower. ``zoned``: the same peaks with
     zones that are more sensitive than the board; the bound is theirs, while the thresholds stay the board's.
     ``others``: peaks of boards that the network has learnt, which say how seldom high peaks are once they are raised to
-    the level of the held-out boards' (``_as_if_held_out``).
+    the level of the held-out boards' (``_as_if_held_out``). ``keep_alone``: what one board alone shows counts, too.
     """
     check_rate(false_calls_per_board)
     if not peaks:
         raise InputError(
             expected="at least one held-out good board", received="none", fix="train with more good boards"
         )
-    more = _as_if_held_out(peaks, others or [])
+    alone = _alone_by_area(peaks, others or [], keep_alone)
+    held_out, learnt = [counts[: len(peaks)] for counts in alone], [counts[len(peaks) :] for counts in alone]
+    peaks, zoned = _less(peaks, held_out), None if zoned is None else _less(zoned, held_out)
+    more = _as_if_held_out(peaks, _less(others or [], learnt))
     logits = [
         _logit_at_rate([board[i] for board in (*peaks, *more)], false_calls_per_board) for i in range(len(areas_px))
     ]
@@ -156,7 +161,23 @@ def derived_from_peaks(
         bound,
         needed,
         tail_of([board[chosen] for board in (*peaks, *more)])[1],
+        alone[chosen],
     )
+
+
+def _alone_by_area(peaks: list[list[F64]], others: list[list[F64]], keep: bool) -> list[tuple[int, ...]]:
+    """By minimum area and board, held-out ones first, how many of its highest peaks are those of one board alone."""
+    raised = _as_if_held_out(peaks, others)
+    found = []
+    for i in range(len(peaks[0])):
+        counts = alone_on([board[i] for board in (*peaks, *raised)])
+        found.append((0,) * (len(peaks) + len(others)) if keep else (*counts, *(0,) * (len(others) - len(raised))))
+    return found
+
+
+def _less(boards: list[list[F64]], alone: list[tuple[int, ...]]) -> list[list[F64]]:
+    by_area = [without_highest([board[i] for board in boards], counts) for i, counts in enumerate(alone)]
+    return [list(board) for board in zip(*by_area, strict=True)]
 
 
 def _as_if_held_out(peaks: list[list[F64]], others: list[list[F64]]) -> list[list[F64]]:
@@ -173,23 +194,6 @@ def _as_if_held_out(peaks: list[list[F64]], others: list[list[F64]]) -> list[lis
     return [
         [np.where(found == 0, found, found + by) for found, by in zip(board, shifts, strict=True)] for board in others
     ]
-
-
-def tail_of(peaks: list[F64]) -> tuple[float, float, int]:
-    """(floor, scale, peaks above the floor): about one peak a board lies above the floor.
-
-    Regions below the minimum area count as 0 and say nothing of how fast the others thin out: where the floor would lie
-    among them, it is the lowest peak over 0, or 0 itself where only one is over it.
-    """
-    ordered = np.sort(np.concatenate(peaks))[::-1]
-    over = min(max(len(peaks), LEAST_TAIL_PEAKS), len(ordered) - 1)
-    sure = int((ordered > 0).sum())
-    if 0 < sure < over and ordered[sure] == 0:
-        over = max(sure - 1, 1)
-    if over < 1:
-        return float(ordered[0]), 1.0, 1
-    floor = float(ordered[over])
-    return floor, max(float((ordered[:over] - floor).mean()), LEAST_TAIL_LOGITS), over
 
 
 def _logit_at_rate(peaks: list[F64], rate: float) -> float:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.thresholds import MassRule, Thresholds, Zone
-from hisir_edge.engine.acceptance.derive import derived_from_maps
+from hisir_edge.engine.acceptance.alone import models_of
+from hisir_edge.engine.acceptance.derive import derived_from_maps, reading_from_maps
 from hisir_edge.engine.acceptance.maps import Maps
 from hisir_edge.inspection.gain import gain_map
 from hisir_edge.inspection.regions import mass_of, regions_from_map, strength_of
@@ -84,6 +85,29 @@ def test_the_bound_of_a_magnifying_zone_counts_mass_in(bundle, tmp_path):
     gain = gain_map(HW, 1.0, derived.thresholds, noise, zoned.zones)
     called = [regions_from_map(softplus(noisy_logits(rng)) * gain, derived.thresholds).total for _ in range(100)]
     assert np.mean(called) <= 1.25 * derived.upper_bound
+
+
+def test_what_one_board_alone_shows_is_named_and_sets_no_threshold(bundle, tmp_path):
+    rng = np.random.default_rng(17)
+    clean = [noisy_logits(rng) for _ in range(24)]
+    bad = [one.copy() for one in clean]
+    bad[20][100:180, 200:290] = 4.5
+    for name in ("clean", "bad"):
+        (tmp_path / name).mkdir()
+    pictures = tuple(f"{number}.png" for number in range(24))
+    good = reading_from_maps(bundle, maps_of(tmp_path / "clean", clean, 6), 0.05)
+    maps = replace(maps_of(tmp_path / "bad", bad, 6), pictures=pictures)
+    seen, kept = (reading_from_maps(bundle, replace(maps, keep_alone=keep), 0.05) for keep in (False, True))
+    (place,) = seen.alone
+    assert place.picture == "20.png" and place.strength > 1
+    x, y, w, h = place.box_xywh
+    assert abs(x - 200) < 30 and abs(y - 100) < 30 and abs(w - 90) < 60 and abs(h - 80) < 60
+    assert not good.alone and not kept.alone
+    limit, with_it = (r.derived.thresholds.region_peak for r in (good, seen))
+    assert with_it == pytest.approx(limit, rel=0.15)
+    assert kept.derived.thresholds.region_peak > 1.3 * limit
+    (model,) = models_of(seen.alone, 0.5)
+    assert (model.picture, model.width) == ("20.png", 2 * w)
 
 
 def test_boards_without_regions_have_no_rule(bundle, tmp_path):

@@ -1,0 +1,77 @@
+"""What one good board alone shows is told from the tail of all: found when it is there, hardly ever when not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hisir_edge.learn.evaluation.tails import LEAST_BOARDS, alone_on, tail_of, without_highest
+from hisir_edge.learn.evaluation.thresholds import derived_from_peaks
+
+
+def boards(rng: np.random.Generator, count: int) -> list[np.ndarray]:
+    return [np.sort(rng.exponential(1.0, 12))[::-1] for _ in range(count)]
+
+
+@pytest.mark.parametrize("count", [10, 24, 40])
+def test_boards_of_one_tail_have_nothing_of_their_own(count):
+    rng = np.random.default_rng(count)
+    share = np.mean([any(alone_on(boards(rng, count))) for _ in range(400)])
+    assert share <= 0.05
+
+
+@given(st.integers(0, 10**6), st.integers(10, 60), st.integers(1, 4))
+@settings(max_examples=80, deadline=None)
+def test_so_many_places_are_found_where_they_are(seed, count, places):
+    rng = np.random.default_rng(seed)
+    peaks, most = boards(rng, count), max(1, int(0.1 * count))
+    which = rng.choice(count, min(places, most), replace=False)
+    for number in which:
+        peaks[number] = np.append(40.0 + rng.uniform(0, 20), peaks[number])
+    counts = alone_on(peaks)
+    assert {i for i, n in enumerate(counts) if n} == set(which)
+    left = without_highest(peaks, counts)
+    assert tail_of(left)[1] < 3
+    assert all(len(a) + n == len(b) for a, n, b in zip(left, counts, peaks, strict=True))
+
+
+def test_two_on_one_board_do_not_hide_each_other():
+    rng = np.random.default_rng(5)
+    peaks = boards(rng, 24)
+    peaks[3] = np.concatenate([[31.0, 30.0], peaks[3]])
+    assert alone_on(peaks)[3] == 2
+
+
+def test_what_many_boards_show_is_how_good_boards_are():
+    rng = np.random.default_rng(6)
+    peaks = [np.append(30.0 + rng.uniform(0, 10), b) if i < 12 else b for i, b in enumerate(boards(rng, 24))]
+    assert not any(alone_on(peaks))
+
+
+def test_of_few_boards_none_is_unlike_all_others():
+    peaks = boards(np.random.default_rng(7), LEAST_BOARDS - 1)
+    peaks[0] = np.append(99.0, peaks[0])
+    assert not any(alone_on(peaks))
+
+
+def test_a_bad_board_among_the_good_does_not_move_the_threshold():
+    rng = np.random.default_rng(8)
+    clean = boards(rng, 24)
+    spoilt = [np.append(25.0, clean[0]), *clean[1:]]
+
+    def region(peaks, **how):
+        found = derived_from_peaks([[board] for board in peaks], 0.05, (9,), **how)
+        return found.thresholds.pixel * found.thresholds.region_peak, found.alone
+
+    without, _ = region(clean)
+    with_one, alone = region(spoilt)
+    counted, none = region(spoilt, keep_alone=True)
+    assert with_one == pytest.approx(without, rel=0.03)
+    assert alone == (1, *(0,) * 23)
+    assert counted > without + 1
+    assert not any(none)
+    learnt, alone = region(clean[:12], others=[[board] for board in [*clean[12:], np.append(25.0, clean[3])]])
+    assert alone == (*(0,) * 24, 1), "also on a board that the network has learnt"
+    assert learnt == pytest.approx(without, rel=0.35)
