@@ -105,6 +105,27 @@ class BoardPose:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Optics:
+    """How a frame was taken: pixels of blur beyond the good boards', brightness against theirs, share of white.
+
+    None where the board shows too few edges to say; ``white_share``: of the board's pixels those at 255.
+    """
+
+    blur_px: float | None
+    brightness: float | None
+    white_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class OpticsFault:
+    """What of a frame's optics is beyond the good boards': ``kind`` is blur, brightness or white."""
+
+    kind: str
+    words: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """The judgement of one board, without its sequence number.
 
@@ -123,6 +144,9 @@ class Judgement:
     board_pose: BoardPose | None = None
     variants: tuple[int, ...] = ()
     """What the board shows at each place of the bundle where good boards differ."""
+    optics: Optics | None = None
+    warnings: tuple[OpticsFault, ...] = ()
+    """What was unusual and did not make it an ERROR."""
     views: tuple[View, ...] = ()
     """One for each camera where several look at a board; then ``mask`` has theirs one below the other."""
 
@@ -136,3 +160,10 @@ class View:
     frame_hw: tuple[int, int]
     bundle_sha256: str
     judgement: Judgement = field(repr=False)
+    white_share: float | None = None
+    """See ``Frame``."""
+
+
+def by_camera(item: Frame | GrabFault, judgement: Judgement) -> list[tuple[str, Judgement]]:
+    """Each camera's name and its judgement of the board."""
+    return [(view.source, view.judgement) for view in judgement.views] or [(item.source, judgement)]

@@ -84,6 +84,7 @@ def measured(
     manifest, sized = bundle.manifest, bundle_of_size(bundle, frame_hw)
     del bundle  # where the caller has not kept it, only the one of this size takes memory from here on
     inspector = inspector_from_bundle(sized, threads) if torch_run is None else _by_torch(sized, torch_run)
+    inspector.watch_optics("off")  # at another size than its own a board is not as sharp as its good boards
     spans: list[Span] = []
     recipe = Provenance(line="bench", epoch="0" * 32, product=manifest.product, bundle_sha256=sized.manifest_sha256)
     work = _Work(recipe, frame)
@@ -148,6 +149,8 @@ def _of_spans(spans: list[Span], wall_s: float) -> dict[str, float]:
     on_gpu = [span for span in spans if span[0].startswith(GPU_THREAD)]
     at_work = on_gpu or spans
     found = {"busy_streams" if on_gpu else "busy_threads": sum(s[3] - s[2] for s in at_work) / wall_s}
+    if looked := [span[3] - span[2] for span in spans if span[1] == "optics"]:
+        found["optics_s"] = median(looked)
     for step in dict.fromkeys(span[1] for span in on_gpu):
         found[f"gpu_{step.replace(' ', '_')}_s"] = median(s[3] - s[2] for s in on_gpu if s[1] == step)
     return found

@@ -91,6 +91,39 @@ class ThresholdModel(_Record):
     )
 
 
+class OpticsPlaceModel(_Record):
+    """A place at which frames are measured, golden-image pixels of the camera's frame, and what good boards show."""
+
+    x: Coordinate
+    y: Coordinate
+    fineness: float = Field(description="logarithm of the ratio of gradient energies, of the picture and blurred")
+    level: float = Field(description="logarithm of the mean grey level")
+
+
+class BlurModel(_Record):
+    """How much less fine the good boards are when they are blurred by a Gaussian of ``blur_px``."""
+
+    blur_px: float = Field(gt=0)
+    drop: float = Field(gt=0)
+
+
+class OpticsModel(_Record):
+    """How good boards were taken, and how far a frame may be from that: beyond ``most_`` and ``least_`` is a warning.
+
+    Blur is in pixels of the camera, beyond the good boards'; null where they show too few edges to say. Brightness is
+    a ratio to the good boards', white the share of the board at 255.
+    """
+
+    places: tuple[OpticsPlaceModel, ...] = Field(default=(), max_length=256)
+    blur: tuple[BlurModel, ...] = Field(default=(), max_length=32)
+    most_blur_px: float | None = Field(default=None, gt=0)
+    lost_blur_px: float | None = Field(default=None, gt=0, description="beyond it a board is not judged")
+    least_brightness: float = Field(gt=0)
+    most_brightness: float = Field(gt=0)
+    most_white_share: float = Field(ge=0, le=1)
+    boards: int = Field(ge=1, description="good boards that it comes from")
+
+
 class ZoneModel(_Record):
     """A named polygon in golden-image pixels of the camera's frame; sensitivity 0 ignores it, 2 alarms at half.
 
@@ -233,6 +266,7 @@ class Manifest(_Record):
     engine: EngineModel | None = None
     calibration: CalibrationModel | None = None
     metrics: MetricsModel | None = None
+    optics: OpticsModel | None = None
     judged_on: JudgedOnModel | None = None
     self_test: SelfTestModel
     files: dict[FileName, Sha256]

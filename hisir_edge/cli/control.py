@@ -16,6 +16,8 @@ Config = Annotated[Path | None, typer.Option(help="The line's TOML file, for its
 ServerKey = Annotated[str, typer.Option(help="File with the line's public key, where it asks for keys.")]
 Key = Annotated[str, typer.Option(help="File with your secret key, where the line asks for keys.")]
 Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds to wait for the answer.")]
+TAKEN = (("blur", "blur_px", " px"), ("brightness", "brightness", ""), ("white", "white_share", ""))
+"""A camera's optics in status: word, key, unit."""
 
 
 class Do(str, Enum):
@@ -65,11 +67,20 @@ def status(
     if as_json:
         print(json.dumps(found, indent=1))
     else:
+        optics = found.pop("optics", {})
+        found |= {"optics": [_taken(camera, of) for camera, of in optics.items()]} if optics else {}
         for name, value in found.items():
             shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
             print(f"{name:22s}{', '.join(map(str, shown)) if isinstance(shown, list) else shown}")
     working = found["state"] in ("Ready", "SingleExecution", "ContinuousExecution")
     raise typer.Exit(0 if working and not found["paused"] and not found["draining"] else 1)
+
+
+def _taken(camera: str, of: dict[str, Any]) -> str:
+    """How a camera's last frames were taken, in words."""
+    parts = [(name, of[key], unit) for name, key, unit in TAKEN if of[key] is not None]
+    words = ", ".join(f"{name} {value:g}{unit}" for name, value, unit in parts)
+    return f"{camera}: {words} ({of['with_warnings']} of the last {of['frames']} frames with a warning)"
 
 
 def _asked(

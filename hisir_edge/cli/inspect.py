@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hisir_edge.cli.console import Recursive, print_notes
+from hisir_edge.cli.watch import warned
 from hisir_edge.labels import shown
 
 
@@ -27,6 +28,8 @@ def inspect(
     worst = 0
     for name, judgement in inspect_files(bundle, files, out, threads):
         words = f"{judgement.result.value:5s}  {name}  regions {judgement.regions_total}  {judgement.reason}".rstrip()
-        print(shown(words))
+        # what made it an ERROR stands in its reason
+        unusual = () if judgement.result is Result.ERROR else judgement.warnings
+        print(shown(words + warned(fault.words for fault in unusual)))
         worst = max(worst, {Result.PASS: 0, Result.FAIL: 1}.get(judgement.result, 2))
     raise typer.Exit(worst)

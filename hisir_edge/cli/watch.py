@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 
 from hisir_edge.images import write_atomic
@@ -22,8 +22,15 @@ def line_of(verdict: Verdict) -> str:
         where = f"  worst{part} at x={worst.x} y={worst.y} {worst.w}x{worst.h} px{sure}"
     return (
         f"{verdict.time}  {verdict.line} #{verdict.seq}  {verdict.result:5s}  {shown(verdict.unit)}"
-        f"  {verdict.total_s:.2f} s  {verdict.reason}{where}"
-    ).rstrip()
+        f"  {verdict.total_s:.2f} s  {verdict.reason}{where}".rstrip()
+        + warned(verdict.warnings)
+    )
+
+
+def warned(warnings: Iterable[str]) -> str:
+    """Warnings at the end of a line; empty where there are none."""
+    words = "; ".join(warnings)
+    return f"  WARNING: {words}" if words else ""
 
 
 def watch_verdicts(

@@ -128,6 +128,19 @@ class InferTable(Table):
     )
 
 
+class OpticsTable(Table):
+    """``[optics]``: what becomes of frames that were not taken as those of the good boards."""
+
+    beyond: Literal["warning", "error", "off"] = Field(
+        default="warning",
+        description=(
+            'a frame that is blurred, dark, bright or white beyond the bundle\'s limits: `"warning"` in its '
+            'verdict, and ERROR only where it is blurred so far that nothing can be judged; `"error"`: an ERROR '
+            'verdict at once; `"off"`: measured, never judged'
+        ),
+    )
+
+
 class OutputTable(Table):
     """``[output]``: pictures kept on disk; empty folder: none."""
 
@@ -218,6 +231,7 @@ class Settings(Table, defer_build=True):
     security: SecurityTable = SecurityTable()
     identity: IdentityTable = IdentityTable()
     infer: InferTable = InferTable()
+    optics: OpticsTable = OpticsTable()
     output: OutputTable = OutputTable()
     metrics: MetricsTable = MetricsTable()
     journal: JournalTable = JournalTable()

@@ -165,7 +165,7 @@ class CudaInspector(BoardInspector):
         bent: Pose | None = None
         if pose is not None and not pose.is_affine:  # the kernels warp by one (2, 3) matrix
             work = Pixels(straightened(work.rgb, pose, self.plan.frame_hw))
-            bent, pose = self._pose_of_camera(registration), None
+            bent, pose = self.pose_of_camera(registration), None
         light = None if self.light is None else light_planes(self.light, self.plan, work, pose)
         tables = None if light is None else light_tables(light, self.plan)
         self._memory.show(crop_of_frame(work, pose), light)

@@ -129,7 +129,7 @@ def with_network(manifest: Manifest, found: AcceptedCandidate, staged: Path) -> 
 
 
 def with_thresholds(manifest: Manifest, reading: Reading, staged: Path) -> Manifest:
-    """Noise map and thresholds as they were read."""
+    """Noise map, thresholds and optics as they were read."""
     write_noise(staged, reading.noise)
     derived = reading.derived
     t = derived.thresholds
@@ -144,7 +144,8 @@ def with_thresholds(manifest: Manifest, reading: Reading, staged: Path) -> Manif
         "mass_logits_at_none": 0.0 if t.mass is None else t.mass.logits_at_none,
         "not_counted": models_of(reading.alone, manifest.recipe.scale),
     }
-    return manifest.model_copy(update={"thresholds": manifest.thresholds.model_copy(update=thresholds)})
+    updated = manifest.thresholds.model_copy(update=thresholds)
+    return manifest.model_copy(update={"thresholds": updated, "optics": reading.optics})
 
 
 def held_out_boards(record: RunRecord) -> int:

@@ -21,11 +21,17 @@ from hisir_edge.inspection.engine import OnSpan
 from hisir_edge.inspection.gain import Gain, inside_zone
 from hisir_edge.inspection.light import golden_light
 from hisir_edge.inspection.locate import located
+from hisir_edge.inspection.optics import Beyond, OpticsWatch, watch_of
 from hisir_edge.inspection.regions import found_from_regions
 from hisir_edge.inspection.registration.finder import finder_from_bundle, outline_of, scaled_polygon
 from hisir_edge.inspection.registration.pose import Pose, Registration, local_matrix, pose_from_affine, scaling
 from hisir_edge.inspection.variants import Chooser, tiles_of_places
-from hisir_edge.inspection.verdict import error_judgement, fail_closed, judgement_from_regions
+from hisir_edge.inspection.verdict import (
+    error_judgement,
+    fail_closed,
+    judgement_from_regions,
+    not_judged_by_optics,
+)
 from hisir_edge.records import BoardPose, Judgement, Region, StageTimes
 
 
@@ -66,6 +72,16 @@ class BoardInspector(ABC):
         self._tiles_of_places = tiles_of_places(bundle.places, self.plan.origins_yx, self.plan.tile_px)
         seen = [n for n, tiles in enumerate(self._tiles_of_places) if np.isin(tiles, self.numbers).any()]
         self.chooser = Chooser(bundle.places, self.plan.frame_hw, seen)
+        self._watch: OpticsWatch | None = None
+        self._beyond: Beyond = "warning"
+
+    def watch_optics(self, beyond: Beyond = "warning") -> None:
+        """From now on say of each frame how it was taken, and make what lies beyond the good boards' limits this.
+
+        A frame that is far beyond them is an ERROR, unless that is to be ignored. Siblings that exist go on as they
+        are; a bundle of before has no limits.
+        """
+        self._watch, self._beyond = watch_of(self.bundle), beyond
 
     @property
     def lost(self) -> bool:
@@ -98,14 +114,31 @@ class BoardInspector(ABC):
 
     def _inspected(self, frame: U8 | Pixels) -> Judgement:
         start = time.perf_counter()
-        findings = self._find(frame if isinstance(frame, Pixels) else Pixels(frame))
+        image = frame if isinstance(frame, Pixels) else Pixels(frame)
+        findings = self._find(image)
         registration = findings.registration
         found = found_from_regions(findings.regions, findings.mask)
-        found = replace(found, regions=located(found.regions, self.bundle.manifest, self._pose_of_camera(registration)))
+        found = replace(found, regions=located(found.regions, self.bundle.manifest, self.pose_of_camera(registration)))
         residual_px = registration.residual_px if registration else None
         lay = None if registration is None else board_pose(registration, self._middle_xy, self.bundle.recipe.scale)
         times = replace(findings.times, total_s=time.perf_counter() - start)
-        return judgement_from_regions(found, findings.score, times, residual_px, lay, findings.variants)
+        judged = judgement_from_regions(found, findings.score, times, residual_px, lay, findings.variants)
+        return self._as_taken(judged, image, self.pose_of_camera(registration))
+
+    def _as_taken(self, judged: Judgement, image: Pixels, pose: Pose | None) -> Judgement:
+        """A judgement with what the frame's optics make of it."""
+        if self._watch is None:
+            return judged
+        start = time.perf_counter()
+        seen = self._watch.seen(image, pose)
+        faults = () if self._beyond == "off" else self._watch.faults(seen)
+        took_s = time.perf_counter() - start
+        self.span("optics", start, start + took_s)
+        times = replace(judged.times, judge_s=judged.times.judge_s + took_s, total_s=judged.times.total_s + took_s)
+        judged = replace(judged, optics=seen, warnings=faults, times=times)
+        if faults and (self._beyond == "error" or self._watch.is_lost(seen)):
+            return not_judged_by_optics(judged)
+        return judged
 
     def pose_of(self, image: Pixels) -> Pose | None:
         """The pose of a frame's pixels on the golden, scaled ones; None where they are the same.
@@ -113,11 +146,11 @@ class BoardInspector(ABC):
         InspectionError where the board is not found.
         """
         if self.finder is None:
-            return self._pose_of_camera(None)
+            return self.pose_of_camera(None)
         work = image if self.bundle.recipe.scale == 1.0 else Pixels(scaled_frame(image.rgb, self.bundle.recipe.scale))
-        return self._pose_of_camera(self.finder.find(work))
+        return self.pose_of_camera(self.finder.find(work))
 
-    def _pose_of_camera(self, registration: Registration | None) -> Pose | None:
+    def pose_of_camera(self, registration: Registration | None) -> Pose | None:
         """The pose of the camera's pixels on the golden, scaled ones; None where they are the same."""
         scale = self.bundle.recipe.scale
         if registration is None:

@@ -61,6 +61,17 @@ def judgement_from_regions(
     )
 
 
+def not_judged_by_optics(judged: Judgement) -> Judgement:
+    """The ERROR that a judgement becomes where its frame was not taken as those of good boards are."""
+    first = judged.warnings[0]
+    reason = InspectionError(
+        expected="a frame taken as those of the good boards",
+        received="; ".join(fault.words for fault in judged.warnings),
+        fix=first.fix,
+    )
+    return replace(judged, result=Result.ERROR, reason=str(reason), score=None, regions=(), regions_total=0, mask=None)
+
+
 def judgement_from_views(views: Sequence[View]) -> Judgement:
     """One judgement of several cameras' frames: ERROR if one is, else FAIL if one is; regions name their camera.
 
@@ -80,6 +91,7 @@ def judgement_from_views(views: Sequence[View]) -> Judgement:
         times=StageTimes(**{name: sum(getattr(part.times, name) for part in parts) for name in StageTimes.__slots__}),
         registration_residual_px=max(residuals, default=None),
         views=tuple(views),
+        warnings=tuple(fault for part in parts for fault in part.warnings),
     )
     if result is Result.ERROR:
         return together

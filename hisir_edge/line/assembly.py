@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from hisir_edge.line.arrivals import Arrivals
 from hisir_edge.line.intake import Intake
@@ -40,10 +41,11 @@ def line_from_products(
     counts: Counter[str] | None = None,
     unjournaled: Callable[[], int] = lambda: 0,
     reader: LabelReader | None = None,
+    optics: Callable[[], dict[str, Any]] = dict,
 ) -> InspectionLine:
     """Wire a line. ``out`` gets each outcome, in the order in which triggers were accepted.
 
-    ``counts`` and ``unjournaled``: see ``LineState``. ``reader``: see ``Verdicts``.
+    ``counts``, ``unjournaled`` and ``optics``: see ``LineState``. ``reader``: see ``Verdicts``.
     """
     settings = products.settings
     selection, sequence, waiting = Selection(products), Sequence(journal), Waiting()
@@ -53,7 +55,7 @@ def line_from_products(
     )
     state = LineState(
         machine, selection, sequence, pipeline, Counter() if counts is None else counts, unjournaled,
-        lambda: "" if journal is None else journal.wrong,
+        lambda: "" if journal is None else journal.wrong, optics,
     )  # fmt: skip
     intake = Intake(selection, sequence, waiting, pipeline, state)
     return InspectionLine(

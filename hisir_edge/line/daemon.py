@@ -31,6 +31,7 @@ from hisir_edge.line.products import check_frames, products_from_settings
 from hisir_edge.line.reload import Reloader
 from hisir_edge.line.reporting.pictures import OverlayFolder
 from hisir_edge.line.reporting.prometheus import Metrics
+from hisir_edge.line.reporting.recent import RecentOptics
 from hisir_edge.line.reporting.results import Results
 from hisir_edge.line.reporting.systemd import Systemd
 from hisir_edge.line.signals import Asked, SignalFlag, signals
@@ -83,14 +84,15 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
         wire = enter(Wire(settings.security, metrics.refuse))
         publisher = enter(Publisher(settings.publish, wire))
         enter(metrics)
-        pictures, counts = OverlayFolder(settings.output), Counter[str]()
+        pictures, counts, optics = OverlayFolder(settings.output), Counter[str](), RecentOptics()
         reader = reader_from_settings(settings.identity)
         # the outbox starts its thread: everything that may be refused without a socket or camera was checked before
         outbox = Outbox(journal, publisher.send, _heartbeat(publisher, settings, journal, machine), publisher.idle)
-        results = enter(Results(outbox, metrics, pictures, counts))
+        results = enter(Results(outbox, metrics, pictures, counts, optics))
         line = line_from_products(
-            products, journal.epoch, machine, results.hand_over, journal, counts, lambda: outbox.unwritten, reader
-        )
+            products, journal.epoch, machine, results.hand_over, journal, counts, lambda: outbox.unwritten, reader,
+            optics.as_dict,
+        )  # fmt: skip
         metrics.watch(line, journal)
         hermes = link_from_settings(settings.hermes, settings.line.name, line.arrivals)
         enter(

@@ -63,6 +63,7 @@ def inspect_files(
     bundle = load_bundle(bundle_folder)
     inspector = inspector_from_bundle(bundle, threads)
     self_test(inspector)
+    inspector.watch_optics()
     provenance = provenance_from_manifest("inspect", uuid.uuid4().hex, bundle.manifest, bundle.manifest_sha256)
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -152,6 +152,7 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str) ->
     inspector = inspector_from_bundle(bundle, settings.infer.threads)
     try:
         self_test(inspector)
+        inspector.watch_optics(settings.optics.beyond)
         inspectors = tuple(in_flight(inspector, settings.infer.slots))
     except BaseException:
         inspector.close()

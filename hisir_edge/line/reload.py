@@ -88,7 +88,7 @@ class Reloader:
         changed = [name for name in RESTART_ONLY if getattr(settings, name) != getattr(now, name)]
         if changed:
             raise ConfigError(
-                expected=f"only bundle and output to change while the line runs; [{changed[0]}] as it was",
+                expected=f"only bundle, optics and output to change while the line runs; [{changed[0]}] as it was",
                 received="another one",
                 fix="start the daemon again for it",
             )

@@ -94,7 +94,8 @@ class LineState:
     """Whether the line takes boards, why not, and what it has done; asked and changed from any thread.
 
     ``counts``: verdicts by result, and frames that were not taken by reason. ``unjournaled``: how many verdicts the
-    journal has not taken. ``wrong``: why it takes none; empty: it does.
+    journal has not taken. ``wrong``: why it takes none; empty: it does. ``optics``: by camera how its last frames were
+    taken.
     """
 
     def __init__(
@@ -106,9 +107,10 @@ class LineState:
         counts: Counter[str],
         unjournaled: Callable[[], int] = lambda: 0,
         wrong: Callable[[], str] = lambda: "",
+        optics: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self.machine, self.counts, self._selection, self._sequence = machine, counts, selection, sequence
-        self._pipeline, self._unjournaled, self._wrong = pipeline, unjournaled, wrong
+        self._pipeline, self._unjournaled, self._wrong, self._optics = pipeline, unjournaled, wrong, optics
         self.software_triggered = selection.products.settings.source.trigger == "software"
         """Whether frames come because a trigger asked for them; otherwise each frame is a trigger."""
         self.draining, self.paused = Event(), Event()
@@ -175,6 +177,6 @@ class LineState:
             "in_flight": self._pipeline.waiting, "stuck_slots": self._pipeline.late_slots,
             "unsolicited_frames": self.counts["unsolicited"], "frames_while_paused": self.counts["while_paused"],
             "last_reload": self.last_reload, "unjournaled": self._unjournaled(), "journal_error": self._wrong(),
-            "hermes": hermes,
+            "hermes": hermes, "optics": self._optics(),
             "uptime_s": round(time.monotonic() - self._started_at, 1),
         }  # fmt: skip

@@ -129,6 +129,7 @@ def inspect_board(product: Product, slot: int, frame: Frame) -> Judgement:
             View(
                 source=part.source, frame_id=part.frame_id, frame_hw=part.image.hw,
                 bundle_sha256=one.provenance.bundle_sha256, judgement=one.inspectors[slot].inspect(part.image),
+                white_share=part.white_share,
             )
             for one, part in zip(every, frames, strict=True)
         ]

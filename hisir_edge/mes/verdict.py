@@ -140,6 +140,11 @@ class Verdict:
         return tuple(_defect(d, camera) for d, camera in sorted(found, key=lambda one: int(one[0]["Priority"])))
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was unusual in how frames were taken, each behind its camera's name; from schema 2.3 on."""
+        return tuple(f"{one['camera']}: {one['text']}" for one in self._vision.get("warnings", ()))
+
+    @property
     def times_s(self) -> dict[str, float]:
         """Seconds in each stage, and ``total``."""
         times: dict[str, float] = self._vision["times_s"]

@@ -25,7 +25,8 @@ def facts(body: dict) -> dict:
         "epoch": v.epoch, "seq": v.seq, "unit": v.unit, "result": v.result, "reason": v.reason, "product": v.product,
         "bundle_sha256": v.bundle_sha256, "score": v.score, "defects": v.defects, "views": views,
         "grabbed_at": body["InspectedUnits"][0]["Inspections"][0]["vision"]["grabbed_at"], "frame_id": v.frame_id,
-        "frame_wh": v.frame_wh,
+        "frame_wh": v.frame_wh, "warnings": v.warnings,
+        "optics": body["InspectedUnits"][0]["Inspections"][0]["vision"].get("optics"),
     }  # fmt: skip
 
 

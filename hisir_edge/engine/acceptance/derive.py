@@ -8,6 +8,7 @@ import numpy as np
 
 from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.bundle.load import Bundle
+from hisir_edge.bundle.manifest import OpticsModel
 from hisir_edge.bundle.thresholds import OFF_THE_BOARD, MassRule, Thresholds, Zone
 from hisir_edge.engine.acceptance.alone import Alone, places_alone
 from hisir_edge.engine.acceptance.maps import Maps, boards_of
@@ -42,7 +43,7 @@ class Reading:
     ``marks``: of the same ones the highest score in them in that unit, whether a region comes of it or not; ``kinds``:
     the number of their class.
     ``false_regions``: regions called on the held-out good boards, each half at the other half's thresholds.
-    ``alone``: what one board alone shows, the strongest first.
+    ``alone``: what one board alone shows, the strongest first. ``optics``: how the good boards were taken.
     """
 
     derived: Derived
@@ -54,6 +55,7 @@ class Reading:
     false_regions: int
     kinds: tuple[int, ...] = ()
     alone: tuple[Alone, ...] = ()
+    optics: OpticsModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +241,7 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
         marks=tuple(marks),
         false_regions=_false_regions(judged, false_calls_per_board),
         kinds=tuple(kinds),
+        optics=maps.optics,
         alone=places_alone(maps, boards_of(maps), derived.alone, gain, here),
     )
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from hisir_edge.arrays import F32, U8, Bool
+from hisir_edge.bundle.manifest import OpticsModel
 from hisir_edge.corruption.plant import WINDOWS_PER_BOARD, plant
 from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.engine.acceptance.left_out import Others
+from hisir_edge.engine.acceptance.optics import Survey
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
@@ -38,7 +40,7 @@ class Maps:
     defects, and where these are (uint8, 0 or the number of the class, see ``corruption.plant``), each board once or,
     where there are few, several times. The same run gives the same boards and defects for every engine. ``boards``:
     which board each held-out picture shows; empty: each another. ``keep_alone``: what one board alone shows counts.
-    ``pictures``: the picture of each good map.
+    ``pictures``: the picture of each good map. ``optics``: how they were taken.
     """
 
     good: tuple[Path, ...]
@@ -48,6 +50,7 @@ class Maps:
     boards: tuple[int, ...] = ()
     keep_alone: bool = False
     pictures: tuple[str, ...] = ()
+    optics: OpticsModel | None = None
 
     def first(self, count: int) -> Maps:
         """Those of the first ``count`` held-out pictures, which all planted defects are in, and of the added ones."""
@@ -89,19 +92,20 @@ def maps_from_inspector(
     area = padded_board(inspector)
     planting = len(record.held_out) if compared is None else compared
     rounds = min(MOST_ROUNDS, -(-PLANTED // (WINDOWS_PER_BOARD * max(planting, 1))))
-    good, planted, truths, windows = [], [], [], 0
+    good, planted, truths, windows, survey = [], [], [], 0, Survey(inspector)
     for number, path in enumerate(boards):
         if others is not None:
             inspector.memory = others.memory_of(inspector, path)
         try:
             frame = read_rgb(Path(path), rules=record.rules)
-            _, gains = inspector.prepare(Pixels(frame))
+            registration, gains = inspector.prepare(Pixels(frame))
         except InspectionError as error:
             raise InputError(
                 expected=f"the good board {path} to be inspected",
                 received=str(error),
                 fix="remove the picture and train again",
             ) from error
+        survey.add(Pixels(frame), inspector.pose_of_camera(registration))
         scores = inspector.map_with_tiles(inspector.numbers, gains)
         good.append(_saved(folder / f"good{number}.npy", _without_odd(scores, record, path)))
         clean, before = inspector.padded.copy(), set[int]()
@@ -124,7 +128,7 @@ def maps_from_inspector(
         on_board(number + 1, len(boards))
     shown = boards_among(record.held_out, record.same_board)
     held_out, keep = len(record.held_out), record.settings.keep_odd
-    return Maps(tuple(good), held_out, tuple(planted), tuple(truths), tuple(shown), keep, tuple(boards))
+    return Maps(tuple(good), held_out, tuple(planted), tuple(truths), tuple(shown), keep, tuple(boards), survey.model())
 
 
 def _without_odd(scores: F32, record: RunRecord, path: str) -> F32:

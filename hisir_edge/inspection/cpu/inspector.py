@@ -97,7 +97,7 @@ class CpuInspector(BoardInspector):
             return judgement, None
         golden = self._last
         whole = golden.scores * self.gain.window(0, self.plan.frame_hw[0], 0, self.plan.frame_hw[1])
-        pose, (h, w) = self._pose_of_camera(golden.registration), self.bundle.recipe.frame_hw
+        pose, (h, w) = self.pose_of_camera(golden.registration), self.bundle.recipe.frame_hw
         return judgement, whole if pose is None else warped_window(whole, (0, 0), (0, h, 0, w), pose)
 
     def golden_map(self, frame_rgb: U8) -> RawMap:
@@ -110,7 +110,7 @@ class CpuInspector(BoardInspector):
         golden = self._last = self._merged_map(image)
         start = time.perf_counter()
         score = highest_calibrated(golden.scores, golden.cell_max, self.gain)
-        frame_hw, pose = self.bundle.recipe.frame_hw, self._pose_of_camera(golden.registration)
+        frame_hw, pose = self.bundle.recipe.frame_hw, self.pose_of_camera(golden.registration)
         mask: Bool = np.zeros(frame_hw, np.bool_)
         regions: list[Region] = []
         for y, x, window in calibrated_windows(golden.scores, golden.cell_max, self.gain, pose, frame_hw):

@@ -90,6 +90,7 @@ def evaluate(
     """Inspect every test picture of a data set, under ``shifts`` where asked for; ``recursive``: folders below, too."""
     bundle = load_bundle(bundle_folder)
     inspector = CpuInspector(bundle, engine_from_bundle(bundle, threads), merge_from_name(merge))
+    inspector.watch_optics()
     return evaluate_inspector(inspector, data, on_done, shifts, recursive)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from threading import Thread
 from types import TracebackType
@@ -18,7 +19,7 @@ from hisir_edge.line.journal.retention import REASONS_TO_DELETE
 from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.state import LineState, State
 from hisir_edge.line.verdicts import NO_BUNDLE, Outcome
-from hisir_edge.records import GrabFault, Judgement
+from hisir_edge.records import GrabFault, Judgement, by_camera
 
 STAGES = ("register", "tile", "infer", "merge", "judge", "total")
 RESIDUALS_PX = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -69,6 +70,11 @@ class Metrics:
         self.lay = Gauge(
             "hisir_board_pose", "How the last board lay against the golden image", ("camera", "of"), registry=registry
         )
+        self.optics = Gauge(
+            "hisir_optics", "How the last frame was taken, against the good boards", ("camera", "of"),
+            registry=registry,
+        )  # fmt: skip
+        self.warnings = Counter("hisir_warnings_total", "Frames with a warning", ("camera", "of"), registry=registry)
         self.deleted = Gauge(
             "hisir_journal_deleted_verdicts", "Verdicts deleted from the journal since the start", ("reason",),
             registry=registry,
@@ -130,9 +136,9 @@ class Metrics:
         times = outcome.judgement.times
         for stage in STAGES:
             self.stages.labels(stage).observe(getattr(times, f"{stage}_s"))
-        views = outcome.judgement.views
-        for source, part in [(v.source, v.judgement) for v in views] or [(outcome.item.source, outcome.judgement)]:
+        for source, part in by_camera(outcome.item, outcome.judgement):
             self._count_pose(source, part)
+            self._count_optics(source, part)
 
     def _count_pose(self, source: str, judgement: Judgement) -> None:
         pose, residual_px = judgement.board_pose, judgement.registration_residual_px
@@ -142,6 +148,14 @@ class Metrics:
         self.inliers.labels(source).observe(pose.inlier_share)
         for name in POSE:
             self.lay.labels(source, name).set(getattr(pose, name))
+
+    def _count_optics(self, source: str, judgement: Judgement) -> None:
+        if judgement.optics is None:
+            return
+        for name, value in asdict(judgement.optics).items():
+            self.optics.labels(source, name).set(float("nan") if value is None else value)
+        for fault in judgement.warnings:
+            self.warnings.labels(source, fault.kind).inc()
 
 
 def _is_up(state: LineState, number: int) -> float:

@@ -13,18 +13,21 @@ from hisir_edge.inspection.verdict import error_judgement
 from hisir_edge.line.journal.outbox import Outbox
 from hisir_edge.line.reporting.pictures import OverlayFolder, PictureWriter
 from hisir_edge.line.reporting.prometheus import Metrics
+from hisir_edge.line.reporting.recent import RecentOptics
 from hisir_edge.line.sockets.message import VerdictMessage
 from hisir_edge.line.verdicts import Outcome
-from hisir_edge.records import Result
+from hisir_edge.records import Result, by_camera
 
 log = structlog.get_logger()
 
 
 class Results:
-    """Hands outcomes over until exit. ``counts``: published verdicts by result."""
+    """Hands outcomes over until exit. ``counts``: published verdicts by result; ``optics``: how boards were taken."""
 
-    def __init__(self, outbox: Outbox, metrics: Metrics, pictures: OverlayFolder, counts: Counter[str]) -> None:
-        self._outbox, self._metrics, self._counts = outbox, metrics, counts
+    def __init__(
+        self, outbox: Outbox, metrics: Metrics, pictures: OverlayFolder, counts: Counter[str], optics: RecentOptics
+    ) -> None:
+        self._outbox, self._metrics, self._counts, self._optics = outbox, metrics, counts, optics
         self._pictures = PictureWriter(pictures)
 
     def __enter__(self) -> Results:
@@ -49,14 +52,17 @@ class Results:
 
     def _report(self, outcome: Outcome) -> None:
         message, judgement = outcome.message, outcome.judgement
-        level = log.info if judgement.result is Result.PASS else log.warning
+        fine = judgement.result is Result.PASS and not judgement.warnings
+        level = log.info if fine else log.warning
         level(
             "verdict", seq=outcome.seq, result=judgement.result.value, unit=message.unit,
             frame_id=outcome.item.frame_id, product=message.body["RecipeName"], regions=judgement.regions_total,
             total_s=round(judgement.times.total_s, 5), reason=judgement.reason,
+            warnings=[fault.words for _, part in by_camera(outcome.item, judgement) for fault in part.warnings],
         )  # fmt: skip
         self._counts[message.result.value] += 1
         self._metrics.count(outcome)
+        self._optics.add(outcome.item, judgement)
         self._pictures.put(outcome.item, judgement, outcome.seq)
 
 

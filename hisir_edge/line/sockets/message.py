@@ -18,9 +18,9 @@ from typing import Any
 from hisir_edge.bundle.manifest import Manifest
 from hisir_edge.images import mask_png_bytes, mask_rle_bytes
 from hisir_edge.inspection.overlay import overlay_of_views_jpeg
-from hisir_edge.records import BoardPose, Frame, GrabFault, Judgement, Region, Result, View
+from hisir_edge.records import BoardPose, Frame, GrabFault, Judgement, Region, Result, View, by_camera
 
-SCHEMA = "hisir-edge/verdict/2.2"
+SCHEMA = "hisir-edge/verdict/2.3"
 CFX_RESULT = {Result.PASS: "Passed", Result.FAIL: "Failed", Result.ERROR: "Error"}
 NOT_VERIFIED = "NotVerifiedYet"
 DEFECT_CODE = "ANOMALY"
@@ -142,6 +142,11 @@ def message_from_judgement(
             },
             "thresholds": provenance.thresholds,
             "engine": provenance.engine,
+            "warnings": [
+                {"camera": source, "kind": fault.kind, "text": fault.words}
+                for source, part in by_camera(item, judgement)
+                for fault in part.warnings
+            ],
         },
     }  # fmt: skip
     topic = f"verdict/{provenance.line}/{judgement.result.value}"
@@ -186,8 +191,8 @@ class _Identity:
 
 
 def _only_view(provenance: Provenance, item: Frame | GrabFault, judgement: Judgement) -> View:
-    hw = item.image.hw if isinstance(item, Frame) else (0, 0)
-    return View(item.source, item.frame_id, hw, provenance.bundle_sha256, judgement)
+    hw, white = (item.image.hw, item.white_share) if isinstance(item, Frame) else ((0, 0), None)
+    return View(item.source, item.frame_id, hw, provenance.bundle_sha256, judgement, white)
 
 
 def _inspection(
@@ -215,6 +220,7 @@ def _inspection(
             "registration_residual_px": _rounded(part.registration_residual_px),
             "board_pose": _pose(part.board_pose),
             "variants": list(part.variants),
+            "optics": _optics(view),
             "bundle_sha256": view.bundle_sha256,
         },
     }
@@ -246,6 +252,15 @@ def _millimetres(box: tuple[float, float, float, float]) -> dict[str, Any]:
 
 def _pose(pose: BoardPose | None) -> dict[str, Any] | None:
     return None if pose is None else {name: _rounded(value) for name, value in asdict(pose).items()}
+
+
+def _optics(view: View) -> dict[str, Any] | None:
+    """How a frame was taken, as far as bundle and camera say; None: nothing is known."""
+    seen, white = view.judgement.optics, view.white_share
+    if seen is None and white is None:
+        return None
+    known = {"blur_px": None, "brightness": None, "white_share": None} if seen is None else asdict(seen)
+    return {**{name: _rounded(value) for name, value in known.items()}, "frame_white_share": _rounded(white)}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -21,7 +21,18 @@ from hisir_edge.images import mask_png_bytes
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.line.sockets.message import SCHEMA, Provenance, as_error, message_from_judgement
 from hisir_edge.mes import verdict_from_frames
-from hisir_edge.records import BoardPose, Frame, GrabFault, Judgement, Region, Result, StageTimes, View
+from hisir_edge.records import (
+    BoardPose,
+    Frame,
+    GrabFault,
+    Judgement,
+    Optics,
+    OpticsFault,
+    Region,
+    Result,
+    StageTimes,
+    View,
+)  # fmt: skip
 
 MESSAGES = Path(__file__).parents[2] / "data" / "messages"
 VERSIONS = sorted(path.name for path in MESSAGES.iterdir())
@@ -62,7 +73,8 @@ def _mask(hw: tuple[int, int], regions: tuple[Region, ...], top: int = 0) -> np.
 def samples() -> dict[str, tuple]:
     """(number, item, judgement) of a board of each kind."""
     rgb = np.zeros((48, 64, 3), np.uint8)
-    frame = Frame(image=Pixels(rgb), source="camera", frame_id=41, unit="B-7", grabbed_at_ns=NOW_NS - 1_700_000_000)
+    frame = Frame(image=Pixels(rgb), source="camera", frame_id=41, unit="B-7", grabbed_at_ns=NOW_NS - 1_700_000_000,
+                  white_share=0.0123)  # fmt: skip
     regions = (
         _region(17, 9, 6, 4, 14.21, confidence=99.9, component="R22", part_number="11123-8897",
                 box_mm=(0.85, 0.45, 0.3, 0.2)),
@@ -89,6 +101,8 @@ def samples() -> dict[str, tuple]:
         mask=np.zeros((48, 64), bool),
         times=TIMES,
         registration_residual_px=0.29,
+        optics=Optics(blur_px=1.23456, brightness=0.98765, white_share=0.001),
+        warnings=(OpticsFault("blur", "blurred by 1.2 px against the good boards (at most 0.9)", "check focus"),),
     )
     lost = GrabFault(
         source="camera",
@@ -178,6 +192,10 @@ def test_every_version_that_was_ever_published_is_read(version, name):
             assert (first.confidence, first.component) == (99.9, "R22")
             assert first.box_mm == pytest.approx((0.85, 0.45, 0.3, 0.2))
             assert (second.confidence, second.component, second.box_mm) == (96.1, "", None)
+    if version in ("1.1", "2.0", "2.1", "2.2"):
+        assert v.warnings == ()
+    elif name in ("pass", "views"):
+        assert v.warnings == ("camera: blurred by 1.2 px against the good boards (at most 0.9)",)
     if name == "views":
         assert [d.camera for d in v.defects] == ["bottom"]
 
