@@ -26,6 +26,7 @@ from hisir_edge.cuda.inspector import GPU_THREAD, CudaInspector
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.geometry.tile import padded_size, scaled_hw, tiles_from_frame, tiles_from_planes
+from hisir_edge.images.header import MAX_SIDE_PX
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector, in_flight
 from hisir_edge.inspection.cpu.inspector import CpuInspector
@@ -36,7 +37,7 @@ from hisir_edge.line.sockets.message import Provenance, message_from_judgement
 from hisir_edge.machine.heap import return_freed_memory
 from hisir_edge.records import Frame, Judgement, Result
 
-LEAST_SIDE_PX, MOST_SIDE_PX = 64, 16384
+LEAST_SIDE_PX = 64
 KEPT_TILES = 128
 """Number of different tiles for the engine alone; larger frames use them repeatedly."""
 LEAST_IN_A_ROW, MOST_IN_A_ROW, ROW_S = 4, 400, 1.0
@@ -73,9 +74,9 @@ def measured(
     ``torch_run``: a training run whose network torch runs on the GPU, in place of the bundle's engine.
     """
     frame_hw = frame_hw or bundle.recipe.frame_hw
-    if not all(LEAST_SIDE_PX <= side <= MOST_SIDE_PX for side in frame_hw):
+    if not all(LEAST_SIDE_PX <= side <= MAX_SIDE_PX for side in frame_hw):
         raise InputError(
-            expected=f"frames of {LEAST_SIDE_PX} to {MOST_SIDE_PX} px a side",
+            expected=f"frames of {LEAST_SIDE_PX} to {MAX_SIDE_PX} px a side",
             received=f"{frame_hw[1]}x{frame_hw[0]}",
             fix="correct --size",
         )

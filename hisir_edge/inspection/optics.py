@@ -15,7 +15,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, U8, u8
+from hisir_edge.arrays import F32, F64, U8, Bool, u8
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.manifest import OpticsModel
 from hisir_edge.bundle.thresholds import Zone
@@ -30,8 +30,8 @@ Beyond = Literal["warning", "error", "off"]
 SIDE_PX, EDGE_PX = 64, 8
 """Side of the patch around a place, camera pixels; gradients of its outermost ones are of its neighbours'."""
 COARSE_PX = 4.0
-WHITE_EACH_PX = 16
-"""The board is looked at for white at every so many golden pixels."""
+WHITE_POINTS = 12_000
+"""The board is looked at for white at about so many points of a grid."""
 WHITE = 255
 LEAST_SEEN = 0.5
 """So many of the places lie in the frame, or nothing is said of its edges."""
@@ -56,13 +56,13 @@ class Places:
         recipe = bundle.recipe
         self.golden_xy = _scaled(probes_xy, recipe.scale)
         h, w = hw = scaled_hw(recipe.frame_hw, recipe.scale)
-        each = max(1, round(WHITE_EACH_PX * recipe.scale))
-        y, x = np.mgrid[each // 2 : h : each, each // 2 : w : each]
-        grid = np.stack([x.ravel(), y.ravel()], 1).astype(np.float64)
+        board: Bool = np.ones(hw, np.bool_)
         if bundle.area is not None:
             board = inside_zone(hw, recipe.scale, Zone("board", bundle.area, 1.0))
-            grid = grid[board[y.ravel(), x.ravel()]]
-        self.grid_xy = grid
+        each = max(1, round(float(np.sqrt(board.sum() / WHITE_POINTS))))
+        y, x = np.mgrid[each // 2 : h : each, each // 2 : w : each]
+        on_board = board[y, x]
+        self.grid_xy = np.stack([x[on_board], y[on_board]], 1).astype(np.float64)
         self.whole = pose_from_affine(scaling(recipe.scale))
 
     def measured(self, image: Pixels, pose: Pose | None) -> Measured:
@@ -118,7 +118,7 @@ class OpticsWatch:
         return seen.blur_px is not None and lost_px is not None and seen.blur_px > lost_px
 
 
-def patches_at(image: Pixels, where_xy: F64, side_px: int) -> tuple[U8, np.ndarray]:
+def patches_at(image: Pixels, where_xy: F64, side_px: int) -> tuple[U8, Bool]:
     """Grey patches (m, side, side) around those of the places (n, 2) that lie in the frame whole, and which (n,)."""
     h, w = image.hw
     corners = np.rint(where_xy).astype(np.int64) // 2 * 2 - side_px // 2  # even: a mosaic stays what it is

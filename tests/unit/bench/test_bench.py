@@ -63,8 +63,8 @@ def test_a_bundle_of_another_size_inspects_its_own_board(small_bundle):
     [
         (("--size", "4096"), "WIDTHxHEIGHT"),
         (("--size", "64x64"), "at least 128x128"),
-        (("--size", "-5x900"), "64 to 16384"),
-        (("--size", "99999x900"), "64 to 16384"),
+        (("--size", "-5x900"), "64 to 32766"),
+        (("--size", "99999x900"), "64 to 32766"),
         (("--vs", "nothing.json"), "--vs"),
     ],
 )
