@@ -151,8 +151,16 @@ def written(process: subprocess.Popen, register: int, value: int) -> None:
     assert process.stdout.readline().strip() == "written"
 
 
+def register(process: subprocess.Popen, address: int) -> int:
+    """What a register of the camera holds."""
+    process.stdin.write(f"{address:x}\n")
+    process.stdin.flush()
+    return int(process.stdout.readline(), 16)
+
+
 OFFSET_X, EXPOSURE_US, GAIN, MOSAIC, MONO = 0x130, 0x120, 0x110, 0x01080009, 0x01080001
-PIXEL_FORMAT = 0x128
+PIXEL_FORMAT, RATE_ENABLE, FRAME_PERIOD_US = 0x128, 0x150, 0x138
+FRAME_START_MODE, ACQUISITION_START_MODE, SENSOR_HEIGHT, SENSOR_WIDTH = 0x300, 0x320, 0x118, 0x11C
 
 
 def test_a_frame_that_is_not_as_the_camera_was_set_is_an_error():
@@ -170,6 +178,35 @@ def test_a_frame_that_is_not_as_the_camera_was_set_is_an_error():
             assert items[-1].reason == f"frame of another kind: {words}"
             written(process, register, before)
             take(source, lambda found: isinstance(found[-1], Frame) if found else False)
+
+
+def test_features_that_other_makers_tie_to_each_other():
+    if not inside("test_features_that_other_makers_tie_to_each_other"):
+        return
+    with fake("--made", "rate-behind-a-switch") as process:
+        assert register(process, RATE_ENABLE) == 0
+        with camera(frame_rate_hz=50.0) as source:
+            take(source, frames(2))
+        assert register(process, RATE_ENABLE) == 1, "the rate is locked until it is switched on"
+        assert register(process, FRAME_PERIOD_US) == 20_000
+    with (
+        fake(),
+        pytest.raises(CameraError, match=r"set source.exposure_us \(ExposureTimeAbs\) to 10000000"),
+        camera(exposure_us=2e7),
+    ):
+        pytest.fail("Aravis itself writes what is beyond a feature's limits")
+    with fake("--made", "no-exposure"):
+        with camera() as source:
+            take(source, frames(1))
+        with pytest.raises(CameraError, match=r"no such feature.*source.exposure_us"), camera(exposure_us=900.0):
+            pytest.fail("it has none")
+    with fake() as process:
+        written(process, ACQUISITION_START_MODE, 1)  # left On by somebody: no frame would ever come, and no word
+        with camera(trigger="software") as source:
+            source.trigger()
+            assert len(take(source, frames(1))) == 1
+        assert register(process, ACQUISITION_START_MODE) == 0
+        assert register(process, FRAME_START_MODE) == 1
 
 
 def test_a_profile_holds_exposure_and_gain_whatever_they_are_called(tmp_path):
@@ -223,8 +260,11 @@ def test_twelve_megapixel_frames_and_the_whole_daemon(request, small_boards_if_o
     if not inside(name, **small_boards_if_outside):
         return
     paths = json.loads(os.environ["HISIR_PATHS"])
-    with fake(), camera(width=4096, height=3000, packet_bytes=8900) as source:
-        items = take(source, frames(3))
+    with fake() as process:
+        written(process, SENSOR_HEIGHT, 3000)
+        written(process, SENSOR_WIDTH, 4096)
+        with camera(width=4096, height=3000, packet_bytes=8900) as source:
+            items = take(source, frames(3))
         assert next(i for i in items if isinstance(i, Frame)).rgb.shape == (3000, 4096, 3)
     board = read_rgb(min((Path(paths["boards"]) / "test" / "missing").iterdir()))
     mosaic = np.empty(board.shape[:2], np.uint8)  # as the sensor sees it: R G / G B

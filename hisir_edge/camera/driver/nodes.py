@@ -60,6 +60,9 @@ def value_of(node_map: Any, name: str) -> Any | None:
         return None
 
 
+ENDLESS = 1e300
+
+
 def set_feature(node_map: Any, name: str, value: Any, key: str = "", wanted: Any = None) -> None:
     """Set and read back; SetupError where the camera has no such feature, refuses, or has another value afterwards.
 
@@ -73,17 +76,18 @@ def set_feature(node_map: Any, name: str, value: Any, key: str = "", wanted: Any
         raise SetupError(f"a camera with {name}", "one that has no such feature", f"take {asked} out")
     if not is_writable(node_map, name) and value_of(node_map, name) == value:
         return
+    if not is_writable(node_map, name):  # said before it is written: not every library looks
+        raise SetupError(
+            f"the camera to let {name} be set",
+            "it is locked, or not there as the camera is set now",
+            f"see what decides over it in the camera's own tool, or take {asked} out",
+        )
     limits = limits_of(node)
     try:
+        check_limits(limits, value)
         node.value = value
         back = node.value
     except Exception as error:
-        if not is_writable(node_map, name):
-            raise SetupError(
-                f"the camera to let {name} be set",
-                "it is locked, or not there as the camera is set now",
-                f"see what decides over it in the camera's own tool, or take {asked} out",
-            ) from error
         raise SetupError(
             f"the camera to take {name} = {value}", first_line(error), f"set {asked} to {nearest(limits, value)}"
         ) from error
@@ -112,7 +116,21 @@ def limits_of(node: Any) -> dict[str, Any]:
     for part in ("min", "max", "inc", "symbolics"):
         with suppress(Exception):  # not of this kind of feature, or without a step
             found[part] = getattr(node, part)
-    return {part: value for part, value in found.items() if value is not None}
+    return {part: value for part, value in found.items() if value is not None and _says_something(value)}
+
+
+def _says_something(limit: Any) -> bool:
+    """Not one without end, or a step of next to nothing, which is how some libraries say that they know none."""
+    return not isinstance(limit, float) or limit == 0 or 1 / ENDLESS < abs(limit) < ENDLESS
+
+
+def check_limits(limits: dict[str, Any], value: Any) -> None:
+    """ValueError for a number beyond what the feature takes; Aravis writes it, unless it is asked to look."""
+    low, high = limits.get("min"), limits.get("max")
+    if low is None or high is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    if not same_value(float(value), min(max(value, low), high)):
+        raise ValueError(f"{_number(value)} is beyond {_number(low)} to {_number(high)}")
 
 
 def nearest(limits: dict[str, Any], value: Any) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from hisir_edge.camera.driver.features import set_up
 from hisir_edge.camera.driver.identity import Seen, chosen, in_use
-from hisir_edge.camera.driver.nodes import SetupError, nearest
+from hisir_edge.camera.driver.nodes import SetupError, check_limits, limits_of, nearest
 
 RW, RO = 4, 3
 
@@ -317,3 +317,14 @@ def test_which_camera_is_meant():
             chosen(found, name, position)
         assert words in "; ".join(caught.value.args)
     assert in_use(three[0]).args[:2] == ("A S1 to be free", "another program holds it")
+
+
+def test_limits_without_end_are_none():
+    """Aravis has the largest double for a float without limits, and the smallest one for its step."""
+    endless = Node(1.0, min=float("-inf"), max=1.7976931348623157e308, inc=2.2250738585072014e-308)
+    assert limits_of(endless) == {}
+    assert nearest(limits_of(endless), 5.0) == "a value that the camera supports"
+    check_limits({"min": 10.0, "max": 1e7}, 1e7)
+    check_limits({"min": 10, "max": 100}, True)
+    with pytest.raises(ValueError, match="20000000 is beyond 10 to 10000000"):
+        check_limits({"min": 10.0, "max": 1e7}, 2e7)
