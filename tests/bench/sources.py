@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,28 +38,40 @@ from hisir_edge.images.wire import WIRE_FORMATS, Unpacker
 from hisir_edge.records import Frame
 
 GIGE = Path(__file__).parents[1] / "gige"
-WIDTH, HEIGHT = 4096, 3000
-SENSOR = ((0x118, HEIGHT), (0x11C, WIDTH))
+SENSOR_HEIGHT, SENSOR_WIDTH = 0x118, 0x11C
+"""Registers of Aravis's camera, whose sensor is smaller."""
 TABLES = {"genicam": GenicamSource, "aravis": AravisSource, "viva": VivaSource}
-WARM_FRAMES, TICK_S = 10, 0.001
+WARM_FRAMES, GIL_FRAMES, TICK_S = 10, 200, 0.001
 MONO_OF_TLSIMU = "SN_InterfaceA_0"
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is measured: frames of a size at a rate, from a producer where the source needs one."""
+
+    width: int
+    height: int
+    frames: int
+    rate_hz: float
+    cti: str
+
+
 @contextlib.contextmanager
-def producer(kind: str, rate_hz: float) -> Iterator[None]:
+def producer(kind: str, asked: Asked) -> Iterator[None]:
     """The camera that is fetched from, as a process of its own; none for a GenTL producer."""
     if kind == "genicam":
         yield
         return
-    asked = json.dumps({"width": WIDTH, "height": HEIGHT, "fps": round(rate_hz)})
+    made = json.dumps({"width": asked.width, "height": asked.height, "fps": max(round(asked.rate_hz), 1)})
     command = {
         "aravis": ["/usr/bin/python3", str(GIGE / "fake_camera.py"), "127.0.0.1", "SN1"],
-        "viva": [sys.executable, str(GIGE / "viva_camera.py"), asked],
+        "viva": [sys.executable, str(GIGE / "viva_camera.py"), made],
     }[kind]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None and process.stdout is not None
         assert process.stdout.readline().strip() == "running"
-        for register, value in SENSOR if kind == "aravis" else ():
+        sensor = ((SENSOR_HEIGHT, asked.height), (SENSOR_WIDTH, asked.width))
+        for register, value in sensor if kind == "aravis" else ():
             process.stdin.write(f"{register:x} {value:x}\n")
             process.stdin.flush()
             assert process.stdout.readline().strip() == "written"
@@ -68,26 +81,26 @@ def producer(kind: str, rate_hz: float) -> Iterator[None]:
             process.kill()
 
 
-def settings(kind: str, cti: str, rate_hz: float) -> Any:
+def settings(kind: str, asked: Asked) -> Any:
     """The [source] table."""
-    size = {"type": kind, "pixel_format": "Mono8", "width": WIDTH, "height": HEIGHT}
+    size = {"type": kind, "pixel_format": "Mono8", "width": asked.width, "height": asked.height}
     if kind == "genicam":
-        return GenicamSource.model_validate({**size, "cti": cti, "serial": MONO_OF_TLSIMU})
-    rate = {"frame_rate_hz": rate_hz} if kind == "aravis" else {}
+        return GenicamSource.model_validate({**size, "cti": asked.cti, "serial": MONO_OF_TLSIMU})
+    rate = {"frame_rate_hz": asked.rate_hz} if kind == "aravis" else {}
     return TABLES[kind].model_validate({**size, **rate, "packet_bytes": 8900})
 
 
-def through_the_line(kind: str, cti: str, frames: int, rate_hz: float) -> dict[str, Any]:
+def through_the_line(kind: str, asked: Asked) -> dict[str, Any]:
     """Frames taken by the line from the camera's process, and what that process took for them."""
-    with producer(kind, rate_hz), GenicamCamera(settings(kind, cti, rate_hz)) as source:
+    with producer(kind, asked), GenicamCamera(settings(kind, asked)) as source:
         seen, lost = 0, list[str]()
-        while seen < WARM_FRAMES:
+        while seen < min(WARM_FRAMES, asked.frames):
             seen += isinstance(source.next(0.2), Frame)
         assert source.process is not None
         camera, start = psutil.Process(source.process.pid), time.perf_counter()
         before, ours = camera.cpu_times(), time.process_time()
         seen = 0
-        while seen < frames:
+        while seen < asked.frames:
             item = source.next(0.2)
             if isinstance(item, Frame):
                 seen += 1
@@ -96,16 +109,18 @@ def through_the_line(kind: str, cti: str, frames: int, rate_hz: float) -> dict[s
         took_s, after = time.perf_counter() - start, camera.cpu_times()
         cpu_s = after.user + after.system - before.user - before.system
         return {
-            "source": kind, "frames": seen, "lost": len(lost), "reasons": sorted(set(lost))[:3],
+            "source": kind, "frame": f"{asked.width}x{asked.height}", "frames": seen, "lost": len(lost),
+            "reasons": sorted(set(lost))[:3],
             "frames_per_s": round(seen / took_s, 1), "camera_process_cpu_ms": round(1e3 * cpu_s / seen, 2),
             "line_cpu_ms": round(1e3 * (time.process_time() - ours) / seen, 2),
+            "camera_process_mb": round(camera.memory_info().rss / 1e6),
         }  # fmt: skip
 
 
-def waits_for_the_gil(kind: str, cti: str, frames: int, rate_hz: float) -> dict[str, Any]:
+def waits_for_the_gil(kind: str, asked: Asked) -> dict[str, Any]:
     """How late a thread comes that wants to run each millisecond, in a process that fetches and unpacks."""
     driver = importlib.import_module(process_module(kind))
-    asked = json.loads(settings(kind, cti, rate_hz).model_dump_json())
+    frames, area = min(asked.frames, GIL_FRAMES), asked.width * asked.height
     idle, busy, over = list[float](), list[float](), threading.Event()
     now = [idle]
 
@@ -116,9 +131,9 @@ def waits_for_the_gil(kind: str, cti: str, frames: int, rate_hz: float) -> dict[
             now[0].append(time.perf_counter() - start - TICK_S)
 
     thread = threading.Thread(target=tick)
-    with producer(kind, rate_hz):
-        device = driver.open_device(asked)
-        unpacker = Unpacker(WIRE_FORMATS["Mono8"], WIDTH, HEIGHT, None, 2)
+    with producer(kind, asked):
+        device = driver.open_device(json.loads(settings(kind, asked).model_dump_json()))
+        unpacker = Unpacker(WIRE_FORMATS["Mono8"], asked.width, asked.height, None, 2)
         out = np.empty(unpacker.out_bytes, np.uint8)
         thread.start()
         time.sleep(2)
@@ -128,8 +143,8 @@ def waits_for_the_gil(kind: str, cti: str, frames: int, rate_hz: float) -> dict[
             fetched = device.fetch(0.25)
             if fetched is None:
                 continue
-            if fetched.data is not None and fetched.data.nbytes >= WIDTH * HEIGHT:
-                unpacker.into(fetched.data[: WIDTH * HEIGHT], out, 0)
+            if fetched.data is not None and fetched.data.nbytes >= area:
+                unpacker.into(fetched.data[:area], out, 0)
                 seen += 1
             fetched.done()
         over.set()
@@ -151,19 +166,20 @@ def main() -> None:
     parser.add_argument("--cti", default="", help="TLSimu.cti, for genicam")
     parser.add_argument("--frames", type=int, default=5000)
     parser.add_argument("--rate", type=float, default=15.0, help="frames a second that the camera is to send")
+    parser.add_argument("--size", default="4096x3000", help="WIDTHxHEIGHT")
     options = parser.parse_args()
-    gige = [kind for kind in options.sources if kind != "genicam"]
-    if gige and not os.environ.get(namespace.INSIDE):
+    width, height = (int(side) for side in options.size.split("x"))
+    asked = Asked(width, height, options.frames, options.rate, options.cti)
+    inside, gige = bool(os.environ.get(namespace.INSIDE)), [kind for kind in options.sources if kind != "genicam"]
+    if gige and not inside:
         if reason := namespace.why_not():
             sys.exit(reason)
-        command = ["unshare", "-n", sys.executable, __file__, *gige, "--frames", str(options.frames)]
-        command += ["--rate", str(options.rate)]
-        subprocess.run(command, check=True, env={**os.environ, namespace.INSIDE: "1"})
+        command = ["unshare", "-n", sys.executable, __file__, *gige, "--frames", options.frames]
+        command += ["--rate", options.rate, "--size", options.size]
+        subprocess.run([str(c) for c in command], check=True, env={**os.environ, namespace.INSIDE: "1"})
     namespace.loopback_up()
-    for kind in gige if os.environ.get(namespace.INSIDE) else [one for one in options.sources if one == "genicam"]:
-        found = through_the_line(kind, options.cti, options.frames, options.rate)
-        found |= waits_for_the_gil(kind, options.cti, min(options.frames, 200), options.rate)
-        print(json.dumps(found), flush=True)
+    for kind in gige if inside else [one for one in options.sources if one == "genicam"]:
+        print(json.dumps(through_the_line(kind, asked) | waits_for_the_gil(kind, asked)), flush=True)
 
 
 if __name__ == "__main__":

@@ -127,8 +127,8 @@ def _says_something(limit: Any) -> bool:
 def check_limits(limits: dict[str, Any], value: Any) -> None:
     """ValueError for a number beyond what the feature takes; Aravis writes it, unless it is asked to look."""
     low, high = limits.get("min"), limits.get("max")
-    if low is None or high is None or isinstance(value, bool) or not isinstance(value, int | float):
-        return
+    if low is None or high is None or low > high or isinstance(value, bool) or not isinstance(value, int | float):
+        return  # limits that exclude all are none: seen while a camera is set to more than its sensor has
     if not same_value(float(value), min(max(value, low), high)):
         raise ValueError(f"{_number(value)} is beyond {_number(low)} to {_number(high)}")
 
@@ -139,7 +139,7 @@ def nearest(limits: dict[str, Any], value: Any) -> str:
         more = f" and {len(listed) - MOST_LISTED} more" if len(listed) > MOST_LISTED else ""
         return f"one of {', '.join(listed[:MOST_LISTED])}{more}"
     low, high, step = limits.get("min"), limits.get("max"), limits.get("inc")
-    if low is None or high is None or isinstance(value, str | bool):
+    if low is None or high is None or low > high or isinstance(value, str | bool):
         return "a value that the camera supports"
     kept = min(max(value, low), high)
     if step:

@@ -326,5 +326,7 @@ def test_limits_without_end_are_none():
     assert nearest(limits_of(endless), 5.0) == "a value that the camera supports"
     check_limits({"min": 10.0, "max": 1e7}, 1e7)
     check_limits({"min": 10, "max": 100}, True)
+    check_limits({"min": 0, "max": -4096}, 0)
+    assert nearest({"min": 0, "max": -4096}, 0) == "a value that the camera supports"
     with pytest.raises(ValueError, match="20000000 is beyond 10 to 10000000"):
         check_limits({"min": 10.0, "max": 1e7}, 2e7)
