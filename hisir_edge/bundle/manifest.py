@@ -97,11 +97,12 @@ class OpticsPlaceModel(_Record):
     x: Coordinate
     y: Coordinate
     fineness: float = Field(description="logarithm of the ratio of gradient energies, of the picture and blurred")
+    strength: float = Field(description="logarithm of the blurred picture's gradient energy over the level's square")
     level: float = Field(description="logarithm of the mean grey level")
 
 
 class BlurModel(_Record):
-    """How much less fine the good boards are when they are blurred by a Gaussian of ``blur_px``."""
+    """How much the good boards drop in a measure when they are blurred by a Gaussian of ``blur_px``, camera pixels."""
 
     blur_px: float = Field(gt=0)
     drop: float = Field(gt=0)
@@ -115,7 +116,9 @@ class OpticsModel(_Record):
     """
 
     places: tuple[OpticsPlaceModel, ...] = Field(default=(), max_length=256)
-    blur: tuple[BlurModel, ...] = Field(default=(), max_length=32)
+    blur: tuple[BlurModel, ...] = Field(default=(), max_length=32, description="of fineness, as far as it falls")
+    weakening: tuple[BlurModel, ...] = Field(default=(), max_length=32, description="of strength")
+    most_weaker: float = Field(default=0.0, ge=0, description="drop of strength that good boards show themselves")
     most_blur_px: float | None = Field(default=None, gt=0)
     lost_blur_px: float | None = Field(default=None, gt=0, description="beyond it a board is not judged")
     least_brightness: float = Field(gt=0)

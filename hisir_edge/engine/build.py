@@ -60,7 +60,7 @@ def build_bundle(
         found = accepted(task, options.precision, options.fallback)
         manifest = with_network(bundle.manifest, found, staged)
         inspector = CpuInspector(bundle, onnxruntime_engine(found.runs_here, bundle.recipe, available_threads()))
-        show_places(inspector, record, found.reading.alone, run)
+        show_places(inspector, record, found.reading.alone, run, on_stage)
         manifest = with_self_test(manifest, staged, found.runs_here, record, on_stage)
         if compiler is not None:
             on_stage(f"compile for {options.target}")

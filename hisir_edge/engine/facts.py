@@ -5,11 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from hisir_edge.backends import PORTABLE_WORDS
-from hisir_edge.bundle.manifest import Manifest
+from hisir_edge.bundle.manifest import Manifest, OpticsModel
 from hisir_edge.corruption.plant import words_of_classes
 
 IDENTITY = ("created_at", "seal_sha256")
 """Keys that differ between any two builds and say nothing."""
+
+
+def words_of_optics(optics: OpticsModel | None) -> str:
+    """What a bundle watches in how frames are taken."""
+    if optics is None:
+        return "not watched: built by a version that did not"
+    light = (
+        f"brightness {optics.least_brightness:.2f} to {optics.most_brightness:.2f} of the good boards', "
+        f"white {optics.most_white_share:.1%} at most"
+    )
+    if optics.most_blur_px is None or optics.lost_blur_px is None:
+        return f"blur not watched (too few edges on the board); {light}"
+    return f"blur warns from {optics.most_blur_px:.1f} px, is not judged from {optics.lost_blur_px:.1f} px; {light}"
 
 
 def lines_of_manifest(manifest: Manifest) -> list[str]:
@@ -29,6 +42,7 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
             f"95 % confidence from {t.held_out_boards} boards; {t.boards_to_prove} without a call would prove it"
         ),
     ]
+    lines.append(f"optics       {words_of_optics(manifest.optics)}")
     for place in t.not_counted:
         size = f"{place.width:g}x{place.height:g} px at {place.x:g}, {place.y:g}"
         lines.append(f"not counted  {place.picture} alone differs, {size}: strength {place.strength:g}")

@@ -103,7 +103,7 @@ def rethreshold(
 
         maps = maps_from_inspector(inspector, record, scratch / "maps", tell, others, boards_compared(record))
         reading = reading_from_maps(opened, maps, wanted)
-        show_places(inspector, record, reading.alone, run)
+        show_places(inspector, record, reading.alone, run, on_stage)
         manifest = with_thresholds(opened.manifest, reading, staged)
         counted = {"held_out_boards": held_out_boards(record), "false_calls_per_board": wanted}
         manifest = manifest.model_copy(

@@ -149,6 +149,7 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str) ->
         check_private(folder)
     bundle = load_bundle(folder)
     _check_source(source, bundle)
+    _check_optics(settings, bundle)
     inspector = inspector_from_bundle(bundle, settings.infer.threads)
     try:
         self_test(inspector)
@@ -182,6 +183,20 @@ def check_colours(pixel_format: str, grey: bool | None) -> None:
     if grey is not None and (pixel_format == "Mono8") != grey:
         wrong = not_of_these_colours(grey, pixel_format)
         raise InputError(expected=wrong.expected, received=wrong.received, fix=wrong.fix)
+
+
+def _check_optics(settings: Settings, bundle: Bundle) -> None:
+    """InputError where frames that are taken otherwise are to be ERRORs, and the bundle cannot tell them."""
+    optics = bundle.manifest.optics
+    watched = optics is not None and optics.most_blur_px is not None
+    if not watched and settings.optics.beyond == "error":
+        raise InputError(
+            expected='a bundle that knows how sharp its good boards are, for optics.beyond = "error"',
+            received=f"{bundle.folder}, which {'was built before that' if optics is None else 'shows too few edges'}",
+            fix='build it again, or set optics.beyond = "warning"',
+        )
+    if not watched:
+        log.warning("blur is not watched", product=bundle.manifest.product, bundle=str(bundle.folder))
 
 
 def _check_source(source: AnySource, bundle: Bundle) -> None:

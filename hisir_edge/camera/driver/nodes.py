@@ -129,7 +129,7 @@ def check_limits(limits: dict[str, Any], value: Any) -> None:
     low, high = limits.get("min"), limits.get("max")
     if low is None or high is None or low > high or isinstance(value, bool) or not isinstance(value, int | float):
         return  # limits that exclude all are none: seen while a camera is set to more than its sensor has
-    if not same_value(float(value), min(max(value, low), high)):
+    if not low <= value <= high:
         raise ValueError(f"{_number(value)} is beyond {_number(low)} to {_number(high)}")
 
 

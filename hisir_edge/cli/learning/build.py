@@ -218,6 +218,7 @@ def _shown() -> Iterator[tuple[OnStage, OnProgress]]:
 
 def _print_built(run: Path, out: Path, manifest: Manifest) -> None:
     from hisir_edge.corruption.plant import words_of_classes
+    from hisir_edge.engine.facts import words_of_optics
     from hisir_edge.learn.data.run import is_short, load_record, words_of_steps
     from hisir_edge.learn.training.reached import progress_of
 
@@ -237,6 +238,7 @@ def _print_built(run: Path, out: Path, manifest: Manifest) -> None:
             f"{m.least_planted_recall:.0%}), AUPRO {m.aupro:.4f}, pixel AUROC {m.pixel_auroc:.4f}"
         )
         print(f"  by class: {words_of_classes(m.planted_by_class, m.recall_by_class)}")
+    print(f"optics: {words_of_optics(manifest.optics)}")
     if t.not_counted:
         print_notes(
             [f"{len(t.not_counted)} place(s) that one good board alone shows did not count: look at {run / 'odd'}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hisir_edge.arrays import F32, u8
 from hisir_edge.bundle.manifest import NotCountedModel
 from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.engine.acceptance.maps import Maps
+from hisir_edge.errors import HisirEdgeError
 from hisir_edge.images import png_bytes, read_rgb, write_atomic
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.cpu.inspector import CpuInspector
@@ -60,8 +62,20 @@ def models_of(places: tuple[Alone, ...], scale: float) -> tuple[NotCountedModel,
     return tuple(out)
 
 
-def show_places(inspector: CpuInspector, record: RunRecord, places: tuple[Alone, ...], run: Path) -> None:
-    """Write a picture of each place into the run's folder: the board and, to its right, the golden image."""
+def show_places(
+    inspector: CpuInspector, record: RunRecord, places: tuple[Alone, ...], run: Path, on_stage: Callable[[str], None]
+) -> None:
+    """Write a picture of each place into the run's folder: the board and, to its right, the golden image.
+
+    A folder that takes none costs the pictures, not the bundle.
+    """
+    try:
+        _show(inspector, record, places, run)
+    except (OSError, HisirEdgeError) as error:
+        on_stage(f"no pictures of what one board alone shows: {error}")
+
+
+def _show(inspector: CpuInspector, record: RunRecord, places: tuple[Alone, ...], run: Path) -> None:
     folder = run / "odd"
     for old in folder.glob("judged-*.png"):
         old.unlink()

@@ -196,7 +196,7 @@ def _one_a_board(peaks: list[list[F64]], boards: tuple[int, ...]) -> list[list[F
     return list(worst.values())
 
 
-def _false_regions(judged: _Judged, rate: float) -> int:
+def _false_regions(judged: _Judged, rate: float, keep_alone: bool) -> int:
     """Regions called on held-out boards at thresholds from the other half of them, which has not seen them.
 
     At its own thresholds a board has none, if the rate wanted is small: they are never below the highest peak seen.
@@ -206,7 +206,8 @@ def _false_regions(judged: _Judged, rate: float) -> int:
         return 0
     count = 0
     for ours, theirs in (halves, halves[::-1]):
-        found = derived_from_peaks([[judged.boards[i]] for i in theirs], rate, (1,)).thresholds
+        their_boards = [[judged.boards[i]] for i in theirs]
+        found = derived_from_peaks(their_boards, rate, (1,), keep_alone=keep_alone).thresholds
         logit = float(logit_of_score(np.array([found.pixel * found.region_peak]))[0])
         count += sum(int((judged.boards[i] >= logit).sum()) for i in ours)
     return count
@@ -239,7 +240,7 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
         aupro=tally.aupro(MOST_FPR) or 0.0,
         peaks=tuple(peaks),
         marks=tuple(marks),
-        false_regions=_false_regions(judged, false_calls_per_board),
+        false_regions=_false_regions(judged, false_calls_per_board, maps.keep_alone),
         kinds=tuple(kinds),
         optics=maps.optics,
         alone=places_alone(maps, boards_of(maps), derived.alone, gain, here),

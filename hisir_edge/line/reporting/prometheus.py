@@ -25,6 +25,7 @@ STAGES = ("register", "tile", "infer", "merge", "judge", "total")
 RESIDUALS_PX = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 POSE = ("shift_x_px", "shift_y_px", "turn_deg", "scale")
+OPTICS = ("blur_px", "brightness", "white_share")
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 REASONS = (
     ("overrun", "overrun"), ("incomplete", "incomplete"), ("repeated", "repeated"), ("timestamp went", "timestamp"),
@@ -150,9 +151,9 @@ class Metrics:
             self.lay.labels(source, name).set(getattr(pose, name))
 
     def _count_optics(self, source: str, judgement: Judgement) -> None:
-        if judgement.optics is None:
-            return
-        for name, value in asdict(judgement.optics).items():
+        seen = {} if judgement.optics is None else asdict(judgement.optics)
+        for name in OPTICS:  # a frame of which nothing is known is not to show the one before
+            value = seen.get(name)
             self.optics.labels(source, name).set(float("nan") if value is None else value)
         for fault in judgement.warnings:
             self.warnings.labels(source, fault.kind).inc()

@@ -18,26 +18,29 @@ class RecentOptics:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._seen: dict[str, deque[tuple[Optics, bool]]] = {}
+        self._seen: dict[str, deque[tuple[Optics | None, bool]]] = {}
 
     def add(self, item: Frame | GrabFault, judgement: Judgement) -> None:
-        """One board: the optics of each of its frames that has some."""
+        """One board: the optics of each of its frames; those without push older ones out, too."""
         for source, part in by_camera(item, judgement):
-            if part.optics is not None:
-                with self._lock:
-                    seen = self._seen.setdefault(source, deque(maxlen=LAST_FRAMES))
-                    seen.append((part.optics, bool(part.warnings)))
+            with self._lock:
+                seen = self._seen.setdefault(source, deque(maxlen=LAST_FRAMES))
+                seen.append((part.optics, bool(part.warnings)))
 
     def as_dict(self) -> dict[str, Any]:
-        """By camera: medians of the last frames, how many these are, and how many of them had a warning."""
+        """By camera: medians of the last frames, how many these are, and how many of them had a warning.
+
+        Cameras of whose last frames nothing is known are left out.
+        """
         with self._lock:
             seen = {source: list(frames) for source, frames in self._seen.items()}
-        return {source: _summary(frames) for source, frames in sorted(seen.items())}
+        known = {source: frames for source, frames in seen.items() if any(one is not None for one, _ in frames)}
+        return {source: _summary(frames) for source, frames in sorted(known.items())}
 
 
-def _summary(frames: list[tuple[Optics, bool]]) -> dict[str, Any]:
+def _summary(frames: list[tuple[Optics | None, bool]]) -> dict[str, Any]:
     def median(name: str) -> float | None:
-        values = [value for one, _ in frames if (value := getattr(one, name)) is not None]
+        values = [value for one, _ in frames if one is not None and (value := getattr(one, name)) is not None]
         return round(float(np.median(values)), 4) if values else None
 
     return {

@@ -37,11 +37,31 @@ def test_so_many_places_are_found_where_they_are(seed, count, places):
     assert all(len(a) + n == len(b) for a, n, b in zip(left, counts, peaks, strict=True))
 
 
-def test_two_on_one_board_do_not_hide_each_other():
-    rng = np.random.default_rng(5)
-    peaks = boards(rng, 24)
-    peaks[3] = np.concatenate([[31.0, 30.0], peaks[3]])
-    assert alone_on(peaks)[3] == 2
+@pytest.mark.parametrize("count", [10, 24, 40])
+@pytest.mark.parametrize("places", [2, 4, 10])
+def test_many_on_one_board_do_not_hide_each_other(count, places):
+    rng = np.random.default_rng([count, places])
+    peaks = boards(rng, count)
+    peaks[3] = np.concatenate([np.sort(rng.uniform(20, 30, places))[::-1], peaks[3]])
+    assert alone_on(peaks) == tuple(places if i == 3 else 0 for i in range(count))
+
+
+def test_where_good_boards_show_nothing_one_that_does_is_alone():
+    quiet = [np.array([0.0, 0.0, -0.3, -0.5]) for _ in range(12)]  # regions too small to count
+    quiet[4] = np.array([11.4, 0.0, -0.3])
+    assert alone_on(quiet) == tuple(int(i == 4) for i in range(12))
+    assert derived_from_peaks([[board] for board in quiet], 0.05, (9,)).thresholds.region_peak < 2
+
+
+def test_a_board_that_is_one_region_is_not_left_without_a_peak():
+    """It touches every cell, so that there is no quiet one beside it."""
+    peaks = boards(np.random.default_rng(9), 12)
+    peaks[0] = np.array([40.0])
+    found = derived_from_peaks([[board] for board in peaks], 0.05, (9,))
+    assert found.alone == (1, *(0,) * 11)
+    learnt = derived_from_peaks([[b] for b in peaks[1:7]], 0.05, (9,), others=[[b] for b in (*peaks[7:], peaks[0])])
+    assert learnt.alone == (*(0,) * 11, 1)
+    assert found.thresholds.region_peak < 14, "40 logits are 58"
 
 
 def test_what_many_boards_show_is_how_good_boards_are():
