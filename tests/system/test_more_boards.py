@@ -72,8 +72,15 @@ def test_a_bad_board_among_the_good_is_named_and_sets_no_threshold(small_run, sm
     assert without["not_counted"] == []
     spoilt = min(good.glob("*.png"))
     picture = read_rgb(spoilt)
+    checks = picture.astype(int) + 45 * ((np.indices(picture.shape[:2]) // 4).sum(0) % 2 * 2 - 1)[..., None]
+    spoilt.write_bytes(png_bytes(np.clip(checks, 0, 255).astype(np.uint8)))
+    all_over = here("build-engine", writable_copy(run, tmp_path / "over"), *options, "--good", good)
+    assert all_over.returncode == 0, all_over.stderr
+    assert spoilt.name in all_over.stdout, "a board that is bad all over is named, too"
+    assert manifest_of(bundle)["thresholds"]["region_peak"] <= 1.3 * without["region_peak"]
     picture[150:230, 200:300] = 255 - picture[150:230, 200:300]
     spoilt.write_bytes(png_bytes(picture))
+    (run / "odd").mkdir(exist_ok=True)
     done = here("build-engine", run, *options, "--good", good)
     assert done.returncode == 0, done.stderr
     assert "1 place(s) that one good board alone shows did not count" in done.stderr

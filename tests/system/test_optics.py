@@ -12,9 +12,11 @@ from pathlib import Path
 import cv2
 import pytest
 from support.commands import here
-from support.daemon import WatchedDaemon
+from support.daemon import WatchedDaemon, replay
+from support.small import writable_copy
 from support.sockets import free_port
 
+from hisir_edge.bundle.integrity import seal_of
 from hisir_edge.images import png_bytes, read_rgb
 
 
@@ -88,3 +90,20 @@ def test_inspect_and_evaluate_say_so_too(photos, small_bundle, tmp_path):
     assert done.returncode == 0, done.stderr
     (error,) = json.loads((tmp_path / "figures.json").read_text())["errors"]
     assert "blurred by" in json.dumps(error)
+
+
+def test_a_bundle_that_cannot_tell_blur_is_refused_where_blur_is_to_be_an_error(photos, small_bundle, tmp_path):
+    bundle = writable_copy(small_bundle, tmp_path / "before")
+    raw = json.loads((bundle / "manifest.json").read_text()) | {"optics": None}
+    (bundle / "manifest.json").write_text(json.dumps({**raw, "seal_sha256": seal_of(raw)}))
+    config = tmp_path / "line.toml"
+    table = f'[bundle]\npath = "{bundle}"\n{replay(photos, loop=False)}[publish]\nendpoint = "ipc://{tmp_path}/v"\n'
+    config.write_text(table + '[optics]\nbeyond = "error"\n')
+    refused = here("run", "--config", config)
+    assert (refused.returncode, refused.stderr.count("expected a bundle that knows how sharp")) == (2, 1)
+    config.write_text(table)
+    taken = here("run", "--config", config)
+    assert taken.returncode == 0, taken.stderr
+    assert "blur is not watched" in taken.stderr
+    assert "not watched: built by a version that did not" in here("bundle", "show", bundle).stdout
+    assert "blur warns from" in here("bundle", "show", small_bundle).stdout

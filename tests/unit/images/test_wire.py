@@ -148,6 +148,17 @@ def test_an_odd_line_of_yuv_ends_with_the_colour_before() -> None:
         assert alone.ravel().tolist() == [100, 100, 100], "half a colour alone is none"
 
 
+def test_of_a_large_frame_an_eighth_says_how_much_is_white() -> None:
+    rng = np.random.default_rng(3)
+    rows = np.repeat(rng.random((1500, 1)) < 0.3, 2000, 1)
+    data = np.where(rows & (rng.random((1500, 2000)) < 0.5), 255, 90).astype(np.uint8)
+    unpacker = Unpacker(WIRE_FORMATS["Mono8"], 2000, 1500)
+    seen = unpacker.into(data.ravel(), np.empty(data.size, np.uint8))
+    unpacker.close()
+    assert seen == pytest.approx((data == 255).mean(), abs=0.03)
+    assert 0.1 < seen < 0.2
+
+
 def test_white_is_counted_in_colours_and_not_in_alpha() -> None:
     unpacker = Unpacker(WIRE_FORMATS["RGBa8"], 2, 1, threads=1)
     out = np.zeros(unpacker.out_bytes, np.uint8)
