@@ -24,7 +24,7 @@ from support.grabbed import frames, take
 from support.messages import facts
 
 from hisir_edge.camera.process_host import GenicamCamera
-from hisir_edge.config.sources import AravisSource
+from hisir_edge.config.sources import AravisSource, VivaSource
 from hisir_edge.errors import CameraError
 from hisir_edge.images import read_rgb
 from hisir_edge.line.journal.reading import read_journal
@@ -207,6 +207,36 @@ def test_features_that_other_makers_tie_to_each_other():
             assert len(take(source, frames(1))) == 1
         assert register(process, ACQUISITION_START_MODE) == 0
         assert register(process, FRAME_START_MODE) == 1
+
+
+def test_viva_takes_from_a_camera_that_is_not_its_own():
+    if importlib.util.find_spec("viva_genicam") is None:
+        pytest.skip("no viva-genicam: pip install 'hisir-edge[viva]'")
+    if not inside("test_viva_takes_from_a_camera_that_is_not_its_own"):
+        return
+    table = {"type": "viva", "pixel_format": "Mono8", "width": 512, "height": 384, "serial": "SN1"}
+    with fake("--made", "rate-behind-a-switch") as process:
+        rate = {"frame_rate_hz": 50.0, "exposure_us": 900.0}
+        with GenicamCamera(VivaSource.model_validate(table | rate)) as source:
+            items = take(source, frames(100))
+        assert all(isinstance(i, Frame) for i in items), "none is lost"
+        assert all(b.frame_id - a.frame_id in (1, -65534) for a, b in pairwise(items))
+        assert register(process, RATE_ENABLE) == 1
+        assert register(process, EXPOSURE_US) == 900
+        with GenicamCamera(VivaSource.model_validate(table | {"trigger": "software"})) as source:
+            assert source.next(0.7) is None, "it waits to be asked"
+            source.trigger()
+            assert len(take(source, frames(1))) == 1
+        with (
+            pytest.raises(CameraError, match="ExposureTimeAbs"),
+            GenicamCamera(VivaSource.model_validate(table | {"exposure_us": 2e7})),
+        ):
+            pytest.fail("it is beyond the camera's limits")
+    with fake("--lost", 0.005), GenicamCamera(VivaSource.model_validate(table)) as source:
+        items = take(source, lambda found: len(found) >= 60)
+    reasons = {i.reason for i in items if isinstance(i, GrabFault)}
+    assert any(isinstance(i, Frame) for i in items) and reasons
+    assert all("incomplete frame: missing packets" in r or "gap in the frame ids" in r for r in reasons), reasons
 
 
 def test_a_profile_holds_exposure_and_gain_whatever_they_are_called(tmp_path):
