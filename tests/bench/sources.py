@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from pydantic import BaseModel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from support import namespace
@@ -40,7 +41,7 @@ from hisir_edge.records import Frame
 GIGE = Path(__file__).parents[1] / "gige"
 SENSOR_HEIGHT, SENSOR_WIDTH = 0x118, 0x11C
 """Registers of Aravis's camera, whose sensor is smaller."""
-TABLES = {"genicam": GenicamSource, "aravis": AravisSource, "viva": VivaSource}
+TABLES: dict[str, type[BaseModel]] = {"genicam": GenicamSource, "aravis": AravisSource, "viva": VivaSource}
 WARM_FRAMES, GIL_FRAMES, TICK_S = 10, 200, 0.001
 MONO_OF_TLSIMU = "SN_InterfaceA_0"
 

@@ -16,6 +16,7 @@ from support.daemon import WatchedDaemon, replay
 from support.small import writable_copy
 from support.sockets import free_port
 
+from hisir_edge.arrays import u8
 from hisir_edge.bundle.integrity import seal_of
 from hisir_edge.images import png_bytes, read_rgb
 
@@ -32,7 +33,7 @@ def photos(small_boards: Path, small_bundle: Path, tmp_path: Path) -> Path:
         ("3_loose", 5.0, 1.0), ("4_dark", 0, 0.75),
     ):  # fmt: skip
         board = cv2.GaussianBlur(frame, (0, 0), blur_px) if blur_px else frame
-        (folder / f"{name}.png").write_bytes(png_bytes(cv2.convertScaleAbs(board, alpha=light)))
+        (folder / f"{name}.png").write_bytes(png_bytes(u8(cv2.convertScaleAbs(board, alpha=light))))
     return folder
 
 

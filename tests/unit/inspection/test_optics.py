@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,7 +60,7 @@ def test_blur_is_measured_in_pixels(inspector, frames, blur_px, noise):
         pose = inspector.pose_of(Pixels(frame))
         before = watch.seen(Pixels(frame), pose).blur_px
         after = watch.seen(Pixels(noisy(blurred(frame, blur_px), sigma=noise)), pose).blur_px
-        assert before < 0.8
+        assert before is not None and before < 0.8
         assert after == pytest.approx(np.hypot(before, blur_px), rel=0.35)
 
 
@@ -165,7 +166,7 @@ def test_places_out_of_the_frame_say_nothing(inspector, frames):
     assert watch.seen(Pixels(frames[0]), nowhere).white_share == 0.0
 
 
-def bundle_of(boards: list[np.ndarray], scale: float = 1.0) -> SimpleNamespace:
+def bundle_of(boards: list[np.ndarray], scale: float = 1.0) -> Any:
     h, w = boards[0].shape[:2]
     golden = u8(np.median(np.stack(boards), 0).astype(np.uint8))
     if scale != 1.0:
@@ -174,8 +175,13 @@ def bundle_of(boards: list[np.ndarray], scale: float = 1.0) -> SimpleNamespace:
     return SimpleNamespace(memory_rgbd=np.dstack([golden, golden[..., :1]]), recipe=recipe, area=None)
 
 
+def survey_of(bundle: Any) -> Survey:
+    inspector: Any = SimpleNamespace(bundle=bundle)
+    return Survey(inspector)
+
+
 def surveyed(boards: list[np.ndarray], scale: float = 1.0):
-    survey = Survey(SimpleNamespace(bundle=bundle_of(boards, scale)))
+    survey = survey_of(bundle_of(boards, scale))
     for board in boards:
         survey.add(Pixels(board), None)
     return survey.model()
@@ -236,7 +242,7 @@ def test_a_board_whose_places_lie_outside_of_its_frame_says_nothing(frames):
     part = np.full_like(frames[0], 90)
     part[30:330, :70] = frames[0][30:330, 200:270]
     alike = [noisy(part, n) for n in range(6)]
-    survey = Survey(SimpleNamespace(bundle=bundle_of(alike)))
+    survey = survey_of(bundle_of(alike))
     for number, board in enumerate(alike):
         away = pose_from_affine(np.array([[1.0, 0, 60.0 if number == 2 else 0.0], [0, 1.0, 0]]))
         survey.add(Pixels(board), away)
