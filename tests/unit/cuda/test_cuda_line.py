@@ -61,6 +61,21 @@ def _alike(one, other, rel=0.1):
     assert (one.mask & other.mask).sum() >= 0.9 * union
 
 
+def test_both_backends_see_how_a_frame_was_taken(gpu, cpu, frames):
+    soft = cv2.GaussianBlur(frames[0], (0, 0), 4.0)
+    try:
+        for one in (gpu, cpu):
+            one.watch_optics()
+        for frame in (frames[0], soft):
+            ours, theirs = gpu.inspect(frame), cpu.inspect(frame)
+            assert ours.optics == theirs.optics and ours.optics is not None
+            assert [fault.kind for fault in ours.warnings] == [fault.kind for fault in theirs.warnings]
+        assert ours.result is theirs.result is Result.ERROR
+        assert gpu.inspect(frames[0]).optics == cpu.inspect(frames[0]).optics, "and goes on"
+    finally:
+        gpu._watch = cpu._watch = None
+
+
 def test_both_backends_judge_alike(gpu, cpu, frames):
     for frame in frames:  # the third and later ones run as a graph
         _alike(gpu.inspect(frame), cpu.inspect(frame))
