@@ -78,7 +78,7 @@ def _sources() -> Iterator[str]:
     shared = set.intersection(*(set(model.model_fields) for name, model in models.items() if name != "replay"))
     shared -= set(SourceTable.model_fields)
     genicam = models["genicam"].model_fields
-    yield from ('`type = "genicam"` and `type = "aravis"`:', "")
+    yield from ('`type = "genicam"`, `"aravis"` and `"viva"`:', "")
     yield from _table("source", {name: genicam[name] for name in genicam if name in shared})
     for name, model in models.items():
         own = {key: field for key, field in model.model_fields.items() if key not in {*SourceTable.model_fields}}

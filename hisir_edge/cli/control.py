@@ -77,10 +77,13 @@ def status(
 
 
 def _taken(camera: str, of: dict[str, Any]) -> str:
-    """How a camera's last frames were taken, in words."""
-    parts = [(name, of[key], unit) for name, key, unit in TAKEN if of[key] is not None]
-    words = ", ".join(f"{name} {value:g}{unit}" for name, value, unit in parts)
-    return f"{camera}: {words} ({of['with_warnings']} of the last {of['frames']} frames with a warning)"
+    """How a camera's last frames were taken, in words: now, and in the median."""
+    parts = [(name, (of.get("last") or {}).get(key), of[key], unit) for name, key, unit in TAKEN if of[key] is not None]
+    words = ", ".join(
+        f"{name} {'unknown' if now is None else f'{now:g}{unit}'} (median {median:g})"
+        for name, now, median, unit in parts
+    )
+    return f"{camera}: {words}; {of['with_warnings']} of the last {of['frames']} frames with a warning"
 
 
 def _asked(

@@ -30,6 +30,6 @@ def inspect(
         words = f"{judgement.result.value:5s}  {name}  regions {judgement.regions_total}  {judgement.reason}".rstrip()
         # what made it an ERROR stands in its reason
         unusual = () if judgement.result is Result.ERROR else judgement.warnings
-        print(shown(words + warned(fault.words for fault in unusual)))
+        print(shown(words + warned(f"{fault.words}; {fault.fix}" for fault in unusual)))
         worst = max(worst, {Result.PASS: 0, Result.FAIL: 1}.get(judgement.result, 2))
     raise typer.Exit(worst)

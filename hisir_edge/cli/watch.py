@@ -23,7 +23,7 @@ def line_of(verdict: Verdict) -> str:
     return (
         f"{verdict.time}  {verdict.line} #{verdict.seq}  {verdict.result:5s}  {shown(verdict.unit)}"
         f"  {verdict.total_s:.2f} s  {verdict.reason}{where}".rstrip()
-        + warned(verdict.warnings)
+        + ("" if verdict.result == "ERROR" else warned(verdict.warnings))
     )
 
 

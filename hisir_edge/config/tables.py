@@ -136,7 +136,8 @@ class OpticsTable(Table):
         description=(
             'a frame that is blurred, dark, bright or white beyond the bundle\'s limits: `"warning"` in its '
             'verdict, and ERROR only where it is blurred so far that nothing can be judged; `"error"`: an ERROR '
-            'verdict at once; `"off"`: measured, never judged'
+            'verdict at once; `"off"`: measured, never judged. Light that is off by more than 1.6 times, and boards '
+            "that went white, are an ERROR in any case"
         ),
     )
 

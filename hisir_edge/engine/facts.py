@@ -34,7 +34,8 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
         f"made         {manifest.created_at} by hisir-edge {manifest.software_version}",
         (
             f"frames       {r.frame_width}x{r.frame_height}, scale {r.scale:g}, tiles of {r.tile_px} px overlapping by "
-            f"{r.overlap_px}, {'registered' if r.registered else 'not registered'}"
+            f"{r.overlap_px}, {'registered' if r.registered else 'not registered'}, "
+            f"{'colour or grey is not recorded' if r.grey is None else 'grey' if r.grey else 'colour'}"
         ),
         f"thresholds   pixel {t.pixel:.4g}, region peak {t.region_peak:.4g}, least area {t.min_area_px} px",
         (

@@ -115,7 +115,10 @@ class BoardInspector(ABC):
     def _inspected(self, frame: U8 | Pixels) -> Judgement:
         start = time.perf_counter()
         image = frame if isinstance(frame, Pixels) else Pixels(frame)
-        findings = self._find(image)
+        try:
+            findings = self._find(image)
+        except InspectionError as error:
+            return self._not_found(image, error)
         registration = findings.registration
         found = found_from_regions(findings.regions, findings.mask)
         found = replace(found, regions=located(found.regions, self.bundle.manifest, self.pose_of_camera(registration)))
@@ -124,6 +127,20 @@ class BoardInspector(ABC):
         times = replace(findings.times, total_s=time.perf_counter() - start)
         judged = judgement_from_regions(found, findings.score, times, residual_px, lay, findings.variants)
         return self._as_taken(judged, image, self.pose_of_camera(registration))
+
+    def _not_found(self, image: Pixels, error: InspectionError) -> Judgement:
+        """The ERROR of a frame that was not inspected, with how it was taken where that can be said.
+
+        Where boards lie about as the golden image shows them, places are found without a pose: that a lens has fallen
+        off or a lamp is dead is not to look like a board that is not there.
+        """
+        judged, recipe = error_judgement(str(error)), self.bundle.recipe
+        if self._watch is None or recipe.locate == "anywhere" or image.hw != recipe.frame_hw:
+            return judged
+        seen = self._watch.seen(image, None)
+        faults = () if self._beyond == "off" else self._watch.faults(seen)
+        beside = "".join(f"; the frame is {fault.words}" for fault in faults)
+        return replace(judged, reason=judged.reason + beside, optics=seen, warnings=faults)
 
     def _as_taken(self, judged: Judgement, image: Pixels, pose: Pose | None) -> Judgement:
         """A judgement with what the frame's optics make of it."""

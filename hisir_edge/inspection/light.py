@@ -140,7 +140,7 @@ def _light_of_cells(golden: GoldenLight, cells: F64) -> F64:
     if furthest > GAIN_LIMIT:
         raise InspectionError(
             expected=f"light within a factor of {GAIN_LIMIT:g} of the golden image",
-            received=f"a factor of {furthest:.2f}",
+            received=f"a factor of {furthest:.2f}, {'brighter' if planes[:, 0].mean() > 0 else 'darker'}",
             fix="check lamp, aperture and exposure",
         )
     return planes

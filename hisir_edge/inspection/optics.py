@@ -112,7 +112,8 @@ class OpticsWatch:
             words = "blur and brightness cannot be said: most places for it lie outside of the frame"
             out.append(OpticsFault("blur", words, "see that the whole board is in the frame"))
         if seen.blur_px is not None and m.most_blur_px is not None and seen.blur_px > m.most_blur_px:
-            words = f"blurred by {seen.blur_px:.1f} px against the good boards (at most {m.most_blur_px:.1f})"
+            limit = f"not judged beyond {m.lost_blur_px:.1f}" if self.is_lost(seen) else f"at most {m.most_blur_px:.1f}"
+            words = f"blurred by {seen.blur_px:.1f} px against the good boards ({limit})"
             out.append(OpticsFault("blur", words, "check focus, lens and working distance, and that the board stands"))
         if seen.brightness is not None and not m.least_brightness <= seen.brightness <= m.most_brightness:
             limits = f"{m.least_brightness:.2f} to {m.most_brightness:.2f}"

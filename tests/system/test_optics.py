@@ -71,7 +71,9 @@ def test_a_loose_lens_ends_in_warnings_and_errors(photos, small_bundle, tmp_path
         line.until(lambda status: status["last_reload"] != "")
         assert [board["result"] for board in four_boards()] == ["PASS", "ERROR", "ERROR", "ERROR"]
         shown = here("status", "--config", line.config)
-        assert re.search(r"replay: blur [0-9.]+ px, brightness 0\.[0-9]+", shown.stdout), shown.stdout
+        assert re.search(r"replay: blur [0-9.]+ px \(median [0-9.]+\), brightness 0\.[0-9]+", shown.stdout), (
+            shown.stdout
+        )
 
 
 def test_inspect_and_evaluate_say_so_too(photos, small_bundle, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import asdict
 from threading import Lock
 from typing import Any
 
@@ -28,7 +29,7 @@ class RecentOptics:
                 seen.append((part.optics, bool(part.warnings)))
 
     def as_dict(self) -> dict[str, Any]:
-        """By camera: medians of the last frames, how many these are, and how many of them had a warning.
+        """By camera: the last frame, medians of the last ones, how many these are, and how many of them had a warning.
 
         Cameras of whose last frames nothing is known are left out.
         """
@@ -38,12 +39,18 @@ class RecentOptics:
         return {source: _summary(frames) for source, frames in sorted(known.items())}
 
 
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
 def _summary(frames: list[tuple[Optics | None, bool]]) -> dict[str, Any]:
     def median(name: str) -> float | None:
         values = [value for one, _ in frames if one is not None and (value := getattr(one, name)) is not None]
-        return round(float(np.median(values)), 4) if values else None
+        return _rounded(float(np.median(values))) if values else None
 
+    last = frames[-1][0]
     return {
+        "last": None if last is None else {name: _rounded(value) for name, value in asdict(last).items()},
         "frames": len(frames), "with_warnings": sum(warned for _, warned in frames), "blur_px": median("blur_px"),
         "brightness": median("brightness"), "white_share": median("white_share"),
     }  # fmt: skip

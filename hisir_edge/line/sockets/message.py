@@ -143,7 +143,7 @@ def message_from_judgement(
             "thresholds": provenance.thresholds,
             "engine": provenance.engine,
             "warnings": [
-                {"camera": source, "kind": fault.kind, "text": fault.words}
+                {"camera": source, "kind": fault.kind, "text": f"{fault.words}; {fault.fix}"}
                 for source, part in by_camera(item, judgement)
                 for fault in part.warnings
             ],

@@ -106,6 +106,22 @@ def test_a_soft_frame_has_a_warning_and_one_without_edges_is_an_error(inspector,
     assert judged.optics.blur_px > 3
 
 
+def test_a_board_that_is_not_found_for_its_blur_or_light_says_so(inspector, frames):
+    inspector.watch_optics()
+    gone = inspector.inspect(blurred(frames[0], 14.0))
+    assert gone.result is Result.ERROR
+    assert "; the frame is blurred by" in gone.reason or "taken as those of the good boards" in gone.reason
+    assert gone.optics.blur_px > 5 and gone.warnings
+    dark = inspector.inspect((frames[0] * 0.45).astype(np.uint8))
+    assert dark.result is Result.ERROR
+    assert "darker" in dark.reason or "times as bright" in dark.reason
+    assert dark.optics.brightness == pytest.approx(0.45, rel=0.15)
+    inspector.watch_optics("off")
+    assert inspector.inspect((frames[0] * 0.45).astype(np.uint8)).warnings == ()
+    small = inspector.inspect(frames[0][:300])
+    assert small.optics is None and "512x300" in small.reason
+
+
 def test_light_that_is_off_and_white_are_warnings(inspector, frames):
     inspector.watch_optics()
     dark = inspector.inspect((frames[0] * 0.75).astype(np.uint8))
