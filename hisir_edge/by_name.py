@@ -9,7 +9,7 @@ USED_BY = {
     "pycuda.driver": "hisir_edge.cuda.pycuda_device",
     "tensorrt": "hisir_edge.machine.tensorrt",
     "tensorrt_rtx": "hisir_edge.machine.tensorrt",
-    "zxingcpp": "hisir_edge.inspection.barcode",
+    "zxingcpp": "hisir_edge.line.barcode",
 }
 """Each optional package that may be asked for, and the module that asks."""
 REGISTRIES = {

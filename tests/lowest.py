@@ -19,7 +19,7 @@ from PIL import Image
 
 from hisir_edge.config.tables import IdentityTable
 from hisir_edge.images import read_rgb
-from hisir_edge.inspection.barcode import BarcodeReader
+from hisir_edge.line.barcode import BarcodeReader
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = (

@@ -17,14 +17,13 @@ import numpy as np
 
 from hisir_edge.arrays import U8, U16, u8
 from hisir_edge.images.pixels import CONVERSIONS
+from hisir_edge.images.white import white_in
 
 Levels = tuple[int, int]
 """(black, white) in the camera's own levels."""
 Part = tuple[int, int, int, int]
 """(byte of the group, mask of its bits, shift to the right, what they are worth then)."""
 CHUNK_BYTES = 3 << 20
-WHITE_COUNTED, WHITE_BLOCK, WHITE_EACH = 1 << 20, 2048, 8
-"""Counting costs as much as copying does."""
 """So much is unpacked at a time: with less the threads wait for each other between the many short calls."""
 
 
@@ -225,7 +224,7 @@ class Unpacker:
             target[:] = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB).reshape(target.shape)
         else:
             target[:] = source
-        return _white(target.reshape(-1, c)[:, :3] if c == 4 else target)  # without alpha
+        return white_in(target.reshape(-1, c)[:, :3] if c == 4 else target)  # without alpha
 
     def _unpacked(self, source: U8, packing: Packing, px: int) -> U8:
         """Packed rows (n, bytes) as bytes (n, px)."""
@@ -257,14 +256,6 @@ def _pieces(rows: int, px: int, stride: int, packing: Packing | None) -> list[tu
     group = 1 if packing is None else len(packing.pixels)
     step = max(1, CHUNK_BYTES * px // max(stride, 1) // group) * group
     return [(0, 1, first, min(first + step, px)) for first in range(0, px, step)]
-
-
-def _white(seen: U8) -> float:
-    """How many components are white, counted; of many from each ``WHITE_EACH``-th block."""
-    if seen.size < WHITE_COUNTED or not seen.flags.c_contiguous:
-        return float(np.count_nonzero(seen == 255))
-    blocks = seen.reshape(-1)[: seen.size // WHITE_BLOCK * WHITE_BLOCK].reshape(-1, WHITE_BLOCK)[::WHITE_EACH]
-    return float(np.count_nonzero(blocks == 255)) * seen.size / blocks.size
 
 
 def _bits(plane: U8, mask: int, right: int) -> U8:

@@ -21,8 +21,8 @@ from hisir_edge.camera.paired import cameras_of
 from hisir_edge.camera.source import EndOfFrames, Source
 from hisir_edge.config.tables import Settings
 from hisir_edge.errors import HungError, PublishError
-from hisir_edge.inspection.barcode import reader_from_settings
 from hisir_edge.line.assembly import InspectionLine, line_from_products
+from hisir_edge.line.barcode import reader_from_settings
 from hisir_edge.line.hermes.boards import link_from_settings
 from hisir_edge.line.journal.outbox import Outbox
 from hisir_edge.line.journal.schema import folder_of

@@ -27,7 +27,7 @@ NO_BUNDLE = "0" * 64
 
 
 class LabelReader(Protocol):
-    """Reads the name on a board (``inspection.barcode``)."""
+    """Reads the name on a board (``line.barcode``)."""
 
     def read(self, rgb: U8) -> str:
         """The name, empty where there is none; InspectionError where it cannot be read for sure."""

@@ -38,7 +38,8 @@ def test_figures_comparison_and_trace(small_bundle, tmp_path):
     assert found["latency_max_s"] < 3 * stages
 
     events = [event for event in json.loads(trace.read_text())["traceEvents"] if event["ph"] == "X"]
-    assert {event["name"] for event in events} == {"register", "tile", "infer", "merge", "choose", "judge", "encode"}
+    steps = {"register", "tile", "infer", "merge", "choose", "judge", "optics", "encode"}
+    assert {event["name"] for event in events} == steps
     by_thread: dict[int, list] = {}
     for event in events:
         by_thread.setdefault(event["tid"], []).append((event["ts"], event["ts"] + event["dur"]))

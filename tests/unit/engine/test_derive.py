@@ -39,7 +39,9 @@ def region_logit(bundle, maps: Maps) -> float:
 
 def test_one_boards_own_peak_is_not_taken_for_noise(bundle, tmp_path):
     assert score_of_one_logit(4.0) > 1
-    assert region_logit(bundle, maps_with(tmp_path, (4,))) > 3.99
+    maps = maps_with(tmp_path, (4,))
+    assert region_logit(bundle, replace(maps, keep_alone=True)) > 3.99
+    assert region_logit(bundle, maps) < 2, "nor counted, for no other board shows it"
 
 
 def test_photos_of_one_board_are_all_left_out(bundle, tmp_path):

@@ -9,7 +9,7 @@ import zxingcpp
 
 from hisir_edge.config.tables import IdentityTable
 from hisir_edge.errors import ConfigError, InspectionError
-from hisir_edge.inspection.barcode import BarcodeReader, reader_from_settings
+from hisir_edge.line.barcode import BarcodeReader, reader_from_settings
 
 
 def code(text: str, kind: str, scale: int = 4, **options) -> np.ndarray:
