@@ -224,10 +224,11 @@ class GenicamCamera:
     def _receive(self) -> tuple[dict[str, Any], list[int]]:
         if self.channel is None:
             return {"kind": "ended"}, []
-        try:
-            data, fds, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 1)
-        except ConnectionResetError:  # it ended with messages of ours unread: what it said itself is still there
-            data, fds, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 1)
+        data, fds = b"", list[int]()
+        for _ in range(2):  # it may have ended with messages of ours unread: what it said itself comes after the error
+            with contextlib.suppress(ConnectionError):
+                data, fds, _, _ = socket.recv_fds(self.channel, MESSAGE_BYTES, 1)
+                break
         return (json.loads(data), fds) if data else ({"kind": "ended"}, fds)
 
     def _send(self, message: dict[str, Any]) -> None:

@@ -135,11 +135,15 @@ class BoardInspector(ABC):
         off or a lamp is dead is not to look like a board that is not there.
         """
         judged, recipe = error_judgement(str(error)), self.bundle.recipe
-        if self._watch is None or recipe.locate == "anywhere" or image.hw != recipe.frame_hw:
+        if self._watch is None or recipe.locate == "anywhere":
+            return judged
+        try:
+            check_frame(image, recipe)
+        except InspectionError:  # of another size or kind: there is nothing to measure
             return judged
         seen = self._watch.seen(image, None)
         faults = () if self._beyond == "off" else self._watch.faults(seen)
-        beside = "".join(f"; the frame is {fault.words}" for fault in faults)
+        beside = "".join(f"; besides: {fault.words}" for fault in faults)
         return replace(judged, reason=judged.reason + beside, optics=seen, warnings=faults)
 
     def _as_taken(self, judged: Judgement, image: Pixels, pose: Pose | None) -> Judgement:

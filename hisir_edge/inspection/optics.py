@@ -3,9 +3,9 @@
 A lens that comes loose makes everything soft, and to a network that knows good boards soft is hardly a defect. So each
 frame's edges are measured at places of the board that are rich in them, against the same places of the good boards: how
 fine they are (a ratio of gradient energies, of the picture and of a blurred copy, whatever its contrast), and how
-strong what is left in the blurred copy, for a picture without edges has noise alone, which is fine. What either means
-in pixels of blur the good boards say themselves: they were blurred when the bundle was built
-(``engine/acceptance/optics.py``). All in the pixels of the network.
+strong the edges are that are left in the blurred copy: a picture without edges has noise alone, which is fine. The
+good boards themselves say what either means in pixels of blur: they were blurred when the bundle was built
+(``engine/acceptance/optics.py``). Everything is measured in the pixels of the network.
 """
 
 from __future__ import annotations

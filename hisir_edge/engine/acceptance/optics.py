@@ -47,7 +47,7 @@ WORTH_WHITE, MOST_WHITE = 0.005, 0.05
 WORTH_WEAKER, MOST_WEAKER = 0.3, 1.0
 """Of strength: good boards differ in contrast; more than that is blur."""
 NOISE_MASK = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-"""Its mean absolute answer says how noisy a picture is (Immerkaer 1996, Computer Vision and Image Understanding 64)."""
+"""Of edges it answers little, of noise much (Immerkaer 1996, Computer Vision and Image Understanding 64)."""
 
 
 class Survey:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -18,17 +17,7 @@ from hisir_edge.inspection.board import check_frame
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.regions import regions_from_map
 from hisir_edge.inspection.rops import Rops
-from hisir_edge.inspection.selftest import self_test
 from hisir_edge.records import Result
-
-
-@pytest.fixture(scope="module")
-def inspector(small_bundle) -> Iterator[CpuInspector]:
-    bundle = load_bundle(small_bundle)
-    made = CpuInspector(bundle, engine_from_bundle(bundle, 2))
-    self_test(made)  # starts the threads, which then are no test's own
-    yield made
-    made.workers.close()
 
 
 def test_a_planted_missing_part_is_found_where_it_is(inspector, small_boards):

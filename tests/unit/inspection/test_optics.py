@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -14,27 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hisir_edge.arrays import u8
-from hisir_edge.backends import engine_from_bundle
-from hisir_edge.bundle.load import Recipe, load_bundle
+from hisir_edge.bundle.load import Recipe
 from hisir_edge.engine.acceptance.optics import CELLS, LOST_BLUR_PX, MOST_PLACES, WORTH_BLUR_PX, Survey
 from hisir_edge.engine.facts import words_of_optics
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import RED_YX, Pixels
-from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.optics import OpticsWatch, Places, watch_of, white_share
 from hisir_edge.inspection.registration.pose import pose_from_affine
-from hisir_edge.inspection.selftest import self_test
 from hisir_edge.inspection.verdict import judgement_from_views
 from hisir_edge.records import Result, View
-
-
-@pytest.fixture(scope="module")
-def inspector(small_bundle) -> Iterator[CpuInspector]:
-    bundle = load_bundle(small_bundle)
-    made = CpuInspector(bundle, engine_from_bundle(bundle, 2))
-    self_test(made)  # starts the threads, which then are no test's own
-    yield made
-    made.workers.close()
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +97,7 @@ def test_a_board_that_is_not_found_for_its_blur_or_light_says_so(inspector, fram
     inspector.watch_optics()
     gone = inspector.inspect(blurred(frames[0], 14.0))
     assert gone.result is Result.ERROR
-    assert "; the frame is blurred by" in gone.reason or "taken as those of the good boards" in gone.reason
+    assert "; besides: blurred by" in gone.reason or "taken as those of the good boards" in gone.reason
     assert gone.optics.blur_px > 5 and gone.warnings
     dark = inspector.inspect((frames[0] * 0.45).astype(np.uint8))
     assert dark.result is Result.ERROR
@@ -120,6 +107,8 @@ def test_a_board_that_is_not_found_for_its_blur_or_light_says_so(inspector, fram
     assert inspector.inspect((frames[0] * 0.45).astype(np.uint8)).warnings == ()
     small = inspector.inspect(frames[0][:300])
     assert small.optics is None and "512x300" in small.reason
+    for other in (frames[0][..., 0], frames[0].astype(np.uint16), np.dstack([frames[0], frames[0][..., :1]])):
+        assert "8-bit RGB" in inspector.inspect(other).reason, "what is wrong is said, not what could not be measured"
 
 
 def test_light_that_is_off_and_white_are_warnings(inspector, frames):
