@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from hisir_edge.arrays import U8, Bool
+from hisir_edge.arrays import F32, F64, I32, U8, Bool
 from hisir_edge.images.pixels import Pixels
 
 MAX_REGIONS = 256
@@ -126,6 +126,22 @@ class OpticsFault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a judgement came from, so that it can be made again with other thresholds and zones, without a network.
+
+    ``scores`` (n, 18, 18): raw scores of those regions of the scaled golden image that come near the pixel threshold,
+    each with a rim of a pixel; ``cells_yx`` (n, 2): which regions of 16 x 16 px. ``matrix`` (3, 3) and ``bend`` (rows,
+    columns, 2): the pose of the camera's pixels on the scaled golden ones (``inspection.registration.pose.Pose``), None
+    each where there is none.
+    """
+
+    cells_yx: I32 = field(repr=False)
+    scores: F32 = field(repr=False)
+    matrix: F64 | None = field(default=None, repr=False)
+    bend: F32 | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """The judgement of one board, without its sequence number.
 
@@ -147,6 +163,8 @@ class Judgement:
     optics: Optics | None = None
     warnings: tuple[OpticsFault, ...] = ()
     """What was unusual and did not make it an ERROR."""
+    evidence: Evidence | None = field(default=None, repr=False)
+    """Where the inspector was asked to keep it."""
     views: tuple[View, ...] = ()
     """One for each camera where several look at a board; then ``mask`` has theirs one below the other."""
 

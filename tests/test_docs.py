@@ -93,7 +93,7 @@ def test_every_request_and_limit_is_documented():
     asked = {name for name in re.findall(r'"([a-z]+)": [a-z_]+[,}\n]', source) if len(name) > 2} & {
         "replay", "snapshot", "decisions", "ack", "forget", "verify", "status", "trigger", "announce", "select",
         "pause", "resume", "drain", "reload",
-    }  # fmt: skip
+    } | {"archived", "archived_board", "bundle_file"}  # fmt: skip
     for name in asked | {"status", "ack"}:
         assert f'{{"do": "{name}"' in text, name
     for role in ROLES:

@@ -81,6 +81,7 @@ def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
     )
     keys = {key: str(base / value) for key in ("server_key", "clients") if (value := getattr(settings.security, key))}
     folder, kept = settings.output.overlay_folder, settings.journal.folder
+    archive = settings.archive.folder
     changed = {
         "source": _absolute_source(settings.source, base),
         "bundle": _absolute_bundle(settings.bundle, base),
@@ -88,6 +89,7 @@ def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
         "security": settings.security.model_copy(update=keys),
         "output": settings.output.model_copy(update={"overlay_folder": str(base / folder) if folder else ""}),
         "journal": settings.journal.model_copy(update={"folder": str(base / kept) if kept else ""}),
+        "archive": settings.archive.model_copy(update={"folder": str(base / archive) if archive else ""}),
     }
     return settings.model_copy(update=changed)
 

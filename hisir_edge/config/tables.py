@@ -213,6 +213,20 @@ class JournalTable(Table):
     budget_mb: int = Field(default=2000, ge=16, description="beyond it the oldest are deleted; at least 16")
 
 
+class ArchiveTable(Table):
+    """``[archive]``: boards on disk as they were inspected, to be looked at, judged and inspected again."""
+
+    keep: Literal["none", "called", "all"] = Field(
+        default="none", description='`"none"`; `"called"`: FAIL and ERROR boards; `"all"`'
+    )
+    folder: str = Field(default="", description="where; empty: `archive` beside the journal. One folder for each line")
+    format: Literal["jpeg", "png"] = Field(
+        default="jpeg",
+        description='`"jpeg"` of quality 95, or `"png"`: lossless, a mosaic (Bayer) as the camera gave it',
+    )
+    budget_mb: int = Field(default=20_000, ge=16, description="beyond it the oldest boards are deleted; at least 16")
+
+
 class ViewTable(Table, defer_build=True):
     """``[[also]]``: one more camera that looks at the same board, with bundles of its own for the same products."""
 
@@ -236,6 +250,7 @@ class Settings(Table, defer_build=True):
     output: OutputTable = OutputTable()
     metrics: MetricsTable = MetricsTable()
     journal: JournalTable = JournalTable()
+    archive: ArchiveTable = ArchiveTable()
     hermes: HermesTable = HermesTable()
 
     @model_validator(mode="after")

@@ -32,7 +32,7 @@ from hisir_edge.inspection.verdict import (
     judgement_from_regions,
     not_judged_by_optics,
 )
-from hisir_edge.records import BoardPose, Judgement, Region, StageTimes
+from hisir_edge.records import BoardPose, Evidence, Judgement, Region, StageTimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,7 @@ class Findings:
     registration: Registration | None
     times: StageTimes
     variants: tuple[int, ...] = ()
+    evidence: Evidence | None = field(default=None, repr=False)
 
 
 class BoardInspector(ABC):
@@ -74,6 +75,7 @@ class BoardInspector(ABC):
         self.chooser = Chooser(bundle.places, self.plan.frame_hw, seen)
         self._watch: OpticsWatch | None = None
         self._beyond: Beyond = "warning"
+        self._keeps_evidence = False
 
     def watch_optics(self, beyond: Beyond = "warning") -> None:
         """From now on say of each frame how it was taken, and make what lies beyond the good boards' limits this.
@@ -82,6 +84,10 @@ class BoardInspector(ABC):
         are; a bundle of before has no limits.
         """
         self._watch, self._beyond = watch_of(self.bundle), beyond
+
+    def keep_evidence(self) -> None:
+        """From now on give what each judgement came from, where the backend has it; siblings that exist do not."""
+        self._keeps_evidence = True
 
     @property
     def lost(self) -> bool:
@@ -126,6 +132,7 @@ class BoardInspector(ABC):
         lay = None if registration is None else board_pose(registration, self._middle_xy, self.bundle.recipe.scale)
         times = replace(findings.times, total_s=time.perf_counter() - start)
         judged = judgement_from_regions(found, findings.score, times, residual_px, lay, findings.variants)
+        judged = replace(judged, evidence=findings.evidence)
         return self._as_taken(judged, image, self.pose_of_camera(registration))
 
     def _not_found(self, image: Pixels, error: InspectionError) -> Judgement:

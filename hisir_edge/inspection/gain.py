@@ -6,6 +6,8 @@ engineer does not want judged, and zones that matter more or less than the rest.
 
 from __future__ import annotations
 
+import copy
+
 import cv2
 import numpy as np
 
@@ -52,14 +54,36 @@ class Gain:
     def __init__(
         self, hw: tuple[int, int], scale: float, thresholds: Thresholds, noise: U8, zones: tuple[Zone, ...]
     ) -> None:
-        self.hw, self.thresholds, self.noise = hw, thresholds, noise
+        self.hw, self.scale, self.thresholds, self.noise = hw, scale, thresholds, noise
         self._sensitivities = np.array([1.0, *(zone.sensitivity for zone in zones)], np.float32)
         self._labels = _labels(hw, scale, zones) if zones else None
-        rows, columns = (-(-side // REGION_PX) for side in hw)
-        self.most = np.empty((rows, columns), np.float32)
-        for row in range(rows):  # a band at a time, so that no frame-sized map is made
-            band = self.window(row * REGION_PX, (row + 1) * REGION_PX, 0, columns * REGION_PX)
-            self.most[row] = band.reshape(REGION_PX, columns, REGION_PX).max((0, 2))
+        self.most = np.empty((-(-hw[0] // REGION_PX), -(-hw[1] // REGION_PX)), np.float32)
+        self._measure((0, self.most.shape[0], 0, self.most.shape[1]))
+
+    def _measure(self, cells: tuple[int, int, int, int]) -> None:
+        """``most`` of these regions (first and last row and column), a band at a time: no frame-sized map is made."""
+        top, bottom, left, right = cells
+        for row in range(top, bottom):
+            band = self.window(row * REGION_PX, (row + 1) * REGION_PX, left * REGION_PX, right * REGION_PX)
+            self.most[row, left:right] = band.reshape(REGION_PX, right - left, REGION_PX).max((0, 2))
+
+    def with_zones(self, zones: tuple[Zone, ...]) -> tuple[Gain, Bool]:
+        """The gain under other zones, and in which regions (gh, gw) it differs; no more is computed than these."""
+        other = copy.copy(self)
+        other._sensitivities = np.array([1.0, *(zone.sensitivity for zone in zones)], np.float32)
+        other._labels = _labels(self.hw, self.scale, zones) if zones else None
+        before, after = (np.zeros(self.hw, np.uint16) if one._labels is None else one._labels for one in (self, other))
+        differs = before != after
+        top, bottom, left, right = _around(differs) if _same_numbers(self, other) else (0, self.hw[0], 0, self.hw[1])
+        box = (slice(top, bottom), slice(left, right))
+        differs[box] = self._sensitivities[before[box]] != other._sensitivities[after[box]]
+        h, w = (side * REGION_PX for side in self.most.shape)
+        padded = np.zeros((h, w), np.bool_)
+        padded[: self.hw[0], : self.hw[1]] = differs
+        cells: Bool = np.asarray(padded.reshape(h // REGION_PX, REGION_PX, w // REGION_PX, REGION_PX).any((1, 3)))
+        other.most = self.most.copy()
+        other._measure(_around(cells))
+        return other, cells
 
     def window(self, y0: int, y1: int, x0: int, x1: int) -> F32:
         """``gain_map(...)[y0:y1, x0:x1]``, to the bit, with 0 beyond the image."""
@@ -75,6 +99,20 @@ class Gain:
         if self._labels is not None:
             gain *= self._sensitivities[self._labels[y0:y1, x0:x1]]
         return out
+
+
+def _same_numbers(a: Gain, b: Gain) -> bool:
+    """Whether a pixel whose zone has the same number in both has the same sensitivity."""
+    count = min(len(a._sensitivities), len(b._sensitivities))
+    return bool((a._sensitivities[:count] == b._sensitivities[:count]).all())
+
+
+def _around(where: Bool) -> tuple[int, int, int, int]:
+    """First row, row behind the last, first column, column behind the last."""
+    rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
+    if not len(rows):
+        return 0, 0, 0, 0
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def inside_zone(hw: tuple[int, int], scale: float, zone: Zone) -> Bool:

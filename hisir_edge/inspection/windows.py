@@ -12,14 +12,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, F64
+from hisir_edge.arrays import F32, F64, I32
 from hisir_edge.geometry.tile import REGION_PX
 from hisir_edge.inspection.gain import Gain
 from hisir_edge.inspection.registration.pose import Pose, positions
 from hisir_edge.inspection.rops import KEPT_FROM
+from hisir_edge.records import Evidence
 
 Box = tuple[int, int, int, int]
 """y0, y1, x0, x1: half-open, in pixels."""
+RIM_PX = 1
+PATCH_PX = REGION_PX + 2 * RIM_PX
+"""Side of what is kept of a region as evidence."""
 MOST_WINDOWS = 64
 """Of more, one window around all is quicker: each costs a gain and a warp, and is compared with the others."""
 
@@ -69,6 +73,51 @@ def calibrated_windows(
         if pose is not None:
             window = warped_window(window, (y0, x0), frame, pose)
         yield frame[0], frame[2], window
+
+
+def evidence_of_map(raw: F32, cell_max: F32, gain: Gain, pose: Pose | None) -> Evidence:
+    """The regions of a map (h, w) that may reach ``KEPT_FROM`` in calibrated score, each with a rim, and the pose.
+
+    That is enough for ``calibrated_windows`` to find the same in it, to the bit, also where gains are up to
+    1 / ``KEPT_FROM`` times as high: between two pixels nothing is higher than both.
+    """
+    cells: I32 = np.argwhere(cell_max * gain.most >= KEPT_FROM).astype(np.int32)
+    around = np.arange(-RIM_PX, REGION_PX + RIM_PX)
+    rows, columns = cells[:, :1] * REGION_PX + around, cells[:, 1:] * REGION_PX + around
+    h, w = raw.shape
+    scores = raw[np.clip(rows, 0, h - 1)[:, :, None], np.clip(columns, 0, w - 1)[:, None, :]]
+    scores *= ((rows >= 0) & (rows < h))[:, :, None] & ((columns >= 0) & (columns < w))[:, None, :]
+    matrix, bend = (None, None) if pose is None else (pose.matrix, pose.bend)
+    return Evidence(cells_yx=cells, scores=np.asarray(scores, np.float32), matrix=matrix, bend=bend)
+
+
+def pose_of_evidence(evidence: Evidence) -> Pose | None:
+    """The pose, None where camera and golden image have the same pixels."""
+    return None if evidence.matrix is None else Pose(evidence.matrix, evidence.bend)
+
+
+def fill_map(evidence: Evidence, raw: F32, cell_max: F32) -> None:
+    """Write evidence into a map (h, w) and the highest score of its regions (gh, gw), all 0; ``wipe_map`` undoes it."""
+    inner = evidence.scores[:, RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
+    cell_max[evidence.cells_yx[:, 0], evidence.cells_yx[:, 1]] = inner.max((1, 2), initial=0)
+    for (y0, y1, x0, x1), scores in zip(_patches(evidence, raw.shape), evidence.scores, strict=True):
+        raw[max(y0, 0) : y1, max(x0, 0) : x1] = scores[max(-y0, 0) : y1 - y0, max(-x0, 0) : x1 - x0]
+
+
+def wipe_map(evidence: Evidence, raw: F32, cell_max: F32) -> None:
+    """Undo ``fill_map``."""
+    cell_max[evidence.cells_yx[:, 0], evidence.cells_yx[:, 1]] = 0
+    for y0, y1, x0, x1 in _patches(evidence, raw.shape):
+        raw[max(y0, 0) : y1, max(x0, 0) : x1] = 0
+
+
+def _patches(evidence: Evidence, hw: tuple[int, ...]) -> list[Box]:
+    """Where each patch lies in a map, cut at its lower and right edge."""
+    out = []
+    for row, column in evidence.cells_yx.tolist():
+        y0, x0 = row * REGION_PX - RIM_PX, column * REGION_PX - RIM_PX
+        out.append((y0, min(y0 + PATCH_PX, hw[0]), x0, min(x0 + PATCH_PX, hw[1])))
+    return out
 
 
 def apart(

@@ -29,6 +29,7 @@ from hisir_edge.line.journal.schema import folder_of
 from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.products import check_frames, products_from_settings
 from hisir_edge.line.reload import Reloader
+from hisir_edge.line.reporting.archiver import archiver_from_settings
 from hisir_edge.line.reporting.pictures import OverlayFolder
 from hisir_edge.line.reporting.prometheus import Metrics
 from hisir_edge.line.reporting.recent import RecentOptics
@@ -85,18 +86,22 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
         publisher = enter(Publisher(settings.publish, wire))
         enter(metrics)
         pictures, counts, optics = OverlayFolder(settings.output), Counter[str](), RecentOptics()
-        reader = reader_from_settings(settings.identity)
+        reader, archiver = reader_from_settings(settings.identity), archiver_from_settings(settings, journal.folder)
         # the outbox starts its thread: everything that may be refused without a socket or camera was checked before
         outbox = Outbox(journal, publisher.send, _heartbeat(publisher, settings, journal, machine), publisher.idle)
-        results = enter(Results(outbox, metrics, pictures, counts, optics))
+        results = enter(Results(outbox, metrics, pictures, archiver, counts, optics))
         line = line_from_products(
             products, journal.epoch, machine, results.hand_over, journal, counts, lambda: outbox.unwritten, reader,
             optics.as_dict,
         )  # fmt: skip
-        metrics.watch(line, journal)
+        metrics.watch(line, journal, archiver)
         hermes = link_from_settings(settings.hermes, settings.line.name, line.arrivals)
         enter(
-            ControlSocket(settings.control, wire, commands(line, hermes, journal, wire, asked.reload, publisher.tell))
+            ControlSocket(
+                settings.control,
+                wire,
+                commands(line, hermes, journal, wire, asked.reload, publisher.tell, archiver.folder),
+            )
         )
         source = enter(source_from_settings(settings))
         check_frames(cameras_of(source), products)

@@ -154,6 +154,8 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str) ->
     try:
         self_test(inspector)
         inspector.watch_optics(settings.optics.beyond)
+        if settings.archive.keep != "none":
+            inspector.keep_evidence()
         inspectors = tuple(in_flight(inspector, settings.infer.slots))
     except BaseException:
         inspector.close()

@@ -27,6 +27,7 @@ RESTART_ONLY = (
     "infer",
     "metrics",
     "journal",
+    "archive",
     "hermes",
 )
 """Tables of line.toml that hold sockets, cameras and threads: to change them the daemon is started again."""

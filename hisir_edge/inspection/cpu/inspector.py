@@ -22,7 +22,7 @@ from hisir_edge.inspection.regions import regions_in_window
 from hisir_edge.inspection.registration.pose import Registration, straightened
 from hisir_edge.inspection.rops import Rops
 from hisir_edge.inspection.variants import ShownMemory, crop_of
-from hisir_edge.inspection.windows import calibrated_windows, highest_calibrated, warped_window
+from hisir_edge.inspection.windows import calibrated_windows, evidence_of_map, highest_calibrated, warped_window
 from hisir_edge.records import Judgement, Region, Result, StageTimes
 
 
@@ -117,10 +117,11 @@ class CpuInspector(BoardInspector):
             found = regions_in_window(window, self.bundle.thresholds, (y, x), mask)
             regions += found.called
             score = max(score, found.strongest) if np.isfinite(score) else score
+        kept = evidence_of_map(golden.scores, golden.cell_max, self.gain, pose) if self._keeps_evidence else None
         end = time.perf_counter()
         self.span("judge", start, end)
         times = replace(golden.times, judge_s=end - start)
-        return Findings(score, regions, mask, golden.registration, times, golden.variants)
+        return Findings(score, regions, mask, golden.registration, times, golden.variants, kept)
 
     def _merged_map(self, image: Pixels) -> RawMap:
         t0 = time.perf_counter()

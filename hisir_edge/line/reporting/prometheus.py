@@ -17,6 +17,7 @@ from hisir_edge.errors import PublishError
 from hisir_edge.line.assembly import InspectionLine
 from hisir_edge.line.journal.retention import REASONS_TO_DELETE
 from hisir_edge.line.journal.store import Journal
+from hisir_edge.line.reporting.archiver import Archiver
 from hisir_edge.line.state import LineState, State
 from hisir_edge.line.verdicts import NO_BUNDLE, Outcome
 from hisir_edge.records import GrabFault, Judgement, by_camera
@@ -81,6 +82,10 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.journal_up = Gauge("hisir_journal_up", "1 while the journal takes verdicts", registry=registry)
+        self.archived = Gauge(
+            "hisir_archived_boards", "Boards since the start that were kept, dropped (too slow a disk), or failed",
+            ("outcome",), registry=registry,
+        )  # fmt: skip
         self._server: Any = None
         self._thread: Thread | None = None
 
@@ -106,11 +111,13 @@ class Metrics:
             self._server.server_close()
             self._thread.join()
 
-    def watch(self, line: InspectionLine, journal: Journal) -> None:
+    def watch(self, line: InspectionLine, journal: Journal, archiver: Archiver) -> None:
         """Read these from the line and its journal whenever Prometheus asks."""
         for why in REASONS_TO_DELETE:
             self.deleted.labels(why).set_function(partial(journal.retention.deleted.__getitem__, why))
         self.journal_up.set_function(lambda: float(not journal.wrong))
+        for outcome in ("kept", "dropped", "failed"):
+            self.archived.labels(outcome).set_function(partial(archiver.counts.__getitem__, outcome))
         settings = line.selection.products.settings
         self.info.labels(__version__, settings.line.name).set(1)
         for number, source in enumerate((settings.source, *(view.source for view in settings.also))):

@@ -11,6 +11,7 @@ import structlog
 from hisir_edge.config.tables import OutputTable
 from hisir_edge.inspection.verdict import error_judgement
 from hisir_edge.line.journal.outbox import Outbox
+from hisir_edge.line.reporting.archiver import Archiver
 from hisir_edge.line.reporting.pictures import OverlayFolder, PictureWriter
 from hisir_edge.line.reporting.prometheus import Metrics
 from hisir_edge.line.reporting.recent import RecentOptics
@@ -25,9 +26,11 @@ class Results:
     """Hands outcomes over until exit. ``counts``: published verdicts by result; ``optics``: how boards were taken."""
 
     def __init__(
-        self, outbox: Outbox, metrics: Metrics, pictures: OverlayFolder, counts: Counter[str], optics: RecentOptics
-    ) -> None:
+        self, outbox: Outbox, metrics: Metrics, pictures: OverlayFolder, archiver: Archiver, counts: Counter[str],
+        optics: RecentOptics,
+    ) -> None:  # fmt: skip
         self._outbox, self._metrics, self._counts, self._optics = outbox, metrics, counts, optics
+        self._archiver = archiver
         self._pictures = PictureWriter(pictures)
 
     def __enter__(self) -> Results:
@@ -40,6 +43,7 @@ class Results:
         """Publish the waiting verdicts and write the waiting pictures, if the disk takes them."""
         self._outbox.close()
         self._pictures.close()
+        self._archiver.close()
 
     def use(self, output: OutputTable) -> None:
         """Keep pictures as this says from now on; InputError for a folder that cannot be used."""
@@ -64,6 +68,7 @@ class Results:
         self._metrics.count(outcome)
         self._optics.add(outcome.item, judgement)
         self._pictures.put(outcome.item, judgement, outcome.seq)
+        self._archiver.put(outcome)
 
 
 def _as_published(outcome: Outcome, message: VerdictMessage) -> Outcome:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from hisir_edge.archive.folder import ArchiveFolder
 from hisir_edge.errors import InputError, TryLater
 from hisir_edge.labels import canonical
 from hisir_edge.line.assembly import InspectionLine
@@ -21,6 +22,7 @@ from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import FRAMES, Answer, Command
 from hisir_edge.line.sockets.message import NOT_VERIFIED, utc
 from hisir_edge.line.sockets.requests import count_of, flag_of, only, text_of
+from hisir_edge.line.sockets.stored import stored_commands
 from hisir_edge.line.triggers import Identity
 from hisir_edge.mes.verdict import verdict_from_frames
 from hisir_edge.transport.curve_keys import Client
@@ -43,13 +45,15 @@ class Flag(Protocol):
 
 
 def commands(
-    line: InspectionLine, hermes: HermesLink, journal: Journal, wire: Wire, reload: Flag, tell: Tell
-) -> dict[str, Command]:
+    line: InspectionLine, hermes: HermesLink, journal: Journal, wire: Wire, reload: Flag, tell: Tell,
+    archive: ArchiveFolder | None = None,
+) -> dict[str, Command]:  # fmt: skip
     """All of them by name. ``reload`` is set for a reload; ``tell`` publishes a topic and a JSON object."""
     out = {name: Command("control", answer) for name, answer in _of_the_line(line, reload).items()}
-    stored = _of_the_journal(line, journal, tell)
+    stored = _of_the_journal(line, journal, tell) | stored_commands(line, archive, journal.epoch)
     for role, names in (
-        ("read", ("replay", "snapshot", "decisions")), ("ack", ("ack",)), ("verify", ("verify",)),
+        ("read", ("replay", "snapshot", "decisions", "archived", "archived_board", "bundle_file")), ("ack", ("ack",)),
+        ("verify", ("verify",)),
         ("control", ("forget",)),
     ):  # fmt: skip
         out |= {name: Command(role, stored[name], beside=True) for name in names}
@@ -61,7 +65,8 @@ def commands(
         except sqlite3.Error:  # what is wrong with the journal is what status is asked for: journal_error
             cursors = {}
         return line.state.status(line.epoch, hermes.state) | {
-            "acknowledged": cursors, "connections": wire.guard.connections, "refused": dict(wire.refusals.counts)
+            "acknowledged": cursors, "connections": wire.guard.connections, "refused": dict(wire.refusals.counts),
+            "archive": None if archive is None else dict(zip(("boards", "bytes"), archive.size, strict=True)),
         }  # fmt: skip
 
     return out | {"status": Command("read", status, beside=True)}

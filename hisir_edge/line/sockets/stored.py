@@ -1,0 +1,123 @@
+"""Requests for archived boards and for the bundle that inspects: files, read piece by piece."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hisir_edge.archive.folder import ArchiveFolder
+from hisir_edge.bundle.files import MANIFEST
+from hisir_edge.errors import InputError, TryLater
+from hisir_edge.line.assembly import InspectionLine
+from hisir_edge.line.products import Product
+from hisir_edge.line.sockets.control import FRAMES, Answer
+from hisir_edge.line.sockets.requests import count_of, only, text_of
+from hisir_edge.transport.curve_keys import Client
+
+MOST_LISTED = 1000
+MOST_PIECE = 1 << 20
+"""Bytes of a file in one answer."""
+
+
+def stored_commands(line: InspectionLine, archive: ArchiveFolder | None, epoch: str) -> dict[str, Answer]:
+    """``archived``, ``archived_board`` and ``bundle_file`` (docs/reference/control-socket.md)."""
+
+    def archived(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request, "epoch", "after", "most")
+        of = text_of(request, "epoch") or epoch
+        after, most = count_of(request, "after", 0, 2**62), count_of(request, "most", MOST_LISTED, MOST_LISTED)
+        found = _there(archive).after(of, after, most)
+        boards = [{"seq": seq, "result": kept.result, "bytes": kept.bytes} for seq, kept in found]
+        return {"epoch": of, "boards": boards}
+
+    def archived_board(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request, "epoch", "seq", "offset", "most")
+        of, seq = text_of(request, "epoch") or epoch, count_of(request, "seq", 0, 2**62)
+        kept = _there(archive).find(of, seq)
+        if kept is None:
+            raise InputError(
+                expected="a board that is archived",
+                received=f"{seq}, which is not, or not any more",
+                fix="ask which are, with archived",
+                code="unknown",
+            )
+        return {"epoch": of, "seq": seq, **_piece(kept.path, request)}
+
+    def bundle_file(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request, "product", "camera", "file", "offset", "most")
+        products = line.selection.products
+        name = text_of(request, "product") or line.selection.product
+        product = _of_camera(products.by_name.get(name), text_of(request, "camera"), line)
+        files = {MANIFEST, *product.bundle.manifest.files}
+        file = text_of(request, "file") or MANIFEST
+        if file not in files:
+            raise InputError(
+                expected=f"one of the bundle's files: {', '.join(sorted(files))}",
+                received=file,
+                fix="correct it",
+                code="unknown",
+            )
+        folder, loaded = product.bundle.folder, product.bundle.manifest_sha256
+        with _readable(folder):
+            now = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+        if now != loaded:
+            raise TryLater(
+                expected="the bundle that the line has loaded",
+                received=f"another one in {folder}, which it has not",
+                fix="reload the line",
+                code="busy",
+            )
+        return {"product": name, "bundle_sha256": loaded, "file": file, **_piece(folder / file, request)}
+
+    return {"archived": archived, "archived_board": archived_board, "bundle_file": bundle_file}
+
+
+def _there(archive: ArchiveFolder | None) -> ArchiveFolder:
+    if archive is None:
+        raise InputError(
+            expected="a line that archives its boards",
+            received='archive.keep = "none"',
+            fix="set it in line.toml",
+            code="unknown",
+        )
+    return archive
+
+
+def _of_camera(product: Product | None, camera: str, line: InspectionLine) -> Product:
+    settings = line.selection.products.settings
+    names = [settings.source.name, *(view.source.name for view in settings.also)]
+    if product is None or (camera and camera not in names):
+        raise InputError(
+            expected=f"a product and a camera of the line ({', '.join(names)})",
+            received="others",
+            fix="ask status for the products",
+            code="unknown",
+        )
+    return (product, *product.more)[names.index(camera) if camera else 0]
+
+
+def _piece(path: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """``size`` of a file, and a piece of it behind the answer."""
+    offset, most = count_of(request, "offset", 0, 2**62), count_of(request, "most", MOST_PIECE, MOST_PIECE)
+    with _readable(path), path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(min(offset, size))
+        data = file.read(most)
+    return {"size": size, "offset": min(offset, size), FRAMES: [data]}
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """InputError for a file that is gone or cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            expected=f"to read {path.name}",
+            received=error.strerror or str(error),
+            fix="ask for another",
+            code="unknown",
+        ) from error
