@@ -54,7 +54,8 @@ def test_every_answer_heartbeat_and_verification_follows_its_schema(small_bundle
     live.subscribe("heartbeat/")
     live.subscribe("verification/")
     try:
-        with WatchedDaemon(tmp_path, small_bundle, small_boards / "test" / "missing", "software", JOURNAL) as line:
+        tables = f'{JOURNAL}[archive]\nkeep = "all"\n'
+        with WatchedDaemon(tmp_path, small_bundle, small_boards / "test" / "missing", "software", tables) as line:
             line.until(lambda s: s["state"] == "Ready")
             dealer.connect(line.control)
             live.connect(line.endpoint)
@@ -70,11 +71,12 @@ def test_every_answer_heartbeat_and_verification_follows_its_schema(small_bundle
 
             accepted = asked("trigger", unit="B-1")
             assert line.wait(1)[0]["unit"] == "B-1"
+            line.until(lambda s: s["archive"]["boards"] == 1)
             for do, more in (
                 ("replay", {}), ("snapshot", {"unit": "B-1"}), ("status", {}), ("select", {"product": "p3"}),
                 ("ack", {"name": "mes", "epoch": accepted["epoch"], "seq": 1}), ("forget", {"name": "mes"}),
                 ("verify", {"epoch": accepted["epoch"], "seq": 1, "verification": "DefectRejected", "operator": "J"}),
-                ("decisions", {}), ("pause", {}), ("resume", {}),
+                ("decisions", {}), ("archived", {}), ("archived_board", {"seq": 1}), ("bundle_file", {}), ("pause", {}), ("resume", {}),
             ):  # fmt: skip
                 answer = asked(do, **more)
                 assert answer["ok"], answer
