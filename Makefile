@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo test lint test-lowest test-slow soak audit fuzz wheelhouse gpu-parts gpu-check gpu-emulated gpu-rehearsal bench engines schema reference lock clean help
+.PHONY: demo test lint test-lowest test-slow soak audit fuzz page wheelhouse gpu-parts gpu-check gpu-emulated gpu-rehearsal bench engines schema reference lock clean help
 help:
 	@echo "make demo   inspect 12 rendered boards with the real daemon"
 	@echo "make test   linters, types, import rules and the default test suite"
@@ -24,6 +24,7 @@ help:
 	@echo "make wheelhouse  a folder to install from without a network (PY=3.12 EXTRAS=gpu,barcode OUT=build/wheelhouse)"
 	@echo "make gpu-rehearsal  the GPU check of a wheelhouse, in a namespace without a network, on an emulated GPU"
 	@echo "make gpu-emulated  pycuda and the line on a driver that runs on the processor (needs nvcc)"
+	@echo "make page   the operator's page from its sources (needs Node.js and npm)"
 	@echo "make reference  the pages of docs/reference that are made from the code"
 	@echo "make engines  fp16 and int8 bundles of every backbone, for onnxruntime and tensorrt-rtx (trains them first)"
 
@@ -147,6 +148,10 @@ build/runs/%.trained: build/boards.rendered
 reference: | $(DEV)
 	$(BIN)/python docs/generate.py
 
+# the operator's page (hisir_edge/view/static) from its TypeScript; needs Node.js 20 or later and npm
+page:
+	cd hisir_edge/view/page && npm ci --no-audit --no-fund && npm run build
+
 # the published schema of manifest.json
 schema: | $(DEV)
 	$(BIN)/python -c 'import json; from hisir_edge.bundle.manifest import Manifest; \
@@ -176,9 +181,9 @@ $(DEV): requirements/dev.lock $(BASE)
 	$(PIP) install --require-hashes -r requirements/dev.lock
 	@touch $@
 
-# what tests run against: a GigE Vision camera, a database, a broker, ZeroMQ and JSON Schema in C and C++; where they
+# what tests run against: a GigE Vision camera, a database, a broker, ZeroMQ and JSON Schema in C and C++, a browser; where they
 # cannot be installed those tests are skipped, with the reason
-TEST_PACKAGES := gir1.2-aravis-0.8 python3-gi postgresql mosquitto libzmq3-dev libvalijson-dev nlohmann-json3-dev g++
+TEST_PACKAGES := gir1.2-aravis-0.8 python3-gi postgresql mosquitto libzmq3-dev libvalijson-dev nlohmann-json3-dev g++ chromium
 # no service is started: RUNLEVEL=1 is what invoke-rc.d goes by
 INSTALL := RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
@@ -200,7 +205,7 @@ lock:
 	  --no-annotate pyproject.toml --extra barcode --extra tiff -o requirements/lowest.lock
 
 # what an extra adds to the base install; gpu-check and gpu-check-torch are no extras, they have an .in file alone
-EXTRAS_LOCKED := barcode gpu gpu-check gpu-check-torch mqtt postgres tensorrt-rtx tiff train viva webhook
+EXTRAS_LOCKED := barcode gpu gpu-check gpu-check-torch mqtt postgres tensorrt-rtx tiff train view viva webhook
 extra_of = $(filter-out gpu-check gpu-check-torch,$(1))
 
 .PHONY: $(EXTRAS_LOCKED:%=requirements/extras/%.lock)

@@ -132,6 +132,18 @@ def _npz(evidence: Evidence) -> bytes:
     return out.getvalue()
 
 
+def evidence_from_npz(data: bytes) -> Evidence:
+    """Evidence of its member's bytes; ValueError, or what NumPy and zipfile raise, for what is none."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+        cells, scores = stored["cells_yx"], stored["scores"]
+        known = cells.shape == (len(scores), 2) and scores.shape[1:] == (PATCH_PX, PATCH_PX)
+        if not known or not np.isfinite(scores).all():
+            raise ValueError("other scores than expected")
+        matrix = stored["matrix"] if "matrix" in stored.files else None
+        bend = stored["bend"] if "bend" in stored.files else None
+    return Evidence(cells_yx=cells.astype(np.int32), scores=scores.astype(np.float32), matrix=matrix, bend=bend)
+
+
 class ArchivedBoard:
     """One board's file, opened; InputError, which names it, for what is damaged or none of ours."""
 
@@ -181,17 +193,13 @@ class ArchivedBoard:
         """What a camera's judgement came from; None where it was not judged, or its backend does not give it."""
         if not view.evidence:
             return None
-        with self._told(), np.load(io.BytesIO(self._read(view.evidence)), allow_pickle=False) as stored:
-            cells, scores = stored["cells_yx"], stored["scores"]
-            if (
-                cells.shape != (len(scores), 2)
-                or scores.shape[1:] != (PATCH_PX, PATCH_PX)
-                or not np.isfinite(scores).all()
-            ):
-                raise ValueError("other scores than expected")
-            matrix = stored["matrix"] if "matrix" in stored.files else None
-            bend = stored["bend"] if "bend" in stored.files else None
-            return Evidence(cells_yx=cells.astype(np.int32), scores=scores.astype(np.float32), matrix=matrix, bend=bend)
+        with self._told():
+            return evidence_from_npz(self._read(view.evidence))
+
+    def member(self, name: str) -> bytes:
+        """A member's bytes; InputError where there is none."""
+        with self._told():
+            return self._read(name)
 
     def _read(self, name: str) -> bytes:
         if self._file.getinfo(name).file_size > MOST_BYTES:

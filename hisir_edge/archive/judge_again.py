@@ -11,7 +11,7 @@ from hisir_edge.arrays import F32, I32, Bool
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.thresholds import Thresholds, Zone
 from hisir_edge.errors import InputError
-from hisir_edge.geometry.tile import scaled_hw
+from hisir_edge.geometry.tile import REGION_PX, scaled_hw
 from hisir_edge.inspection.gain import Gain
 from hisir_edge.inspection.regions import Found, found_from_regions, regions_in_window
 from hisir_edge.inspection.rops import KEPT_FROM
@@ -74,6 +74,16 @@ class JudgeAgain:
             wipe_map(evidence, self._raw, self._cell_max)
         score = max(score, strongest, float(KEPT_FROM))
         return JudgedAgain(result_of([found.total]), found, score, strongest / self.thresholds.region_peak)
+
+    def calibrated(self, evidence: Evidence) -> F32:
+        """The calibrated map over the scaled golden image (h, w), 0 where nothing of it was kept."""
+        out = np.zeros_like(self._raw)
+        fill_map(evidence, out, np.zeros_like(self._cell_max))
+        for row, column in evidence.cells_yx.tolist():
+            y, x = row * REGION_PX, column * REGION_PX
+            piece = out[y : y + REGION_PX, x : x + REGION_PX]
+            piece *= self.gain.window(y, y + piece.shape[0], x, x + piece.shape[1])
+        return out
 
     def counted(self, evidence: Evidence, gains: tuple[Gain, ...]) -> tuple[int, ...]:
         """How many regions are called under each of these gains."""

@@ -76,7 +76,8 @@ def test_every_answer_heartbeat_and_verification_follows_its_schema(small_bundle
                 ("replay", {}), ("snapshot", {"unit": "B-1"}), ("status", {}), ("select", {"product": "p3"}),
                 ("ack", {"name": "mes", "epoch": accepted["epoch"], "seq": 1}), ("forget", {"name": "mes"}),
                 ("verify", {"epoch": accepted["epoch"], "seq": 1, "verification": "DefectRejected", "operator": "J"}),
-                ("decisions", {}), ("archived", {}), ("archived_board", {"seq": 1}), ("bundle_file", {}), ("pause", {}), ("resume", {}),
+                ("decisions", {}), ("archived", {}), ("archived_board", {"seq": 1}), ("bundle_file", {}),
+                ("pause", {}), ("resume", {}),
             ):  # fmt: skip
                 answer = asked(do, **more)
                 assert answer["ok"], answer

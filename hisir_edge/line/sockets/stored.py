@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hisir_edge.archive.board_file import ArchivedBoard
 from hisir_edge.archive.folder import ArchiveFolder
 from hisir_edge.bundle.files import MANIFEST
 from hisir_edge.errors import InputError, TryLater
@@ -34,7 +35,7 @@ def stored_commands(line: InspectionLine, archive: ArchiveFolder | None, epoch: 
         return {"epoch": of, "boards": boards}
 
     def archived_board(request: dict[str, Any], client: Client) -> dict[str, Any]:
-        only(request, "epoch", "seq", "offset", "most")
+        only(request, "epoch", "seq", "member", "offset", "most")
         of, seq = text_of(request, "epoch") or epoch, count_of(request, "seq", 0, 2**62)
         kept = _there(archive).find(of, seq)
         if kept is None:
@@ -44,6 +45,8 @@ def stored_commands(line: InspectionLine, archive: ArchiveFolder | None, epoch: 
                 fix="ask which are, with archived",
                 code="unknown",
             )
+        if member := text_of(request, "member"):
+            return {"epoch": of, "seq": seq, **_piece_of(_member(kept.path, member), request)}
         return {"epoch": of, "seq": seq, **_piece(kept.path, request)}
 
     def bundle_file(request: dict[str, Any], client: Client) -> dict[str, Any]:
@@ -107,6 +110,23 @@ def _piece(path: Path, request: dict[str, Any]) -> dict[str, Any]:
         file.seek(min(offset, size))
         data = file.read(most)
     return {"size": size, "offset": min(offset, size), FRAMES: [data]}
+
+
+def _piece_of(data: bytes, request: dict[str, Any]) -> dict[str, Any]:
+    offset, most = count_of(request, "offset", 0, 2**62), count_of(request, "most", MOST_PIECE, MOST_PIECE)
+    return {"size": len(data), "offset": min(offset, len(data)), FRAMES: [data[offset : offset + most]]}
+
+
+def _member(path: Path, name: str) -> bytes:
+    """A member of an archived board; InputError (unknown) where it has none of that name."""
+    with _readable(path):
+        try:
+            with ArchivedBoard(path) as board:
+                return board.member(name)
+        except InputError as error:
+            raise InputError(
+                expected=f"a member of board {path.name}", received=name, fix="board.json names them", code="unknown"
+            ) from error
 
 
 @contextmanager

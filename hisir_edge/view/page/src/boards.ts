@@ -1,0 +1,59 @@
+/** Boards: search by board, product, time and result; what is found leads to the review. */
+
+import { get, key, type Row } from "./api";
+import { RESULT_SIGN, clock, el, fill, say } from "./dom";
+
+const PAGE = 100;
+
+export class Boards {
+  readonly root = el("section", { class: "boards", "aria-label": "Boards" });
+  private readonly rows = el("tbody");
+  private readonly more = el("button", { onclick: () => void this.load(true) }, "more");
+  private readonly form: HTMLFormElement;
+  private last: Row | null = null;
+
+  constructor(private readonly review: (row: Row) => void) {
+    const field = (words: string, input: HTMLElement) => el("label", {}, words, input);
+    this.form = el("form", { onsubmit: (event: Event) => { event.preventDefault(); void this.load(false); } },
+      field("board", el("input", { name: "unit", placeholder: "name, or PSU*", autocomplete: "off" })),
+      field("line", el("input", { name: "line", autocomplete: "off" })),
+      field("product", el("input", { name: "product", autocomplete: "off" })),
+      field("result", el("select", { name: "result" }, ...["", "PASS", "FAIL", "ERROR"].map((one) => el("option", { value: one }, one || "all")))),
+      field("from", el("input", { name: "since", type: "datetime-local" })),
+      field("to", el("input", { name: "until", type: "datetime-local" })),
+      el("button", { type: "submit" }, "search"), el("a", { href: "/api/export.csv", download: "boards.csv", class: "button" }, "CSV"),
+      el("a", { href: "/api/export.zip", download: "boards.zip", class: "button" }, "COCO"));
+    const head = el("thead", {}, el("tr", {}, ...["result", "board", "product", "line", "time", "score", "defects", "cycle"].map((one) => el("th", { scope: "col" }, one))));
+    this.root.append(this.form, el("table", {}, head, this.rows), this.more);
+  }
+
+  async load(further: boolean): Promise<void> {
+    const asked = new URLSearchParams({ most: String(PAGE) });
+    for (const [name, value] of new FormData(this.form)) {
+      if (value) asked.set(name, name === "since" || name === "until" ? String(new Date(String(value)).getTime() / 1000) : String(value));
+    }
+    if (further && this.last) {
+      asked.set("before_at", String(this.last.at));
+      asked.set("before_line", this.last.line);
+      asked.set("before_seq", String(this.last.seq));
+    }
+    try {
+      const found: Row[] = await get(`/api/boards?${asked}`);
+      if (!further) fill(this.rows);
+      this.rows.append(...found.map((row) => this.row(row)));
+      this.last = found.at(-1) ?? this.last;
+      this.more.hidden = found.length < PAGE;
+      if (!found.length && !further) fill(this.rows, el("tr", {}, el("td", { colSpan: 8, class: "hint" }, "no board like this")));
+    } catch (error) {
+      say(String((error as Error).message), true);
+    }
+  }
+
+  private row(row: Row): HTMLTableRowElement {
+    const open = el("button", { class: "link", onclick: () => this.review(row) }, row.unit);
+    return el("tr", { "data-key": key(row) },
+      el("td", {}, el("span", { class: `pill ${row.result}` }, `${RESULT_SIGN[row.result]} ${row.result}`)), el("td", {}, open),
+      el("td", {}, row.product), el("td", {}, `${row.line} #${row.seq}`), el("td", {}, clock(row.at ?? 0)),
+      el("td", {}, row.score === null ? "–" : row.score.toFixed(2)), el("td", {}, String(row.defects)), el("td", {}, `${row.total_s.toFixed(2)} s`));
+  }
+}

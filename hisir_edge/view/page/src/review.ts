@@ -1,0 +1,215 @@
+/** Review: one defect after another, at native pixels beside the golden board; a key each to decide. */
+
+import { decided, defectsOf, get, key, post, session, type Board, type Defect, type Row } from "./api";
+import { RESULT_SIGN, VERIFIED, clock, el, fill, say } from "./dom";
+import { Viewer } from "./viewer";
+
+const BLINK_MS = 450;
+const WORDS: Record<string, string> = { c: "DefectConfirmed", f: "DefectRejected", r: "DefectAccepted", u: "NotVerifiedYet" };
+const KEYS: [string, string][] = [
+  ["n / →", "next defect"], ["p / ←", "defect before"], ["c", "confirm"], ["f", "false call"], ["r", "repaired"],
+  ["u", "take back"], ["Enter", "next board to review"], ["b", "blink with the golden board"], ["m", "map"],
+  ["[ ]", "map's opacity"], ["h", "whole board"], ["+ −", "zoom"],
+];
+
+export class Review {
+  readonly root = el("section", { class: "review", "aria-label": "Review" });
+  private readonly head = el("header", { class: "head" });
+  private readonly frame = el("div", { class: "viewer" });
+  private readonly golden = el("div", { class: "viewer golden" });
+  private readonly list = el("ol", { class: "defects", "aria-label": "Defects" });
+  private readonly tools = el("div", { class: "tools" });
+  private viewers: Viewer[] = [];
+  private board: Board | null = null;
+  private defects: Defect[] = [];
+  private chosen = 0;
+  private camera = 0;
+  private blink = 0;
+  private map = 0;
+  private opacity = 0.6;
+
+  constructor(private readonly ask: () => Promise<void>) {
+    const keys = el("details", { class: "keys" }, el("summary", {}, "keys"),
+      el("dl", {}, ...KEYS.flatMap(([name, words]) => [el("dt", {}, name), el("dd", {}, words)])));
+    this.root.append(this.head, el("div", { class: "pair" }, this.frame, this.golden),
+      el("aside", {}, this.tools, this.list, keys));
+    document.addEventListener("keydown", (event) => this.key(event));
+  }
+
+  get shown(): boolean { return this.root.isConnected && !this.root.hidden; }
+
+  async open(row: Row, number = 0): Promise<void> {
+    this.stop();
+    this.board = await get(`/api/boards/${key(row)}`);
+    this.defects = defectsOf(this.board!);
+    this.camera = 0;
+    const first = this.defects.find((one) => !decided(this.board!).has(one.number)) ?? this.defects[0];
+    this.chosen = number || (first?.number ?? 0);
+    this.view();
+    this.draw();
+    await this.look();
+  }
+
+  /** The last decisions of a board that is shown, told by the line. */
+  async again(changed: { line: string; epoch: string; seq: number }): Promise<void> {
+    if (!this.board || key(this.board) !== key(changed)) return;
+    this.board = await get(`/api/boards/${key(this.board)}`);
+    this.draw();
+  }
+
+  private view(): void {
+    for (const one of this.viewers) one.destroy();
+    fill(this.frame);
+    fill(this.golden);
+    const frame = new Viewer(this.frame, this.board!, this.camera), golden = new Viewer(this.golden, this.board!, this.camera, "golden");
+    golden.follow(frame);
+    this.viewers = [frame, golden];
+    void frame.picture.then((picture) => {
+      if (!picture && this.viewers[0] === frame) fill(this.frame, el("p", { class: "hint" }, "this board is not archived (any more)"));
+    });
+  }
+
+  private draw(): void {
+    const board = this.board!, said = decided(board), whole = said.get(0);
+    const names = [...new Set(this.defects.map((one) => one.camera))];
+    fill(this.head, el("span", { class: `pill ${board.result}` }, `${RESULT_SIGN[board.result]} ${board.result}`),
+      el("h2", {}, board.unit), el("span", {}, `${board.product} · ${board.line} #${board.seq} · ${clock(board.at ?? 0)}`),
+      board.reason ? el("span", { class: "reason" }, board.reason) : null,
+      whole ? el("span", { class: "pill said" }, `board ${VERIFIED[whole.verification]} by ${whole.operator}`) : null,
+      board.decisions.some((one) => one.line_id === null && !one.refused) ? el("span", { class: "pill" }, "waits for the line") : null);
+    fill(this.list, ...this.defects.map((one) => {
+      const word = said.get(one.number) ?? whole;
+      return el("li", {}, el("button", {
+        class: `defect ${one.number === this.chosen ? "chosen" : ""}`, "aria-current": one.number === this.chosen ? "true" : "false",
+        onclick: () => void this.choose(one.number),
+      }, el("b", {}, String(one.number)), el("span", {}, one.part || `${one.x}, ${one.y}`, names.length > 1 ? ` ${one.camera}` : ""),
+      el("span", {}, `peak ${one.peak.toFixed(1)} · ${one.area} px · ${one.confidence.toFixed(0)} %`),
+      el("span", { class: `said ${word?.verification ?? ""}` }, word ? `${VERIFIED[word.verification]} · ${word.operator}` : "not decided")));
+    }));
+    if (!this.defects.length) fill(this.list, el("li", { class: "hint" }, "nothing is called on this board"));
+    const button = (words: string, name: string, kind: string) =>
+      el("button", { class: `decide ${kind}`, onclick: () => void this.decide(WORDS[name]) }, words, el("kbd", {}, name));
+    const may = session.me?.role !== "viewer";
+    fill(this.tools, ...(may ? [button("Confirm", "c", "bad"), button("False call", "f", "good"), button("Repaired", "r", ""),
+      button("Take back", "u", "")] : []),
+      el("button", { onclick: () => this.toggleBlink(), "aria-pressed": String(this.blink !== 0) }, "Blink", el("kbd", {}, "b")),
+      el("button", { onclick: () => this.toggleMap(), "aria-pressed": String(this.map > 0) }, "Map", el("kbd", {}, "m")),
+      el("button", { onclick: () => this.viewers[0]?.home() }, "Whole", el("kbd", {}, "h")),
+      el("button", { class: "next", onclick: () => void this.nextBoard() }, "Next board", el("kbd", {}, "⏎")));
+    this.mark();
+  }
+
+  private mark(): void {
+    const said = decided(this.board!);
+    for (const viewer of this.viewers) void viewer.picture.then((picture) => {
+      if (!picture || !this.viewers.includes(viewer)) return;
+      const here = this.defects.filter((one) => one.camera === picture.views[this.camera]?.camera);
+      viewer.mark(here, this.chosen, (one) => said.get(one.number)?.verification ?? "");
+    });
+  }
+
+  private async look(): Promise<void> {
+    const one = this.defects.find((defect) => defect.number === this.chosen);
+    if (!one) return;
+    const picture = await this.viewers[0].picture;
+    const camera = picture?.views.findIndex((view) => view.camera === one.camera) ?? -1;
+    if (camera >= 0 && camera !== this.camera) {
+      this.camera = camera;
+      this.view();
+      this.mark();
+    }
+    await this.viewers[0].look(one);
+  }
+
+  private async choose(number: number): Promise<void> {
+    this.chosen = number;
+    this.draw();
+    await this.look();
+  }
+
+  private step(by: number): void {
+    const at = this.defects.findIndex((one) => one.number === this.chosen);
+    const next = this.defects[(at + by + this.defects.length) % Math.max(this.defects.length, 1)];
+    if (next) void this.choose(next.number);
+  }
+
+  private async decide(verification: string): Promise<void> {
+    const board = this.board;
+    if (!board || session.me?.role === "viewer") return;
+    if (!session.me?.user) await this.ask();
+    if (!session.me?.user) return;
+    const defect = this.chosen;
+    try {
+      await post("/api/decide", { line: board.line, epoch: board.epoch, seq: board.seq, defect, verification });
+    } catch (error) {
+      say(String((error as Error).message), true);
+      return;
+    }
+    say(`${defect ? `defect ${defect}` : "board"}: ${VERIFIED[verification]}`);
+    this.board = await get(`/api/boards/${key(board)}`);
+    const open = this.defects.find((one) => !decided(this.board!).has(one.number));
+    if (verification !== "NotVerifiedYet" && open) await this.choose(open.number);
+    else this.draw();
+  }
+
+  /** The oldest board that is called and has a defect without a decision. */
+  private async nextBoard(): Promise<void> {
+    const line = this.board?.line ?? "";
+    const rows: Row[] = await get(`/api/boards?result=FAIL&most=200&line=${encodeURIComponent(line)}`);
+    for (const row of rows.reverse()) {
+      const board: Board = await get(`/api/boards/${key(row)}`);
+      const said = decided(board);
+      if (!said.has(0) && defectsOf(board).some((one) => !said.has(one.number)) && key(board) !== key(this.board!)) {
+        await this.open(row);
+        return;
+      }
+    }
+    say("no other board waits for a review");
+  }
+
+  private toggleBlink(): void {
+    if (this.blink) this.stop();
+    else {
+      let on = false;
+      this.blink = window.setInterval(() => void this.viewers[0]?.show("golden", (on = !on) ? 1 : 0), BLINK_MS);
+    }
+    this.draw();
+  }
+
+  private toggleMap(): void {
+    this.map = this.map ? 0 : this.opacity;
+    void this.viewers[0]?.show("map", this.map);
+    this.draw();
+  }
+
+  private fade(by: number): void {
+    this.opacity = Math.min(1, Math.max(0.1, this.opacity + by));
+    if (this.map) void this.viewers[0]?.show("map", (this.map = this.opacity));
+  }
+
+  /** Stop blinking; the next board begins without. */
+  stop(): void {
+    window.clearInterval(this.blink);
+    this.blink = 0;
+    this.map = 0;
+    void this.viewers[0]?.show("golden", 0);
+  }
+
+  private key(event: KeyboardEvent): void {
+    const typing = event.target instanceof HTMLElement && event.target.closest("input, select, textarea, dialog");
+    if (!this.shown || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    const name = event.key.toLowerCase();
+    const does: Record<string, () => void> = {
+      n: () => this.step(1), arrowright: () => this.step(1), p: () => this.step(-1), arrowleft: () => this.step(-1),
+      b: () => this.toggleBlink(), m: () => this.toggleMap(), "[": () => this.fade(-0.1), "]": () => this.fade(0.1),
+      h: () => this.viewers[0]?.home(), "+": () => this.viewers[0]?.zoom(1.5), "-": () => this.viewers[0]?.zoom(1 / 1.5),
+      enter: () => void this.nextBoard(),
+    };
+    if (name === "enter" && event.target instanceof HTMLButtonElement) return;
+    if (name in WORDS) does[name] = () => void this.decide(WORDS[name]);
+    if (does[name]) {
+      event.preventDefault();
+      does[name]();
+    }
+  }
+}

@@ -1,0 +1,122 @@
+"""``hisir-edge view`` as a child process, and the page in a real browser: Debian's Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import pytest
+
+from support.sockets import free_port
+
+START_S = 30.0
+WAIT_MS = 20_000
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def browser_here() -> str:
+    """The browser's program; the test is skipped where there is none."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"no browser here: none of {', '.join(BROWSERS)}")
+    pytest.importorskip("playwright.sync_api")
+    return found
+
+
+class PageProcess:
+    """The page's process, ended on exit. ``lines``: endpoints."""
+
+    def __init__(self, folder: Path, lines: list[str], *more: object) -> None:
+        self.folder, self.log = folder, folder / "view.log"
+        self.listen = f"127.0.0.1:{free_port()}"
+        connect = [part for line in lines for part in ("--connect", line)]
+        self._command = [
+            sys.executable, "-m", "hisir_edge", "view", *connect, "--listen", self.listen,
+            "--state", str(folder / "page"), *map(str, more),
+        ]  # fmt: skip
+        self.process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        """Where browsers find it."""
+        return f"http://{self.listen}/"
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        end = time.monotonic() + START_S
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()[-2000:]
+            try:
+                with urllib.request.urlopen(self.url, timeout=1) as answer:  # noqa: S310  # our own address
+                    assert answer.status == 200
+                    return
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError(self.log.read_text()[-2000:])
+
+    def __enter__(self) -> PageProcess:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                assert self.process.wait(15) == 0
+            finally:
+                if self.process.poll() is None:
+                    self.process.kill()
+                    self.process.wait()
+
+
+@contextmanager
+def browser_page(url: str, width: int = 1280, height: int = 800, **options: Any) -> Iterator[Any]:
+    """A page of a browser of its own, opened at ``url``; whatever its console calls an error fails the test."""
+    from playwright.sync_api import sync_playwright
+
+    program = browser_here()
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        try:
+            page = browser.new_page(viewport={"width": width, "height": height}, **options)
+            page.set_default_timeout(WAIT_MS)
+            wrong: list[str] = []
+            page.on("pageerror", lambda error: wrong.append(str(error)))
+            page.on("dialog", lambda dialog: wrong.append(f"dialog: {dialog.message}"))
+            page.on("console", lambda message: wrong.extend(_errors(message)))
+            page.goto(url)
+            yield page
+            assert not wrong, wrong
+        finally:
+            browser.close()
+
+
+def _errors(message: Any) -> list[str]:
+    """An error of the page; none where the browser itself logs an answer that is no success, or a server away."""
+    expected = "Failed to load resource" in message.text or "net::ERR" in message.text
+    return [] if expected or message.type != "error" else [message.text]
+
+
+def asked(page: Any, path: str, body: Any = None) -> Any:
+    """What the page's own session is answered, by fetch in the browser."""
+    script = """async ([path, body]) => {
+      const me = await (await fetch("/api/me")).json();
+      const options = body === null ? {} : {method: "POST", body, headers: {"x-hisir-token": me.token}};
+      const answer = await fetch(path, options);
+      return [answer.status, await answer.json()];
+    }"""
+    status, found = page.evaluate(script, [path, None if body is None else json.dumps(body)])
+    assert status == 200, found
+    return found

@@ -1,0 +1,338 @@
+"""The operator's page in a real browser, against real daemons."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from support.daemon import JOURNAL, DaemonProcess, replay
+from support.page import PageProcess, asked, browser_here, browser_page
+from support.sockets import free_port
+
+from hisir_edge.backends import engine_from_bundle
+from hisir_edge.bundle.load import load_bundle
+from hisir_edge.bundle.thresholds import Zone
+from hisir_edge.images import read_rgb
+from hisir_edge.inspection.cpu.inspector import CpuInspector
+
+TABLES = f'{JOURNAL}[archive]\nkeep = "all"\nformat = "png"\n'
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def browser() -> None:
+    browser_here()
+
+
+@pytest.fixture
+def photos(small_boards: Path, tmp_path: Path) -> list[Path]:
+    """Two good boards, and two that are called."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    found = [
+        *sorted((small_boards / "test/good").iterdir())[:2],
+        *sorted((small_boards / "test/missing").iterdir())[:2],
+    ]
+    for number, path in enumerate(found):
+        (folder / f"{number}.png").symlink_to(path)
+    return found
+
+
+@contextmanager
+def a_line(folder: Path, bundle: Path, photos: Path, name: str) -> Iterator[DaemonProcess]:
+    """A daemon that waits for triggers."""
+    folder.mkdir(exist_ok=True)
+    with DaemonProcess(
+        folder, bundle, replay(photos, "software"), f'{TABLES}[line]\nname = "{name}"\n', tcp=True
+    ) as line:
+        line.until(lambda status: status["state"] == "Ready")
+        yield line
+
+
+def board(line: DaemonProcess, unit: str) -> None:
+    """Let a board come, and wait for its verdict."""
+    before = sum(line.ask("status")["verdicts"].values())
+    line.ask("trigger", unit=unit)
+    line.until(lambda status: sum(status["verdicts"].values()) > before and status["archive"]["boards"] > before)
+
+
+def test_boards_come_live_and_are_reviewed_by_keyboard_alone(photos, small_bundle, tmp_path):
+    with (
+        a_line(tmp_path / "a", small_bundle, tmp_path / "photos", "smt-3") as line,
+        PageProcess(tmp_path, [line.endpoint]) as page,
+        browser_page(page.url) as seen,
+    ):
+        for number in range(4):
+            board(line, f"B-{number}")
+            seen.wait_for_selector(f".facts dd:text-is('B-{number}')")
+        seen.wait_for_selector(".banner.FAIL")
+        assert seen.locator(".strip .card").count() == 4
+        assert [text.split()[-1] for text in seen.locator(".strip .card").all_inner_texts()] == [
+            "FAIL", "FAIL", "PASS", "PASS",
+        ]  # fmt: skip
+        seen.wait_for_selector(".live .marks polygon", state="attached")
+        status = line.ask("status")
+        body = asked(seen, f"/api/boards/smt-3/{status['epoch']}/3")["body"]
+        listed = body["InspectedUnits"][0]["Inspections"][0]["DefectsFound"]
+
+        # Tab and Enter lead to the board before the newest one; then a key a defect
+        seen.locator(".strip .card").nth(1).focus()
+        seen.keyboard.press("Enter")
+        seen.wait_for_selector("h2:text-is('B-2')")
+        seen.wait_for_selector(".defect.chosen")
+        assert seen.locator(".defects .defect").count() == len(listed)
+        seen.keyboard.press("f")
+        seen.wait_for_selector("dialog input")
+        seen.keyboard.type("J. Doe")
+        seen.keyboard.press("Enter")
+        seen.wait_for_selector(".defects .said.DefectRejected")
+        for _ in listed[1:]:
+            seen.keyboard.press("c")
+        line.until(lambda _: len(line.ask("decisions")["decisions"]) == len(listed))
+        told = line.ask("decisions")["decisions"]
+        assert [(one["seq"], one["defect"], one["operator"]) for one in told] == [
+            (3, n, "J. Doe") for n in range(1, len(listed) + 1)
+        ]
+        assert [one["Verification"] for one in told] == ["DefectRejected", *["DefectConfirmed"] * (len(listed) - 1)]
+        seen.keyboard.press("m")
+        seen.wait_for_selector("button[aria-pressed=true]:has-text('Map')")
+        seen.keyboard.press("b")
+        seen.wait_for_selector("button[aria-pressed=true]:has-text('Blink')")
+        seen.keyboard.press("Enter")
+        seen.wait_for_selector("h2:text-is('B-3')")
+        # what others decide is seen as well
+        epoch = status["epoch"]
+        line.ask("verify", epoch=epoch, seq=4, defect=0, verification="DefectConfirmed", operator="another")
+        seen.wait_for_selector(".pill.said:has-text('another')")
+        audit = (tmp_path / "page" / "audit.jsonl").read_text()
+        assert audit.count('"what":"decide"') == len(listed)
+
+
+def test_decisions_wait_for_a_line_that_is_down_and_the_page_lives_on(photos, small_bundle, tmp_path):
+    with (
+        a_line(tmp_path / "a", small_bundle, tmp_path / "photos", "smt-3") as line,
+        PageProcess(tmp_path, [line.endpoint], "--control", line.control) as page,
+        browser_page(page.url) as seen,
+    ):
+        for number in range(3):
+            board(line, f"B-{number}")
+        seen.wait_for_selector(".facts dd:text-is('B-2')")
+        os.kill(line.process.pid, signal.SIGKILL)
+        line.process.wait()
+        seen.wait_for_selector(".tab.away")
+        epoch = asked(seen, "/api/boards?most=1")[0]["epoch"]
+        asked(seen, "/api/name", {"user": "J"})
+        decision = {"line": "smt-3", "epoch": epoch, "seq": 3, "defect": 0, "verification": "DefectRejected"}
+        asked(seen, "/api/decide", decision)
+        seen.wait_for_selector(".tab .pill:has-text('1 wait')")
+        # the page's own end loses nothing either
+        page.process.kill()
+        page.process.wait()
+        page.start()
+        line.start()
+        line.until(lambda status: status["state"] == "Ready")
+        line.until(lambda _: len(line.ask("decisions")["decisions"]) == 1)
+        seen.goto(page.url)
+        seen.wait_for_selector(".facts dd:text-is('B-2')")
+        board(line, "B-new")
+        seen.wait_for_selector(".facts dd:text-is('B-new')")
+        os.kill(page.process.pid, signal.SIGKILL)
+        page.process.wait()
+        board(line, "B-alone")  # the line runs on
+        page.start()
+        seen.goto(page.url)
+        seen.wait_for_selector(".facts dd:text-is('B-alone')")
+
+
+def test_two_lines_on_one_page_and_names_that_are_scripts(photos, small_bundle, tmp_path):
+    script = '<img src=x onerror="alert(1)"><script>alert(2)</script>'
+    with (
+        a_line(tmp_path / "a", small_bundle, tmp_path / "photos", "smt-3") as first,
+        a_line(tmp_path / "b", small_bundle, tmp_path / "photos", "smt-4") as second,
+        PageProcess(tmp_path, [first.endpoint, second.endpoint]) as page,
+        browser_page(page.url) as seen,
+    ):
+        board(first, script)
+        board(second, "other")
+        seen.wait_for_selector(".tab:has-text('smt-3')")
+        seen.click(".tab:has-text('smt-3')")
+        seen.wait_for_selector(".banner.PASS")
+        assert script in seen.locator(".facts dd").all_inner_texts()
+        seen.click(".tab:has-text('smt-4')")
+        seen.wait_for_selector(".facts dd:text-is('other')")
+        seen.click("nav button:text-is('Boards')")
+        seen.wait_for_selector(".boards tbody tr:nth-child(2)")
+        assert seen.locator(f".boards .link:text-is('{script}')").count() == 1
+        seen.fill("input[name=unit]", script)
+        seen.click("button[type=submit]")
+        seen.wait_for_function("document.querySelectorAll('.boards tbody tr').length === 1")
+        seen.click(f".link:text-is('{script}')")
+        seen.wait_for_selector(f"h2:text-is('{script}')")
+        seen.goto(f"{page.url}?unit={script}#{script}")
+        seen.wait_for_selector(".banner")
+        assert seen.locator("img[src=x]").count() == 0
+        seen.click("nav button:text-is('Statistics')")
+        seen.wait_for_selector(".figure b")
+
+
+def test_a_zone_is_tried_as_an_inspection_with_it_would_end(photos, small_bundle, tmp_path):
+    bundle = load_bundle(small_bundle)
+    with (
+        a_line(tmp_path / "a", small_bundle, tmp_path / "photos", "smt-3") as line,
+        PageProcess(tmp_path, [line.endpoint]) as page,
+        browser_page(page.url) as seen,
+    ):
+        for number in range(4):
+            board(line, f"B-{number}")
+        seen.wait_for_selector(".facts dd:text-is('B-3')")
+        epoch = line.ask("status")["epoch"]
+        asked(seen, "/api/name", {"user": "J"})
+        said = {"line": "smt-3", "epoch": epoch, "seq": 3, "defect": 0, "verification": "DefectConfirmed"}
+        asked(seen, "/api/decide", said)
+        asked(seen, "/api/decide", {**said, "seq": 4, "verification": "DefectRejected"})
+        h, w = bundle.recipe.frame_hw
+        half = [[-1, -1], [w / 2, -1], [w / 2, h], [-1, h]]
+        for polygon, sensitivity in ((half, 0), ([[w - x, y] for x, y in half], 0), (half, 4)):
+            zone = {"name": "tried", "polygon": polygon, "sensitivity": sensitivity}
+            found = asked(seen, "/api/trial", {"line": "smt-3", "zones": [zone]})
+            expected = {"calls": 0, "calls_after": 0, "new_calls": 0, "confirmed_lost": 0, "false_calls_gone": 0}
+            zones = (*bundle.zones, Zone("tried", tuple(map(tuple, polygon)), sensitivity))
+            slow = CpuInspector(replace(bundle, zones=zones), engine_from_bundle(bundle, 2))
+            plain = CpuInspector(bundle, engine_from_bundle(bundle, 2))
+            for seq, photo in enumerate(photos, 1):
+                before, after = (one.inspect(read_rgb(photo)).regions_total > 0 for one in (plain, slow))
+                expected["calls"] += before
+                expected["calls_after"] += after
+                expected["new_calls"] += after and not before
+                expected["confirmed_lost"] += before and not after and seq == 3
+                expected["false_calls_gone"] += before and not after and seq == 4
+            slow.close()
+            plain.close()
+            assert {name: found[name] for name in expected} == expected
+            assert found["boards"] == 4
+
+
+def test_logging_in_and_what_it_takes(photos, small_bundle, tmp_path):
+    users = tmp_path / "users.json"
+    for name, role in (("vi", "viewer"), ("re", "reviewer")):
+        command = [sys.executable, "-m", "hisir_edge", "view-user", name, "--role", role, "--users", str(users)]
+        subprocess.run(command, input=f"password of {name}\n", text=True, check=True, capture_output=True)
+    with (
+        a_line(tmp_path / "a", small_bundle, tmp_path / "photos", "smt-3") as line,
+        PageProcess(tmp_path, [line.endpoint], "--users", users) as page,
+        browser_page(page.url) as seen,
+    ):
+        for number in range(3):
+            board(line, f"B-{number}")
+        for name, buttons in (("vi", 0), ("re", 4)):
+            seen.fill("input[name=user]", name)
+            seen.fill("input[type=password]", "wrong")
+            seen.keyboard.press("Enter")
+            seen.wait_for_selector("[role=alert]:text-is('wrong name or password')")
+            seen.fill("input[type=password]", f"password of {name}")
+            seen.keyboard.press("Enter")
+            seen.wait_for_selector(".strip .card.FAIL")
+            seen.click(".strip .card.FAIL")
+            seen.wait_for_selector(".defect.chosen")
+            assert seen.locator(".tools .decide").count() == buttons
+            seen.click("button:text-is('log out')")
+            seen.wait_for_selector("input[type=password]")
+        cookies = seen.context.cookies()
+        assert not [one for one in cookies if one["name"] == "hisir_session" and one["value"]]
+
+
+def test_nothing_serious_is_found_by_axe_and_nothing_is_cut_off(photos, small_bundle, tmp_path):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    with (
+        a_line(tmp_path / "a", small_bundle, tmp_path / "photos", "smt-3") as line,
+        PageProcess(tmp_path, [line.endpoint]) as page,
+    ):
+        for number in range(3):
+            board(line, f"B-{number}")
+        # the page's own policy lets no script in that is not its own
+        for theme in ("light", "dark"):
+            with browser_page(page.url, color_scheme=theme, bypass_csp=True) as seen:
+                for name in ("Live", "Review", "Boards", "Statistics"):
+                    seen.click(f"nav button:text-is('{name}')")
+                    seen.wait_for_selector({
+                        "Live": ".banner.FAIL", "Review": ".defect.chosen", "Boards": ".boards tbody tr",
+                        "Statistics": ".figure b",
+                    }[name])  # fmt: skip
+                    found = axe.run(seen).response["violations"]
+                    serious = [
+                        (one["id"], one["nodes"][0]["html"][:200])
+                        for one in found
+                        if one["impact"] in ("serious", "critical")
+                    ]
+                    assert not serious, (theme, name, serious)
+        for width, height in ((1280, 800), (3840, 2160), (820, 1180)):
+            with browser_page(page.url, width, height, has_touch=width < 1300) as seen:
+                seen.wait_for_selector(".banner.FAIL")
+                assert seen.evaluate("document.documentElement.scrollWidth") <= width
+                letters = seen.evaluate("parseFloat(getComputedStyle(document.querySelector('.banner')).fontSize)")
+                assert letters >= width / 25  # read at two metres
+                small = seen.evaluate(
+                    "[...document.querySelectorAll('button')].filter(b => b.offsetParent && b.offsetHeight < 40).length"
+                )
+                assert small == 0
+
+
+def test_a_thousand_boards_leave_page_and_process_as_large_as_before(tmp_path):
+    verdicts, control = f"tcp://127.0.0.1:{free_port()}", f"tcp://127.0.0.1:{free_port()}"
+    command = [
+        sys.executable, str(ROOT / "tests/support/line_process.py"), str(tmp_path / "journal"), verdicts, control,
+        "--rate-hz", "100", "--count",
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    with PageProcess(tmp_path, [verdicts], "--control", control) as page, browser_page(page.url) as seen:
+
+        def boards(count: int) -> tuple[int, int]:
+            line = subprocess.Popen([*command, str(count)], env=environment)
+            try:
+                seen.wait_for_selector(f".facts dd:text-is('unit-{count}')", timeout=60_000)
+                process = psutil.Process(page.process.pid)
+                return process.memory_info().rss, seen.evaluate("document.getElementsByTagName('*').length")
+            finally:
+                line.terminate()
+                line.wait()
+
+        first, elements = boards(400)
+        second, more = boards(1400)
+        assert second - first < 12_000_000
+        assert more <= elements + 5
+        assert asked(seen, "/api/statistics?step_s=3600")["all"]["boards"] == 1400
+
+
+def test_what_is_shipped_is_what_the_sources_give(tmp_path):
+    """Where the page's tools are installed (npm ci in hisir_edge/view/page)."""
+    source = ROOT / "hisir_edge" / "view" / "page"
+    if not (source / "node_modules").is_dir() or shutil.which("npx") is None:
+        pytest.skip("the page's tools are not installed here: make page")
+    subprocess.run(["npx", "tsc", "--noEmit"], cwd=source, check=True, capture_output=True)
+    subprocess.run(
+        ["npx", "vite", "build", "--outDir", str(tmp_path / "out")], cwd=source, check=True, capture_output=True
+    )
+    shipped = ROOT / "hisir_edge" / "view" / "static"
+    built = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert built == sorted(path.name for path in shipped.iterdir())
+    for name in built:
+        assert (shipped / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
+
+
+def test_the_script_is_small_enough_for_an_old_panel_pc():
+    import gzip
+
+    files = (ROOT / "hisir_edge" / "view" / "static").glob("*.js")
+    assert sum(len(gzip.compress(path.read_bytes(), 6)) for path in files) < 200_000
+    index = (ROOT / "hisir_edge" / "view" / "static" / "index.html").read_text()
+    assert not re.search(r"<script(?![^>]*src=)", index) and "style=" not in index and "http" not in index

@@ -1,0 +1,185 @@
+"""What the page keeps: each verdict once, decisions until the line has them; and the figures that come of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.messages import sample_message
+
+from hisir_edge.errors import InputError
+from hisir_edge.mes.verdict import verdict_from_frames
+from hisir_edge.view.export import csv_of
+from hisir_edge.view.history import FILE, History, Search
+from hisir_edge.view.statistics import Range, control_chart, drift, heat, outcome_of, pareto, run_rules, summary
+
+EPOCH = "9f6c" * 8
+
+
+def verdict(seq, fails=False, unit="", line="l"):
+    return verdict_from_frames(sample_message(seq, EPOCH, fails, unit, line).frames())
+
+
+@pytest.fixture
+def history(tmp_path):
+    made = History(tmp_path / "state")
+    yield made
+    made.close()
+
+
+def told(seq, defect=0, word="DefectRejected", number=1):
+    return {
+        "id": number, "epoch": EPOCH, "seq": seq, "defect": defect, "Verification": word, "VerificationDetail": "",
+        "operator": "J", "client": "", "TimeStamp": "2026-03-02T09:14:07.201311+00:00",
+    }  # fmt: skip
+
+
+def test_a_verdict_is_kept_once_and_found_by_what_is_asked(history):
+    for seq in range(1, 8):
+        history.add(verdict(seq, fails=seq % 2 == 0, unit=f"PSU-{seq}"))
+        history.add(verdict(seq, fails=seq % 2 == 0, unit=f"PSU-{seq}"))
+    history.add(verdict(1, unit="[x]?", line="m"))
+    assert len(history.boards(Search())) == 8
+    assert [row["seq"] for row in history.boards(Search(line="l", result="FAIL"))] == [6, 4, 2]
+    assert [row["unit"] for row in history.boards(Search(unit="PSU-3"))] == ["PSU-3"]
+    assert len(history.boards(Search(unit="PSU-*"))) == 7
+    assert [row["unit"] for row in history.boards(Search(unit="[x]?*"))] == ["[x]?"]
+    assert history.boards(Search(unit="' OR 1=1 --")) == []
+    assert history.boards(Search(until=1.0)) == []
+    seen, before = [], None
+    while page := history.boards(Search(before=before, most=3)):
+        seen += [(row["line"], row["seq"]) for row in page]
+        before = (page[-1]["at"], page[-1]["line"], page[-1]["seq"])
+    assert len(seen) == len(set(seen)) == 8
+    board = history.board("l", EPOCH, 4)
+    assert board["body"]["seq"] == 4 and board["decisions"] == []
+    assert history.board("l", EPOCH, 99) is None
+
+
+def test_a_decision_waits_until_the_line_has_it_and_is_there_once(history):
+    history.add(verdict(2, fails=True))
+    first = history.decide("l", EPOCH, 2, 1, "DefectConfirmed", "", "J")
+    second = history.decide("l", EPOCH, 2, 1, "DefectRejected", "glare", "K")
+    assert [one["id"] for one in history.waiting("l")] == [first, second]
+    assert history.waiting("m") == []
+    # the line tells of it before its answer has come
+    assert history.told("l", told(2, 1, "DefectConfirmed", 7))
+    history.sent(first, 7)
+    assert not history.told("l", told(2, 1, "DefectConfirmed", 7))
+    history.refused(second, "expected a verdict; got none; look at it")
+    assert history.waiting("l") == []
+    found = history.decisions("l", EPOCH, 2)
+    assert [(one["operator"], one["line_id"], bool(one["refused"])) for one in found] == [
+        ("J", 7, False),
+        ("K", None, True),
+    ]
+    assert history.last_told("l", EPOCH) == 7
+
+
+def test_what_was_kept_is_there_again_and_a_later_layout_is_refused(tmp_path):
+    first = History(tmp_path)
+    first.add(verdict(1))
+    first.decide("l", EPOCH, 1, 0, "DefectConfirmed", "", "J")
+    first.close()
+    again = History(tmp_path)
+    assert again.board("l", EPOCH, 1) is not None and len(again.waiting("l")) == 1
+    again.close()
+    db = sqlite3.connect(tmp_path / FILE)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(InputError, match="layout up to 1"):
+        History(tmp_path)
+
+
+def test_outcomes_follow_the_last_word_on_each_defect():
+    assert outcome_of("FAIL", 2, {}) == "waiting"
+    assert outcome_of("FAIL", 2, {1: "DefectRejected"}) == "waiting"
+    assert outcome_of("FAIL", 2, {1: "DefectRejected", 2: "DefectRejected"}) == "false call"
+    assert outcome_of("FAIL", 2, {0: "DefectRejected"}) == "false call"
+    assert outcome_of("FAIL", 2, {1: "DefectRejected", 2: "DefectConfirmed"}) == "confirmed"
+    assert outcome_of("FAIL", 1, {1: "NotVerifiedYet"}) == "waiting"
+    assert outcome_of("PASS", 0, {0: "DefectConfirmed"}) == "escape"
+    assert outcome_of("PASS", 0, {}) == "passed"
+    assert outcome_of("ERROR", 0, {}) == "error"
+
+
+def test_rates_name_what_they_are_of(history):
+    for seq in range(1, 11):
+        history.add(verdict(seq, fails=seq <= 4))
+    for number, (seq, word) in enumerate([(1, "DefectRejected"), (2, "DefectConfirmed"), (9, "DefectConfirmed")], 1):
+        history.told("l", told(seq, 0, word, number))
+    found = summary(history, Range(), 3600)
+    every = found["all"]
+    assert (every["boards"], every["judged"], every["reviewed"]) == (10, 10, 8)
+    assert (every["passed"], every["waiting"], every["confirmed"], every["false_call"], every["escape"]) == (
+        5,
+        2,
+        1,
+        1,
+        1,
+    )
+    assert every["false_calls_per_board"] == 1 / 8
+    assert every["first_pass_yield"] == 6 / 10
+    assert sum(step["boards"] for step in found["series"]) == 10
+    assert summary(history, Range(line="m"), 3600)["all"]["first_pass_yield"] is None
+    (place,) = pareto(history, Range())
+    assert (place["called"], place["false_calls"], place["confirmed"]) == (4, 1, 1)
+    (cells,) = heat(history, Range())
+    assert (cells["cells"], cells["width"], cells["height"]) == [([(0, 0, 4)]), 8, 6] or cells["cells"] == [(0, 0, 4)]
+
+
+def test_a_lamp_that_ages_breaks_a_rule_and_noise_does_not():
+    rng = np.random.default_rng(4)
+    at = np.arange(2000.0)
+    steady = rng.normal(1.0, 0.01, 2000)
+    assert len(control_chart(at, steady)["broken"]) <= 0.06 * 2000 / 8
+    ageing = steady - 0.02 * np.clip((at - 1000) / 1000, 0, 1)
+    broken = control_chart(at, ageing)["broken"]
+    assert broken and min(one["at"] for one in broken if one["at"] > 1000) < 1700
+    assert control_chart(at[:16], steady[:16])["broken"] == []
+    assert control_chart(at[:200], np.ones(200))["broken"] == []
+
+
+@given(st.lists(st.floats(-5, 5), max_size=40))
+@settings(max_examples=200)
+def test_run_rules_are_those_of_western_electric(z):
+    def count(index, of, test):
+        return sum(test(value) for value in z[max(index - of + 1, 0) : index + 1])
+
+    expected = set()
+    for index, value in enumerate(z):
+        for side in (1, -1):
+            v = value * side
+            if (
+                v > 3
+                or (v > 2 and count(index, 3, lambda x, s=side: x * s > 2) >= 2)
+                or (v > 1 and count(index, 5, lambda x, s=side: x * s > 1) >= 4)
+                or (v > 0 and count(index, 8, lambda x, s=side: x * s > 0) >= 8)
+            ):
+                expected.add(index)
+    found = run_rules(z)
+    assert {index for index, _ in found} == expected
+    assert all(a[0] < b[0] for a, b in pairwise(found))
+
+
+def test_drift_says_nothing_of_a_few_boards(history):
+    for seq in range(1, 6):
+        history.add(verdict(seq))
+    assert drift(history, Range()) == []
+
+
+def test_a_table_for_spreadsheets_holds_no_formula(history):
+    history.add(verdict(1, unit='=HYPERLINK("http://x")'))
+    history.add(verdict(2, unit='B,"7" ü', fails=True))
+    rows = list(csv.reader("".join(csv_of(history, Range())).splitlines()))
+    assert rows[0][:3] == ["line", "epoch", "seq"]
+    units = {row[4] for row in rows[1:]}
+    assert units == {'\'=HYPERLINK("http://x")', 'B,"7" ü'}
+    assert {row[7] for row in rows[1:]} == {"passed", "waiting"}
+    assert json.dumps(rows)
