@@ -15,7 +15,8 @@ import uvicorn
 
 from hisir_edge.errors import InputError
 from hisir_edge.view.access import AuditLog, Sessions, Tries, Users
-from hisir_edge.view.app import STATIC, Page, app_of
+from hisir_edge.view.answers import Page
+from hisir_edge.view.app import STATIC, app_of
 from hisir_edge.view.boards import Boards
 from hisir_edge.view.guard import Guarded
 from hisir_edge.view.history import History

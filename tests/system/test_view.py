@@ -201,12 +201,12 @@ def test_a_zone_is_tried_as_an_inspection_with_it_would_end(photos, small_bundle
         asked(seen, "/api/decide", said)
         asked(seen, "/api/decide", {**said, "seq": 4, "verification": "DefectRejected"})
         h, w = bundle.recipe.frame_hw
-        half = [[-1, -1], [w / 2, -1], [w / 2, h], [-1, h]]
-        for polygon, sensitivity in ((half, 0), ([[w - x, y] for x, y in half], 0), (half, 4)):
+        half = [(-1.0, -1.0), (w / 2, -1.0), (w / 2, float(h)), (-1.0, float(h))]
+        for polygon, sensitivity in ((half, 0.0), ([(w - x, y) for x, y in half], 0.0), (half, 4.0)):
             zone = {"name": "tried", "polygon": polygon, "sensitivity": sensitivity}
             found = asked(seen, "/api/trial", {"line": "smt-3", "zones": [zone]})
             expected = {"calls": 0, "calls_after": 0, "new_calls": 0, "confirmed_lost": 0, "false_calls_gone": 0}
-            zones = (*bundle.zones, Zone("tried", tuple(map(tuple, polygon)), sensitivity))
+            zones = (*bundle.zones, Zone("tried", tuple(polygon), sensitivity))
             slow = CpuInspector(replace(bundle, zones=zones), engine_from_bundle(bundle, 2))
             plain = CpuInspector(bundle, engine_from_bundle(bundle, 2))
             for seq, photo in enumerate(photos, 1):

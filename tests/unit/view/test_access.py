@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -13,7 +14,8 @@ from support.messages import sample_message
 from hisir_edge.errors import InputError
 from hisir_edge.mes.verdict import verdict_from_frames
 from hisir_edge.view.access import ROLES, AuditLog, Sessions, Tries, Users, with_user
-from hisir_edge.view.app import Page, app_of
+from hisir_edge.view.answers import Page
+from hisir_edge.view.app import app_of
 from hisir_edge.view.guard import MOST_BODY_BYTES, Guarded
 from hisir_edge.view.history import History
 from hisir_edge.view.hub import Hub
@@ -25,7 +27,7 @@ EPOCH = "9f6c" * 8
 @pytest.fixture
 def users(tmp_path):
     path = tmp_path / "users.json"
-    for name, role in (("vi", "viewer"), ("re", "reviewer"), ("en", "engineer")):
+    for name, role in zip(("vi", "re", "en"), ROLES, strict=True):
         with_user(path, name, role, f"password of {name}")
     return Users(path)
 
@@ -35,7 +37,7 @@ def made(tmp_path, users):
     """A function that makes the page's application, and its history and audit log."""
     history, audit = History(tmp_path / "state"), AuditLog(tmp_path / "audit.jsonl")
     history.add(verdict_from_frames(sample_message(1, EPOCH, True, "<b>x</b>").frames()))
-    link = SimpleNamespace(
+    link: Any = SimpleNamespace(
         seen=SimpleNamespace(name="l"), address=SimpleNamespace(endpoint="e"), wake=lambda: None, as_dict=dict
     )
 

@@ -131,7 +131,8 @@ def test_rates_name_what_they_are_of(history):
     (place,) = pareto(history, Range())
     assert (place["called"], place["false_calls"], place["confirmed"]) == (4, 1, 1)
     (cells,) = heat(history, Range())
-    assert (cells["cells"], cells["width"], cells["height"]) == [([(0, 0, 4)]), 8, 6] or cells["cells"] == [(0, 0, 4)]
+    assert (cells["cells"], cells["width"], cells["height"]) == ([(0, 0, 4)], 8, 6)
+    assert cells["board"] == f"l/{EPOCH}/4/0"
 
 
 def test_a_lamp_that_ages_breaks_a_rule_and_noise_does_not():

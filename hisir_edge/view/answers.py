@@ -1,0 +1,190 @@
+"""What the page answers: lines, boards, tiles, figures, exports, decisions, trials. Made in a thread each.
+
+A dict or list becomes JSON. InputError is told in its own words; HTTPException with its status.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from hisir_edge.errors import InputError
+from hisir_edge.labels import is_name
+from hisir_edge.view.access import AuditLog, Session, Sessions, Tries, Users
+from hisir_edge.view.boards import TILE_PX, Boards
+from hisir_edge.view.export import coco_of, csv_of
+from hisir_edge.view.history import History, Search
+from hisir_edge.view.hub import Hub
+from hisir_edge.view.lines import LineLink
+from hisir_edge.view.statistics import Range, drift, heat, pareto, summary
+from hisir_edge.view.trial import Trials, zones_from_json
+
+VERIFICATIONS = ("DefectConfirmed", "DefectRejected", "DefectAccepted", "NotVerifiedYet")
+MOST_SEQ = 2**62
+KEPT = {"cache-control": "private, max-age=86400, immutable"}
+FRESH = {"cache-control": "no-store"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What the requests work on. ``users``: None where nobody logs in (loopback); ``proxy_header``: who is let in."""
+
+    history: History
+    links: tuple[LineLink, ...]
+    hub: Hub
+    sessions: Sessions
+    tries: Tries
+    audit: AuditLog
+    users: Users | None
+    proxy_header: str
+    secure: bool
+    boards: dict[str, Boards]
+    trials: dict[str, Trials]
+
+    def link_of(self, line: str) -> LineLink:
+        """The link of a line's name; HTTPException 404 for one that is not there."""
+        found = next((link for link in self.links if link.seen.name == line), None)
+        if found is None:
+            raise HTTPException(404, "no such line")
+        return found
+
+    def address_of(self, line: str) -> str:
+        """Its endpoint."""
+        return self.link_of(line).address.endpoint
+
+
+def lines(page: Page, session: Session, request: Request) -> Any:
+    """All lines, as they are now."""
+    return [link.as_dict() for link in page.links]
+
+
+def boards(page: Page, session: Session, request: Request) -> Any:
+    """Boards that a search finds, the newest first."""
+    asked = request.query_params
+    before = None
+    if asked.get("before_line"):
+        before = (_number(asked, "before_at", 0), asked["before_line"], int(_number(asked, "before_seq", 0)))
+    search = Search(
+        line=asked.get("line", ""), unit=asked.get("unit", "")[:200], product=asked.get("product", ""),
+        result=asked.get("result", ""), since=_number(asked, "since", 0.0), until=_number(asked, "until", 1e11),
+        before=before, most=int(_number(asked, "most", 100)),
+    )  # fmt: skip
+    return page.history.boards(search)
+
+
+def _number(asked: Any, name: str, default: float) -> float:
+    try:
+        found = float(asked.get(name) or default)
+    except ValueError as error:
+        raise InputError(
+            expected=f"{name} as a number", received=str(asked.get(name))[:80], fix="correct it"
+        ) from error
+    if not abs(found) < 1e15:
+        raise InputError(expected=f"{name} as a number", received=str(found), fix="correct it")
+    return found
+
+
+def board(page: Page, session: Session, request: Request) -> Any:
+    """One board, its verdict and decisions."""
+    line, epoch, seq = (request.path_params[name] for name in ("line", "epoch", "seq"))
+    found = page.history.board(line, epoch, seq) if seq < MOST_SEQ else None
+    if found is None:
+        raise HTTPException(404, "no such board")
+    return found
+
+
+def _of_path(page: Page, request: Request) -> tuple[Boards, str, int, int]:
+    path = request.path_params
+    return page.boards[page.address_of(path["line"])], path["epoch"], path["seq"], path["camera"]
+
+
+def picture(page: Page, session: Session, request: Request) -> Any:
+    """Size and cameras of an archived board's picture."""
+    boards, epoch, seq, camera = _of_path(page, request)
+    pyramid = boards.pyramid(epoch, seq, camera, "frame")
+    with boards.opened(epoch, seq) as board:
+        views = [{"camera": view.camera, "evidence": bool(view.evidence)} for view in board.facts.views]
+    h, w = pyramid.levels[0].shape[:2]
+    return {"width": w, "height": h, "levels": len(pyramid.levels), "tile_px": TILE_PX, "views": views}
+
+
+def tile(page: Page, session: Session, request: Request) -> Any:
+    """A tile of a board's frame, golden board or map."""
+    boards, epoch, seq, camera = _of_path(page, request)
+    path = request.path_params
+    data = boards.pyramid(epoch, seq, camera, path["kind"]).tile(path["level"], path["x"], path["y"])
+    return Response(data, media_type="image/png" if data[:4] == b"\x89PNG" else "image/jpeg", headers=KEPT)
+
+
+def _range(request: Request) -> Range:
+    asked = request.query_params
+    return Range(
+        line=asked.get("line", ""), product=asked.get("product", ""), since=_number(asked, "since", 0.0),
+        until=_number(asked, "until", 1e11),
+    )  # fmt: skip
+
+
+def statistics(page: Page, session: Session, request: Request) -> Any:
+    """Figures over a time."""
+    asked, step_s = _range(request), _number(request.query_params, "step_s", 3600.0)
+    if not 1 <= step_s <= 1e7:
+        raise InputError(expected="step_s of 1 to 10,000,000", received=str(step_s), fix="correct it")
+    return {
+        **summary(page.history, asked, step_s), "pareto": pareto(page.history, asked),
+        "heat": heat(page.history, asked), "drift": drift(page.history, asked),
+    }  # fmt: skip
+
+
+def csv(page: Page, session: Session, request: Request) -> Any:
+    """All boards of a time as a table."""
+    headers = {**FRESH, "content-disposition": 'attachment; filename="boards.csv"'}
+    return StreamingResponse(csv_of(page.history, _range(request)), media_type="text/csv", headers=headers)
+
+
+def coco(page: Page, session: Session, request: Request) -> Any:
+    """Archived boards of a time, for labelling tools."""
+
+    def fetch(line: str, epoch: str, seq: int) -> Any:
+        return page.boards[page.address_of(line)].opened(epoch, seq)
+
+    data = coco_of(page.history, _range(request), fetch)
+    page.audit.add(session.user, "export", of="coco", bytes=len(data))
+    headers = {**FRESH, "content-disposition": 'attachment; filename="boards.zip"'}
+    return Response(data, media_type="application/zip", headers=headers)
+
+
+def decide(page: Page, session: Session, body: dict[str, Any]) -> Any:
+    """Keep a decision, and have it sent."""
+    line, epoch, seq, defect = (body.get(name) for name in ("line", "epoch", "seq", "defect"))
+    word, detail = body.get("verification"), body.get("detail", "")
+    texts = isinstance(line, str) and isinstance(epoch, str) and isinstance(detail, str) and is_name(detail or "x")
+    numbers = isinstance(seq, int) and isinstance(defect, int) and 0 <= seq < MOST_SEQ and 0 <= defect <= 256
+    if not texts or not numbers or word not in VERIFICATIONS or len(str(detail)) > 200:
+        raise InputError(expected="line, epoch, seq, defect and verification", received="others", fix="correct them")
+    if not session.user:
+        raise InputError(expected="who decides", received="nobody", fix="say who you are")
+    if page.history.board(str(line), str(epoch), int(str(seq))) is None:
+        raise HTTPException(404, "no such board")
+    page.audit.add(session.user, "decide", line=line, epoch=epoch, seq=seq, defect=defect, verification=word)
+    number = page.history.decide(
+        str(line), str(epoch), int(str(seq)), int(str(defect)), str(word), str(detail), session.user
+    )
+    for link in page.links:
+        if link.seen.name == line:
+            link.wake()
+    page.hub.tell("decision", {"line": line, "epoch": epoch, "seq": seq})
+    return {"id": number}
+
+
+def trial(page: Page, session: Session, body: dict[str, Any]) -> Any:
+    """Zones tried on the last boards."""
+    zones = zones_from_json(body.get("zones"))
+    most = body.get("most", 200)
+    if not isinstance(most, int):
+        raise InputError(expected="most as a whole number", received=str(most)[:80], fix="correct it")
+    line = str(body.get("line", ""))
+    return page.trials[page.address_of(line)].of_zones(line, zones, most)
