@@ -12,7 +12,7 @@ DEV := $(VENV)/.dev-installed
 
 .PHONY: demo test lint test-lowest test-slow soak audit fuzz page wheelhouse gpu-parts gpu-check gpu-emulated gpu-rehearsal bench engines schema reference lock clean help
 help:
-	@echo "make demo   inspect 12 rendered boards with the real daemon"
+	@echo "make demo   inspect 12 rendered boards with the real daemon; VIEW=1: and show them on the operator's page"
 	@echo "make test   linters, types, import rules and the default test suite"
 	@echo "make test-lowest  the command line and the demo bundle with the lowest versions that pyproject.toml allows"
 	@echo "make bench  speed and memory of the demo bundle on this machine"
@@ -28,8 +28,16 @@ help:
 	@echo "make reference  the pages of docs/reference that are made from the code"
 	@echo "make engines  fp16 and int8 bundles of every backbone, for onnxruntime and tensorrt-rtx (trains them first)"
 
-demo: $(BASE)
-	$(BIN)/hisir-edge demo
+# make demo VIEW=1: with the operator's page at VIEW_AT, until Ctrl-C
+VIEW ?=
+VIEW_AT ?= 127.0.0.1:8080
+
+demo: $(BASE) $(if $(VIEW),$(VENV)/.view-installed)
+	$(BIN)/hisir-edge demo $(if $(VIEW),--view $(VIEW_AT))
+
+$(VENV)/.view-installed: requirements/extras/view.lock $(BASE)
+	$(PIP) install --require-hashes -r requirements/extras/view.lock
+	@touch $@
 
 # processes that run tests beside each other: they wait more than they compute
 TEST_WORKERS ?= $(shell nproc)

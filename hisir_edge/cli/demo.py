@@ -12,6 +12,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from hisir_edge.sim.defects import DEFECTS
 from hisir_edge.sim.synth import BoardJob, write_boards
 
 PRODUCT, BOARDS, DEFECTIVE = 7, 12, 5
+LOOP = "loop = true\nrate_hz = 0.25"
 SILENCE_LIMIT_S = 60.0
 START_LIMIT_S = 60.0
 
@@ -53,23 +56,49 @@ class DemoBoard:
     right: bool
 
 
-def run_demo(bundle_folder: Path, out: Path, seed: int) -> int:
-    """Render, inspect, compare, print; 0 when every verdict came and is right, else 1."""
+def run_demo(bundle_folder: Path, out: Path, seed: int, view: str = "") -> int:
+    """Render, inspect, compare, print; 0 when every verdict came and is right, else 1.
+
+    ``view``: HOST:PORT of the operator's page beside it; then the line goes on with its boards until Ctrl-C.
+    """
     terminal = Console()
     console = terminal if terminal.is_terminal else Console(width=140)
     bundle = load_bundle(bundle_folder)
     _clear(out)
     started = time.monotonic()
     truths = _render(console, bundle, out, seed)
-    received = _inspect(console, bundle_folder, out)
-    outcomes = [_outcome(truth, received.get(truth.unit), out) for truth in truths]
-    console.print(_table(outcomes))
-    wrong = [o for o in outcomes if not o.right]
-    if not received:
-        console.print("no verdict came over the loopback device: see daemon.log, and whether lo is up (ip link)")
-    console.print(f"{BOARDS - len(wrong)} of {BOARDS} boards right in {time.monotonic() - started:.0f} s")
-    console.print(f"written to {out}: boards, truth, overlays, masks, verdicts.jsonl, daemon.log")
+    endpoint = f"tcp://127.0.0.1:{_free_port()}"
+    config = _write_config(bundle_folder, out, endpoint, bool(view))
+    with ExitStack() as stack:
+        if view:
+            state = out / "page"
+            command = ["view", "--connect", endpoint, "--listen", view, "--state", str(state)]
+            page = stack.enter_context(_running(command, out / "page.log"))
+            console.print(f"the operator's page: http://{view}/")
+        console.print(f"daemon: hisir-edge run --config {config}; subscribing to {endpoint}")
+        daemon = stack.enter_context(_running(["run", "--config", str(config)], out / "daemon.log"))
+        received = _collect(console, daemon, endpoint, out, bool(view))
+        outcomes = [_outcome(truth, received.get(truth.unit), out) for truth in truths]
+        console.print(_table(outcomes))
+        wrong = [o for o in outcomes if not o.right]
+        if not received:
+            console.print("no verdict came over the loopback device: see daemon.log, and whether lo is up (ip link)")
+        console.print(f"{BOARDS - len(wrong)} of {BOARDS} boards right in {time.monotonic() - started:.0f} s")
+        console.print(f"written to {out}: boards, truth, overlays, masks, verdicts.jsonl, daemon.log")
+        if view:
+            _stay(console, view, daemon, page)
     return 1 if wrong else 0
+
+
+def _stay(console: Console, view: str, daemon: subprocess.Popen[bytes], page: subprocess.Popen[bytes]) -> None:
+    """Until Ctrl-C, or until one of the processes ends by itself."""
+    if page.poll() is not None:
+        console.print("the page has ended: see page.log")
+        return
+    console.print(f"the line goes on with its boards: http://{view}/ shows them; Ctrl-C ends it")
+    with suppress(KeyboardInterrupt):
+        while daemon.poll() is None and page.poll() is None:
+            time.sleep(0.2)
 
 
 def _clear(out: Path) -> None:
@@ -120,8 +149,16 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _write_config(bundle_folder: Path, out: Path, endpoint: str) -> Path:
+def _write_config(bundle_folder: Path, out: Path, endpoint: str, goes_on: bool) -> Path:
     path = out / "line.toml"
+    control = f"tcp://127.0.0.1:{_free_port()}"
+    more = f"""
+[control]
+endpoint = {json.dumps(control)}
+
+[archive]
+keep = "all"
+"""
     # json.dumps writes strings as TOML reads them
     path.write_text(
         f"""[line]
@@ -133,6 +170,7 @@ path = {json.dumps(str(bundle_folder.absolute()))}
 [source]
 type = "replay"
 folder = "boards"
+{LOOP if goes_on else ""}
 
 [infer]
 slots = 1  # one board at a time, so that its time is its own
@@ -148,27 +186,25 @@ wait_timeout_s = {START_LIMIT_S}
 [output]
 overlay_folder = "overlays"
 overlay_of = "all"
-"""
+{more if goes_on else ""}"""
     )
     return path
 
 
-def _inspect(console: Console, bundle_folder: Path, out: Path) -> dict[str, Verdict]:
-    """Run the daemon on the boards; verdict per unit, as they came over the socket."""
-    endpoint = f"tcp://127.0.0.1:{_free_port()}"
-    config = _write_config(bundle_folder, out, endpoint)
-    console.print(f"daemon: hisir-edge run --config {config}; subscribing to {endpoint}")
-    with (out / "daemon.log").open("wb") as log:
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "hisir_edge", "run", "--config", str(config)], stdout=log, stderr=log
-        )
+@contextmanager
+def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """One of our own commands in a process of its own, ended on exit."""
+    with log.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-m", "hisir_edge", *command], stdout=file, stderr=file)
         try:
-            return _collect(console, daemon, endpoint, out)
+            yield process
         finally:
-            _end(daemon)
+            _end(process)
 
 
-def _collect(console: Console, daemon: subprocess.Popen[bytes], endpoint: str, out: Path) -> dict[str, Verdict]:
+def _collect(
+    console: Console, daemon: subprocess.Popen[bytes], endpoint: str, out: Path, view: bool
+) -> dict[str, Verdict]:
     received: dict[str, Verdict] = {}
     gone_at: list[float] = []
 
@@ -178,7 +214,9 @@ def _collect(console: Console, daemon: subprocess.Popen[bytes], endpoint: str, o
             gone_at.append(time.monotonic())
         return bool(gone_at) and time.monotonic() - gone_at[0] > 1.0
 
-    stream = subscribe(endpoint, timeout_s=SILENCE_LIMIT_S, stop=stop)
+    # beside the page, whichever of the two hears the line first: then none is missed by name
+    named = ("demo", out / "cursor") if view else ()
+    stream = subscribe(endpoint, *named, since="beginning", timeout_s=SILENCE_LIMIT_S, stop=stop)
     (out / "masks").mkdir()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bar, (out / "verdicts.jsonl").open("w") as lines:
@@ -200,16 +238,13 @@ def _keep_mask(out: Path, verdict: Verdict) -> None:
         (out / "masks" / f"{verdict.unit}.png").write_bytes(verdict.mask)
 
 
-def _end(daemon: subprocess.Popen[bytes]) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
     try:
-        daemon.wait(10)
+        process.wait(20)
     except subprocess.TimeoutExpired:
-        daemon.terminate()
-        try:
-            daemon.wait(10)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait()
+        process.kill()
+        process.wait()
 
 
 def _touches(mask: Bool, truth: Bool) -> bool:

@@ -75,11 +75,14 @@ def demo(
         "build/demo"
     ),
     seed: Annotated[int, typer.Option(min=0, help="Other boards for another number.")] = 2026,
+    view_at: Annotated[
+        str, typer.Option("--view", help="HOST:PORT of the operator's page beside it; then it goes on until Ctrl-C.")
+    ] = "",
 ) -> None:
     """Inspect 12 rendered boards, 5 of them defective, with the real daemon, and compare with the truth."""
     from hisir_edge.cli.demo import run_demo
 
-    raise typer.Exit(run_demo(bundle, out, seed))
+    raise typer.Exit(run_demo(bundle, out, seed, view_at))
 
 
 app.add_typer(bundle_app, name="bundle")

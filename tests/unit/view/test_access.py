@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import shutil
+import ssl
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 from support.messages import sample_message
+from support.sockets import free_port
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.verdict import verdict_from_frames
@@ -233,3 +240,46 @@ def test_a_page_that_others_can_reach_is_refused_without_tls_and_login(tmp_path,
     with pytest.raises(InputError, match=re.escape(said)):
         serve(settings)
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")
+def test_beyond_loopback_it_speaks_tls_alone(tmp_path, users):
+    cert, key, port = tmp_path / "cert.pem", tmp_path / "key.pem", free_port()
+    command = [
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=line-3.factory",
+        "-addext", "subjectAltName=DNS:line-3.factory,IP:127.0.0.1", "-keyout", str(key), "-out", str(cert),
+    ]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    with (tmp_path / "log").open("wb") as log:
+        page = subprocess.Popen(
+            [
+                sys.executable, "-m", "hisir_edge", "view", "--connect", f"tcp://127.0.0.1:{free_port()}", "--listen",
+                f"127.0.0.1:{port}", "--state", str(tmp_path / "s"), "--users", str(users.path), "--tls-cert", str(cert),
+                "--tls-key", str(key), "--host-name", "line-3.factory",
+            ],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        context = ssl.create_default_context(cafile=str(cert))
+        answer = None
+        end = time.monotonic() + 20
+        while answer is None and time.monotonic() < end:
+            assert page.poll() is None, (tmp_path / "log").read_text()
+            try:
+                connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=5)
+                connection.request("GET", "/api/me", headers={"host": "line-3.factory"})
+                answer = connection.getresponse()
+                assert answer.status == 401
+                assert "max-age" in str(answer.getheader("strict-transport-security"))
+                connection.close()
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        assert answer is not None
+        plain = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        plain.request("GET", "/")
+        with pytest.raises((http.client.HTTPException, OSError)):
+            plain.getresponse()
+        plain.close()
+    finally:
+        page.terminate()
+        assert page.wait(15) == 0
