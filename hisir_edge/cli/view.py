@@ -39,6 +39,9 @@ def view(
     host_name: Annotated[
         list[str] | None, typer.Option(help="A further name under which browsers ask for the page; may be repeated.")
     ] = None,
+    keep_days: Annotated[
+        float, typer.Option(min=0.01, max=36500, help="Older boards and decisions leave the page's history.")
+    ] = 365.0,
 ) -> None:
     """Serve the operator's page: live boards, review, history and statistics of one line or several."""
     _needs_view()
@@ -60,7 +63,7 @@ def view(
     serve(
         ViewSettings(
             lines=lines, listen=listen, state=state or _state_folder(), users=users, proxy_header=proxy_user_header,
-            tls_cert=tls_cert, tls_key=tls_key, host_names=tuple(host_name or ()),
+            tls_cert=tls_cert, tls_key=tls_key, host_names=tuple(host_name or ()), keep_days=keep_days,
         )
     )  # fmt: skip
 

@@ -180,6 +180,17 @@ def decide(page: Page, session: Session, body: dict[str, Any]) -> Any:
     return {"id": number}
 
 
+def zones(page: Page, session: Session, request: Request) -> Any:
+    """Zones of the bundle that inspected the newest archived board of a line, and that board."""
+    line = request.path_params["line"]
+    found = page.trials[page.address_of(line)].newest(line)
+    if found is None:
+        raise HTTPException(404, "no archived board yet")
+    row, bundle = found
+    of = [{"name": z.name, "polygon": z.polygon, "sensitivity": z.sensitivity} for z in bundle.manifest.zones]
+    return {**row, "zones": of, "product": bundle.manifest.product, "width": bundle.recipe.frame_hw[1]}
+
+
 def trial(page: Page, session: Session, body: dict[str, Any]) -> Any:
     """Zones tried on the last boards."""
     zones = zones_from_json(body.get("zones"))

@@ -81,6 +81,7 @@ def app_of(page: Page) -> Starlette:
             get("/api/export.csv", "viewer", answers.csv),
             get("/api/export.zip", "engineer", answers.coco),
             post("/api/decide", "reviewer", answers.decide),
+            get("/api/zones/{line}", "viewer", answers.zones),
             post("/api/trial", "engineer", answers.trial),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ],

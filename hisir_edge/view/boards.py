@@ -140,8 +140,11 @@ class Boards:
         return ArchivedBoard(self.fetched(epoch, seq), f"board {seq}")
 
     def pyramid(self, epoch: str, seq: int, number: int, kind: str) -> Pyramid:
-        """The ``kind`` (frame, golden, map) of a board's camera ``number``, in the frame's pixels."""
-        makers = {"frame": self._frame, "golden": self._golden, "map": self._map}
+        """The ``kind`` (frame, golden, map) of a board's camera ``number``, in the frame's pixels.
+
+        ``flat``: the golden image as zones see it, in its own pixels of the frame's size.
+        """
+        makers = {"frame": self._frame, "golden": self._golden, "map": self._map, "flat": self._flat}
         if kind not in makers:
             raise _none("picture")
 
@@ -197,6 +200,11 @@ class Boards:
         pose = None if evidence is None else pose_of_evidence(evidence)
         h, w = bundle.recipe.frame_hw
         return u8(_in_frame(golden, pose, (h, w), cv2.INTER_LINEAR))
+
+    def _flat(self, board: ArchivedBoard, view: View) -> U8:
+        bundle = self.bundle_of(board, view)
+        golden = np.ascontiguousarray(bundle.memory_rgbd[..., :3])
+        return u8(_in_frame(golden, None, bundle.recipe.frame_hw, cv2.INTER_LINEAR))
 
     def _map(self, board: ArchivedBoard, view: View) -> U8:
         """The calibrated map, in colours with alpha: clear below a quarter of the pixel threshold."""

@@ -21,7 +21,7 @@ from hisir_edge.mes.cursor import Cursor
 from hisir_edge.mes.verdict import Verdict
 
 FILE, LAYOUT = "view.sqlite", 1
-MOST_ROWS = 500
+MOST_ROWS, PRUNED_AT_ONCE = 500, 500
 TABLES = """
 CREATE TABLE IF NOT EXISTS verdict (
   line TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, unit TEXT NOT NULL,
@@ -213,6 +213,21 @@ class History:
             f"SELECT {OF_A_DECISION} FROM decision WHERE line = ? AND epoch = ? AND seq = ? ORDER BY at, id",
             (line, epoch, seq),
         )
+
+    def prune(self, before: float) -> int:
+        """Delete verdicts of before a time (seconds since 1970), and what was decided on them; how many went.
+
+        At most ``PRUNED_AT_ONCE``: who waits for the file does not wait long.
+        """
+        with self._transaction() as db:
+            keys = db.execute(
+                "SELECT line, epoch, seq FROM verdict WHERE at < ? ORDER BY at LIMIT ?", (before, PRUNED_AT_ONCE)
+            ).fetchall()
+            for table in ("verdict", "defect", "decision"):
+                db.executemany(
+                    f"DELETE FROM {table} WHERE line = ? AND epoch = ? AND seq = ?", [tuple(key) for key in keys]
+                )
+            return len(keys)
 
     def query(self, text: str, values: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
         """Rows for statistics and exports."""

@@ -55,8 +55,8 @@ class Seen:
 class LineLink:
     """Follows a line from entry to exit, in two threads; it lives through the line's absence."""
 
-    def __init__(self, address: Address, history: History, tell: Tell) -> None:
-        self.address, self._history, self._tell = address, history, tell
+    def __init__(self, address: Address, history: History, tell: Tell, keep_days: float = 36500.0) -> None:
+        self.address, self._history, self._tell, self._keep_s = address, history, tell, keep_days * 86400
         self.seen = Seen(control=address.control)
         self._end, self._wake = Event(), Event()
         self._heard_at = 0.0
@@ -188,6 +188,7 @@ class LineLink:
             self.seen.last = next(iter(self._history.boards(Search(line=self.seen.name, most=1))), None)
         self._heard_at = time.monotonic()
         self._send(asker)
+        self._history.prune(time.time() - self._keep_s)
         after = self._history.last_told(self.seen.name, str(status["epoch"]))
         answer, _ = asker.ask({"do": "decisions", "after": after, "most": MOST_DECISIONS}, ANSWER_S, self._end.is_set)
         for decision in answer["decisions"]:

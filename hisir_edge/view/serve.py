@@ -43,6 +43,7 @@ class ViewSettings:
     tls_cert: Path | None = None
     tls_key: Path | None = None
     host_names: tuple[str, ...] = field(default=())
+    keep_days: float = 365.0
 
 
 def serve(settings: ViewSettings) -> None:
@@ -65,7 +66,9 @@ def serve(settings: ViewSettings) -> None:
         listening = stack.enter_context(_bound(host, port))
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="hisir-view-")))
         hub = Hub()
-        links = tuple(stack.enter_context(LineLink(one, history, hub.tell)) for one in settings.lines)
+        links = tuple(
+            stack.enter_context(LineLink(one, history, hub.tell, settings.keep_days)) for one in settings.lines
+        )
         boards = {link.address.endpoint: Boards(link.asker, scratch) for link in links}
         trials = {link.address.endpoint: Trials(link.asker, boards[link.address.endpoint], history) for link in links}
         page = Page(

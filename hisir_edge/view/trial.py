@@ -12,6 +12,7 @@ from typing import Any
 
 from hisir_edge.archive.board_file import evidence_from_npz
 from hisir_edge.archive.judge_again import ZoneTrial
+from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.errors import InputError
 from hisir_edge.mes.stored import stored_file
@@ -92,21 +93,30 @@ class Trials:
         )
         return {**{name: counts[name] for name in kinds}, "seconds": round(time.perf_counter() - start, 3)}
 
-    def _last_boards(self, line: str, most: int) -> tuple[list[dict[str, Any]], Any]:
-        """The last boards of the newest one's product and bundle, one camera each, with evidence; and the bundle."""
+    def newest(self, line: str) -> tuple[dict[str, Any], Bundle] | None:
+        """Line, epoch and number of a line's newest judged board, and the bundle that inspected it; None: no board."""
         newest = self._history.query(
-            "SELECT epoch, product, body FROM verdict WHERE line = ? AND result != 'ERROR' ORDER BY at DESC LIMIT 1",
+            "SELECT line, epoch, seq, product, body FROM verdict WHERE line = ? AND result != 'ERROR' "
+            "ORDER BY at DESC LIMIT 1",
             (line,),
         )
         if not newest:
-            return [], None
+            return None
         inspection = json.loads(newest[0]["body"])["InspectedUnits"][0]["Inspections"][0]
         camera, sha256 = inspection["InspectionName"], inspection["vision"]["bundle_sha256"]
         bundle = self._boards.bundle(newest[0]["product"], camera, sha256)
+        return {name: newest[0][name] for name in ("line", "epoch", "seq")}, bundle
+
+    def _last_boards(self, line: str, most: int) -> tuple[list[dict[str, Any]], Bundle | None]:
+        """The last boards of the newest one's product and bundle, one camera each, with evidence; and the bundle."""
+        found = self.newest(line)
+        if found is None:
+            return [], None
+        newest, bundle = found
         rows = self._history.query(
             "SELECT epoch, seq, at, result, defects FROM verdict WHERE line = ? AND epoch = ? AND product = ? AND "
             "result != 'ERROR' AND instr(body, ?) > 0 ORDER BY at DESC LIMIT ?",
-            (line, newest[0]["epoch"], newest[0]["product"], sha256, most),
+            (line, newest["epoch"], bundle.manifest.product, bundle.manifest_sha256, most),
         )
         with ThreadPoolExecutor(FETCHERS, thread_name_prefix="evidence") as pool:
             shares = [rows[n::FETCHERS] for n in range(FETCHERS)]

@@ -220,6 +220,21 @@ def test_a_zone_is_tried_as_an_inspection_with_it_would_end(photos, small_bundle
             plain.close()
             assert {name: found[name] for name in expected} == expected
             assert found["boards"] == 4
+        # the same by hand: all of the golden board is drawn around, and ignored
+        seen.click("nav button:text-is('Zones')")
+        seen.wait_for_function("document.querySelector('.zones canvas')")
+        box = seen.locator(".zones .viewer").bounding_box()
+        seen.wait_for_timeout(500)
+        side = min(box["width"], box["height"] * 4 / 3)
+        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
+            seen.mouse.click(middle[0] + x * side * 0.49, middle[1] + y * side * 0.365)
+            seen.wait_for_timeout(400)  # two clicks at once are a double click
+        seen.wait_for_selector(".zones circle:nth-of-type(4)", state="attached")
+        seen.click("button:text-is('Close zone')")
+        seen.wait_for_selector(".zones polygon.new", state="attached")
+        seen.click("button:text-is('Try on the last boards')")
+        seen.wait_for_selector(".zones .result b:has-text('1 false calls would go, 1 confirmed defects would be lost')")
 
 
 def test_logging_in_and_what_it_takes(photos, small_bundle, tmp_path):
@@ -262,11 +277,11 @@ def test_nothing_serious_is_found_by_axe_and_nothing_is_cut_off(photos, small_bu
         # the page's own policy lets no script in that is not its own
         for theme in ("light", "dark"):
             with browser_page(page.url, color_scheme=theme, bypass_csp=True) as seen:
-                for name in ("Live", "Review", "Boards", "Statistics"):
+                for name in ("Live", "Review", "Boards", "Statistics", "Zones"):
                     seen.click(f"nav button:text-is('{name}')")
                     seen.wait_for_selector({
                         "Live": ".banner.FAIL", "Review": ".defect.chosen", "Boards": ".boards tbody tr",
-                        "Statistics": ".figure b",
+                        "Statistics": ".figure b", "Zones": ".zones canvas",
                     }[name])  # fmt: skip
                     found = axe.run(seen).response["violations"]
                     serious = [

@@ -97,6 +97,18 @@ def test_what_was_kept_is_there_again_and_a_later_layout_is_refused(tmp_path):
         History(tmp_path)
 
 
+def test_old_boards_leave_with_what_was_decided_on_them(history):
+    for seq in (1, 2):
+        history.add(verdict(seq, fails=True))
+        history.told("l", told(seq, 1, number=seq))
+    newest = history.boards(Search())[0]["at"]
+    assert history.prune(newest) == 1
+    assert history.board("l", EPOCH, 1) is None and history.decisions("l", EPOCH, 1) == []
+    assert history.board("l", EPOCH, 2) is not None and len(history.decisions("l", EPOCH, 2)) == 1
+    assert history.query("SELECT count(*) AS n FROM defect") == [{"n": 1}]
+    assert history.prune(newest) == 0
+
+
 def test_outcomes_follow_the_last_word_on_each_defect():
     assert outcome_of("FAIL", 2, {}) == "waiting"
     assert outcome_of("FAIL", 2, {1: "DefectRejected"}) == "waiting"

@@ -4,7 +4,7 @@ import OpenSeadragon from "openseadragon";
 import { get, key, type Defect, type Picture, type Row } from "./api";
 import { svg } from "./dom";
 
-export type Layer = "frame" | "golden" | "map";
+export type Layer = "frame" | "golden" | "map" | "flat";
 
 const ROOM = 2.6; // how many times its own size is seen around a defect
 const LEAST_PX = 180;
@@ -110,6 +110,25 @@ export class Viewer {
     const side = Math.max(defect.w * ROOM, defect.h * ROOM, LEAST_PX);
     const x = defect.x + defect.w / 2 - side / 2, y = defect.y + defect.h / 2 - side / 2;
     this.osd.viewport.fitBounds(first.imageToViewportRectangle(x, y, side, side), false);
+  }
+
+  /** Call with the picture's pixel under each click. */
+  onClick(take: (x: number, y: number) => void): void {
+    this.osd.addHandler("canvas-click", (event: any) => {
+      const first = this.layers.get(this.base);
+      if (!event.quick || !first) return;
+      const at = first.viewerElementToImageCoordinates(event.position);
+      take(Math.round(at.x), Math.round(at.y));
+    });
+  }
+
+  /** Draw polygons, the last one open while it is drawn. */
+  draw(polygons: { points: [number, number][]; kind: string }[]): void {
+    this.group.replaceChildren(...polygons.flatMap(({ points, kind }) => [
+      svg(kind.includes("open") ? "polyline" : "polygon", { points: points.map((one) => one.join(",")).join(" "), class: `zone ${kind}`, "vector-effect": "non-scaling-stroke" }),
+      ...(kind.includes("open") ? points.map(([cx, cy]) => svg("circle", { cx, cy, r: 4, class: "zone corner", "vector-effect": "non-scaling-stroke" })) : []),
+    ]));
+    this.placeMarks();
   }
 
   home(): void { this.osd.viewport.goHome(); }
