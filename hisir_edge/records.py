@@ -130,13 +130,15 @@ class Evidence:
     """What a judgement came from, so that it can be made again with other thresholds and zones, without a network.
 
     ``scores`` (n, 18, 18): raw scores of those regions of the scaled golden image that come near the pixel threshold,
-    each with a rim of a pixel; ``cells_yx`` (n, 2): which regions of 16 x 16 px. ``matrix`` (3, 3) and ``bend`` (rows,
+    each with a rim of a pixel; ``cells_yx`` (n, 2): which regions of 16 x 16 px; ``highest`` (n,): the highest score of
+    each, also beyond the image's edge. ``matrix`` (3, 3) and ``bend`` (rows,
     columns, 2): the pose of the camera's pixels on the scaled golden ones (``inspection.registration.pose.Pose``), None
     each where there is none.
     """
 
     cells_yx: I32 = field(repr=False)
     scores: F32 = field(repr=False)
+    highest: F32 = field(repr=False)
     matrix: F64 | None = field(default=None, repr=False)
     bend: F32 | None = field(default=None, repr=False)
 

@@ -123,7 +123,9 @@ def _picture(image: Pixels, kind: Format) -> tuple[str, str, bytes]:
 
 def _npz(evidence: Evidence) -> bytes:
     out = io.BytesIO()
-    arrays: dict[str, Any] = {"cells_yx": evidence.cells_yx, "scores": evidence.scores}
+    arrays: dict[str, Any] = {
+        "cells_yx": evidence.cells_yx, "scores": evidence.scores, "highest": evidence.highest
+    }  # fmt: skip
     if evidence.matrix is not None:
         arrays["matrix"] = evidence.matrix
     if evidence.bend is not None:
@@ -135,13 +137,17 @@ def _npz(evidence: Evidence) -> bytes:
 def evidence_from_npz(data: bytes) -> Evidence:
     """Evidence of its member's bytes; ValueError, or what NumPy and zipfile raise, for what is none."""
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-        cells, scores = stored["cells_yx"], stored["scores"]
+        cells, scores, highest = stored["cells_yx"], stored["scores"], stored["highest"]
         known = cells.shape == (len(scores), 2) and scores.shape[1:] == (PATCH_PX, PATCH_PX)
-        if not known or not np.isfinite(scores).all():
+        known = known and highest.shape == (len(scores),)
+        if not known or not np.isfinite(scores).all() or not np.isfinite(highest).all():
             raise ValueError("other scores than expected")
         matrix = stored["matrix"] if "matrix" in stored.files else None
         bend = stored["bend"] if "bend" in stored.files else None
-    return Evidence(cells_yx=cells.astype(np.int32), scores=scores.astype(np.float32), matrix=matrix, bend=bend)
+    return Evidence(
+        cells_yx=cells.astype(np.int32), scores=scores.astype(np.float32), highest=highest.astype(np.float32),
+        matrix=matrix, bend=bend,
+    )  # fmt: skip
 
 
 class ArchivedBoard:

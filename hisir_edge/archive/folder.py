@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -55,7 +57,7 @@ class ArchiveFolder:
         if not OURS.fullmatch(name) or not EPOCH.fullmatch(epoch):
             raise ValueError(f"{epoch}/{name} is no name of a board")
         path = self.folder / epoch / name
-        with self._lock:
+        with self._lock, _told(path):
             if len(data) > self.budget_bytes:
                 raise InputError(
                     expected=f"boards within archive.budget_mb = {self.budget_bytes // 1_000_000}",
@@ -63,12 +65,8 @@ class ArchiveFolder:
                     fix="raise it",
                 )
             self._make_room(len(data))
-        try:
+        with _told(path):
             path.parent.mkdir(exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                expected=f"to write {path}", received=error.strerror or str(error), fix="check the folder"
-            ) from error
         write_atomic(path, data)
         with self._lock:
             self._add(path, len(data))
@@ -102,9 +100,10 @@ class ArchiveFolder:
     def _make_room(self, size: int) -> None:
         """Delete the oldest until so many bytes fit into the budget."""
         while self._kept and self._bytes + size > self.budget_bytes:
-            (epoch, _), gone = self._kept.popitem(last=False)
-            self._bytes -= gone.bytes
+            (epoch, seq), gone = next(iter(self._kept.items()))
             gone.path.unlink(missing_ok=True)
+            del self._kept[epoch, seq]
+            self._bytes -= gone.bytes
             if not any(of == epoch for of, _ in self._kept):
                 self._remove(self.folder / epoch)
 
@@ -113,6 +112,17 @@ class ArchiveFolder:
             folder.rmdir()
         except OSError:  # the board that is being written lies in it
             return
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """InputError for what the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            expected=f"to write {path}", received=error.strerror or str(error), fix="check the folder and its rights"
+        ) from error
 
 
 def name_of(seq: int, at: str, result: str, unit: str) -> str:

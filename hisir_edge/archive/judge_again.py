@@ -124,7 +124,9 @@ class ZoneTrial:
         here = self._touched(evidence)
         if not here.any():
             return 0, 0
-        part = replace(evidence, cells_yx=evidence.cells_yx[here], scores=evidence.scores[here])
+        part = replace(
+            evidence, cells_yx=evidence.cells_yx[here], scores=evidence.scores[here], highest=evidence.highest[here]
+        )
         before, after = self._base.counted(part, (self._base.gain, self._gain))
         return before, after
 
@@ -133,7 +135,7 @@ class ZoneTrial:
         rows, columns = evidence.cells_yx.T
         inner = evidence.scores[:, RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
         hot = np.zeros(self._most.shape, np.uint8)
-        hot[rows, columns] = inner.max((1, 2), initial=0) * self._most[rows, columns] >= 1.0
+        hot[rows, columns] = evidence.highest * self._most[rows, columns] >= 1.0
         if not (hot[self._changed]).any():
             return np.zeros(len(rows), np.bool_)
         near = cv2.dilate(hot, np.ones((3, 3), np.uint8))

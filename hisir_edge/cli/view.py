@@ -57,7 +57,7 @@ def view(
             fix="repeat them",
         )
     lines = tuple(
-        Address(endpoint=endpoint, control=told, server_key=public, key=key if public else "")
+        Address(endpoint=endpoint, control=told, server_key=public, key=key)
         for endpoint, told, public in zip(connect, controls, keys, strict=True)
     )
     serve(
@@ -85,7 +85,7 @@ def view_user(
         if getpass("again: ") != password:
             raise InputError(expected="the same password twice", received="two", fix="try again")
     else:
-        password = sys.stdin.readline().rstrip("\n")
+        password = sys.stdin.buffer.readline().decode("utf-8", "replace").rstrip("\r\n")
     with_user(users, name, role, password)
     print(f"{name}: {role} in {users}")
 

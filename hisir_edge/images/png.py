@@ -1,7 +1,7 @@
-"""PNG files (W3C PNG, third edition): checksums of every chunk and the picture's end here, pixels by Pillow.
+"""PNG files (W3C PNG, third edition): checksums of every chunk and the picture's end here, pixels by OpenCV or Pillow.
 
-Pillow decodes PNG without libpng, which prints its warnings to standard error. Pillow passes over the checksums of the
-image data, so they are compared here; it gets the critical chunks alone.
+Both get the critical chunks alone, once the checksums were compared and the rows counted: Pillow passes over checksums
+and fills up missing rows, libpng (OpenCV) prints what it finds odd to standard error.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL.PngImagePlugin import PngImageFile
 
-from hisir_edge.arrays import U8, U16
+from hisir_edge.arrays import U8, U16, u8
 from hisir_edge.images.exif import orientation_from_exif
 from hisir_edge.images.header import PictureHeader, Unreadable, check_size
 
@@ -105,8 +106,11 @@ def pixels_from_png(data: bytes) -> U8 | U16:
     _check_rows(data)
     whole = [data[end - len(body) - 12 : end] for kind, body, end in _chunks(data) if kind in NEEDED]
     bits, colour = struct.unpack_from(">BB", data, 24)
-    if bits == 16 and colour == RGB and not any(kind == b"tRNS" for kind, _, _ in _chunks(data)):
+    plain = not any(kind == b"tRNS" for kind, _, _ in _chunks(data))
+    if bits == 16 and colour == RGB and plain:
         return _deep_colours(b"".join([MAGIC, *whole]))
+    if bits == 8 and colour in (GREY, RGB) and plain:
+        return _of_eight_bits(b"".join([MAGIC, *whole]), colour)
     palette = next((len(body) // 3 for kind, body, _ in _chunks(data) if kind == b"PLTE"), 0)
     try:
         with PngImageFile(io.BytesIO(b"".join([MAGIC, *whole]))) as image:
@@ -122,12 +126,24 @@ def pixels_from_png(data: bytes) -> U8 | U16:
         raise Unreadable(f"damaged ({error})", COPY_AGAIN) from error
 
 
-def _deep_colours(data: bytes) -> U16:
-    """RGB of 16 bits (h, w, 3), which Pillow makes 8 of: by OpenCV."""
+def _of_eight_bits(data: bytes, colour: int) -> U8:
+    """Grey (h, w) or RGB (h, w, 3) of 8 bits, whose rows were counted: by OpenCV, in half of Pillow's time."""
+    found = _decoded(data)
+    if found is None or found.dtype != np.uint8 or found.ndim != (2 if colour == GREY else 3):
+        raise Unreadable("damaged (no pixels of 8 bits)", COPY_AGAIN)
+    return u8(found if colour == GREY else cv2.cvtColor(found, cv2.COLOR_BGR2RGB))
+
+
+def _decoded(data: bytes) -> Any:
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise Unreadable(f"damaged ({error.err})", COPY_AGAIN) from error
+
+
+def _deep_colours(data: bytes) -> U16:
+    """RGB of 16 bits (h, w, 3), which Pillow makes 8 of: by OpenCV."""
+    bgr = _decoded(data)
     if bgr is None or bgr.dtype != np.uint16 or bgr.ndim != 3 or bgr.shape[2] != 3:
         raise Unreadable("damaged (no pixels of 16 bits)", COPY_AGAIN)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint16)

@@ -75,7 +75,7 @@ class BoardInspector(ABC):
         self.chooser = Chooser(bundle.places, self.plan.frame_hw, seen)
         self._watch: OpticsWatch | None = None
         self._beyond: Beyond = "warning"
-        self._keeps_evidence = False
+        self._keeps_evidence = self._of_called_only = False
 
     def watch_optics(self, beyond: Beyond = "warning") -> None:
         """From now on say of each frame how it was taken, and make what lies beyond the good boards' limits this.
@@ -85,9 +85,12 @@ class BoardInspector(ABC):
         """
         self._watch, self._beyond = watch_of(self.bundle), beyond
 
-    def keep_evidence(self) -> None:
-        """From now on give what each judgement came from, where the backend has it; siblings that exist do not."""
-        self._keeps_evidence = True
+    def keep_evidence(self, called_only: bool = False) -> None:
+        """From now on give what each judgement came from, where the backend has it; siblings that exist do not.
+
+        ``called_only``: of frames with a region that is called.
+        """
+        self._keeps_evidence, self._of_called_only = True, called_only
 
     @property
     def lost(self) -> bool:

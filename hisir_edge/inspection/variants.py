@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, I64, U8, u8
+from hisir_edge.arrays import F32, F64, I64, U8, max_of_channels, u8
 from hisir_edge.bundle.variants import Place
 from hisir_edge.inspection.light import gains_at, tables_of_gains
 
@@ -89,7 +89,7 @@ class Chooser:
         if light is not None:
             middle = np.array([[y + h / 2, x + w / 2]])
             board = u8(cv2.LUT(board, tables_of_gains(gains_at(light, self.golden_hw, middle))[0]))
-        off = np.abs(one.pictures - blurred(board)[one.where]).max(2)
+        off = max_of_channels(np.abs(one.pictures - blurred(board)[one.where]))
         levels = np.minimum(off, FURTHEST_LEVELS).mean(1)
         return np.asarray(EVIDENCE / one.usual_levels * levels, np.float64)
 
@@ -101,7 +101,7 @@ def blurred(picture: U8) -> F32:
 
 def _known(place: Place) -> _Known:
     pictures = np.stack([blurred(u8(one)) for one in place.pictures])
-    apart = (pictures.max(0) - pictures.min(0)).max(2)
+    apart = max_of_channels(pictures.max(0) - pictures.min(0))
     rows, columns = np.nonzero(apart >= min(DIFFERENT_LEVELS, float(apart.max())))
     step = -(-len(rows) // MOST_COMPARED)
     rows, columns = rows[::step], columns[::step]

@@ -24,6 +24,8 @@ Box = tuple[int, int, int, int]
 RIM_PX = 1
 PATCH_PX = REGION_PX + 2 * RIM_PX
 """Side of what is kept of a region as evidence."""
+MOST_EVIDENCE = 8000
+"""Regions of 16 x 16 px: a sixth of a frame of 12 Mpx, 10 MB."""
 MOST_WINDOWS = 64
 """Of more, one window around all is quicker: each costs a gain and a warp, and is compared with the others."""
 
@@ -75,20 +77,30 @@ def calibrated_windows(
         yield frame[0], frame[2], window
 
 
-def evidence_of_map(raw: F32, cell_max: F32, gain: Gain, pose: Pose | None) -> Evidence:
+def evidence_of_map(raw: F32, cell_max: F32, gain: Gain, pose: Pose | None) -> Evidence | None:
     """The regions of a map (h, w) that may reach ``KEPT_FROM`` in calibrated score, each with a rim, and the pose.
 
     That is enough for ``calibrated_windows`` to find the same in it, to the bit, also where gains are up to
-    1 / ``KEPT_FROM`` times as high: between two pixels nothing is higher than both.
+    1 / ``KEPT_FROM`` times as high: between two pixels nothing is higher than both. None where a board alarms over
+    more than ``MOST_EVIDENCE`` regions, and where memory lacks: it is kept beside a verdict, never instead of one.
     """
     cells: I32 = np.argwhere(cell_max * gain.most >= KEPT_FROM).astype(np.int32)
+    if len(cells) > MOST_EVIDENCE:
+        return None
+    try:
+        return _evidence(raw, cells, cell_max[cells[:, 0], cells[:, 1]], pose)
+    except MemoryError:
+        return None
+
+
+def _evidence(raw: F32, cells: I32, highest: F32, pose: Pose | None) -> Evidence:
     around = np.arange(-RIM_PX, REGION_PX + RIM_PX)
     rows, columns = cells[:, :1] * REGION_PX + around, cells[:, 1:] * REGION_PX + around
     h, w = raw.shape
     scores = raw[np.clip(rows, 0, h - 1)[:, :, None], np.clip(columns, 0, w - 1)[:, None, :]]
     scores *= ((rows >= 0) & (rows < h))[:, :, None] & ((columns >= 0) & (columns < w))[:, None, :]
     matrix, bend = (None, None) if pose is None else (pose.matrix, pose.bend)
-    return Evidence(cells_yx=cells, scores=np.asarray(scores, np.float32), matrix=matrix, bend=bend)
+    return Evidence(cells_yx=cells, scores=np.asarray(scores, np.float32), highest=highest, matrix=matrix, bend=bend)
 
 
 def pose_of_evidence(evidence: Evidence) -> Pose | None:
@@ -98,8 +110,7 @@ def pose_of_evidence(evidence: Evidence) -> Pose | None:
 
 def fill_map(evidence: Evidence, raw: F32, cell_max: F32) -> None:
     """Write evidence into a map (h, w) and the highest score of its regions (gh, gw), all 0; ``wipe_map`` undoes it."""
-    inner = evidence.scores[:, RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
-    cell_max[evidence.cells_yx[:, 0], evidence.cells_yx[:, 1]] = inner.max((1, 2), initial=0)
+    cell_max[evidence.cells_yx[:, 0], evidence.cells_yx[:, 1]] = evidence.highest
     for (y0, y1, x0, x1), scores in zip(_patches(evidence, raw.shape), evidence.scores, strict=True):
         raw[max(y0, 0) : y1, max(x0, 0) : x1] = scores[max(-y0, 0) : y1 - y0, max(-x0, 0) : x1 - x0]
 

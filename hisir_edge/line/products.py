@@ -155,7 +155,7 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str) ->
         self_test(inspector)
         inspector.watch_optics(settings.optics.beyond)
         if settings.archive.keep != "none":
-            inspector.keep_evidence()
+            inspector.keep_evidence(called_only=settings.archive.keep == "called")
         inspectors = tuple(in_flight(inspector, settings.infer.slots))
     except BaseException:
         inspector.close()

@@ -87,7 +87,7 @@ class Users:
         role: Role | None
         role, known = self._of.get(name, (None, NOBODY))
         try:
-            HASHER.verify(known, password)
+            HASHER.verify(known, password.encode("utf-8", "replace"))
         except (Argon2Error, InvalidHashError):
             return None
         return role
@@ -105,10 +105,10 @@ def with_user(path: Path, name: str, role: Role, password: str) -> None:
             received=str(len(password)),
             fix="take a longer one",
         )
-    users = loads_once(path.read_bytes())["users"] if path.exists() else {}
     if path.exists():
         Users(path)
-    users[name] = {"role": role, "password": HASHER.hash(password)}
+    users = loads_once(path.read_bytes())["users"] if path.exists() else {}
+    users[name] = {"role": role, "password": HASHER.hash(password.encode("utf-8", "replace"))}
     before = os.umask(0o077)
     try:
         write_atomic(path, json.dumps({"users": users}, indent=1).encode())
@@ -145,6 +145,13 @@ class Sessions:
             session.used_at = now
             self._of.move_to_end(secret)
             return session
+
+    def is_open(self, secret: str, session: Session) -> bool:
+        """Whether a cookie's session is still this one; to be looked at is no use of it."""
+        now = time.monotonic()
+        with self._lock:
+            known = self._of.get(secret) is session
+        return known and now - session.used_at <= IDLE_S and now - session.began_at <= LONGEST_S
 
     def end(self, secret: str) -> None:
         """Log out."""

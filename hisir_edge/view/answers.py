@@ -16,7 +16,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.labels import is_name
 from hisir_edge.view.access import AuditLog, Session, Sessions, Tries, Users
 from hisir_edge.view.boards import TILE_PX, Boards
-from hisir_edge.view.export import coco_of, csv_of
+from hisir_edge.view.export import coco_of, csv_of, pieces_of
 from hisir_edge.view.history import History, Search
 from hisir_edge.view.hub import Hub
 from hisir_edge.view.lines import LineLink
@@ -64,16 +64,19 @@ def lines(page: Page, session: Session, request: Request) -> Any:
 
 def boards(page: Page, session: Session, request: Request) -> Any:
     """Boards that a search finds, the newest first."""
+    return page.history.boards(_search(request))
+
+
+def _search(request: Request) -> Search:
     asked = request.query_params
     before = None
     if asked.get("before_line"):
         before = (_number(asked, "before_at", 0), asked["before_line"], int(_number(asked, "before_seq", 0)))
-    search = Search(
+    return Search(
         line=asked.get("line", ""), unit=asked.get("unit", "")[:200], product=asked.get("product", ""),
         result=asked.get("result", ""), since=_number(asked, "since", 0.0), until=_number(asked, "until", 1e11),
         before=before, most=int(_number(asked, "most", 100)),
     )  # fmt: skip
-    return page.history.boards(search)
 
 
 def _number(asked: Any, name: str, default: float) -> float:
@@ -142,27 +145,32 @@ def statistics(page: Page, session: Session, request: Request) -> Any:
 def csv(page: Page, session: Session, request: Request) -> Any:
     """All boards of a time as a table."""
     headers = {**FRESH, "content-disposition": 'attachment; filename="boards.csv"'}
-    return StreamingResponse(csv_of(page.history, _range(request)), media_type="text/csv", headers=headers)
+    return StreamingResponse(csv_of(page.history, _search(request)), media_type="text/csv", headers=headers)
 
 
 def coco(page: Page, session: Session, request: Request) -> Any:
     """Archived boards of a time, for labelling tools."""
 
     def fetch(line: str, epoch: str, seq: int) -> Any:
-        return page.boards[page.address_of(line)].opened(epoch, seq)
+        of = next((link.address.endpoint for link in page.links if link.seen.name == line), None)
+        if of is None:
+            raise InputError(
+                expected="a line that is followed", received=line, fix="follow it: --connect", code="unknown"
+            )
+        return page.boards[of].opened(epoch, seq)
 
-    data = coco_of(page.history, _range(request), fetch)
-    page.audit.add(session.user, "export", of="coco", bytes=len(data))
+    page.audit.add(session.user, "export", of="coco", asked=str(request.query_params)[:400])
+    file = coco_of(page.history, _search(request), fetch)
     headers = {**FRESH, "content-disposition": 'attachment; filename="boards.zip"'}
-    return Response(data, media_type="application/zip", headers=headers)
+    return StreamingResponse(pieces_of(file), media_type="application/zip", headers=headers)
 
 
 def decide(page: Page, session: Session, body: dict[str, Any]) -> Any:
     """Keep a decision, and have it sent."""
     line, epoch, seq, defect = (body.get(name) for name in ("line", "epoch", "seq", "defect"))
     word, detail = body.get("verification"), body.get("detail", "")
-    texts = isinstance(line, str) and isinstance(epoch, str) and isinstance(detail, str) and is_name(detail or "x")
-    numbers = isinstance(seq, int) and isinstance(defect, int) and 0 <= seq < MOST_SEQ and 0 <= defect <= 256
+    texts = all(isinstance(one, str) and is_name(one) for one in (line, epoch, detail))
+    numbers = type(seq) is int and type(defect) is int and 0 <= seq < MOST_SEQ and 0 <= defect <= 256
     if not texts or not numbers or word not in VERIFICATIONS or len(str(detail)) > 200:
         raise InputError(expected="line, epoch, seq, defect and verification", received="others", fix="correct them")
     if not session.user:

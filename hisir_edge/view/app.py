@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import structlog
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -23,6 +25,8 @@ from hisir_edge.view import answers
 from hisir_edge.view.access import ROLES, Role, Session, same
 from hisir_edge.view.answers import FRESH, Page
 from hisir_edge.view.boards import TILE_PX
+
+log = structlog.get_logger()
 
 STATIC = Path(__file__).parent / "static"
 COOKIE, TOKEN = "hisir_session", "x-hisir-token"
@@ -55,10 +59,11 @@ def app_of(page: Page) -> Starlette:
         return FileResponse(STATIC / "index.html", headers=FRESH)
 
     async def events(request: Request) -> Response:
-        _session(page, request, "viewer")
+        session, secret = _session(page, request, "viewer"), request.cookies.get(COOKIE, "")
         if page.hub.full:
             raise HTTPException(503, "too many browsers listen")
-        return StreamingResponse(page.hub.events(), media_type="text/event-stream", headers=FRESH)
+        stream = page.hub.events(lambda: page.sessions.is_open(secret, session))
+        return StreamingResponse(stream, media_type="text/event-stream", headers=FRESH)
 
     return Starlette(
         routes=[
@@ -100,6 +105,9 @@ def _told(answer: Callable[..., Any], *arguments: Any) -> Any:
         return _refusal(error, 404 if error.code == "unknown" else 400)
     except HisirEdgeError as error:
         return _refusal(error, 500)
+    except sqlite3.Error as error:
+        log.error("history", reason=str(error))
+        return JSONResponse({"error": f"the page's history: {error}"}, 503, headers=FRESH)
 
 
 def _refusal(error: HisirEdgeError, status: int) -> Response:
@@ -122,11 +130,23 @@ async def _unexpected(request: Request, error: Exception) -> Response:
 
 def _session(page: Page, request: Request, role: Role) -> Session:
     """The session of a request; HTTPException 401 without one, 403 where its role does not suffice."""
-    found = page.sessions.find(request.cookies.get(COOKIE, ""))
+    found = _known(page, request)
     if found is None:
         raise HTTPException(401, "log in")
     if not found.may(role):
         raise HTTPException(403, f"this takes the role {role}; {found.user or 'you'} has {found.role}")
+    return found
+
+
+def _known(page: Page, request: Request) -> Session | None:
+    """The session of a request's cookie; behind a proxy only while the proxy names the same person."""
+    secret = request.cookies.get(COOKIE, "")
+    found = page.sessions.find(secret)
+    if found is not None and page.proxy_header and page.users is not None:
+        name = request.headers.get(page.proxy_header, "")
+        if name != found.user or page.users.role_of(name) != found.role:
+            page.sessions.end(secret)
+            return None
     return found
 
 
@@ -149,7 +169,7 @@ def _me(page: Page) -> Callable[[Request], Awaitable[Response]]:
     """Who one is. Where nobody logs in, a session begins here; where a proxy lets people in, with its name."""
 
     async def me(request: Request) -> Response:
-        session = page.sessions.find(request.cookies.get(COOKIE, ""))
+        session = _known(page, request)
         secret = ""
         if session is None and page.proxy_header and page.users is not None:
             name = request.headers.get(page.proxy_header, "")

@@ -116,10 +116,13 @@ def _none(what: str) -> InputError:
 
 
 class Boards:
-    """Archived boards of one line, fetched when they are looked at. ``connect``: a connection to its control socket."""
+    """Archived boards of one line, fetched when they are looked at.
 
-    def __init__(self, connect: Callable[[], Asker], scratch: Path) -> None:
-        self._connect, self._scratch = connect, scratch
+    ``connect``: a connection to its control socket; ``stop``: whether to wait for no more answers.
+    """
+
+    def __init__(self, connect: Callable[[], Asker], scratch: Path, stop: Callable[[], bool] = lambda: False) -> None:
+        self._connect, self._scratch, self._stop = connect, scratch, stop
         self._files: Cache[bytes] = Cache(MOST_FILE_BYTES)
         self._pictures: Cache[Pyramid] = Cache(MOST_PICTURE_BYTES)
         self._bundles: Cache[Bundle] = Cache(MOST_BUNDLES)
@@ -130,7 +133,7 @@ class Boards:
 
         def fetch() -> tuple[bytes, int]:
             with self._connect() as asker:
-                _, data = stored_file(asker, {"do": "archived_board", "epoch": epoch, "seq": seq})
+                _, data = stored_file(asker, {"do": "archived_board", "epoch": epoch, "seq": seq}, stop=self._stop)
             return data, len(data)
 
         return self._files.get((epoch, seq), fetch)
@@ -163,7 +166,7 @@ class Boards:
         def fetch() -> tuple[Bundle, int]:
             with self._connect() as asker, TemporaryDirectory(dir=self._scratch) as folder:
                 request = {"do": "bundle_file", "product": product, "camera": camera}
-                answer, manifest = stored_file(asker, request)
+                answer, manifest = stored_file(asker, request, stop=self._stop)
                 if answer["bundle_sha256"] != sha256 or hashlib.sha256(manifest).hexdigest() != sha256:
                     raise InputError(
                         expected="the bundle that inspected this board",
@@ -173,7 +176,8 @@ class Boards:
                     )
                 (Path(folder) / MANIFEST).write_bytes(manifest)
                 for name in json.loads(manifest)["files"]:
-                    (Path(folder) / Path(name).name).write_bytes(stored_file(asker, {**request, "file": name})[1])
+                    _, data = stored_file(asker, {**request, "file": name}, stop=self._stop)
+                    (Path(folder) / Path(name).name).write_bytes(data)
                 return load_bundle(Path(folder)), 1
 
         return self._bundles.get((product, camera, sha256), fetch)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import IO, Any
 
 from hisir_edge.archive.board_file import ArchivedBoard
 from hisir_edge.errors import InputError
-from hisir_edge.view.history import History
-from hisir_edge.view.statistics import NOT_YET, Range, judged_by_people, outcome_of
+from hisir_edge.view.history import MOST_ROWS, History, Search
+from hisir_edge.view.statistics import NOT_YET, last_words, outcome_of
 
-MOST_BOARDS = 5000
+MOST_EXPORT_BYTES = 4_000_000_000
+PIECE_BYTES = 1 << 20
 COLUMNS = (
     "line", "epoch", "seq", "time", "unit", "product", "result", "outcome", "score", "defects", "total_s", "blur_px",
     "brightness", "reason",
@@ -22,25 +26,26 @@ COLUMNS = (
 FORMULAS = "=+-@\t\r"
 """A spreadsheet takes text that begins so for a formula."""
 Fetch = Callable[[str, str, int], ArchivedBoard]
-"""Of a line, an epoch and a number; InputError where it is not archived."""
+"""Of a line, an epoch and a number; InputError (unknown) where it is not archived."""
 
 
-def csv_of(history: History, asked: Range) -> Iterator[str]:
-    """Rows of all boards, the oldest first."""
-    said = judged_by_people(history, asked)
+def rows_of(history: History, search: Search) -> Iterator[dict[str, Any]]:
+    """All boards that a search finds, the newest first, a page at a time; each with its ``said`` and ``outcome``."""
+    page, before = history.boards(replace(search, most=MOST_ROWS)), None
+    while page:
+        for row in page:
+            said = last_words(history.decisions(row["line"], row["epoch"], row["seq"]))
+            yield {**row, "said": said, "outcome": outcome_of(row["result"], row["defects"], said)}
+        before = (page[-1]["at"], page[-1]["line"], page[-1]["seq"])
+        page = history.boards(replace(search, most=MOST_ROWS, before=before))
+
+
+def csv_of(history: History, search: Search) -> Iterator[str]:
+    """A table of the boards that a search finds."""
     yield _row(COLUMNS)
-    for row in _boards(history, asked):
-        outcome = outcome_of(row["result"], row["defects"], said.get((row["line"], row["epoch"], row["seq"]), {}))
-        yield _row([row.get(name, outcome) for name in COLUMNS])
-
-
-def _boards(history: History, asked: Range) -> list[dict[str, Any]]:
-    where, values = asked.where
-    return history.query(
-        "SELECT line, epoch, seq, strftime('%Y-%m-%dT%H:%M:%fZ', at, 'unixepoch') AS time, unit, product, result, "
-        f"score, defects, total_s, blur_px, brightness, reason FROM verdict v WHERE {where} ORDER BY at",
-        values,
-    )
+    for row in rows_of(history, search):
+        time = datetime.fromtimestamp(row["at"], timezone.utc).isoformat(timespec="milliseconds")
+        yield _row([time if name == "time" else row[name] for name in COLUMNS])
 
 
 def _row(values: Any) -> str:
@@ -50,47 +55,72 @@ def _row(values: Any) -> str:
     return out.getvalue()
 
 
-def coco_of(history: History, asked: Range, fetch: Fetch) -> bytes:
-    """A ZIP file: ``annotations.json`` (COCO: boxes, contours, decisions), and ``images``, as archived.
+def coco_of(history: History, search: Search, fetch: Fetch, most_bytes: int = MOST_EXPORT_BYTES) -> IO[bytes]:
+    """A temporary ZIP file: ``annotations.json`` (COCO: boxes, contours, decisions), ``images`` as archived, ``masks``.
 
-    Boards that are not archived are left out. InputError for more than ``MOST_BOARDS``.
+    Boards that are not archived are left out, and counted in ``info.left_out``. InputError where it would be larger
+    than ``most_bytes``, and where a line does not answer.
     """
-    boards = _boards(history, asked)
-    if len(boards) > MOST_BOARDS:
-        raise InputError(
-            expected=f"at most {MOST_BOARDS} boards at a time", received=str(len(boards)), fix="choose a shorter time"
-        )
-    said = judged_by_people(history, asked)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for row in boards:
-            key = (row["line"], row["epoch"], row["seq"])
-            try:
-                board = fetch(*key)
-            except InputError:
-                continue
-            with board:
-                for view in board.facts.views:
-                    name = f"images/{row['line']}-{row['seq']:08d}-{view.picture}"
-                    archive.writestr(name, board.picture(view))
-                    h, w = board.frame(view).hw
-                    images.append(
-                        {
-                            "id": len(images) + 1, "file_name": name, "width": w, "height": h, "unit": row["unit"],
-                            "result": row["result"], "camera": view.camera, "line": row["line"], "epoch": row["epoch"],
-                            "seq": row["seq"],
-                        }
-                    )  # fmt: skip
-                    annotations += _annotations(board, view.camera, len(images), len(annotations), said.get(key, {}))
-                archive.writestr(f"masks/{row['line']}-{row['seq']:08d}.png", board.mask_png)
-        content = {
-            "info": {"description": "hisir-edge", "version": "1.0"}, "images": images, "annotations": annotations,
-            "categories": [{"id": 1, "name": "ANOMALY", "supercategory": "defect"}],
-        }  # fmt: skip
-        archive.writestr("annotations.json", json.dumps(content))
-    return out.getvalue()
+    left_out = 0
+    out = tempfile.TemporaryFile()  # noqa: SIM115  # given to the caller, who closes it
+    try:
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+            for row in rows_of(history, search):
+                try:
+                    board = fetch(row["line"], row["epoch"], row["seq"])
+                except InputError as error:
+                    if error.code != "unknown":
+                        raise
+                    left_out += 1
+                    continue
+                with board:
+                    _add(archive, board, row, images, annotations)
+                if out.tell() > most_bytes:
+                    raise InputError(
+                        expected=f"an export of up to {most_bytes / 1e9:g} GB",
+                        received="more",
+                        fix="choose a shorter time",
+                    )
+            content = {
+                "info": {"description": "hisir-edge", "version": "1.0", "left_out": left_out}, "images": images,
+                "annotations": annotations, "categories": [{"id": 1, "name": "ANOMALY", "supercategory": "defect"}],
+            }  # fmt: skip
+            archive.writestr("annotations.json", json.dumps(content))
+    except BaseException:
+        out.close()
+        raise
+    out.seek(0)
+    return out
+
+
+def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
+    """A file's bytes, piece by piece; closed at the end."""
+    with file:
+        while piece := file.read(PIECE_BYTES):
+            yield piece
+
+
+def _add(
+    archive: zipfile.ZipFile, board: ArchivedBoard, row: dict[str, Any], images: list[dict[str, Any]],
+    annotations: list[dict[str, Any]],
+) -> None:  # fmt: skip
+    """One board's pictures, mask and annotations."""
+    stem = f"{row['line']}-{row['epoch'][:8]}-{row['seq']:08d}"
+    for view in board.facts.views:
+        name = f"images/{stem}-{view.picture}"
+        archive.writestr(name, board.picture(view))
+        h, w = board.frame(view).hw
+        images.append(
+            {
+                "id": len(images) + 1, "file_name": name, "width": w, "height": h, "unit": row["unit"],
+                "result": row["result"], "camera": view.camera, "line": row["line"], "epoch": row["epoch"],
+                "seq": row["seq"],
+            }
+        )  # fmt: skip
+        annotations += _annotations(board, view.camera, len(images), len(annotations), row["said"])
+    archive.writestr(f"masks/{stem}.png", board.mask_png)
 
 
 def _annotations(

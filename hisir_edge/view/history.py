@@ -19,34 +19,10 @@ from typing import Any
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cursor import Cursor
 from hisir_edge.mes.verdict import Verdict
+from hisir_edge.view.schema import OF_A_BOARD, OF_A_DECISION, TABLES
 
 FILE, LAYOUT = "view.sqlite", 1
 MOST_ROWS, PRUNED_AT_ONCE = 500, 500
-TABLES = """
-CREATE TABLE IF NOT EXISTS verdict (
-  line TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, at REAL NOT NULL, unit TEXT NOT NULL,
-  product TEXT NOT NULL, result TEXT NOT NULL, score REAL, defects INTEGER NOT NULL, total_s REAL NOT NULL,
-  blur_px REAL, brightness REAL, white_share REAL, reason TEXT NOT NULL, body BLOB NOT NULL,
-  PRIMARY KEY (line, epoch, seq)
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS verdict_at ON verdict (at);
-CREATE INDEX IF NOT EXISTS verdict_line_at ON verdict (line, at);
-CREATE INDEX IF NOT EXISTS verdict_unit ON verdict (unit, at);
-CREATE TABLE IF NOT EXISTS defect (
-  line TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL, number INTEGER NOT NULL, camera TEXT NOT NULL,
-  component TEXT NOT NULL, x INTEGER NOT NULL, y INTEGER NOT NULL, w INTEGER NOT NULL, h INTEGER NOT NULL,
-  peak REAL NOT NULL, PRIMARY KEY (line, epoch, seq, number)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS decision (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, line TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
-  defect INTEGER NOT NULL, verification TEXT NOT NULL, detail TEXT NOT NULL, operator TEXT NOT NULL, at REAL NOT NULL,
-  line_id INTEGER, refused TEXT NOT NULL DEFAULT '', UNIQUE (line, epoch, line_id)
-);
-CREATE INDEX IF NOT EXISTS decision_of ON decision (line, epoch, seq);
-CREATE TABLE IF NOT EXISTS cursor (address TEXT PRIMARY KEY, epoch TEXT NOT NULL, seq INTEGER NOT NULL) WITHOUT ROWID;
-"""
-OF_A_BOARD = "line, epoch, seq, at, unit, product, result, score, defects, total_s, blur_px, brightness, reason"
-OF_A_DECISION = "id, line, epoch, seq, defect, verification, detail, operator, at, line_id, refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +147,11 @@ class History:
             (line,),
         )
 
+    def trying(self, number: int) -> None:
+        """A decision is about to be sent: should its answer be lost, the line may have it all the same."""
+        with self._transaction() as db:
+            db.execute("UPDATE decision SET tried = 1 WHERE id = ?", (number,))
+
     def sent(self, number: int, line_id: int) -> None:
         """A line has a decision, under a number of its own."""
         with self._transaction() as db:
@@ -188,13 +169,31 @@ class History:
             db.execute("UPDATE decision SET refused = ? WHERE id = ?", (reason[:400], number))
 
     def told(self, line: str, decision: dict[str, Any]) -> bool:
-        """Keep a decision that a line tells of, whoever made it; whether it is new here."""
+        """Keep a decision that a line tells of, whoever made it; whether it is new here.
+
+        One of ours, whose answer was lost, is the one that the line tells of, and is not sent again.
+        """
         at = datetime.fromisoformat(str(decision["TimeStamp"])).timestamp()
         row = (
             line, str(decision["epoch"]), int(decision["seq"]), int(decision["defect"]), str(decision["Verification"]),
             str(decision["VerificationDetail"]), str(decision["operator"]), at, int(decision["id"]),
         )  # fmt: skip
         with self._transaction() as db:
+            db.execute(
+                "INSERT INTO told VALUES (?, ?, ?) ON CONFLICT (line, epoch) DO UPDATE SET id = max(id, excluded.id)",
+                (line, row[1], row[8]),
+            )
+            known = "SELECT 1 FROM decision WHERE line = ? AND epoch = ? AND line_id = ?"
+            if db.execute(known, (line, row[1], row[8])).fetchone():
+                return False
+            ours = db.execute(
+                "SELECT id FROM decision WHERE line = ? AND epoch = ? AND seq = ? AND defect = ? AND verification = ? "
+                "AND detail = ? AND operator = ? AND line_id IS NULL AND refused = '' AND tried ORDER BY id LIMIT 1",
+                row[:7],
+            ).fetchone()  # fmt: skip
+            if ours:
+                db.execute("UPDATE decision SET line_id = ? WHERE id = ?", (row[8], ours["id"]))
+                return True
             added = db.execute(
                 "INSERT OR IGNORE INTO decision "
                 "(line, epoch, seq, defect, verification, detail, operator, at, line_id) "
@@ -204,13 +203,19 @@ class History:
 
     def last_told(self, line: str, epoch: str) -> int:
         """The highest number of a decision that a line has told of."""
-        query = "SELECT ifnull(max(line_id), 0) AS id FROM decision WHERE line = ? AND epoch = ?"
+        query = "SELECT ifnull(max(id), 0) AS id FROM told WHERE line = ? AND epoch = ?"
         return int(self._rows(query, (line, epoch))[0]["id"])
+
+    def refusals(self, line: str) -> int:
+        """How many decisions a line has refused in the last day."""
+        query = "SELECT count(*) AS n FROM decision WHERE line = ? AND refused != '' AND at > ?"
+        return int(self._rows(query, (line, time.time() - 86400))[0]["n"])
 
     def decisions(self, line: str, epoch: str, seq: int) -> list[dict[str, Any]]:
         """Decisions on a board, in order: the last one of each defect counts."""
         return self._rows(
-            f"SELECT {OF_A_DECISION} FROM decision WHERE line = ? AND epoch = ? AND seq = ? ORDER BY at, id",
+            f"SELECT {OF_A_DECISION} FROM decision WHERE line = ? AND epoch = ? AND seq = ? "
+            "ORDER BY ifnull(line_id, 4611686018427387904), id",
             (line, epoch, seq),
         )
 

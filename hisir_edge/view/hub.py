@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 MOST_LISTENERS, MOST_WAITING = 100, 256
@@ -45,8 +45,8 @@ class Hub:
                     queue.get_nowait()
                 queue.put_nowait(None)
 
-    async def events(self) -> AsyncIterator[str]:
-        """The stream of one browser."""
+    async def events(self, is_open: Callable[[], bool] = lambda: True) -> AsyncIterator[str]:
+        """The stream of one browser, while its session is open."""
         self._loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue(MOST_WAITING)
         self._listeners.add(queue)
@@ -57,7 +57,7 @@ class Hub:
                     text = await asyncio.wait_for(queue.get(), SILENT_S)
                 except asyncio.TimeoutError:
                     text = ": still here\n\n"
-                if text is None:
+                if text is None or not is_open():
                     return
                 yield text
         finally:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 import structlog
@@ -24,6 +24,10 @@ from hisir_edge.view.history import History, Search
 log = structlog.get_logger()
 
 POLL_S, AGAIN_S = 1.0, 2.0
+SILENT_S = 12.0
+"""For so long what was said of a silent publisher counts."""
+CURABLE = ("key", "role")
+"""Refusals that a change of the line's keys ends: the decision waits."""
 ANSWER_S = 2.0
 HEARTBEAT_S, RECEIVE_MS = 3.0, 100
 MOST_DECISIONS = 256
@@ -43,23 +47,49 @@ class Address:
 
 @dataclass(slots=True)
 class Seen:
-    """What is known of a line now; ``wrong``: why it is not heard, empty while it is."""
+    """What is known of a line now; ``wrong``: why its control socket is not heard, empty while it is.
+
+    ``silent``: why no verdicts come, said again every few seconds while none can, last at ``silent_at``.
+    """
 
     name: str = ""
     wrong: str = "not heard yet"
+    silent: str = ""
+    silent_at: float = -60.0
     status: dict[str, Any] = field(default_factory=dict)
     last: dict[str, Any] | None = None
     control: str = ""
 
 
+class Names:
+    """Which address a line's name belongs to: two lines of one name would take each other's decisions."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._of: dict[str, str] = {}
+
+    def check(self, name: str, endpoint: str) -> None:
+        """InputError where another address has this name."""
+        with self._lock:
+            if (known := self._of.setdefault(name, endpoint)) != endpoint:
+                raise InputError(
+                    expected="a name of its own for each line (line.name)",
+                    received=f"{name} at {known} and at {endpoint}",
+                    fix="rename one of them",
+                )
+
+
 class LineLink:
     """Follows a line from entry to exit, in two threads; it lives through the line's absence."""
 
-    def __init__(self, address: Address, history: History, tell: Tell, keep_days: float = 36500.0) -> None:
+    def __init__(
+        self, address: Address, history: History, tell: Tell, keep_days: float = 36500.0, names: Names | None = None
+    ) -> None:
         self.address, self._history, self._tell, self._keep_s = address, history, tell, keep_days * 86400
+        self._names = names or Names()
         self.seen = Seen(control=address.control)
         self._end, self._wake = Event(), Event()
-        self._heard_at = 0.0
+        self._told_last: dict[str, Any] = {}
         self._threads = (
             Thread(target=self._follow, name=f"verdicts of {address.endpoint}"),
             Thread(target=self._attend, name=f"state of {address.endpoint}"),
@@ -87,9 +117,11 @@ class LineLink:
         seen, status = self.seen, self.seen.status
         kept = ("state", "product", "products", "camera_up", "epoch", "seq", "verdicts", "journal_error", "archive")
         return {
-            "name": seen.name or self.address.endpoint, "endpoint": self.address.endpoint, "wrong": seen.wrong,
+            "name": seen.name or self.address.endpoint, "endpoint": self.address.endpoint,
+            "wrong": seen.wrong or (seen.silent if time.monotonic() < seen.silent_at + SILENT_S else ""),
             "status": {name: status.get(name) for name in kept}, "last": seen.last,
             "waiting": len(self._history.waiting(seen.name)) if seen.name else 0,
+            "refused": self._history.refusals(seen.name) if seen.name else 0,
         }  # fmt: skip
 
     def asker(self) -> Asker:
@@ -107,22 +139,23 @@ class LineLink:
             try:
                 stream = subscribe(
                     a.endpoint, control=a.control, server_key=a.server_key, key=a.key, masks=False, since="beginning",
-                    cursor=self._history.cursor(a.endpoint), stop=self._end.is_set, waiting=self._not_heard,
+                    cursor=self._history.cursor(a.endpoint), stop=self._end.is_set, waiting=self._silent,
                 )  # fmt: skip
                 for verdict in stream:
                     self._take(verdict)
             except HisirEdgeError as error:
-                self._not_heard(str(error))
-                log.warning("line not followed", endpoint=a.endpoint, reason=str(error))
+                self._silent(str(error))
             except Exception as error:
-                self._not_heard(f"{type(error).__name__}: {error}")
+                self._silent(f"{type(error).__name__}: {error}")
                 log.exception("line not followed", endpoint=a.endpoint)
             self._end.wait(AGAIN_S)
 
     def _take(self, verdict: Verdict) -> None:
+        self._names.check(verdict.line, self.address.endpoint)
         self._history.add(verdict)
+        self.seen.silent_at = -SILENT_S
         if self.seen.name != verdict.line:
-            self.seen.name, self.seen.wrong = verdict.line, ""
+            self.seen.name = verdict.line
             self._tell("line", self.as_dict())
         row = {
             "line": verdict.line, "epoch": verdict.epoch, "seq": verdict.seq, "unit": verdict.unit,
@@ -131,6 +164,13 @@ class LineLink:
         }  # fmt: skip
         self.seen.last = row
         self._tell("verdict", row)
+
+    def _silent(self, reason: str) -> None:
+        """No verdicts come; called again and again while that is so."""
+        if reason != self.seen.silent:
+            log.warning("line not followed", endpoint=self.address.endpoint, reason=reason)
+        self.seen.silent, self.seen.silent_at = reason, time.monotonic()
+        self._tell("line", self.as_dict())
 
     def _not_heard(self, reason: str) -> None:
         if reason != self.seen.wrong:
@@ -182,20 +222,28 @@ class LineLink:
 
     def _look(self, asker: Asker) -> None:
         status, _ = asker.ask({"do": "status"}, ANSWER_S, self._end.is_set)
-        before, self.seen.status = self.as_dict(), status
-        self.seen.name, self.seen.wrong = str(status["line"]), ""
+        self._names.check(str(status["line"]), self.address.endpoint)
+        self.seen.status, self.seen.name, self.seen.wrong = status, str(status["line"]), ""
         if self.seen.last is None:  # of before this process began
             self.seen.last = next(iter(self._history.boards(Search(line=self.seen.name, most=1))), None)
-        self._heard_at = time.monotonic()
-        self._send(asker)
         self._history.prune(time.time() - self._keep_s)
-        after = self._history.last_told(self.seen.name, str(status["epoch"]))
-        answer, _ = asker.ask({"do": "decisions", "after": after, "most": MOST_DECISIONS}, ANSWER_S, self._end.is_set)
-        for decision in answer["decisions"]:
-            if self._history.told(self.seen.name, decision):
-                self._tell("decision", {"line": self.seen.name, **_key(decision)})
-        if self.as_dict() != before:
-            self._tell("line", self.as_dict())
+        self._hear(asker, str(status["epoch"]))
+        self._send(asker)
+        if (now := self.as_dict()) != self._told_last:
+            self._told_last = now
+            self._tell("line", now)
+
+    def _hear(self, asker: Asker, epoch: str) -> None:
+        """All decisions that the line has, and the page has not: also ours, of which no answer came."""
+        while not self._end.is_set():
+            after = self._history.last_told(self.seen.name, epoch)
+            request = {"do": "decisions", "after": after, "most": MOST_DECISIONS}
+            answer, _ = asker.ask(request, ANSWER_S, self._end.is_set)
+            for decision in answer["decisions"]:
+                if self._history.told(self.seen.name, decision):
+                    self._tell("decision", {"line": self.seen.name, **_key(decision)})
+            if len(answer["decisions"]) < MOST_DECISIONS:
+                return
 
     def _send(self, asker: Asker) -> None:
         for one in self._history.waiting(self.seen.name):
@@ -203,11 +251,14 @@ class LineLink:
                 "do": "verify", "epoch": one["epoch"], "seq": one["seq"], "defect": one["defect"],
                 "verification": one["verification"], "operator": one["operator"], "detail": one["detail"],
             }  # fmt: skip
+            self._history.trying(one["id"])
             try:
                 answer, _ = asker.ask(request, ANSWER_S, self._end.is_set)
             except (NoAnswer, TryLater):
                 raise  # it waits until the line takes it
             except InputError as error:
+                if error.code in CURABLE:
+                    raise
                 self._history.refused(one["id"], str(error))
             else:
                 self._history.sent(one["id"], int(answer["id"]))

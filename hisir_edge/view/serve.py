@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
+import os
 import signal
 import socket
-from contextlib import ExitStack
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event
 
 import structlog
 import uvicorn
 
 from hisir_edge.errors import InputError
+from hisir_edge.transport.addresses import not_an_address
+from hisir_edge.transport.curve_keys import key_pair, public_key
 from hisir_edge.view.access import AuditLog, Sessions, Tries, Users
 from hisir_edge.view.answers import Page
 from hisir_edge.view.app import STATIC, app_of
@@ -21,7 +28,8 @@ from hisir_edge.view.boards import Boards
 from hisir_edge.view.guard import Guarded
 from hisir_edge.view.history import History
 from hisir_edge.view.hub import Hub
-from hisir_edge.view.lines import Address, LineLink
+from hisir_edge.view.lines import Address, LineLink, Names
+from hisir_edge.view.protocol import ImpatientProtocol
 from hisir_edge.view.trial import Trials
 
 log = structlog.get_logger()
@@ -57,20 +65,25 @@ def serve(settings: ViewSettings) -> None:
             fix="install a wheel, or make page",
         )
     users = Users(settings.users) if settings.users else None
-    secure = settings.tls_cert is not None
+    _check_lines(settings.lines)
+    secure, ending = settings.tls_cert is not None, Event()
     with ExitStack() as stack:
+        stack.enter_context(_sole_page(settings.state))
         history = History(settings.state)
         stack.callback(history.close)
         audit = AuditLog(settings.state / "audit.jsonl")
         stack.callback(audit.close)
         listening = stack.enter_context(_bound(host, port))
         scratch = Path(stack.enter_context(TemporaryDirectory(prefix="hisir-view-")))
-        hub = Hub()
+        hub, names = Hub(), Names()
         links = tuple(
-            stack.enter_context(LineLink(one, history, hub.tell, settings.keep_days)) for one in settings.lines
+            stack.enter_context(LineLink(one, history, hub.tell, settings.keep_days, names)) for one in settings.lines
         )
-        boards = {link.address.endpoint: Boards(link.asker, scratch) for link in links}
-        trials = {link.address.endpoint: Trials(link.asker, boards[link.address.endpoint], history) for link in links}
+        boards = {link.address.endpoint: Boards(link.asker, scratch, ending.is_set) for link in links}
+        trials = {
+            link.address.endpoint: Trials(link.asker, boards[link.address.endpoint], history, ending.is_set)
+            for link in links
+        }
         page = Page(
             history=history, links=links, hub=hub, sessions=Sessions(), tries=Tries(), audit=audit, users=users,
             proxy_header=settings.proxy_header.lower(), secure=secure, boards=boards, trials=trials,
@@ -79,24 +92,26 @@ def serve(settings: ViewSettings) -> None:
         config = uvicorn.Config(
             app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=GRACE_S,
             limit_concurrency=MOST_CONNECTIONS, lifespan="off", proxy_headers=False,
+            http=ImpatientProtocol,
             ssl_certfile=settings.tls_cert, ssl_keyfile=settings.tls_key,
         )  # fmt: skip
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn ends at one, then raises it again
             signal.signal(number, lambda *_: None)
         log.info("ready", page=f"{'https' if secure else 'http'}://{settings.listen}/", lines=len(links))
-        server = _Server(config, hub)
+        server = _Server(config, hub, ending)
         server.run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
-    """Ends the streams of those who listen before it waits for their connections."""
+    """Ends what listens, and what waits for a line, before it waits for their connections."""
 
-    def __init__(self, config: uvicorn.Config, hub: Hub) -> None:
+    def __init__(self, config: uvicorn.Config, hub: Hub, ending: Event) -> None:
         super().__init__(config)
-        self._hub = hub
+        self._hub, self._ending = hub, ending
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See ``uvicorn.Server``."""
+        self._ending.set()
         self._hub.close()
         await super().shutdown(sockets)
 
@@ -126,9 +141,56 @@ def _check_open(settings: ViewSettings, host: str) -> None:
             expected=f"--tls-cert, --tls-key and --users for {settings.listen}, which other machines can reach",
             received="not all of them", fix="listen on 127.0.0.1, or name them (hisir-edge view-user makes users)",
         )  # fmt: skip
-    for path in (settings.tls_cert, settings.tls_key):
-        if path is not None and not path.is_file():
-            raise InputError(expected="a file with the certificate or its key", received=str(path), fix="correct it")
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_cert, settings.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(
+                expected="a certificate and its key, both PEM", received=f"{settings.tls_cert}: {error}"[:200],
+                fix="correct --tls-cert and --tls-key",
+            ) from error  # fmt: skip
+
+
+def _check_lines(lines: tuple[Address, ...]) -> None:
+    """InputError for addresses and keys that are none, and for a line that is named twice."""
+    for one in lines:
+        for name, value in (("--connect", one.endpoint), ("--control", one.control)):
+            if value and (wrong := not_an_address(value)):
+                raise InputError(expected=f"{name} as {wrong}", received=value, fix="correct it")
+        if bool(one.server_key) != bool(one.key):
+            raise InputError(
+                expected="--server-key and --key together, where a line asks for keys", received="one of them",
+                fix="name both",
+            )  # fmt: skip
+        if one.key:
+            public_key(one.server_key)
+            key_pair(one.key)
+    if len({one.endpoint for one in lines}) < len(lines):
+        raise InputError(expected="each line once with --connect", received="one of them twice", fix="take one out")
+
+
+@contextmanager
+def _sole_page(state: Path) -> Iterator[None]:
+    """Hold the folder of a page's history; InputError where another page does, or it cannot be made."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InputError(
+            expected="a folder for the page's history", received=f"{state} ({error.strerror})",
+            fix="choose another --state",
+        ) from error  # fmt: skip
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        raise InputError(
+            expected=f"one page at {state}", received="another one that runs", fix="end it, or choose another --state"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def _bound(host: str, port: int) -> socket.socket:

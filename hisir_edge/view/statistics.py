@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -19,12 +19,19 @@ from hisir_edge.view.history import History
 
 CONFIRMED, FALSE_CALL, REPAIRED, NOT_YET = "DefectConfirmed", "DefectRejected", "DefectAccepted", "NotVerifiedYet"
 MOST_POINTS = 400
-BASELINE, LEAST_BASELINE = 100, 20
-"""Boards that limits of a drift are taken from, the first of the time looked at; fewer than these say nothing."""
+BASELINE = 400
+"""Boards that limits of a drift are taken from, the first of the time looked at; fewer say nothing."""
 SIGMA_OF_MAD = 1.4826
 MOVING = 8
 HEAT_CELLS = 64
 DRIFTS = ("score", "blur_px", "brightness", "total_s")
+
+
+IN_ORDER = "ifnull(d.line_id, 4611686018427387904), d.id"
+"""As the line numbers decisions, which tells what came last whatever clocks say; those that wait come after them.
+
+A decision that a line refused is what somebody said all the same, and counts.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +55,18 @@ def judged_by_people(history: History, asked: Range) -> dict[tuple[str, str, int
     where, values = asked.where
     rows = history.query(
         "SELECT d.line, d.epoch, d.seq, d.defect, d.verification FROM decision d JOIN verdict v ON v.line = d.line "
-        f"AND v.epoch = d.epoch AND v.seq = d.seq WHERE {where} AND d.refused = '' ORDER BY d.at, d.id",
+        f"AND v.epoch = d.epoch AND v.seq = d.seq WHERE {where} ORDER BY {IN_ORDER}",
         values,
     )
     found: dict[tuple[str, str, int], dict[int, str]] = defaultdict(dict)
     for row in rows:
         found[row["line"], row["epoch"], row["seq"]][row["defect"]] = row["verification"]
     return found
+
+
+def last_words(decisions: list[dict[str, Any]]) -> dict[int, str]:
+    """The last decision on each defect of a board (0: the board), of ``History.decisions``."""
+    return {one["defect"]: one["verification"] for one in decisions}
 
 
 def outcome_of(result: str, defects: int, said: dict[int, str]) -> str:
@@ -165,6 +177,9 @@ def _frame_of(history: History, asked: Range, camera: str) -> dict[str, Any]:
 def drift(history: History, asked: Range) -> list[dict[str, Any]]:
     """Of score, light, focus and time a board: means of ``MOVING`` boards, limits of the first ones, and run rules."""
     where, values = asked.where
+    if not asked.product:  # a chart is of one product: that of the newest board
+        newest = history.query(f"SELECT product FROM verdict v WHERE {where} ORDER BY at DESC LIMIT 1", values)
+        return drift(history, replace(asked, product=newest[0]["product"])) if newest else []
     rows = history.query(
         f"SELECT at, {', '.join(DRIFTS)} FROM verdict v WHERE {where} AND v.result != 'ERROR' ORDER BY at", values
     )
@@ -176,33 +191,34 @@ def drift(history: History, asked: Range) -> list[dict[str, Any]]:
         at, value = (np.array(column, np.float64) for column in zip(*points, strict=True))
         if name == "score":  # a called board's says nothing of the others
             value = np.minimum(value, np.quantile(value, 0.98))
-        out.append({"name": name, **control_chart(at, value)})
+        out.append({"name": name, "product": asked.product, **control_chart(at, value)})
     return out
 
 
 def control_chart(at: Any, value: Any) -> dict[str, Any]:
     """A chart of means of ``MOVING`` values each: points, centre, sigma of such a mean, and which rules were broken.
 
-    Centre and sigma are the median and the scaled median deviation of the first ``BASELINE`` values: robust, so that a
-    few odd boards widen no limit. Rules: ``run_rules``.
+    Centre and sigma are the median and the scaled median deviation of the means of the first ``BASELINE`` values:
+    robust, so that a few odd boards widen no limit, and of means, so that skewed values are no alarm. ``now``: the rule
+    that the newest mean breaks, empty for none; ``tested``: whether there are enough boards to say so.
     """
     whole = len(value) // MOVING * MOVING
     means = value[:whole].reshape(-1, MOVING).mean(1)
     ends = at[:whole].reshape(-1, MOVING)[:, -1]
-    first = value[: min(BASELINE, whole)]
+    first = means[: BASELINE // MOVING]
     centre = float(np.median(first))
-    sigma = float(np.median(np.abs(first - centre)) * SIGMA_OF_MAD / np.sqrt(MOVING))
-    broken: list[dict[str, Any]] = []
-    if len(first) >= LEAST_BASELINE and sigma > 0:
-        after = len(first) // MOVING
-        broken = [
-            {"at": float(ends[after + index]), "rule": rule}
-            for index, rule in run_rules((means[after:] - centre) / sigma)
-        ]
+    sigma = float(np.median(np.abs(first - centre)) * SIGMA_OF_MAD)
+    after = means[len(first) :]
+    tested = len(first) == BASELINE // MOVING and len(after) > 0
+    least = np.spacing(max(abs(centre), 1e-6)) * 16  # of values that never differed: any other is beyond
+    rules = run_rules((after - centre) / max(sigma, least)) if tested else []
+    broken = [{"at": float(ends[len(first) + index]), "rule": rule} for index, rule in rules]
     shown = slice(max(len(means) - MOST_POINTS, 0), None)
     return {
         "points": [[float(t), float(v)] for t, v in zip(ends[shown], means[shown], strict=True)],
-        "centre": centre, "sigma": sigma, "broken": broken[-MOST_POINTS:], "baseline": len(first),
+        "centre": centre, "sigma": sigma, "broken": broken[-MOST_POINTS:], "tested": tested,
+        "now": rules[-1][1] if rules and rules[-1][0] == len(after) - 1 else "",
+        "needed": max(BASELINE + MOVING - len(value), 0),
     }  # fmt: skip
 
 

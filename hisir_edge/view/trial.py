@@ -51,19 +51,22 @@ def zones_from_json(raw: Any) -> tuple[Zone, ...]:
 class Trials:
     """Trials on the boards of one line; evidence that was fetched is kept."""
 
-    def __init__(self, connect: Callable[[], Asker], boards: Boards, history: History) -> None:
-        self._connect, self._boards, self._history = connect, boards, history
-        self._evidence: Cache[Evidence | None] = Cache(MOST_EVIDENCE_BYTES)
+    def __init__(
+        self, connect: Callable[[], Asker], boards: Boards, history: History, stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._connect, self._boards, self._history, self._stop = connect, boards, history, stop
+        self._evidence: Cache[Evidence] = Cache(MOST_EVIDENCE_BYTES)
         self._lock = Lock()
 
     def of_zones(self, line: str, zones: tuple[Zone, ...], most: int = MOST_BOARDS) -> dict[str, Any]:
         """What these zones, beside the bundle's own, would have made of the last boards of the newest one's product.
 
         ``boards`` tried; ``calls`` and ``calls_after`` among them; ``false_calls_gone``, ``confirmed_lost``,
-        ``new_calls``: boards, and ``waiting_gone`` those not reviewed; ``seconds``.
+        ``new_calls``: boards, and ``waiting_gone`` those not reviewed; ``seconds``. Of several cameras the zones are of
+        the first, ``camera``; what the others call stays.
         """
         start = time.perf_counter()
-        rows, bundle = self._last_boards(line, min(max(most, 1), MOST_BOARDS))
+        rows, bundle, camera = self._last_boards(line, min(max(most, 1), MOST_BOARDS))
         said = judged_by_people(self._history, Range(line=line, since=min((row["at"] for row in rows), default=0)))
         counts: Counter[str] = Counter()
         with self._lock:  # judges have buffers of their own
@@ -91,10 +94,14 @@ class Trials:
             "waiting_gone",
             "without_evidence",
         )
-        return {**{name: counts[name] for name in kinds}, "seconds": round(time.perf_counter() - start, 3)}
+        return {
+            **{name: counts[name] for name in kinds},
+            "camera": camera,
+            "seconds": round(time.perf_counter() - start, 3),
+        }
 
     def newest(self, line: str) -> tuple[dict[str, Any], Bundle] | None:
-        """Line, epoch and number of a line's newest judged board, and the bundle that inspected it; None: no board."""
+        """Line, epoch, number and first camera of the newest judged board, and that camera's bundle; None: no board."""
         newest = self._history.query(
             "SELECT line, epoch, seq, product, body FROM verdict WHERE line = ? AND result != 'ERROR' "
             "ORDER BY at DESC LIMIT 1",
@@ -105,13 +112,13 @@ class Trials:
         inspection = json.loads(newest[0]["body"])["InspectedUnits"][0]["Inspections"][0]
         camera, sha256 = inspection["InspectionName"], inspection["vision"]["bundle_sha256"]
         bundle = self._boards.bundle(newest[0]["product"], camera, sha256)
-        return {name: newest[0][name] for name in ("line", "epoch", "seq")}, bundle
+        return {**{name: newest[0][name] for name in ("line", "epoch", "seq")}, "camera": camera}, bundle
 
-    def _last_boards(self, line: str, most: int) -> tuple[list[dict[str, Any]], Bundle | None]:
-        """The last boards of the newest one's product and bundle, one camera each, with evidence; and the bundle."""
+    def _last_boards(self, line: str, most: int) -> tuple[list[dict[str, Any]], Bundle | None, str]:
+        """The last boards of the newest one's product and bundle, with evidence of one camera; bundle and camera."""
         found = self.newest(line)
         if found is None:
-            return [], None
+            return [], None, ""
         newest, bundle = found
         rows = self._history.query(
             "SELECT epoch, seq, at, result, defects FROM verdict WHERE line = ? AND epoch = ? AND product = ? AND "
@@ -121,7 +128,7 @@ class Trials:
         with ThreadPoolExecutor(FETCHERS, thread_name_prefix="evidence") as pool:
             shares = [rows[n::FETCHERS] for n in range(FETCHERS)]
             list(pool.map(self._with_evidence, shares))
-        return rows, bundle
+        return rows, bundle, newest["camera"]
 
     def _with_evidence(self, rows: list[dict[str, Any]]) -> None:
         with self._connect() as asker:
@@ -129,17 +136,17 @@ class Trials:
                 row["evidence"] = self._fetched(asker, row["epoch"], row["seq"])
 
     def _fetched(self, asker: Asker, epoch: str, seq: int) -> Evidence | None:
-        def fetch() -> tuple[Evidence | None, int]:
+        def fetch() -> tuple[Evidence, int]:
             request = {"do": "archived_board", "epoch": epoch, "seq": seq, "member": "0.npz"}
-            try:
-                _, data = stored_file(asker, request)
-            except InputError as error:
-                if error.code != "unknown":
-                    raise
-                return None, 100
+            _, data = stored_file(asker, request, stop=self._stop)
             return evidence_from_npz(data), len(data)
 
-        return self._evidence.get((epoch, seq), fetch)
+        try:
+            return self._evidence.get((epoch, seq), fetch)
+        except InputError as error:
+            if error.code != "unknown":
+                raise
+            return None
 
 
 GONE = {"false call": "false_calls_gone", "confirmed": "confirmed_lost"}

@@ -142,16 +142,69 @@ def test_decisions_wait_for_a_line_that_is_down_and_the_page_lives_on(photos, sm
         line.start()
         line.until(lambda status: status["state"] == "Ready")
         line.until(lambda _: len(line.ask("decisions")["decisions"]) == 1)
-        seen.goto(page.url)
-        seen.wait_for_selector(".facts dd:text-is('B-2')")
         board(line, "B-new")
-        seen.wait_for_selector(".facts dd:text-is('B-new')")
+        seen.wait_for_selector(".facts dd:text-is('B-new')")  # in the browser that was open all the while
         os.kill(page.process.pid, signal.SIGKILL)
         page.process.wait()
         board(line, "B-alone")  # the line runs on
         page.start()
-        seen.goto(page.url)
         seen.wait_for_selector(".facts dd:text-is('B-alone')")
+        # a line that begins anew does not know the board any more: that is said, and does not vanish
+        line.kill()
+        seen.wait_for_selector(".tab.away")
+        asked(seen, "/api/name", {"user": "J"})  # the page's process began anew
+        asked(seen, "/api/decide", {**decision, "verification": "DefectConfirmed"})
+        shutil.rmtree(line.journal)
+        line.start()
+        line.until(lambda status: status["state"] == "Ready")
+        seen.wait_for_selector(".tab .pill:has-text('1 refused')")
+        # a line that hangs does not keep the page from ending
+        os.kill(line.process.pid, signal.SIGSTOP)
+        try:
+            seen.evaluate("void fetch('/api/pictures/smt-3/" + epoch + "/2/0').catch(() => 0)")
+            page.process.terminate()
+            assert page.process.wait(12) == 0
+        finally:
+            os.kill(line.process.pid, signal.SIGCONT)
+
+
+def test_a_decision_is_of_what_was_seen_when_the_key_was_pressed(photos, small_bundle, tmp_path):
+    with (
+        a_line(tmp_path / "a", small_bundle, tmp_path / "photos", "smt-3") as line,
+        PageProcess(tmp_path, [line.endpoint]) as page,
+        browser_page(page.url) as seen,
+    ):
+        for number in range(4):
+            board(line, f"B-{number}")
+        seen.wait_for_selector(".facts dd:text-is('B-3')")
+        asked(seen, "/api/name", {"user": "J"})
+        seen.reload()
+        seen.wait_for_selector(".strip .card.FAIL")
+        epoch = line.ask("status")["epoch"]
+        sent: list[dict] = []
+        seen.on("request", lambda one: sent.append(one.post_data_json) if one.url.endswith("/api/decide") else None)
+
+        def slowly(route) -> None:
+            seen.wait_for_timeout(400)
+            route.continue_()
+
+        seen.route(re.compile(rf"/api/boards/smt-3/{epoch}/3$"), slowly)
+        seen.route(re.compile(r"/api/decide$"), slowly)
+        seen.locator(".strip .card").nth(1).click()
+        seen.wait_for_selector("h2:text-is('B-2')")
+        for _ in range(3):
+            seen.keyboard.press("f")  # quick: one decision, not three
+        seen.keyboard.down("f")
+        seen.keyboard.down("f")  # held down
+        seen.keyboard.up("f")
+        seen.click("nav button:text-is('Live')")
+        seen.locator(".strip .card").nth(0).click()
+        seen.wait_for_selector("h2:text-is('B-3')")
+        seen.wait_for_timeout(1500)  # what was on its way has come
+        assert seen.locator("h2").inner_text() == "B-3"
+        seen.keyboard.press("c")
+        seen.wait_for_selector(".defects .said.DefectConfirmed")
+        assert [(one["seq"], one["verification"]) for one in sent] == [(3, "DefectRejected"), (4, "DefectConfirmed")]
 
 
 def test_two_lines_on_one_page_and_names_that_are_scripts(photos, small_bundle, tmp_path):
@@ -175,7 +228,7 @@ def test_two_lines_on_one_page_and_names_that_are_scripts(photos, small_bundle, 
         assert seen.locator(f".boards .link:text-is('{script}')").count() == 1
         seen.fill("input[name=unit]", script)
         seen.click("button[type=submit]")
-        seen.wait_for_function("document.querySelectorAll('.boards tbody tr').length === 1")
+        seen.wait_for_selector(".boards tbody:has(tr):not(:has(tr:nth-child(2)))")
         seen.click(f".link:text-is('{script}')")
         seen.wait_for_selector(f"h2:text-is('{script}')")
         seen.goto(f"{page.url}?unit={script}#{script}")
@@ -222,7 +275,7 @@ def test_a_zone_is_tried_as_an_inspection_with_it_would_end(photos, small_bundle
             assert found["boards"] == 4
         # the same by hand: all of the golden board is drawn around, and ignored
         seen.click("nav button:text-is('Zones')")
-        seen.wait_for_function("document.querySelector('.zones canvas')")
+        seen.wait_for_selector(".zones canvas")
         box = seen.locator(".zones .viewer").bounding_box()
         seen.wait_for_timeout(500)
         side = min(box["width"], box["height"] * 4 / 3)

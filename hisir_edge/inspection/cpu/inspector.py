@@ -117,7 +117,8 @@ class CpuInspector(BoardInspector):
             found = regions_in_window(window, self.bundle.thresholds, (y, x), mask)
             regions += found.called
             score = max(score, found.strongest) if np.isfinite(score) else score
-        kept = evidence_of_map(golden.scores, golden.cell_max, self.gain, pose) if self._keeps_evidence else None
+        wanted = self._keeps_evidence and (regions or not self._of_called_only)
+        kept = evidence_of_map(golden.scores, golden.cell_max, self.gain, pose) if wanted else None
         end = time.perf_counter()
         self.span("judge", start, end)
         times = replace(golden.times, judge_s=end - start)

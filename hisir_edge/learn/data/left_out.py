@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from hisir_edge.arrays import F32, U8, u8
+from hisir_edge.arrays import F32, U8, max_of_channels, u8
 from hisir_edge.errors import InputError
 from hisir_edge.learn.data.memory import GoodBoards, rows_of_board
 from hisir_edge.learn.data.statistics import BAND_PX, BoardMemory, deviation_steps, robust_memory, trimmed_of
@@ -101,7 +101,7 @@ class LeftOut:
         kept = self.count - 1 - 2 * self.cut
         total, squares = self.total[rows] - gone, self.squares[rows] - gone * gone
         mean_square: F32 = (squares - 2 * golden * total) / np.float32(kept) + golden * golden
-        spread = np.sqrt(np.maximum(mean_square, 0)).max(-1)
+        spread = np.sqrt(np.maximum(max_of_channels(mean_square), 0))
         return u8(golden.astype(np.uint8)), deviation_steps(spread, self.count - 1, self.cut)
 
 

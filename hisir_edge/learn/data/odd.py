@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, I64, U8, Bool, u8
+from hisir_edge.arrays import F32, I64, U8, Bool, max_of_channels, u8
 from hisir_edge.bundle.variants import Place
 from hisir_edge.inspection.light import without_light
 from hisir_edge.inspection.registration.finder import inside_outline, outline_of
@@ -128,7 +128,7 @@ class _Reference:
     def difference(self, picture: U8) -> F32:
         """How far a board (h, w, 3) is off at each place, in units of what is tolerated, (h, w)."""
         blurred = cv2.blur(picture.astype(np.float32), (BLUR_PX, BLUR_PX))
-        beyond = np.maximum(self.low - blurred, blurred - self.high).max(2)
+        beyond = max_of_channels(np.maximum(self.low - blurred, blurred - self.high))
         off = np.maximum(beyond, 0) / self.tolerance
         return np.asarray(off if self.on_board is None else off * self.on_board, np.float32)
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from hisir_edge.arrays import F32, I16, U8, u8
+from hisir_edge.arrays import F32, I16, U8, max_of_channels, u8
 from hisir_edge.errors import InputError
 from hisir_edge.net.position import DEVIATION_GAIN
 
@@ -59,7 +59,7 @@ def deviation_of_stack(off: I16) -> U8:
 
 
 def _deviation(off: F32, n: int, cut: int) -> U8:
-    return deviation_steps(np.sqrt((off * off).mean(0)).max(-1), n, cut)
+    return deviation_steps(np.sqrt(max_of_channels((off * off).mean(0))), n, cut)
 
 
 def deviation_steps(spread: F32, boards: int, cut: int) -> U8:
@@ -97,5 +97,5 @@ def mean_memory(frames: Iterable[U8]) -> BoardMemory:
     if total is None:
         raise InputError(expected="at least one good board", received="none", fix="add good images")
     mean = total / count
-    spread = np.sqrt(np.maximum(squares / count - mean * mean, 0)).max(-1) * DEVIATION_GAIN
+    spread = np.sqrt(np.maximum(max_of_channels(squares / count - mean * mean), 0)) * DEVIATION_GAIN
     return BoardMemory(np.round(mean).astype(np.uint8), np.clip(np.round(spread), 0, 255).astype(np.uint8))

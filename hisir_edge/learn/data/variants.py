@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, I64, U8, Bool, u8
+from hisir_edge.arrays import F32, F64, I64, U8, Bool, max_of_channels, u8
 from hisir_edge.bundle.files import VARIANTS
 from hisir_edge.bundle.variants import MOST_PLACES, Place, PlaceModel, atlas_from_places
 from hisir_edge.images import png_bytes, write_atomic
@@ -140,7 +140,7 @@ def _spots(boards: GoodBoards, least: int, on_done: OnDone) -> list[tuple[int, i
     count = np.zeros(hw, np.uint16)
     for flat in _flat_boards(boards):
         seen = blurred(flat)
-        count += np.maximum(low - seen, seen - high).max(2) > HOT_LEVELS
+        count += max_of_channels(np.maximum(low - seen, seen - high)) > HOT_LEVELS
         on_done()
     hot = (count >= least).astype(np.uint8)
     if boards.area is not None:
@@ -174,7 +174,7 @@ def _groups(stack: U8, inside: Bool, shown: I64, least: int, most: int) -> tuple
     """
     pixels = np.stack([blurred(one)[inside] for one in stack])
     sample = pixels[:, :: max(1, -(-pixels.shape[1] // MOST_SAMPLES))]
-    apart = np.array([np.minimum(np.abs(sample - one).max(2), FURTHEST_LEVELS).mean(1) for one in sample])
+    apart = np.array([np.minimum(max_of_channels(np.abs(sample - one)), FURTHEST_LEVELS).mean(1) for one in sample])
     best: I64 | None = None
     first = left = _left_over(sample, np.zeros(len(sample), np.int64), shown)
     medoids = [int(apart.sum(1).argmin())]
@@ -241,7 +241,7 @@ def _median_without(ordered: F32, one: F32) -> F32:
 
 
 def _mean_off(sample: F32, picture: F32) -> F64:
-    return np.asarray(np.minimum(np.abs(sample - picture).max(-1), FURTHEST_LEVELS).mean(-1), np.float64)
+    return np.asarray(np.minimum(max_of_channels(np.abs(sample - picture)), FURTHEST_LEVELS).mean(-1), np.float64)
 
 
 def _place(stack: U8, inside: Bool, groups: I64, at_xy: tuple[int, int]) -> Place:

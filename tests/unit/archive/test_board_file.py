@@ -40,7 +40,10 @@ def judgement(evidence=None, views=()):
 
 
 EVIDENCE = Evidence(
-    cells_yx=np.array([[0, 1], [2, 3]], np.int32), scores=RNG.random((2, 18, 18), np.float32), matrix=np.eye(3) * 1.01
+    cells_yx=np.array([[0, 1], [2, 3]], np.int32),
+    scores=RNG.random((2, 18, 18), np.float32),
+    highest=np.ones(2, np.float32),
+    matrix=np.eye(3) * 1.01,
 )
 
 
@@ -164,6 +167,23 @@ def test_the_folder_keeps_its_budget_and_finds_boards_again(tmp_path):
     with pytest.raises(InputError, match="archive\\.budget_mb"):
         again.write(other, name_of(2, "20260302T091500", "FAIL", ""), bytes(10_001))
     assert again.size == (1, 9000)
+
+
+def test_a_file_that_cannot_be_deleted_stays_in_the_account(tmp_path, monkeypatch):
+    folder = ArchiveFolder(tmp_path, 5000)
+    for seq in (1, 2):
+        folder.write(EPOCH, name_of(seq, "20260302T091407", "PASS", ""), bytes(2000))
+
+    def refused(path, missing_ok=False):
+        raise PermissionError(1, "Operation not permitted")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(tmp_path), "unlink", refused)
+        with pytest.raises(InputError, match="not permitted"):
+            folder.write(EPOCH, name_of(3, "20260302T091407", "PASS", ""), bytes(2000))
+    assert folder.size == (2, 4000)
+    folder.write(EPOCH, name_of(3, "20260302T091407", "PASS", ""), bytes(2000))
+    assert folder.size == (2, 4000) and folder.find(EPOCH, 1) is None
 
 
 @given(st.text(max_size=200), st.integers(0, 2**62))

@@ -49,6 +49,7 @@ def test_what_is_kept_finds_the_same_to_the_bit_also_where_places_matter_more(se
     matrix[:2, 2], matrix[2, :2] = rng.uniform(-9, 9, 2), rng.uniform(-5e-5, 5e-5, 2)
     pose = Pose(matrix, rng.uniform(-1.5, 1.5, (*bend_shape(hw), 2)).astype(np.float32) if seed % 2 else None)
     evidence = evidence_of_map(raw, cell_max, gain, pose)
+    assert evidence is not None
     again, most = np.zeros(hw, np.float32), np.zeros_like(cell_max)
     fill_map(evidence, again, most)
     zone = Zone("all", ((-1.0, -1.0), (hw[1], -1.0), (hw[1], hw[0]), (-1.0, hw[0])), times)
@@ -60,6 +61,16 @@ def test_what_is_kept_finds_the_same_to_the_bit_also_where_places_matter_more(se
         assert np.array_equal(found.mask, expected.mask)
     wipe_map(evidence, again, most)
     assert not again.any() and not most.any()
+
+
+def test_a_board_that_alarms_all_over_has_a_verdict_and_no_evidence():
+    hw = (1600, 1600)
+    gain = Gain(hw, 1.0, LIMITS, np.zeros(noise_shape(hw), np.uint8), ())
+    raw, cell_max = np.full(hw, 9, np.float32), np.full((100, 100), 9, np.float32)
+    assert evidence_of_map(raw, cell_max, gain, None) is None
+    cell_max[80:] = 0
+    kept = evidence_of_map(raw, cell_max, gain, None)
+    assert kept is not None and len(kept.scores) == 8000
 
 
 @pytest.fixture(scope="module")

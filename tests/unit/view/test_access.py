@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -10,22 +11,27 @@ import ssl
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 from support.messages import sample_message
 from support.sockets import free_port
+from uvicorn.server import ServerState
 
 from hisir_edge.errors import InputError
 from hisir_edge.mes.verdict import verdict_from_frames
+from hisir_edge.view import protocol
 from hisir_edge.view.access import ROLES, AuditLog, Sessions, Tries, Users, with_user
 from hisir_edge.view.answers import Page
 from hisir_edge.view.app import app_of
 from hisir_edge.view.guard import MOST_BODY_BYTES, Guarded
 from hisir_edge.view.history import History
 from hisir_edge.view.hub import Hub
+from hisir_edge.view.lines import Address
 from hisir_edge.view.serve import ViewSettings, serve
 
 EPOCH = "9f6c" * 8
@@ -142,9 +148,10 @@ def test_what_is_sent_is_bounded_and_checked(made):
         assert client.post("/api/decide", content=body).status_code == 400
     for change in (
         {"seq": "1"}, {"defect": -1}, {"defect": 257}, {"verification": "DROP"}, {"line": 3}, {"detail": "x" * 201},
-        {"detail": "\x1b[2J"}, {"epoch": None},
+        {"detail": "\x1b[2J"}, {"epoch": None}, {"seq": True}, {"defect": False}, {"line": "\ud800"},
+        {"epoch": "\ud800"},
     ):  # fmt: skip
-        assert client.post("/api/decide", json={**DECISION, **change}).status_code == 400, change
+        assert client.post("/api/decide", content=json.dumps({**DECISION, **change})).status_code == 400, change
     assert client.post("/api/decide", json={**DECISION, "seq": 2}).status_code == 404
     for zones in (None, [{}], [{"name": "z", "polygon": [[0, 0]], "sensitivity": 0}], [1] * 101,
                   [{"name": "z", "polygon": [[0, 0], [1, 1], [float("inf"), 2]], "sensitivity": 0}]):  # fmt: skip
@@ -178,6 +185,55 @@ def test_passwords_are_tried_a_few_times_a_minute_and_told_alike(made, tmp_path)
     assert "wrong" not in (tmp_path / "audit.jsonl").read_text()
 
 
+def test_a_stream_ends_with_its_session():
+    sessions, hub = Sessions(), Hub()
+    secret, session = sessions.begin("re", "reviewer")
+
+    async def listened() -> list[str]:
+        out = []
+        async for text in hub.events(lambda: sessions.is_open(secret, session)):
+            out.append(text)
+            if len(out) == 1:
+                hub.tell("verdict", {"seq": 1})
+            if len(out) == 2:
+                sessions.end(secret)
+                hub.tell("verdict", {"seq": 2})
+        return out
+
+    found = asyncio.run(listened())
+    assert len(found) == 2 and '"seq":1' in found[1]
+
+
+def test_a_request_that_does_not_come_whole_is_given_up(monkeypatch):
+    monkeypatch.setattr(protocol, "HEADERS_S", 0.3)
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def talked() -> tuple[bytes, bytes]:
+        config = uvicorn.Config(app, lifespan="off", log_level="error")
+        config.load()
+        state = ServerState()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: protocol.ImpatientProtocol(config=config, server_state=state, app_state={}), "127.0.0.1", 0
+        )
+        port = server.sockets[0].getsockname()[1]
+        answers = []
+        for text in (b"GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HT", b"GET / HTTP/1.1\r\nho"):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(text)
+            answers.append(await asyncio.wait_for(reader.read(), 10))  # until the page closes it
+            writer.close()
+            await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        return answers[0], answers[1]
+
+    whole, half = asyncio.run(talked())
+    assert whole.startswith(b"HTTP/1.1 204") and half == b""
+
+
 def test_logging_out_ends_the_session_for_good(made):
     client = client_of(made(), "re")
     cookie = client.cookies["hisir_session"]
@@ -191,6 +247,14 @@ def test_a_proxy_names_who_logged_in_there(made):
     assert client_of(app, **{"x-forwarded-user": "re"}).get("/api/me").json()["role"] == "reviewer"
     assert client_of(app, **{"x-forwarded-user": "stranger"}).get("/api/me").status_code == 401
     assert client_of(app).post("/api/login", json={"user": "re", "password": "password of re"}).status_code == 400
+    # another person at the same browser: the session of the one before is over
+    client = client_of(app, **{"x-forwarded-user": "en"})
+    assert client.get("/api/me").json()["role"] == "engineer"
+    for name in ("vi", "stranger", ""):
+        client.headers["x-forwarded-user"] = name
+        assert client.get("/api/lines").status_code == 401
+    client.headers["x-forwarded-user"] = "vi"
+    assert client.get("/api/me").json()["role"] == "viewer"
 
 
 def test_without_users_people_say_who_they_are(made, tmp_path):
@@ -218,6 +282,10 @@ def test_a_file_of_users_is_private_and_whole(tmp_path):
     path.chmod(0o644)
     with pytest.raises(InputError, match="owner alone"):
         Users(path)
+    path.write_text("{")
+    path.chmod(0o600)
+    with pytest.raises(InputError, match="file of users"):
+        with_user(path, "b", "viewer", "long enough")
     for text in ("", "{}", '{"users": {"a": {"role": "king", "password": "x"}}}', '{"users": 3}'):
         path.write_text(text)
         path.chmod(0o600)
@@ -234,9 +302,15 @@ def test_a_file_of_users_is_private_and_whole(tmp_path):
         ({"listen": "8080"}, "HOST:PORT"),
         ({"listen": "127.0.0.1:99999"}, "HOST:PORT"),
         ({"proxy_header": "x-user"}, "with --proxy-user-header"),
+        ({"lines": (Address(endpoint="foo"),)}, "--connect as a tcp:// or ipc:// address"),
+        ({"lines": (Address(endpoint="tcp://127.0.0.1:5556", control="foo"),)}, "--control as a tcp://"),
+        ({"lines": (Address(endpoint="tcp://127.0.0.1:5556"),) * 2}, "each line once"),
+        ({"lines": (Address(endpoint="tcp://127.0.0.1:5556", key="nope"),)}, "--server-key and --key together"),
+        ({"lines": (Address(endpoint="tcp://127.0.0.1:5556", key="nope", server_key="nope"),)}, "nope"),
+        ({"tls_cert": Path(__file__), "tls_key": Path(__file__)}, "a certificate and its key"),
     ],
 )
-def test_a_page_that_others_can_reach_is_refused_without_tls_and_login(tmp_path, change, said):
+def test_what_cannot_be_is_refused_before_anything_is_opened(tmp_path, change, said):
     settings = ViewSettings(**{"lines": (), "listen": "127.0.0.1:8080", "state": tmp_path / "s", **change})
     with pytest.raises(InputError, match=re.escape(said)):
         serve(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sqlite3
+import zipfile
 from itertools import pairwise
 
 import numpy as np
@@ -13,10 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.messages import sample_message
 
-from hisir_edge.errors import InputError
+from hisir_edge.archive.board_file import ArchivedBoard, board_bytes
+from hisir_edge.errors import InputError, NoAnswer
+from hisir_edge.images.pixels import Pixels
 from hisir_edge.mes.verdict import verdict_from_frames
-from hisir_edge.view.export import csv_of
+from hisir_edge.records import Frame, Judgement, Result
+from hisir_edge.view.export import coco_of, csv_of
 from hisir_edge.view.history import FILE, History, Search
+from hisir_edge.view.lines import Names
 from hisir_edge.view.statistics import Range, control_chart, drift, heat, outcome_of, pareto, run_rules, summary
 
 EPOCH = "9f6c" * 8
@@ -80,6 +85,33 @@ def test_a_decision_waits_until_the_line_has_it_and_is_there_once(history):
         ("K", None, True),
     ]
     assert history.last_told("l", EPOCH) == 7
+
+
+def test_a_decision_whose_answer_was_lost_is_known_when_the_line_tells_of_it(history):
+    history.add(verdict(2, fails=True))
+    first, second = (history.decide("l", EPOCH, 2, 1, "DefectRejected", "", "J") for _ in range(2))
+    history.trying(first)  # and no answer
+    assert history.told("l", told(2, 1, "DefectRejected", 5))
+    assert [one["id"] for one in history.waiting("l")] == [second]
+    assert not history.told("l", told(2, 1, "DefectRejected", 5))
+    # another person's is another one
+    history.trying(second)
+    assert history.told("l", {**told(2, 1, "DefectRejected", 6), "operator": "K"})
+    assert [one["id"] for one in history.waiting("l")] == [second]
+    assert len(history.decisions("l", EPOCH, 2)) == 3
+
+
+def test_what_others_decided_before_ours_is_not_passed_over(history):
+    """The line numbers another's decision just before ours: ours is known at once, theirs is told later."""
+    history.add(verdict(2, fails=True))
+    mine = history.decide("l", EPOCH, 2, 1, "DefectRejected", "", "J")
+    history.trying(mine)
+    history.sent(mine, 8)
+    assert history.last_told("l", EPOCH) == 0
+    assert history.told("l", {**told(2, 1, "DefectConfirmed", 7), "operator": "K"})
+    assert not history.told("l", told(2, 1, "DefectRejected", 8))
+    assert history.last_told("l", EPOCH) == 8
+    assert [one["operator"] for one in history.decisions("l", EPOCH, 2)] == ["K", "J"]  # as the line has them
 
 
 def test_what_was_kept_is_there_again_and_a_later_layout_is_refused(tmp_path):
@@ -153,10 +185,27 @@ def test_a_lamp_that_ages_breaks_a_rule_and_noise_does_not():
     steady = rng.normal(1.0, 0.01, 2000)
     assert len(control_chart(at, steady)["broken"]) <= 0.06 * 2000 / 8
     ageing = steady - 0.02 * np.clip((at - 1000) / 1000, 0, 1)
-    broken = control_chart(at, ageing)["broken"]
-    assert broken and min(one["at"] for one in broken if one["at"] > 1000) < 1700
-    assert control_chart(at[:16], steady[:16])["broken"] == []
-    assert control_chart(at[:200], np.ones(200))["broken"] == []
+    found = control_chart(at, ageing)
+    assert found["now"] and min(one["at"] for one in found["broken"] if one["at"] > 1000) < 1700
+    few = control_chart(at[:96], steady[:96])
+    assert (few["tested"], few["broken"], few["needed"]) == (False, [], 312)
+    constant = np.ones(800)
+    assert control_chart(at[:800], constant)["broken"] == []
+    constant[600:] = 50
+    assert control_chart(at[:800], constant)["now"]
+
+
+@pytest.mark.parametrize("kind", ["normal", "lognormal", "exponential"])
+def test_stable_boards_seldom_break_a_rule_whatever_their_distribution(kind):
+    rng = np.random.default_rng(6)
+    at, charts = np.arange(1200.0), []
+    for _ in range(200):
+        value = {"normal": rng.normal, "lognormal": rng.lognormal}.get(kind, lambda a, b, n: rng.exponential(1, n))(
+            0, 1, 1200
+        )
+        charts.append(control_chart(at, value))
+    assert all(chart["tested"] for chart in charts)
+    assert np.mean([bool(chart["now"]) for chart in charts]) < 0.1
 
 
 @given(st.lists(st.floats(-5, 5), max_size=40))
@@ -190,9 +239,54 @@ def test_drift_says_nothing_of_a_few_boards(history):
 def test_a_table_for_spreadsheets_holds_no_formula(history):
     history.add(verdict(1, unit='=HYPERLINK("http://x")'))
     history.add(verdict(2, unit='B,"7" ü', fails=True))
-    rows = list(csv.reader("".join(csv_of(history, Range())).splitlines()))
+    rows = list(csv.reader("".join(csv_of(history, Search())).splitlines()))
     assert rows[0][:3] == ["line", "epoch", "seq"]
     units = {row[4] for row in rows[1:]}
     assert units == {'\'=HYPERLINK("http://x")', 'B,"7" ü'}
     assert {row[7] for row in rows[1:]} == {"passed", "waiting"}
     assert json.dumps(rows)
+
+
+def test_an_export_holds_each_board_once_and_says_what_it_left_out(history):
+    other = "0" * 32
+    for seq in (1, 2, 3):
+        history.add(verdict(seq, fails=True))
+    history.add(verdict_from_frames(sample_message(2, other, True).frames()))
+    history.told("l", told(1, 1, "DefectConfirmed"))
+
+    def fetch(line, epoch, seq):
+        if seq == 3:
+            raise InputError(expected="a board", received="none", fix="", code="unknown")
+        frame = Frame(
+            image=Pixels(np.full((6, 8, 3), seq, np.uint8)), source="cam", frame_id=seq, unit="u", grabbed_at_ns=0
+        )
+        _, body, mask = sample_message(seq, epoch, True).frames()
+        judged = Judgement(result=Result.FAIL, reason="", score=2.0, regions=(), regions_total=1, mask=None)
+        return ArchivedBoard(board_bytes(body, mask, frame, judged, "png"))
+
+    with coco_of(history, Search(), fetch) as file, zipfile.ZipFile(file) as made:
+        assert made.testzip() is None
+        content = json.loads(made.read("annotations.json"))
+        names = [one["file_name"] for one in content["images"]]
+        assert len(names) == len(set(names)) == 3 and set(names) <= set(made.namelist())
+        assert content["info"]["left_out"] == 1
+        said = {one["image_id"]: one["decision"] for one in content["annotations"]}
+        first = next(one["id"] for one in content["images"] if one["seq"] == 1)
+        assert said[first] == "DefectConfirmed" and set(said.values()) == {"DefectConfirmed", "NotVerifiedYet"}
+        assert content["annotations"][0]["bbox"] == [1, 2, 3, 2]
+
+    def silent(line, epoch, seq):
+        raise NoAnswer(expected="an answer", received="none", fix="")
+
+    with pytest.raises(NoAnswer):
+        coco_of(history, Search(), silent)
+    with pytest.raises(InputError, match="shorter time"):
+        coco_of(history, Search(), fetch, most_bytes=500)
+
+
+def test_two_lines_of_one_name_are_told_apart():
+    names = Names()
+    names.check("smt-3", "tcp://a:1")
+    names.check("smt-3", "tcp://a:1")
+    with pytest.raises(InputError, match=r"smt-3 at tcp://a:1 and at tcp://b:1"):
+        names.check("smt-3", "tcp://b:1")

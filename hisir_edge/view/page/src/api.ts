@@ -10,7 +10,7 @@ export interface Row {
 }
 
 export interface LineState {
-  name: string; endpoint: string; wrong: string; last: Row | null; waiting: number;
+  name: string; endpoint: string; wrong: string; last: Row | null; waiting: number; refused: number;
   status: { state: string | null; product: string | null; camera_up: boolean | null; archive: { boards: number } | null };
 }
 
@@ -38,15 +38,24 @@ export const session: { me: Me | null } = { me: null };
 
 async function answered(response: Response): Promise<any> {
   const found = await response.json().catch(() => ({ error: response.statusText }));
+  if (response.status === 401) window.dispatchEvent(new Event("logged-out"));
   if (!response.ok) throw new Refused(response.status, found.error ?? response.statusText);
   return found;
 }
 
-export const get = async (path: string): Promise<any> => answered(await fetch(path));
+async function fetched(path: string, options: RequestInit = {}): Promise<Response> {
+  try {
+    return await fetch(path, options);
+  } catch {
+    throw new Refused(0, "the page's process does not answer");
+  }
+}
+
+export const get = async (path: string): Promise<any> => answered(await fetched(path));
 
 export async function post(path: string, body: unknown): Promise<any> {
   const headers = { "content-type": "application/json", "x-hisir-token": session.me?.token ?? "" };
-  return answered(await fetch(path, { method: "POST", headers, body: JSON.stringify(body) }));
+  return answered(await fetched(path, { method: "POST", headers, body: JSON.stringify(body) }));
 }
 
 export const key = (row: { line: string; epoch: string; seq: number }): string =>

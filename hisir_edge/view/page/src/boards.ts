@@ -1,6 +1,6 @@
 /** Boards: search by board, product, time and result; what is found leads to the review. */
 
-import { get, key, type Row } from "./api";
+import { get, key, session, type Row } from "./api";
 import { RESULT_SIGN, clock, el, fill, say } from "./dom";
 
 const PAGE = 100;
@@ -10,6 +10,7 @@ export class Boards {
   private readonly rows = el("tbody");
   private readonly more = el("button", { onclick: () => void this.load(true) }, "more");
   private readonly form: HTMLFormElement;
+  private readonly coco = el("button", { type: "button", onclick: () => this.download("zip") }, "COCO");
   private last: Row | null = null;
 
   constructor(private readonly review: (row: Row) => void) {
@@ -21,17 +22,28 @@ export class Boards {
       field("result", el("select", { name: "result" }, ...["", "PASS", "FAIL", "ERROR"].map((one) => el("option", { value: one }, one || "all")))),
       field("from", el("input", { name: "since", type: "datetime-local" })),
       field("to", el("input", { name: "until", type: "datetime-local" })),
-      el("button", { type: "submit" }, "search"), el("a", { href: "/api/export.csv", download: "boards.csv", class: "button" }, "CSV"),
-      el("a", { href: "/api/export.zip", download: "boards.zip", class: "button" }, "COCO"));
+      el("button", { type: "submit" }, "search"), el("button", { type: "button", onclick: () => this.download("csv") }, "CSV"), this.coco);
     const head = el("thead", {}, el("tr", {}, ...["result", "board", "product", "line", "time", "score", "defects", "cycle"].map((one) => el("th", { scope: "col" }, one))));
     this.root.append(this.form, el("table", {}, head, this.rows), this.more);
   }
 
-  async load(further: boolean): Promise<void> {
+  /** What the form asks for. */
+  private search(): URLSearchParams {
     const asked = new URLSearchParams({ most: String(PAGE) });
     for (const [name, value] of new FormData(this.form)) {
       if (value) asked.set(name, name === "since" || name === "until" ? String(new Date(String(value)).getTime() / 1000) : String(value));
     }
+    return asked;
+  }
+
+  /** The boards that the form asks for, all of them. */
+  private download(kind: "csv" | "zip"): void {
+    el("a", { href: `/api/export.${kind}?${this.search()}`, download: kind === "csv" ? "boards.csv" : "boards.zip" }).click();
+  }
+
+  async load(further: boolean): Promise<void> {
+    this.coco.hidden = session.me?.role !== "engineer";
+    const asked = this.search();
     if (further && this.last) {
       asked.set("before_at", String(this.last.at));
       asked.set("before_line", this.last.line);

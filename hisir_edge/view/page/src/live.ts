@@ -5,6 +5,10 @@ import { RESULT_SIGN, el, fill } from "./dom";
 import { Viewer } from "./viewer";
 
 const STRIP = 14;
+const STATES: Record<string, string> = {
+  Preoperational: "loading", Initialized: "starting", Ready: "ready", SingleExecution: "running", ContinuousExecution: "running",
+  Error: "error", Halted: "ended",
+};
 const NOT_ARCHIVED = "this board is not archived: [archive] in line.toml keeps boards";
 
 export class Live {
@@ -39,7 +43,8 @@ export class Live {
   state(line: LineState): void {
     if (line.name !== this.line) return;
     this.archives = line.status.archive !== null;
-    const camera = line.status.camera_up === false ? "camera lost" : (line.status.state ?? "?");
+    const camera = line.status.camera_up === false ? "camera lost" : (STATES[line.status.state ?? ""] ?? line.status.state ?? "?");
+    this.root.classList.toggle("away", !!line.wrong);
     this.facts.dataset.state = line.wrong ? `not connected: ${line.wrong}` : camera;
     this.drawFacts();
   }
@@ -82,7 +87,8 @@ export class Live {
     this.coming = place;
     this.board.append(place);
     const viewer = new Viewer(place, row, 0);
-    const [picture, board] = await Promise.all([viewer.picture, get(`/api/boards/${key(row)}`) as Promise<Board>]);
+    const asked = (get(`/api/boards/${key(row)}`) as Promise<Board>).catch(() => null);
+    const [picture, board] = await Promise.all([viewer.picture, asked]);
     if (this.rows[0] !== row) {
       viewer.destroy();
       place.remove();
@@ -93,7 +99,7 @@ export class Live {
     this.coming = null;
     fill(this.board, place);
     if (!picture) fill(this.board, el("p", { class: "hint" }, NOT_ARCHIVED));
-    else viewer.mark(defectsOf(board).filter((one) => one.camera === picture.views[0].camera));
+    else if (board) viewer.mark(defectsOf(board).filter((one) => one.camera === picture.views[0].camera));
   }
 
   private card(row: Row): HTMLLIElement {

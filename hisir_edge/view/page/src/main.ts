@@ -13,6 +13,7 @@ const page = document.getElementById("page")!;
 const lines = new Map<string, LineState>();
 let chosen = "";
 let shown = "live";
+const AGAIN_MS = 1500;
 
 const live = new Live((row) => void review(row));
 const boards = new Boards((row) => void review(row));
@@ -68,7 +69,8 @@ function drawTabs(): void {
     const result = line.wrong ? "away" : (line.last?.result ?? "");
     const sign = line.wrong ? "⌁" : ({ PASS: "✓", FAIL: "✗", ERROR: "!" } as Record<string, string>)[result] ?? "·";
     return el("button", { class: `tab ${result}`, title: line.wrong || line.status.state || "", "aria-current": line.name === chosen ? "true" : "false", onclick: () => void choose(line.name) },
-      el("span", { "aria-hidden": "true" }, sign), ` ${line.name}`, line.waiting ? el("span", { class: "pill" }, `${line.waiting} wait`) : null);
+      el("span", { "aria-hidden": "true" }, sign), ` ${line.name}`, line.waiting ? el("span", { class: "pill" }, `${line.waiting} wait`) : null,
+      line.refused ? el("span", { class: "pill FAIL" }, `${line.refused} refused`) : null);
   }));
 }
 
@@ -81,8 +83,17 @@ function take(line: LineState): void {
   if (first) void choose(line.name);
 }
 
+let stream: EventSource | null = null;
+let retry = 0;
+
+function later(what: () => Promise<void>): void {
+  window.clearTimeout(retry);
+  retry = window.setTimeout(() => void what(), AGAIN_MS);
+}
+
 function listen(): void {
-  const stream = new EventSource("/api/events");
+  stream?.close();
+  stream = new EventSource("/api/events");
   stream.addEventListener("hello", () => { document.body.classList.remove("cut"); void refresh(); });
   stream.addEventListener("verdict", (event) => {
     const row: Row = JSON.parse((event as MessageEvent).data), line = lines.get(row.line);
@@ -91,16 +102,30 @@ function listen(): void {
   });
   stream.addEventListener("line", (event) => take(JSON.parse((event as MessageEvent).data)));
   stream.addEventListener("decision", (event) => void reviewing.again(JSON.parse((event as MessageEvent).data)));
-  stream.onerror = () => document.body.classList.add("cut");
+  stream.onerror = () => {
+    document.body.classList.add("cut");
+    // a stream that the browser does not open again by itself: the page's process began anew, or the session is over
+    if (stream?.readyState === EventSource.CLOSED) later(again);
+  };
+}
+
+/** A session and a stream anew, as soon as there is a process that answers. */
+async function again(): Promise<void> {
+  const name = session.me?.user;
+  try {
+    session.me = await get("/api/me");
+    if (name && !session.me?.user && !session.me?.named) session.me = await post("/api/name", { user: name });
+    who.textContent = session.me?.user || "who?";
+    listen();
+  } catch (error) {
+    if (error instanceof Refused && error.status === 401) login();
+    else later(again);
+  }
 }
 
 async function refresh(): Promise<void> {
-  try {
-    for (const line of (await get("/api/lines")) as LineState[]) take(line);
-    if (chosen) await live.choose(chosen);
-  } catch (error) {
-    if (error instanceof Refused && error.status === 401) await begin();
-  }
+  for (const line of (await get("/api/lines")) as LineState[]) take(line);
+  if (chosen) await live.choose(chosen);
 }
 
 /** Where nobody logs in, a decision needs a name all the same. */
@@ -122,6 +147,8 @@ async function askName(): Promise<void> {
 }
 
 function login(): void {
+  stream?.close();
+  if (document.querySelector(".login")) return;
   const user = el("input", { name: "user", autocomplete: "username", required: true }), password = el("input", { type: "password", autocomplete: "current-password", required: true });
   const wrong = el("p", { role: "alert" });
   const form = el("form", { class: "login", onsubmit: async (event: Event) => {
@@ -159,6 +186,7 @@ async function begin(): Promise<void> {
     session.me = await get("/api/me");
   } catch (error) {
     if (error instanceof Refused && error.status === 401) return login();
+    later(begin);
     throw error;
   }
   who.textContent = session.me?.user || "who?";
@@ -169,5 +197,18 @@ async function begin(): Promise<void> {
   show("live");
   listen();
 }
+
+// the session is over, as after a long shift: log in, or begin one where nobody logs in
+window.addEventListener("logged-out", () => {
+  if (session.me) later(again);
+});
+
+// a request that fails while the page's process is away, or is refused: said, and the next one is tried
+window.addEventListener("unhandledrejection", (event) => {
+  if (event.reason instanceof Refused) {
+    event.preventDefault();
+    say(event.reason.message, true);
+  }
+});
 
 void begin();

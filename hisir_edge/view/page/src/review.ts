@@ -12,6 +12,12 @@ const KEYS: [string, string][] = [
   ["[ ]", "map's opacity"], ["h", "whole board"], ["+ −", "zoom"],
 ];
 
+/** Whether nobody has decided on a defect, or it was taken back. */
+function isOpen(board: Board, one: Defect): boolean {
+  const said = decided(board), word = said.get(one.number) ?? said.get(0);
+  return !word || word.verification === "NotVerifiedYet";
+}
+
 export class Review {
   readonly root = el("section", { class: "review", "aria-label": "Review" });
   private readonly head = el("header", { class: "head" });
@@ -27,6 +33,8 @@ export class Review {
   private blink = 0;
   private map = 0;
   private opacity = 0.6;
+  private busy = false;
+  private turn = 0;
 
   constructor(private readonly ask: () => Promise<void>) {
     const keys = el("details", { class: "keys" }, el("summary", {}, "keys"),
@@ -40,10 +48,13 @@ export class Review {
 
   async open(row: Row, number = 0): Promise<void> {
     this.stop();
-    this.board = await get(`/api/boards/${key(row)}`);
-    this.defects = defectsOf(this.board!);
+    const turn = ++this.turn;
+    const board: Board = await get(`/api/boards/${key(row)}`);
+    if (turn !== this.turn) return; // another one was asked for meanwhile
+    this.board = board;
+    this.defects = defectsOf(board);
     this.camera = 0;
-    const first = this.defects.find((one) => !decided(this.board!).has(one.number)) ?? this.defects[0];
+    const first = this.defects.find((one) => isOpen(board, one)) ?? this.defects[0];
     this.chosen = number || (first?.number ?? 0);
     this.view();
     this.draw();
@@ -52,9 +63,15 @@ export class Review {
 
   /** The last decisions of a board that is shown, told by the line. */
   async again(changed: { line: string; epoch: string; seq: number }): Promise<void> {
-    if (!this.board || key(this.board) !== key(changed)) return;
-    this.board = await get(`/api/boards/${key(this.board)}`);
-    this.draw();
+    if (this.board && key(this.board) === key(changed) && (await this.reload())) this.draw();
+  }
+
+  /** The board that is shown, anew; whether it is the one that is shown still. */
+  private async reload(): Promise<boolean> {
+    const turn = this.turn, found: Board = await get(`/api/boards/${key(this.board!)}`);
+    if (turn !== this.turn) return false;
+    this.board = found;
+    return true;
   }
 
   private view(): void {
@@ -76,6 +93,7 @@ export class Review {
       el("h2", {}, board.unit), el("span", {}, `${board.product} · ${board.line} #${board.seq} · ${clock(board.at ?? 0)}`),
       board.reason ? el("span", { class: "reason" }, board.reason) : null,
       whole ? el("span", { class: "pill said" }, `board ${VERIFIED[whole.verification]} by ${whole.operator}`) : null,
+      ...board.decisions.filter((one) => one.refused).slice(-1).map((one) => el("span", { class: "pill FAIL", role: "alert" }, `the line did not take "${VERIFIED[one.verification]}": ${one.refused}`)),
       board.decisions.some((one) => one.line_id === null && !one.refused) ? el("span", { class: "pill" }, "waits for the line") : null);
     fill(this.list, ...this.defects.map((one) => {
       const word = said.get(one.number) ?? whole;
@@ -135,31 +153,34 @@ export class Review {
 
   private async decide(verification: string): Promise<void> {
     const board = this.board;
-    if (!board || session.me?.role === "viewer") return;
-    if (!session.me?.user) await this.ask();
-    if (!session.me?.user) return;
-    const defect = this.chosen;
+    if (!board || this.busy || session.me?.role === "viewer") return;
+    const defect = this.chosen, turn = this.turn; // what is seen now is what is meant
+    this.busy = true;
     try {
+      if (!session.me?.user) await this.ask();
+      if (!session.me?.user || turn !== this.turn) return;
       await post("/api/decide", { line: board.line, epoch: board.epoch, seq: board.seq, defect, verification });
+      say(`${defect ? `defect ${defect}` : "board"}: ${VERIFIED[verification]}`);
+      if (!(await this.reload())) return;
+      const open = verification === "NotVerifiedYet" ? null : this.defects.find((one) => isOpen(this.board!, one));
+      if (open) this.chosen = open.number;
+      this.draw();
+      if (open) void this.look();
     } catch (error) {
       say(String((error as Error).message), true);
-      return;
+    } finally {
+      this.busy = false;
     }
-    say(`${defect ? `defect ${defect}` : "board"}: ${VERIFIED[verification]}`);
-    this.board = await get(`/api/boards/${key(board)}`);
-    const open = this.defects.find((one) => !decided(this.board!).has(one.number));
-    if (verification !== "NotVerifiedYet" && open) await this.choose(open.number);
-    else this.draw();
   }
 
-  /** The oldest board that is called and has a defect without a decision. */
+  /** The next newer board that is called and has a defect without a decision; after the newest the oldest of these. */
   private async nextBoard(): Promise<void> {
-    const line = this.board?.line ?? "";
-    const rows: Row[] = await get(`/api/boards?result=FAIL&most=200&line=${encodeURIComponent(line)}`);
-    for (const row of rows.reverse()) {
+    const here = this.board ? key(this.board) : "", line = this.board?.line ?? "";
+    const rows: Row[] = (await get(`/api/boards?result=FAIL&most=200&line=${encodeURIComponent(line)}`)).reverse();
+    const at = rows.findIndex((row) => key(row) === here);
+    for (const row of [...rows.slice(at + 1), ...rows.slice(0, Math.max(at, 0))]) {
       const board: Board = await get(`/api/boards/${key(row)}`);
-      const said = decided(board);
-      if (!said.has(0) && defectsOf(board).some((one) => !said.has(one.number)) && key(board) !== key(this.board!)) {
+      if (defectsOf(board).some((one) => isOpen(board, one))) {
         await this.open(row);
         return;
       }
@@ -197,7 +218,7 @@ export class Review {
 
   private key(event: KeyboardEvent): void {
     const typing = event.target instanceof HTMLElement && event.target.closest("input, select, textarea, dialog");
-    if (!this.shown || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!this.shown || typing || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
     const name = event.key.toLowerCase();
     const does: Record<string, () => void> = {
       n: () => this.step(1), arrowright: () => this.step(1), p: () => this.step(-1), arrowleft: () => this.step(-1),

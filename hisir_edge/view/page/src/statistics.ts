@@ -88,11 +88,12 @@ export class Statistics {
 
   private drift(one: any): HTMLElement {
     const x = one.points.map((point: number[]) => point[0]), line = (value: number) => x.map(() => value);
-    const rules = one.broken.length ? `${one.broken.at(-1).rule}, ${clock(one.broken.at(-1).at)}; ${one.broken.length} points in all` : "no rule is broken";
-    const out = this.chart(NAMES[one.name] ?? one.name,
+    const before = one.broken.length ? `; before: ${one.broken.length} points, the last ${clock(one.broken.at(-1).at)} (${one.broken.at(-1).rule})` : "";
+    const rules = !one.tested ? `too few boards to test: ${one.needed} more` : one.now ? `broken now: ${one.now}` : `no rule is broken now${before}`;
+    const out = this.chart(`${NAMES[one.name] ?? one.name}, ${one.product}`,
       [x, one.points.map((point: number[]) => point[1]), line(one.centre), line(one.centre + 3 * one.sigma), line(one.centre - 3 * one.sigma)],
       [{ label: "mean of 8 boards", stroke: "#2563eb", width: 2 }, { label: "centre", stroke: "#6b7280" }, { label: "+3 sigma", stroke: "#dc2626", dash: [4, 4] }, { label: "−3 sigma", stroke: "#dc2626", dash: [4, 4] }], rules);
-    if (one.broken.length) out.classList.add("broken");
+    if (one.now) out.classList.add("broken");
     return out;
   }
 }

@@ -73,7 +73,7 @@ export class Zones {
     try {
       const r = await post("/api/trial", { line: this.line, zones: this.drawn });
       fill(this.result, el("b", {}, `${r.false_calls_gone} false calls would go, ${r.confirmed_lost} confirmed defects would be lost`),
-        el("span", {}, `${r.new_calls} boards more would be called, ${r.waiting_gone} calls that nobody reviewed would go. Of ${r.boards} boards, ${r.calls} were called and ${r.calls_after} would be (${r.seconds} s)`),
+        el("span", {}, `${r.new_calls} boards more would be called, ${r.waiting_gone} calls that nobody reviewed would go. Of ${r.boards} boards, ${r.calls} were called and ${r.calls_after} would be (${r.seconds} s, camera ${r.camera})`),
         r.without_evidence ? el("span", {}, `${r.without_evidence} boards are not archived, or have no evidence`) : null);
       this.result.classList.toggle("bad", r.confirmed_lost > 0);
     } catch (error) {
