@@ -12,11 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from hisir_edge.errors import InputError
+from hisir_edge.errors import InputError, NoAnswer
 from hisir_edge.labels import is_name
 from hisir_edge.view.access import AuditLog, Session, Sessions, Tries, Users
 from hisir_edge.view.boards import TILE_PX, Boards
-from hisir_edge.view.export import coco_of, csv_of, pieces_of
+from hisir_edge.view.export import coco_of, csv_of, outcome_on, pieces_of
 from hisir_edge.view.history import History, Search
 from hisir_edge.view.hub import Hub
 from hisir_edge.view.lines import LineLink
@@ -64,7 +64,8 @@ def lines(page: Page, session: Session, request: Request) -> Any:
 
 def boards(page: Page, session: Session, request: Request) -> Any:
     """Boards that a search finds, the newest first."""
-    return page.history.boards(_search(request))
+    rows = page.history.boards(_search(request))
+    return [{**row, "outcome": outcome_on(page.history, row)[0]} for row in rows]
 
 
 def _search(request: Request) -> Search:
@@ -153,6 +154,11 @@ def coco(page: Page, session: Session, request: Request) -> Any:
 
     def fetch(line: str, epoch: str, seq: int) -> Any:
         of = next((link.address.endpoint for link in page.links if link.seen.name == line), None)
+        if of is None and any(not link.seen.name for link in page.links):
+            raise NoAnswer(
+                expected="all lines to be heard, for an export of their boards", received="one that is not yet",
+                fix="wait until it is",
+            )  # fmt: skip
         if of is None:
             raise InputError(
                 expected="a line that is followed", received=line, fix="follow it: --connect", code="unknown"
@@ -160,8 +166,9 @@ def coco(page: Page, session: Session, request: Request) -> Any:
         return page.boards[of].opened(epoch, seq)
 
     page.audit.add(session.user, "export", of="coco", asked=str(request.query_params)[:400])
-    file = coco_of(page.history, _search(request), fetch)
-    headers = {**FRESH, "content-disposition": 'attachment; filename="boards.zip"'}
+    file, left_out = coco_of(page.history, _search(request), fetch)
+    name = f"boards-{left_out}-left-out.zip" if left_out else "boards.zip"
+    headers = {**FRESH, "content-disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(pieces_of(file), media_type="application/zip", headers=headers)
 
 

@@ -34,10 +34,16 @@ def rows_of(history: History, search: Search) -> Iterator[dict[str, Any]]:
     page, before = history.boards(replace(search, most=MOST_ROWS)), None
     while page:
         for row in page:
-            said = last_words(history.decisions(row["line"], row["epoch"], row["seq"]))
-            yield {**row, "said": said, "outcome": outcome_of(row["result"], row["defects"], said)}
+            outcome, said = outcome_on(history, row)
+            yield {**row, "said": said, "outcome": outcome}
         before = (page[-1]["at"], page[-1]["line"], page[-1]["seq"])
         page = history.boards(replace(search, most=MOST_ROWS, before=before))
+
+
+def outcome_on(history: History, row: dict[str, Any]) -> tuple[str, dict[int, str]]:
+    """What people made of a board, and the last word on each of its defects."""
+    said = last_words(history.decisions(row["line"], row["epoch"], row["seq"]))
+    return outcome_of(row["result"], row["defects"], said), said
 
 
 def csv_of(history: History, search: Search) -> Iterator[str]:
@@ -55,11 +61,13 @@ def _row(values: Any) -> str:
     return out.getvalue()
 
 
-def coco_of(history: History, search: Search, fetch: Fetch, most_bytes: int = MOST_EXPORT_BYTES) -> IO[bytes]:
-    """A temporary ZIP file: ``annotations.json`` (COCO: boxes, contours, decisions), ``images`` as archived, ``masks``.
+def coco_of(
+    history: History, search: Search, fetch: Fetch, most_bytes: int = MOST_EXPORT_BYTES
+) -> tuple[IO[bytes], int]:
+    """A temporary ZIP file, and how many boards it leaves out because they are not archived.
 
-    Boards that are not archived are left out, and counted in ``info.left_out``. InputError where it would be larger
-    than ``most_bytes``, and where a line does not answer.
+    ``annotations.json`` (COCO: boxes, contours, decisions), ``images`` as archived, ``masks`` of boards that have one.
+    InputError where it would be larger than ``most_bytes``, and where a line does not answer.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
@@ -92,7 +100,7 @@ def coco_of(history: History, search: Search, fetch: Fetch, most_bytes: int = MO
         out.close()
         raise
     out.seek(0)
-    return out
+    return out, left_out
 
 
 def pieces_of(file: IO[bytes]) -> Iterator[bytes]:
@@ -120,7 +128,8 @@ def _add(
             }
         )  # fmt: skip
         annotations += _annotations(board, view.camera, len(images), len(annotations), row["said"])
-    archive.writestr(f"masks/{stem}.png", board.mask_png)
+    if mask := board.mask_png:  # a passed board has none
+        archive.writestr(f"masks/{stem}.png", mask)
 
 
 def _annotations(

@@ -118,7 +118,7 @@ class LineLink:
         kept = ("state", "product", "products", "camera_up", "epoch", "seq", "verdicts", "journal_error", "archive")
         return {
             "name": seen.name or self.address.endpoint, "endpoint": self.address.endpoint,
-            "wrong": seen.wrong or (seen.silent if time.monotonic() < seen.silent_at + SILENT_S else ""),
+            "wrong": (seen.silent if time.monotonic() < seen.silent_at + SILENT_S else "") or seen.wrong,
             "status": {name: status.get(name) for name in kept}, "last": seen.last,
             "waiting": len(self._history.waiting(seen.name)) if seen.name else 0,
             "refused": self._history.refusals(seen.name) if seen.name else 0,

@@ -105,11 +105,12 @@ def _rates(counts: Counter[str]) -> dict[str, Any]:
     judged = boards - counts["error"]
     reviewed = judged - counts["waiting"]
     first_pass = counts["passed"] + counts["escape"]
+    looked_at = counts["confirmed"] + counts["false call"] > 0 or not counts["waiting"]
     return {
         "boards": boards, "judged": judged, "reviewed": reviewed, **{k.replace(" ", "_"): counts[k] for k in (
             "passed", "waiting", "confirmed", "false call", "escape", "error")},
         "first_pass_yield": first_pass / judged if judged else None,
-        "false_calls_per_board": counts["false call"] / reviewed if reviewed else None,
+        "false_calls_per_board": counts["false call"] / reviewed if reviewed and looked_at else None,
     }  # fmt: skip
 
 

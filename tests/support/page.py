@@ -104,8 +104,8 @@ def browser_page(url: str, width: int = 1280, height: int = 800, **options: Any)
 
 
 def _errors(message: Any) -> list[str]:
-    """An error of the page; none where the browser itself logs an answer that is no success, or a server away."""
-    expected = "Failed to load resource" in message.text or "net::ERR" in message.text
+    """An error of the page; none where a request got no good answer, which browser and OpenSeadragon log themselves."""
+    expected = any(words in message.text for words in ("Failed to load resource", "net::ERR", "failed to load: "))
     return [] if expected or message.type != "error" else [message.text]
 
 

@@ -172,9 +172,12 @@ def test_rates_name_what_they_are_of(history):
     assert every["first_pass_yield"] == 6 / 10
     assert sum(step["boards"] for step in found["series"]) == 10
     assert summary(history, Range(line="m"), 3600)["all"]["first_pass_yield"] is None
-    (place,) = pareto(history, Range())
+    history.add(verdict(1, fails=True, line="n"))
+    history.add(verdict(2, line="n"))
+    assert summary(history, Range(line="n"), 3600)["all"]["false_calls_per_board"] is None  # nobody has looked yet
+    (place,) = pareto(history, Range(line="l"))
     assert (place["called"], place["false_calls"], place["confirmed"]) == (4, 1, 1)
-    (cells,) = heat(history, Range())
+    (cells,) = heat(history, Range(line="l"))
     assert (cells["cells"], cells["width"], cells["height"]) == ([(0, 0, 4)], 8, 6)
     assert cells["board"] == f"l/{EPOCH}/4/0"
 
@@ -264,7 +267,9 @@ def test_an_export_holds_each_board_once_and_says_what_it_left_out(history):
         judged = Judgement(result=Result.FAIL, reason="", score=2.0, regions=(), regions_total=1, mask=None)
         return ArchivedBoard(board_bytes(body, mask, frame, judged, "png"))
 
-    with coco_of(history, Search(), fetch) as file, zipfile.ZipFile(file) as made:
+    file, left_out = coco_of(history, Search(), fetch)
+    assert left_out == 1
+    with file, zipfile.ZipFile(file) as made:
         assert made.testzip() is None
         content = json.loads(made.read("annotations.json"))
         names = [one["file_name"] for one in content["images"]]

@@ -6,7 +6,7 @@ export interface Me { user: string; role: string; roles: string[]; token: string
 
 export interface Row {
   line: string; epoch: string; seq: number; at?: number; time?: string; unit: string; product: string; result: Result;
-  score: number | null; defects: number; total_s: number; reason: string;
+  score: number | null; defects: number; total_s: number; reason: string; outcome?: string;
 }
 
 export interface LineState {

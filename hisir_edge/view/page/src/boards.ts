@@ -23,7 +23,7 @@ export class Boards {
       field("from", el("input", { name: "since", type: "datetime-local" })),
       field("to", el("input", { name: "until", type: "datetime-local" })),
       el("button", { type: "submit" }, "search"), el("button", { type: "button", onclick: () => this.download("csv") }, "CSV"), this.coco);
-    const head = el("thead", {}, el("tr", {}, ...["result", "board", "product", "line", "time", "score", "defects", "cycle"].map((one) => el("th", { scope: "col" }, one))));
+    const head = el("thead", {}, el("tr", {}, ...["result", "board", "review", "product", "line", "time", "score", "defects", "cycle"].map((one) => el("th", { scope: "col" }, one))));
     this.root.append(this.form, el("table", {}, head, this.rows), this.more);
   }
 
@@ -38,7 +38,7 @@ export class Boards {
 
   /** The boards that the form asks for, all of them. */
   private download(kind: "csv" | "zip"): void {
-    el("a", { href: `/api/export.${kind}?${this.search()}`, download: kind === "csv" ? "boards.csv" : "boards.zip" }).click();
+    el("a", { href: `/api/export.${kind}?${this.search()}`, download: "" }).click();
   }
 
   async load(further: boolean): Promise<void> {
@@ -55,7 +55,7 @@ export class Boards {
       this.rows.append(...found.map((row) => this.row(row)));
       this.last = found.at(-1) ?? this.last;
       this.more.hidden = found.length < PAGE;
-      if (!found.length && !further) fill(this.rows, el("tr", {}, el("td", { colSpan: 8, class: "hint" }, "no board like this")));
+      if (!found.length && !further) fill(this.rows, el("tr", {}, el("td", { colSpan: 9, class: "hint" }, "no board like this")));
     } catch (error) {
       say(String((error as Error).message), true);
     }
@@ -64,7 +64,7 @@ export class Boards {
   private row(row: Row): HTMLTableRowElement {
     const open = el("button", { class: "link", onclick: () => this.review(row) }, row.unit);
     return el("tr", { "data-key": key(row) },
-      el("td", {}, el("span", { class: `pill ${row.result}` }, `${RESULT_SIGN[row.result]} ${row.result}`)), el("td", {}, open),
+      el("td", {}, el("span", { class: `pill ${row.result}` }, `${RESULT_SIGN[row.result]} ${row.result}`)), el("td", {}, open), el("td", {}, row.outcome === "passed" || row.outcome === "error" ? "" : row.outcome ?? ""),
       el("td", {}, row.product), el("td", {}, `${row.line} #${row.seq}`), el("td", {}, clock(row.at ?? 0)),
       el("td", {}, row.score === null ? "–" : row.score.toFixed(2)), el("td", {}, String(row.defects)), el("td", {}, `${row.total_s.toFixed(2)} s`));
   }

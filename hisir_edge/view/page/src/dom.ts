@@ -43,7 +43,7 @@ export function say(words: string, bad = false): void {
   let line = document.getElementById("said");
   if (!line) document.body.append((line = el("div", { id: "said", role: "status", "aria-live": "polite" })));
   line.textContent = words;
-  line.className = bad ? "bad shown" : "shown";
+  line.className = !words ? "" : bad ? "bad shown" : "shown";
   window.clearTimeout(timer);
   timer = window.setTimeout(() => line.classList.remove("shown"), 5000);
 }

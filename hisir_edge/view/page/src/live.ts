@@ -20,11 +20,13 @@ export class Live {
   private viewer: Viewer | null = null;
   private coming: HTMLElement | null = null;
   private archives = true;
+  private away = false;
+  private readonly why = el("p", { class: "why" });
   private line = "";
   private rows: Row[] = [];
 
   constructor(private readonly review: (row: Row) => void) {
-    this.root.append(el("div", { class: "side" }, this.banner, this.facts), this.board, this.strip);
+    this.root.append(el("div", { class: "side" }, this.banner, this.facts, this.why), this.board, this.strip);
   }
 
   async choose(line: string): Promise<void> {
@@ -44,17 +46,22 @@ export class Live {
     if (line.name !== this.line) return;
     this.archives = line.status.archive !== null;
     const camera = line.status.camera_up === false ? "camera lost" : (STATES[line.status.state ?? ""] ?? line.status.state ?? "?");
-    this.root.classList.toggle("away", !!line.wrong);
-    this.facts.dataset.state = line.wrong ? `not connected: ${line.wrong}` : camera;
-    this.drawFacts();
+    const away = !!line.wrong, changed = away !== this.away;
+    this.away = away;
+    this.facts.dataset.state = away ? "not connected" : camera;
+    fill(this.why, line.wrong || null);
+    if (changed) this.draw();
+    else this.drawFacts();
   }
 
   private draw(): void {
     const newest = this.rows[0];
     fill(this.strip, ...this.rows.map((row) => this.card(row)));
-    if (!newest) {
+    if (!newest || this.away) {
       this.banner.className = "banner none";
-      fill(this.banner, "no board yet");
+      fill(this.banner, this.away ? "not connected" : "no board yet");
+      this.drawFacts();
+      if (newest) void this.drawBoard(newest);
       return;
     }
     this.banner.className = `banner ${newest.result}`;
@@ -69,7 +76,8 @@ export class Live {
       ? [["board", row.unit], ["product", row.product], ["cycle", `${row.total_s.toFixed(2)} s`],
          ["defects", String(row.defects)], ["score", row.score === null ? "–" : row.score.toFixed(2)]]
       : [];
-    if (row?.reason) pairs.push(["reason", row.reason]);
+    if (row && row.result !== "FAIL" && row.reason) pairs.push(["reason", row.reason]);
+    if (row && this.away) pairs.push(["last result", row.result]);
     pairs.push(["line", this.facts.dataset.state ?? "?"]);
     fill(this.facts, ...pairs.flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
   }

@@ -47,7 +47,8 @@ async function enter(name: string): Promise<void> {
   show(name);
   if (name === "boards") await boards.load(false);
   if (name === "statistics") await statistics.choose(chosen);
-  if (name === "zones") await zones.open(chosen).catch((error: Error) => say(error.message, true));
+  if (name === "zones" && !chosen) say("no line is heard yet", true);
+  if (name === "zones" && chosen) await zones.open(chosen).catch((error: Error) => say(error.message, true));
   if (name === "review") {
     const found: Row[] = await get(`/api/boards?result=FAIL&most=1&line=${encodeURIComponent(chosen)}`);
     if (found[0]) await reviewing.open(found[0]);
@@ -115,7 +116,7 @@ async function again(): Promise<void> {
   try {
     session.me = await get("/api/me");
     if (name && !session.me?.user && !session.me?.named) session.me = await post("/api/name", { user: name });
-    who.textContent = session.me?.user || "who?";
+    nameWho();
     listen();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) login();
@@ -143,7 +144,12 @@ async function askName(): Promise<void> {
   } catch (error) {
     say((error as Error).message, true);
   }
-  who.textContent = session.me?.user || "who?";
+  nameWho();
+}
+
+function nameWho(): void {
+  const me = session.me;
+  who.textContent = !me?.user ? "your name?" : me.named ? `${me.user} · ${me.role}` : me.user;
 }
 
 function login(): void {
@@ -189,7 +195,7 @@ async function begin(): Promise<void> {
     later(begin);
     throw error;
   }
-  who.textContent = session.me?.user || "who?";
+  nameWho();
   fill(page, el("header", { class: "top" }, el("h1", {}, "hisir-edge"), tabs, menu, el("span", { class: "room" }),
     el("span", { class: "cut", role: "status" }, "not connected"), who,
     el("button", { onclick: otherTheme, "aria-label": "dark or light" }, "◐"),

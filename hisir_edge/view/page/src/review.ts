@@ -8,7 +8,7 @@ const BLINK_MS = 450;
 const WORDS: Record<string, string> = { c: "DefectConfirmed", f: "DefectRejected", r: "DefectAccepted", u: "NotVerifiedYet" };
 const KEYS: [string, string][] = [
   ["n / →", "next defect"], ["p / ←", "defect before"], ["c", "confirm"], ["f", "false call"], ["r", "repaired"],
-  ["u", "take back"], ["Enter", "next board to review"], ["b", "blink with the golden board"], ["m", "map"],
+  ["u", "take back"], ["Enter", "next board to review"], ["⌫", "board before"], ["b", "blink with the golden board"], ["m", "map"],
   ["[ ]", "map's opacity"], ["h", "whole board"], ["+ −", "zoom"],
 ];
 
@@ -35,6 +35,8 @@ export class Review {
   private opacity = 0.6;
   private busy = false;
   private turn = 0;
+  private before: Row[] = [];
+  private goingBack = false;
 
   constructor(private readonly ask: () => Promise<void>) {
     const keys = el("details", { class: "keys" }, el("summary", {}, "keys"),
@@ -49,8 +51,11 @@ export class Review {
   async open(row: Row, number = 0): Promise<void> {
     this.stop();
     const turn = ++this.turn;
+    say("");
     const board: Board = await get(`/api/boards/${key(row)}`);
     if (turn !== this.turn) return; // another one was asked for meanwhile
+    if (this.board && !this.goingBack && key(this.board) !== key(board)) this.before.push(this.board);
+    this.goingBack = false;
     this.board = board;
     this.defects = defectsOf(board);
     this.camera = 0;
@@ -82,7 +87,7 @@ export class Review {
     golden.follow(frame);
     this.viewers = [frame, golden];
     void frame.picture.then((picture) => {
-      if (!picture && this.viewers[0] === frame) fill(this.frame, el("p", { class: "hint" }, "this board is not archived (any more)"));
+      if (!picture && this.viewers[0] === frame) fill(this.frame, el("p", { class: "hint" }, "this board is not archived, or not any more: [archive] in line.toml keeps boards"));
     });
   }
 
@@ -100,9 +105,9 @@ export class Review {
       return el("li", {}, el("button", {
         class: `defect ${one.number === this.chosen ? "chosen" : ""}`, "aria-current": one.number === this.chosen ? "true" : "false",
         onclick: () => void this.choose(one.number),
-      }, el("b", {}, String(one.number)), el("span", {}, one.part || `${one.x}, ${one.y}`, names.length > 1 ? ` ${one.camera}` : ""),
-      el("span", {}, `peak ${one.peak.toFixed(1)} · ${one.area} px · ${one.confidence.toFixed(0)} %`),
-      el("span", { class: `said ${word?.verification ?? ""}` }, word ? `${VERIFIED[word.verification]} · ${word.operator}` : "not decided")));
+      }, el("b", {}, String(one.number)), el("span", {}, one.part || `at ${one.x}, ${one.y}`, names.length > 1 ? ` ${one.camera}` : ""),
+      el("span", {}, `strength ${one.peak.toFixed(1)} · ${one.area} px large · ${one.confidence.toFixed(0)} % sure`),
+      el("span", { class: `said ${word?.verification ?? ""}` }, word && word.verification !== "NotVerifiedYet" ? `${VERIFIED[word.verification]} · ${word.operator}` : "not decided")));
     }));
     if (!this.defects.length) fill(this.list, el("li", { class: "hint" }, "nothing is called on this board"));
     const button = (words: string, name: string, kind: string) =>
@@ -155,6 +160,11 @@ export class Review {
     const board = this.board;
     if (!board || this.busy || session.me?.role === "viewer") return;
     const defect = this.chosen, turn = this.turn; // what is seen now is what is meant
+    const one = this.defects.find((other) => other.number === defect);
+    if (verification !== "NotVerifiedYet" && one && !isOpen(board, one)) {
+      say(`defect ${defect} is decided: u takes it back, Enter leads to the next board`);
+      return;
+    }
     this.busy = true;
     try {
       if (!session.me?.user) await this.ask();
@@ -188,11 +198,22 @@ export class Review {
     say("no other board waits for a review");
   }
 
+  /** The board that was looked at before. */
+  private back(): void {
+    const row = this.before.pop();
+    if (!row) return say("no board before this one");
+    this.goingBack = true;
+    void this.open(row);
+  }
+
   private toggleBlink(): void {
     if (this.blink) this.stop();
     else {
       let on = false;
-      this.blink = window.setInterval(() => void this.viewers[0]?.show("golden", (on = !on) ? 1 : 0), BLINK_MS);
+      this.blink = window.setInterval(() => {
+        this.frame.classList.toggle("golden", (on = !on));
+        void this.viewers[0]?.show("golden", on ? 1 : 0);
+      }, BLINK_MS);
     }
     this.draw();
   }
@@ -213,6 +234,7 @@ export class Review {
     window.clearInterval(this.blink);
     this.blink = 0;
     this.map = 0;
+    this.frame.classList.remove("golden");
     void this.viewers[0]?.show("golden", 0);
   }
 
@@ -224,7 +246,7 @@ export class Review {
       n: () => this.step(1), arrowright: () => this.step(1), p: () => this.step(-1), arrowleft: () => this.step(-1),
       b: () => this.toggleBlink(), m: () => this.toggleMap(), "[": () => this.fade(-0.1), "]": () => this.fade(0.1),
       h: () => this.viewers[0]?.home(), "+": () => this.viewers[0]?.zoom(1.5), "-": () => this.viewers[0]?.zoom(1 / 1.5),
-      enter: () => void this.nextBoard(),
+      enter: () => void this.nextBoard(), backspace: () => this.back(),
     };
     if (name === "enter" && event.target instanceof HTMLButtonElement) return;
     if (name in WORDS) does[name] = () => void this.decide(WORDS[name]);

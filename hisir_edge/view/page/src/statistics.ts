@@ -34,11 +34,11 @@ export class Statistics {
   }
 
   private draw(found: any): void {
-    const all = found.all, rate = (value: number | null, of: number, words: string) =>
-      el("div", { class: "figure" }, el("b", {}, value === null ? "–" : value.toFixed(3)), el("span", {}, `${words} (of ${of})`));
+    const all = found.all, rate = (value: number | null, of: string, words: string, share = false) =>
+      el("div", { class: "figure" }, el("b", {}, value === null ? "not known" : share ? `${(100 * value).toFixed(1)} %` : value.toFixed(3)), el("span", {}, `${words} (${of})`));
     fill(this.content,
-      el("div", { class: "row" }, rate(all.false_calls_per_board, all.reviewed, "false calls a board, of boards judged and reviewed"),
-        rate(all.first_pass_yield, all.judged, "first-pass yield, of boards judged"),
+      el("div", { class: "row" }, rate(all.false_calls_per_board, `of ${all.reviewed} boards judged and reviewed; ${all.waiting} called ones wait`, "false calls a board"),
+        rate(all.first_pass_yield, `of ${all.judged} boards judged`, "first-pass yield", true),
         el("div", { class: "figure" }, el("b", {}, String(all.boards)), el("span", {}, `boards: ${all.passed} passed, ${all.confirmed} confirmed, ${all.false_call} false calls, ${all.waiting} not reviewed, ${all.escape} escapes, ${all.error} errors`))),
       this.series(found.series), this.pareto(found.pareto), ...found.heat.map((one: any) => this.heat(one)),
       ...found.drift.map((one: any) => this.drift(one)));

@@ -13,6 +13,7 @@ export class Zones {
   private readonly place = el("div", { class: "viewer" });
   private readonly list = el("ol", { class: "defects", "aria-label": "Zones" });
   private readonly result = el("div", { class: "result", role: "status", "aria-live": "polite" });
+  private readonly trying = el("button", { class: "next", onclick: () => void this.attempt() }, "Try on the last boards");
   private viewer: Viewer | null = null;
   private line = "";
   private known: Zone[] = [];
@@ -23,14 +24,16 @@ export class Zones {
     const help = el("p", { class: "words" }, "Click the corners of a zone on the golden board, then close it. Trying it judges the last 200 archived boards again; nothing changes on the line.");
     this.root.append(el("div", { class: "board" }, this.place), el("aside", {}, help,
       el("div", { class: "tools" },
-        el("button", { onclick: () => this.close() }, "Close zone"), el("button", { onclick: () => this.back() }, "Last corner away"),
-        el("button", { class: "next", onclick: () => void this.attempt() }, "Try on the last boards"),
+        el("button", { onclick: () => this.close() }, "Close zone"), el("button", { onclick: () => this.back() }, "Remove last corner"),
+        this.trying,
         el("button", { class: "next", onclick: () => this.save() }, "Save as zones.json")),
       this.result, this.list));
   }
 
   async open(line: string): Promise<void> {
     const found = await get(`/api/zones/${encodeURIComponent(line)}`);
+    this.trying.disabled = session.me?.role !== "engineer";
+    this.trying.title = this.trying.disabled ? "takes the role engineer" : "";
     if (line !== this.line) this.drawn = [];
     this.line = line;
     this.known = found.zones;
@@ -51,11 +54,12 @@ export class Zones {
         el("label", {}, "name", el("input", { value: one.name, maxLength: 80, onchange: (event: Event) => { one.name = (event.target as HTMLInputElement).value; } })),
         el("label", {}, "sensitivity", el("select", { onchange: (event: Event) => { one.sensitivity = Number((event.target as HTMLSelectElement).value); } },
           ...Object.entries(WORDS).map(([value, words]) => el("option", { value, selected: Number(value) === one.sensitivity }, words)))),
-        el("button", { onclick: () => { this.drawn.splice(index, 1); this.show(); } }, "away"))));
+        el("button", { onclick: () => { this.drawn.splice(index, 1); this.show(); } }, "remove"))));
   }
 
   private close(): void {
     if (this.points.length < 3) return say("a zone has three corners or more", true);
+    say("");
     this.drawn.push({ name: `zone ${this.known.length + this.drawn.length + 1}`, polygon: this.points, sensitivity: 0 });
     this.points = [];
     this.show();
@@ -73,9 +77,10 @@ export class Zones {
     try {
       const r = await post("/api/trial", { line: this.line, zones: this.drawn });
       fill(this.result, el("b", {}, `${r.false_calls_gone} false calls would go, ${r.confirmed_lost} confirmed defects would be lost`),
-        el("span", {}, `${r.new_calls} boards more would be called, ${r.waiting_gone} calls that nobody reviewed would go. Of ${r.boards} boards, ${r.calls} were called and ${r.calls_after} would be (${r.seconds} s, camera ${r.camera})`),
+        r.waiting_gone ? el("b", {}, `${r.waiting_gone} calls that nobody has reviewed would go: review them first`) : null,
+        el("span", {}, `${r.new_calls} boards more would be called. Of ${r.boards} boards, ${r.calls} were called and ${r.calls_after} would be (${r.seconds} s, camera ${r.camera})`),
         r.without_evidence ? el("span", {}, `${r.without_evidence} boards are not archived, or have no evidence`) : null);
-      this.result.classList.toggle("bad", r.confirmed_lost > 0);
+      this.result.classList.toggle("bad", r.confirmed_lost + r.waiting_gone > 0);
     } catch (error) {
       fill(this.result, (error as Error).message);
     }
