@@ -30,8 +30,8 @@ COLUMNS = 100
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by docs/generate.py from the code. Change the descriptions there. -->"
 LINE_COMMANDS = (
-    "run", "status", "control", "watch", "forward", "decide", "view", "view-user", "keygen", "camera", "install-service",
-    "check",
+    "run", "status", "control", "watch", "forward", "decide", "view", "view-user", "keygen", "camera",
+    "install-service", "check",
 )  # fmt: skip
 LEARNING_COMMANDS = ("synth", "pretrain", "teach", "train", "build-engine", "evaluate")
 
