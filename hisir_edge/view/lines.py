@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from typing import Any
@@ -187,8 +186,11 @@ class LineLink:
                     asker = self._connected()
                 if asker is not None:
                     self._look(asker)
-            except (InputError, NoAnswer, TryLater) as error:
+            except InputError as error:
                 self._not_heard(str(error))
+                if isinstance(error, NoAnswer) and asker is not None:  # it may have begun anew at another address
+                    asker.close()
+                    asker = None
             except Exception:
                 log.exception("line not asked", endpoint=self.address.endpoint)
                 if asker is not None:
@@ -198,8 +200,8 @@ class LineLink:
             asker.close()
 
     def _connected(self) -> Asker | None:
-        if not self.seen.control:
-            self.seen.control = self._told()
+        if not self.address.control:
+            self.seen.control = self._told() or self.seen.control
         return self.asker().__enter__() if self.seen.control else None
 
     def _told(self) -> str:
@@ -267,10 +269,3 @@ class LineLink:
 
 def _key(one: dict[str, Any]) -> dict[str, Any]:
     return {"epoch": one["epoch"], "seq": one["seq"]}
-
-
-def ended(links: list[LineLink]) -> None:
-    """End links that were entered, whatever one of them raises."""
-    for link in links:
-        with suppress(Exception):
-            link.__exit__()

@@ -11,6 +11,8 @@ const STATES: Record<string, string> = {
 };
 const NOT_ARCHIVED = "this board is not archived: [archive] in line.toml keeps boards";
 
+const at = (row: Row): number => row.at ?? Date.parse(row.time ?? "") / 1000;
+
 export class Live {
   readonly root = el("section", { class: "live", "aria-label": "Live" });
   private readonly banner = el("div", { class: "banner", role: "status", "aria-live": "assertive" });
@@ -31,9 +33,14 @@ export class Live {
 
   async choose(line: string): Promise<void> {
     this.line = line;
+    this.rows = this.rows.filter((row) => row.line === line);
     const found: Row[] = line ? await get(`/api/boards?line=${encodeURIComponent(line)}&most=${STRIP}`) : [];
-    this.rows = found;
-    if (line === this.line) this.draw();
+    if (line !== this.line) return;
+    // boards that came meanwhile are not to be lost
+    const known = new Set(this.rows.map(key));
+    this.rows = [...this.rows, ...found.filter((row) => !known.has(key(row)))]
+      .sort((a, b) => at(b) - at(a) || b.seq - a.seq).slice(0, STRIP);
+    this.draw();
   }
 
   verdict(row: Row): void {
