@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -70,6 +71,8 @@ def run_demo(bundle_folder: Path, out: Path, seed: int, view: str = "") -> int:
     endpoint = f"tcp://127.0.0.1:{_free_port()}"
     config = _write_config(bundle_folder, out, endpoint, bool(view))
     with ExitStack() as stack:
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # ends the processes, too
+        stack.callback(signal.signal, signal.SIGTERM, before)
         if view:
             state = out / "page"
             command = ["view", "--connect", endpoint, "--listen", view, "--state", str(state)]
