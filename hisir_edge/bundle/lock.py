@@ -29,6 +29,21 @@ def sole_writer(out: Path, what: str = "build") -> Iterator[None]:
         os.close(fd)
 
 
+def held_folder(folder: Path, otherwise: InputError) -> int:
+    """Make a folder and hold its file ``lock`` until the returned descriptor is closed, or the process ends.
+
+    ``otherwise`` is raised where another one holds it; OSError where the folder cannot be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise otherwise from error
+    return fd
+
+
 def _locked(path: Path) -> int | None:
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import ipaddress
 import os
 import signal
@@ -18,6 +17,7 @@ from threading import Event
 import structlog
 import uvicorn
 
+from hisir_edge.bundle.lock import held_folder
 from hisir_edge.errors import InputError
 from hisir_edge.transport.addresses import not_an_address
 from hisir_edge.transport.curve_keys import key_pair, public_key
@@ -172,21 +172,16 @@ def _check_lines(lines: tuple[Address, ...]) -> None:
 @contextmanager
 def _sole_page(state: Path) -> Iterator[None]:
     """Hold the folder of a page's history; InputError where another page does, or it cannot be made."""
+    taken = InputError(
+        expected=f"one page at {state}", received="another one that runs", fix="end it, or choose another --state"
+    )
     try:
-        state.mkdir(parents=True, exist_ok=True)
-        fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = held_folder(state, taken)
     except OSError as error:
         raise InputError(
             expected="a folder for the page's history", received=f"{state} ({error.strerror})",
             fix="choose another --state",
         ) from error  # fmt: skip
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(fd)
-        raise InputError(
-            expected=f"one page at {state}", received="another one that runs", fix="end it, or choose another --state"
-        ) from error
     try:
         yield
     finally:

@@ -112,6 +112,22 @@ def test_a_folder_that_cannot_be_used_is_refused_before_anything_is_opened(photo
         assert "expected a writable archive.folder" in line.tail()
 
 
+def test_two_lines_do_not_delete_each_others_boards(photos, small_bundle, tmp_path):
+    homes = [tmp_path / name for name in ("a", "b")]
+    for home in homes:
+        home.mkdir()
+    tables = f'{JOURNAL}{KEEP}folder = "{tmp_path}/archive"\n'
+    source = replay(tmp_path / "photos", "software")
+    with DaemonProcess(homes[0], small_bundle, source, tables) as first:
+        first.up()
+        with DaemonProcess(homes[1], small_bundle, source, tables) as second:
+            assert second.ended() == 2
+            assert "expected an archive.folder of its own for each line" in second.tail()
+        first.kill()  # who holds it no more leaves it free
+        with DaemonProcess(homes[1], small_bundle, source, tables) as second:
+            second.up()
+
+
 def test_a_line_that_is_killed_leaves_whole_boards_alone(photos, small_bundle, tmp_path):
     """The boards of which a file is there are whole; what was half written is gone after the next start."""
     source = replay(tmp_path / "photos", rate_hz=1000)

@@ -14,7 +14,9 @@ import structlog
 
 from hisir_edge.archive.board_file import board_bytes
 from hisir_edge.archive.folder import ArchiveFolder, name_of
+from hisir_edge.bundle.lock import held_folder
 from hisir_edge.config.tables import ArchiveTable, Settings
+from hisir_edge.errors import InputError
 from hisir_edge.line.verdicts import Outcome
 from hisir_edge.records import Frame, Result
 
@@ -33,8 +35,8 @@ class Archiver:
     Whatever goes wrong costs the archived board, never the verdict.
     """
 
-    def __init__(self, settings: ArchiveTable, folder: ArchiveFolder | None) -> None:
-        self.folder, self._settings = folder, settings
+    def __init__(self, settings: ArchiveTable, folder: ArchiveFolder | None, lock: int = -1) -> None:
+        self.folder, self._settings, self._lock = folder, settings, lock
         self.counts = Counter[str]()
         self._queue: Queue[Outcome | None] = Queue(MOST_WAITING)
         self._thread: Thread | None = None
@@ -62,6 +64,9 @@ class Archiver:
         with suppress(Full):
             self._queue.put(None, timeout=CLOSE_S)
         self._thread.join(max(end - time.monotonic(), 0.0))
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def _run(self) -> None:
         with suppress(OSError):
@@ -92,4 +97,19 @@ def archiver_from_settings(settings: Settings, journal: Path) -> Archiver:
     if table.keep == "none":
         return Archiver(table, None)
     folder = Path(table.folder) if table.folder else journal.parent / BESIDE_THE_JOURNAL
-    return Archiver(table, ArchiveFolder(folder, table.budget_mb * 1_000_000))
+    taken = InputError(
+        expected="an archive.folder of its own for each line",
+        received=f"{folder}, which another daemon writes to",
+        fix="name another: each would delete the other's boards",
+    )
+    try:
+        lock = held_folder(folder, taken)
+    except OSError as error:
+        raise InputError(
+            expected="a writable archive.folder", received=f"{folder} ({error.strerror})", fix="correct it"
+        ) from error
+    try:
+        return Archiver(table, ArchiveFolder(folder, table.budget_mb * 1_000_000), lock)
+    except BaseException:
+        os.close(lock)
+        raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import os
 import re
 import shutil
 import ssl
@@ -22,6 +23,7 @@ from support.messages import sample_message
 from support.sockets import free_port
 from uvicorn.server import ServerState
 
+from hisir_edge.bundle.lock import held_folder
 from hisir_edge.errors import InputError
 from hisir_edge.mes.verdict import verdict_from_frames
 from hisir_edge.view import protocol
@@ -315,6 +317,15 @@ def test_what_cannot_be_is_refused_before_anything_is_opened(tmp_path, change, s
     with pytest.raises(InputError, match=re.escape(said)):
         serve(settings)
     assert not (tmp_path / "s").exists()
+
+
+def test_one_page_keeps_a_history(tmp_path):
+    taken = held_folder(tmp_path / "s", InputError(expected="", received="", fix=""))
+    try:
+        with pytest.raises(InputError, match="another one that runs"):
+            serve(ViewSettings(lines=(), listen="127.0.0.1:8080", state=tmp_path / "s"))
+    finally:
+        os.close(taken)
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl here")
