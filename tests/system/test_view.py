@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -59,6 +60,17 @@ def a_line(folder: Path, bundle: Path, photos: Path, name: str) -> Iterator[Daem
         yield line
 
 
+@contextmanager
+def a_line_on_a_page(folder: Path, bundle: Path) -> Iterator[tuple[DaemonProcess, Any]]:
+    """A line, the page that follows it, and a browser that shows it."""
+    with (
+        a_line(folder / "a", bundle, folder / "photos", "smt-3") as line,
+        PageProcess(folder, [line.endpoint]) as page,
+        browser_page(page.url) as seen,
+    ):
+        yield line, seen
+
+
 def board(line: DaemonProcess, unit: str) -> None:
     """Let a board come, and wait for its verdict."""
     before = sum(line.ask("status")["verdicts"].values())
@@ -67,11 +79,7 @@ def board(line: DaemonProcess, unit: str) -> None:
 
 
 def test_boards_come_live_and_are_reviewed_by_keyboard_alone(photos, small_bundle, tmp_path):
-    with (
-        a_line(tmp_path / "a", small_bundle, tmp_path / "photos", "smt-3") as line,
-        PageProcess(tmp_path, [line.endpoint]) as page,
-        browser_page(page.url) as seen,
-    ):
+    with a_line_on_a_page(tmp_path, small_bundle) as (line, seen):
         for number in range(4):
             board(line, f"B-{number}")
             seen.wait_for_selector(f".facts dd:text-is('B-{number}')")
@@ -169,11 +177,7 @@ def test_decisions_wait_for_a_line_that_is_down_and_the_page_lives_on(photos, sm
 
 
 def test_a_decision_is_of_what_was_seen_when_the_key_was_pressed(photos, small_bundle, tmp_path):
-    with (
-        a_line(tmp_path / "a", small_bundle, tmp_path / "photos", "smt-3") as line,
-        PageProcess(tmp_path, [line.endpoint]) as page,
-        browser_page(page.url) as seen,
-    ):
+    with a_line_on_a_page(tmp_path, small_bundle) as (line, seen):
         for number in range(4):
             board(line, f"B-{number}")
         seen.wait_for_selector(".facts dd:text-is('B-3')")
@@ -240,11 +244,7 @@ def test_two_lines_on_one_page_and_names_that_are_scripts(photos, small_bundle, 
 
 def test_a_zone_is_tried_as_an_inspection_with_it_would_end(photos, small_bundle, tmp_path):
     bundle = load_bundle(small_bundle)
-    with (
-        a_line(tmp_path / "a", small_bundle, tmp_path / "photos", "smt-3") as line,
-        PageProcess(tmp_path, [line.endpoint]) as page,
-        browser_page(page.url) as seen,
-    ):
+    with a_line_on_a_page(tmp_path, small_bundle) as (line, seen):
         for number in range(4):
             board(line, f"B-{number}")
         seen.wait_for_selector(".facts dd:text-is('B-3')")
