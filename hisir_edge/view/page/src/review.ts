@@ -161,8 +161,10 @@ export class Review {
     if (!board || this.busy || session.me?.role === "viewer") return;
     const defect = this.chosen, turn = this.turn; // what is seen now is what is meant
     const one = this.defects.find((other) => other.number === defect);
-    if (verification !== "NotVerifiedYet" && one && !isOpen(board, one)) {
-      say(`defect ${defect} is decided: u takes it back, Enter leads to the next board`);
+    const whole = decided(board).get(0)?.verification ?? "NotVerifiedYet";
+    const isDecided = one ? !isOpen(board, one) : whole !== "NotVerifiedYet";
+    if (verification !== "NotVerifiedYet" && isDecided) {
+      say(`${one ? `defect ${defect}` : "this board"} is decided: u takes it back, Enter leads to the next board`);
       return;
     }
     this.busy = true;
