@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import Enum
 from getpass import getpass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from hisir_edge.errors import InputError
+
+
+class UserRole(str, Enum):
+    """What a user may do, the least first; a page's roles (view.access.ROLES)."""
+
+    viewer = "viewer"
+    reviewer = "reviewer"
+    engineer = "engineer"
 
 
 def view(
@@ -72,9 +81,8 @@ def view_user(
     name: Annotated[str, typer.Argument(help="Who.")],
     users: Annotated[Path, typer.Option(help="The file of users; made where there is none.")],
     role: Annotated[
-        Literal["viewer", "reviewer", "engineer"],
-        typer.Option(help="viewer: look; reviewer: decide, too; engineer: try and change."),
-    ] = "reviewer",
+        UserRole, typer.Option(help="viewer: look; reviewer: decide, too; engineer: try and change.")
+    ] = UserRole.reviewer,
 ) -> None:
     """Add a user of the operator's page, or change one. The password is asked for, or read from standard input."""
     _needs_view()
@@ -86,8 +94,8 @@ def view_user(
             raise InputError(expected="the same password twice", received="two", fix="try again")
     else:
         password = sys.stdin.buffer.readline().decode("utf-8", "replace").rstrip("\r\n")
-    with_user(users, name, role, password)
-    print(f"{name}: {role} in {users}")
+    with_user(users, name, role.value, password)
+    print(f"{name}: {role.value} in {users}")
 
 
 def _state_folder() -> Path:

@@ -24,6 +24,7 @@ from support.sockets import free_port
 from uvicorn.server import ServerState
 
 from hisir_edge.bundle.lock import held_folder
+from hisir_edge.cli.view import UserRole
 from hisir_edge.errors import InputError
 from hisir_edge.mes.verdict import verdict_from_frames
 from hisir_edge.view import protocol
@@ -369,3 +370,7 @@ def test_beyond_loopback_it_speaks_tls_alone(tmp_path, users):
     finally:
         page.terminate()
         assert page.wait(15) == 0
+
+
+def test_the_command_names_the_roles_of_the_page() -> None:
+    assert tuple(role.value for role in UserRole) == ROLES
