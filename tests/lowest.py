@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import tifffile
@@ -37,7 +38,8 @@ def hisir_edge(*arguments: object, code: int = 0) -> str:
 
 def helps() -> None:
     """Every command explains itself."""
-    commands = [name for name, command in typer.main.get_command(app).commands.items() if not command.hidden]
+    group = cast("typer.core.TyperGroup", typer.main.get_command(app))
+    commands = [name for name, command in group.commands.items() if not command.hidden]
     if len(commands) < 20:
         sys.exit(f"no more than {len(commands)} commands: {commands}")
     for command in commands:
