@@ -227,6 +227,17 @@ class ArchiveTable(Table):
     budget_mb: int = Field(default=20_000, ge=16, description="beyond it the oldest boards are deleted; at least 16")
 
 
+class RevisionsTable(Table):
+    """``[revisions]``: bundles that people make of the configured ones, and activate, while the line runs."""
+
+    folder: str = Field(
+        default="", description="where; empty: beside the journal, named as it and `.revisions`. One folder a line"
+    )
+    most: int = Field(
+        default=50, ge=2, le=1000, description="beyond it the oldest that was not in use last is deleted; at least 2"
+    )
+
+
 class ViewTable(Table, defer_build=True):
     """``[[also]]``: one more camera that looks at the same board, with bundles of its own for the same products."""
 
@@ -251,6 +262,7 @@ class Settings(Table, defer_build=True):
     metrics: MetricsTable = MetricsTable()
     journal: JournalTable = JournalTable()
     archive: ArchiveTable = ArchiveTable()
+    revisions: RevisionsTable = RevisionsTable()
     hermes: HermesTable = HermesTable()
 
     @model_validator(mode="after")

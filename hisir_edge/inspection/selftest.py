@@ -38,6 +38,14 @@ def self_test(inspector: BoardInspector) -> None:
     check_draw(inspector, draw_seed(bundle))
 
 
+def plants_found(inspector: BoardInspector) -> tuple[PlantModel, ...]:
+    """Those of the self-test's planted defects that this engine finds, with these zones and thresholds."""
+    bundle = inspector.bundle
+    plants = bundle.manifest.self_test.plants
+    judged = inspector.inspect(with_plants(picture_of(bundle), plants))
+    return tuple(plant for plant in plants if highest_peak_at(judged, plant))
+
+
 def draw_seed(bundle: Bundle) -> int:
     """The draw of a bundle's own self-test: always the same, so that one machine always gives one answer."""
     return int(bundle.manifest_sha256[:8] or "0", 16)

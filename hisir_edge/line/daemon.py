@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import structlog
@@ -35,6 +35,7 @@ from hisir_edge.line.reporting.prometheus import Metrics
 from hisir_edge.line.reporting.recent import RecentOptics
 from hisir_edge.line.reporting.results import Results
 from hisir_edge.line.reporting.systemd import Systemd
+from hisir_edge.line.revising import Revising, store_from_settings
 from hisir_edge.line.signals import Asked, SignalFlag, signals
 from hisir_edge.line.sockets.commands import commands
 from hisir_edge.line.sockets.context import Wire
@@ -80,7 +81,8 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
         enter = stack.enter_context
         asked = enter(signals())
         journal = enter(Journal(folder_of(settings.journal, settings.line.name), settings.journal, systemd.starting))
-        products = products_from_settings(settings, journal.epoch)
+        store = enter(closing(store_from_settings(settings, journal.folder)))
+        products = products_from_settings(settings, journal.epoch, store.chosen)
         metrics = Metrics(settings.metrics)
         wire = enter(Wire(settings.security, metrics.refuse))
         publisher = enter(Publisher(settings.publish, wire))
@@ -95,14 +97,12 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
             optics.as_dict,
         )  # fmt: skip
         metrics.watch(line, journal, archiver)
+        reloader = Reloader(line, read_again, systemd, results.use, store)
         hermes = link_from_settings(settings.hermes, settings.line.name, line.arrivals)
-        enter(
-            ControlSocket(
-                settings.control,
-                wire,
-                commands(line, hermes, journal, wire, asked.reload, publisher.tell, archiver.folder),
-            )
+        answers = commands(
+            line, hermes, journal, wire, asked.reload, publisher.tell, archiver.folder, Revising(line, store, reloader)
         )
+        enter(ControlSocket(settings.control, wire, answers))
         source = enter(source_from_settings(settings))
         check_frames(cameras_of(source), products)
         machine.to(State.INITIALIZED)
@@ -112,7 +112,7 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
         for trigger in journal.left:
             results.hand_over(line.verdicts.abandoned(trigger))
         enter(line.pipeline)
-        reloader = enter(Reloader(line, read_again, systemd, results.use))
+        enter(reloader)
         try:
             with hermes:
                 line.state.serve(source)
@@ -128,6 +128,10 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
             raise
         line.arrivals.answer(wait=True)
     machine.to(State.HALTED)
+    return _ended(line, counts)
+
+
+def _ended(line: InspectionLine, counts: Counter[str]) -> Summary:
     verdicts = {result.value: counts[result.value] for result in Result if counts[result.value]}
     log.info("stopped", **verdicts)
     hung = line.pipeline.late_slots > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from hisir_edge.bundle.load import Bundle, load_bundle
 from hisir_edge.camera.source import Source
 from hisir_edge.config.sources import AnySource, CameraTable, ReplaySource
 from hisir_edge.config.tables import BundleTable, Settings
-from hisir_edge.errors import InputError
+from hisir_edge.errors import BundleError, InputError
 from hisir_edge.images.wire import WIRE_FORMATS
 from hisir_edge.inspection.board import BoardInspector, in_flight, not_of_these_colours
 from hisir_edge.inspection.selftest import self_test
 from hisir_edge.line.sockets.message import Provenance, provenance_from_manifest
+from hisir_edge.revisions.store import ACTIVE
 
 log = structlog.get_logger()
 
@@ -28,12 +29,14 @@ log = structlog.get_logger()
 class Product:
     """One bundle: what its verdicts say of it, and its inspectors by slot of the pipeline.
 
-    ``more``: the same product for each further camera, in their order.
+    ``configured_sha256``: manifest of the configured bundle, which a revision may be in use instead of. ``more``: the
+    same product for each further camera, in their order.
     """
 
     bundle: Bundle
     provenance: Provenance
     inspectors: tuple[BoardInspector, ...] = field(repr=False)
+    configured_sha256: str = ""
     more: tuple[Product, ...] = field(default=(), repr=False)
 
     def close(self, wait: bool = True) -> None:
@@ -71,6 +74,12 @@ class Selection:
         self.products = products
         self.product = products.first
 
+    @property
+    def present(self) -> Product:
+        """The product of the boards that are accepted now."""
+        by_name = self.products.by_name
+        return by_name.get(self.product) or next(iter(by_name.values()))  # while another thread exchanges them
+
     def select(self, product: str) -> None:
         """The product of the boards that are accepted from now on; InputError for one that is not loaded."""
         if product not in self.products.by_name:
@@ -101,13 +110,22 @@ class Selection:
         return before
 
 
-def products_from_settings(settings: Settings, epoch: str) -> Products:
-    """Load, check and test every bundle of a configuration; BundleError or InputError for one that will not do."""
+Chosen = Callable[[str, str, str], tuple[Path | None, str]]
+"""See ``RevisionStore.chosen``."""
+
+
+def products_from_settings(
+    settings: Settings, epoch: str, chosen: Chosen = lambda product, camera, sha256: (None, "")
+) -> Products:
+    """Load, check and test every bundle of a configuration, or the revision that is in use instead of it.
+
+    BundleError or InputError for one that will not do.
+    """
     loaded: list[dict[str, Product]] = []
     views = ((settings.source, settings.bundle), *((view.source, view.bundle) for view in settings.also))
     try:
         for source, bundle in views:
-            loaded.append(_of_one_view(settings, source, bundle, epoch))
+            loaded.append(_of_one_view(settings, source, bundle, epoch, chosen))
             if set(loaded[-1]) != set(loaded[0]):
                 raise InputError(
                     expected=f"the products {', '.join(sorted(loaded[0]))} for camera {source.name}, too",
@@ -124,11 +142,13 @@ def products_from_settings(settings: Settings, epoch: str) -> Products:
     return Products(settings, by_name, next(iter(by_name)))
 
 
-def _of_one_view(settings: Settings, source: AnySource, bundle: BundleTable, epoch: str) -> dict[str, Product]:
+def _of_one_view(
+    settings: Settings, source: AnySource, bundle: BundleTable, epoch: str, chosen: Chosen
+) -> dict[str, Product]:
     by_name: dict[str, Product] = {}
     try:
         for path in (bundle.path, *bundle.others):
-            product = _product(settings, source, Path(path), epoch)
+            product = _product(settings, source, Path(path), epoch, chosen)
             name = product.bundle.manifest.product
             if name in by_name:
                 raise InputError(
@@ -144,10 +164,32 @@ def _of_one_view(settings: Settings, source: AnySource, bundle: BundleTable, epo
     return by_name
 
 
-def _product(settings: Settings, source: AnySource, folder: Path, epoch: str) -> Product:
+def _loaded(folder: Path) -> Bundle:
     if "INVOCATION_ID" in os.environ and folder.is_dir():  # set by systemd for its services
         check_private(folder)
-    bundle = load_bundle(folder)
+    return load_bundle(folder)
+
+
+def _revision(folder: Path) -> Bundle:
+    try:
+        return _loaded(folder)
+    except BundleError as error:
+        raise BundleError(
+            expected=f"revision {int(folder.name)} whole in {folder}",
+            received=f"{error.received} (expected {error.expected})",
+            fix=f"copy it again; a line that does not start for it: remove {folder.parent / ACTIVE}, and the configured "
+            "bundles are used",
+        ) from error
+
+
+def _product(settings: Settings, source: AnySource, folder: Path, epoch: str, chosen: Chosen) -> Product:
+    bundle = _loaded(folder)
+    configured_sha256 = bundle.manifest_sha256
+    instead, why_not = chosen(bundle.manifest.product, source.name, configured_sha256)
+    if why_not:
+        log.warning("revision not in use", product=bundle.manifest.product, camera=source.name, reason=why_not)
+    if instead is not None:
+        bundle = _revision(instead)
     _check_source(source, bundle)
     _check_optics(settings, bundle)
     inspector = inspector_from_bundle(bundle, settings.infer.threads)
@@ -161,7 +203,7 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str) ->
         inspector.close()
         raise
     provenance = provenance_from_manifest(settings.line.name, epoch, bundle.manifest, bundle.manifest_sha256)
-    return Product(bundle, provenance, inspectors)
+    return Product(bundle, provenance, inspectors, configured_sha256)
 
 
 def check_frames(sources: Sequence[Source], products: Products) -> None:

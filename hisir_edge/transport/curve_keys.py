@@ -17,8 +17,9 @@ from zmq.utils import z85
 
 from hisir_edge.errors import InputError
 
-ROLES = ("read", "ack", "verify", "control")
-"""Roles of a client: receive and replay; acknowledge under its name; write decisions back; command the line."""
+ROLES = ("read", "ack", "verify", "revise", "control")
+"""Roles of a client: receive and replay; acknowledge under its name; write decisions back; change the bundles; command
+the line."""
 KEY_CHARACTERS, KEY_BYTES = 40, 32
 DEFAULT_ROLES = ("read", "ack")
 

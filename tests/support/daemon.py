@@ -85,12 +85,12 @@ class DaemonProcess:
         """One request to the control socket."""
         return ask(self.control, {"do": do, **more}, timeout_s)
 
-    def until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The first status for which a condition holds."""
+    def until(self, condition: Callable[[dict[str, Any]], bool], do: str = "status") -> dict[str, Any]:
+        """The first answer, such as a status, for which a condition holds."""
         end = time.monotonic() + START_S
         while time.monotonic() < end:
             try:
-                status = self.ask("status", 0.5)
+                status = self.ask(do, 0.5)
             except InputError:
                 assert self.process.poll() is None, self.tail()
                 continue

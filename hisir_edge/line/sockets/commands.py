@@ -18,10 +18,12 @@ from hisir_edge.line.assembly import InspectionLine
 from hisir_edge.line.hermes.link import HermesLink
 from hisir_edge.line.journal.records import Decision, Entry
 from hisir_edge.line.journal.store import Journal
+from hisir_edge.line.revising import Revising, number_of
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import FRAMES, Answer, Command
 from hisir_edge.line.sockets.message import NOT_VERIFIED, utc
 from hisir_edge.line.sockets.requests import count_of, flag_of, only, text_of
+from hisir_edge.line.sockets.revised import revision_commands
 from hisir_edge.line.sockets.stored import stored_commands
 from hisir_edge.line.triggers import Identity
 from hisir_edge.mes.verdict import verdict_from_frames
@@ -46,14 +48,17 @@ class Flag(Protocol):
 
 def commands(
     line: InspectionLine, hermes: HermesLink, journal: Journal, wire: Wire, reload: Flag, tell: Tell,
-    archive: ArchiveFolder | None = None,
+    archive: ArchiveFolder | None, revising: Revising,
 ) -> dict[str, Command]:  # fmt: skip
     """All of them by name. ``reload`` is set for a reload; ``tell`` publishes a topic and a JSON object."""
     out = {name: Command("control", answer) for name, answer in _of_the_line(line, reload).items()}
     stored = _of_the_journal(line, journal, tell) | stored_commands(line, archive, journal.epoch)
+    stored |= revision_commands(line, revising)
     for role, names in (
-        ("read", ("replay", "snapshot", "decisions", "archived", "archived_board", "bundle_file")), ("ack", ("ack",)),
+        ("read", ("replay", "snapshot", "decisions", "archived", "archived_board", "bundle_file", "revisions")),
+        ("ack", ("ack",)),
         ("verify", ("verify",)),
+        ("revise", ("revise", "add_revision", "activate", "take_back")),
         ("control", ("forget",)),
     ):  # fmt: skip
         out |= {name: Command(role, stored[name], beside=True) for name in names}
@@ -67,6 +72,7 @@ def commands(
         return line.state.status(line.epoch, hermes.state) | {
             "acknowledged": cursors, "connections": wire.guard.connections, "refused": dict(wire.refusals.counts),
             "archive": None if archive is None else dict(zip(("boards", "bytes"), archive.size, strict=True)),
+            "revision": number_of(line.selection.present),
         }  # fmt: skip
 
     return out | {"status": Command("read", status, beside=True)}

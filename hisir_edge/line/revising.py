@@ -1,0 +1,235 @@
+"""People's changes of the bundles that a line inspects with: made, activated, taken back, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import structlog
+
+from hisir_edge.bundle.manifest import RevisionModel
+from hisir_edge.config.tables import Settings
+from hisir_edge.errors import HisirEdgeError, InputError, TryLater
+from hisir_edge.line.assembly import InspectionLine
+from hisir_edge.line.products import Product, products_from_settings
+from hisir_edge.line.reload import Reloader
+from hisir_edge.revisions.change import Change, with_change
+from hisir_edge.revisions.make import revision_of_bundle, revision_of_change
+from hisir_edge.revisions.store import Actives, RevisionStore, activated, active_of, utc_now
+
+log = structlog.get_logger()
+
+MOST_EVENTS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """Who asks for a change, why, and the name of the key that the request came with."""
+
+    who: str
+    why: str
+    client: str = ""
+
+
+class Revising:
+    """Requests are checked at once and done by the reloader's thread; ``as_dict`` tells what came of the last one."""
+
+    def __init__(self, line: InspectionLine, store: RevisionStore, reloader: Reloader) -> None:
+        self._line, self._store, self._reloader = line, store, reloader
+        self._lock = Lock()
+        self._busy: dict[str, Any] | None = None
+        self._last: dict[str, Any] | None = None
+
+    def revise(
+        self, product: str, camera: str, of_sha256: str, change: Change, said: Said, comparison: dict[str, float]
+    ) -> int:
+        """Make a revision of the bundle in use, which has to be ``of_sha256`` still; its number."""
+        of = self._of(product, camera)
+        if of.bundle.manifest_sha256 != of_sha256:
+            raise TryLater(
+                expected=f"a change of the bundle that inspects, {of.bundle.manifest_sha256[:12]}...",
+                received=f"one of {of_sha256[:12]}...",
+                fix="look at the change again with the present bundle",
+                code="busy",
+            )
+
+        with_change(of.bundle.manifest, change)  # what cannot be is told at once
+
+        def make(staged: Path, record: RevisionModel) -> None:
+            threads = self._settings.infer.threads
+            revision_of_change(of.bundle, change, record, staged, threads)
+
+        return self._make("revise", of, camera, said, comparison, make)
+
+    def add(self, product: str, camera: str, bundle: Path, said: Said, comparison: dict[str, float]) -> int:
+        """Make a revision of a bundle from elsewhere, such as one that was trained anew; its number."""
+        of = self._of(product, camera)
+
+        def make(staged: Path, record: RevisionModel) -> None:
+            revision_of_bundle(bundle, of.bundle, record, staged, self._settings.infer.threads)
+
+        return self._make("add", of, camera, said, comparison, make)
+
+    def activate(self, number: int, product: str, camera: str, said: Said) -> None:
+        """Inspect with a revision from the next board on, 0: with the configured bundle."""
+        if number:
+            revision = self._store.find(number)
+            product, camera = revision.product, revision.record.camera
+        of = self._of(product, camera)
+        now = number_of(of)
+        if number == now:
+            raise InputError(
+                expected="another revision than the one in use", received=str(number), fix="nothing is to be done"
+            )
+        actives = activated(self._store.actives, product, camera, number, of.configured_sha256, now)
+        self._exchange("activate", "activated", number, of, camera, actives, said)
+
+    def take_back(self, product: str, camera: str, said: Said) -> int:
+        """Inspect with what was in use before the present revision, from the next board on; its number."""
+        of = self._of(product, camera)
+        now, active = number_of(of), active_of(self._store.actives, product, camera)
+        if not now or active is None or active.number != now:
+            raise InputError(
+                expected=f"a revision in use for {product} and camera {camera}",
+                received="the configured bundle",
+                fix="nothing is to be taken back",
+            )
+        others = tuple(one for one in self._store.actives if one is not active)
+        back = (replace(active, number=active.before, before=0),) if active.before else ()
+        self._exchange("take_back", "taken back", active.before, of, camera, (*others, *back), said)
+        return active.before
+
+    def as_dict(self, most: int) -> dict[str, Any]:
+        """All revisions, the newest first, which are in use, what is being done and what came of the last request."""
+        products = self._line.selection.products
+        used = {
+            (name, camera): number_of(one)
+            for name, product in products.by_name.items()
+            for camera, one in zip(self._cameras, (product, *product.more), strict=True)
+        }
+        revisions = [
+            {
+                "number": one.number, "product": one.product, "camera": one.record.camera, "sha256": one.sha256,
+                "of_sha256": one.record.of_sha256, "at": one.record.at, "who": one.record.who, "why": one.record.why,
+                "comparison": one.record.comparison,
+                "in_use": used.get((one.product, one.record.camera)) == one.number,
+            }
+            for one in reversed(self._store.all())
+        ]  # fmt: skip
+        with self._lock:
+            busy, last = self._busy, self._last
+        return {
+            "revisions": revisions[:most],
+            "in_use": [{"product": p, "camera": c, "number": n} for (p, c), n in used.items()],
+            "busy": busy, "last": last, "events": self._store.events(MOST_EVENTS),
+        }  # fmt: skip
+
+    @property
+    def _settings(self) -> Settings:
+        return self._line.selection.products.settings
+
+    @property
+    def _cameras(self) -> list[str]:
+        settings = self._settings
+        return [settings.source.name, *(view.source.name for view in settings.also)]
+
+    def _of(self, product: str, camera: str) -> Product:
+        found, cameras = self._line.selection.products.by_name.get(product), self._cameras
+        if found is None or camera not in cameras:
+            raise InputError(
+                expected=f"a product and a camera of the line ({', '.join(cameras)})",
+                received=f"{product!r} and {camera!r}"[:120],
+                fix="ask status for the products",
+                code="unknown",
+            )
+        return (found, *found.more)[cameras.index(camera)]
+
+    def _make(
+        self, what: str, of: Product, camera: str, said: Said, comparison: dict[str, float],
+        make: Callable[[Path, RevisionModel], None],
+    ) -> int:  # fmt: skip
+        number = self._store.number()
+        record = RevisionModel(
+            number=number, camera=camera, of_sha256=of.bundle.manifest_sha256, at=utc_now(), who=said.who, why=said.why,
+            comparison=comparison,
+        )  # fmt: skip
+        facts = {"number": number, "product": of.bundle.manifest.product, "camera": camera}
+
+        def work() -> None:
+            with self._store.staged() as staged:
+                make(staged, record)
+                revision = self._store.put(staged)
+            self._note("made" if what == "revise" else "added", {**facts, "sha256": revision.sha256}, said)
+
+        self._do(what, facts, said, work)
+        return number
+
+    def _exchange(
+        self, what: str, word: str, number: int, of: Product, camera: str, actives: Actives, said: Said
+    ) -> None:
+        product = of.bundle.manifest.product
+        facts = {"number": number, "product": product, "camera": camera, "before": number_of(of)}
+
+        def chosen(name: str, seen_by: str, configured_sha256: str) -> tuple[Path | None, str]:
+            return self._store.chosen(name, seen_by, configured_sha256, actives)
+
+        def work() -> None:
+            self._reloader.exchange(
+                lambda: products_from_settings(self._settings, self._line.epoch, chosen),
+                lambda products: self._store.use(actives),
+            )
+            self._note(word, facts, said)
+
+        self._do(what, facts, said, work)
+
+    def _note(self, word: str, facts: dict[str, Any], said: Said) -> None:
+        """It is done, whether or not the disk takes the note."""
+        try:
+            self._store.log(word, **facts, who=said.who, why=said.why, client=said.client)
+        except InputError as error:
+            log.error("revisions' log not written", reason=str(error))
+
+    def _do(self, what: str, facts: dict[str, Any], said: Said, work: Callable[[], None]) -> None:
+        with self._lock:
+            if self._busy is not None:
+                raise TryLater(
+                    expected="one change of the bundles at a time",
+                    received=f"{self._busy['do']}, which is being done",
+                    fix="ask revisions until busy is null",
+                    code="busy",
+                )
+            self._busy = {"do": what, **facts}
+
+        def job() -> None:
+            refused = ""
+            try:
+                work()
+                log.info("revision", do=what, **facts, who=said.who, why=said.why)
+            except HisirEdgeError as error:
+                refused = str(error)
+                log.error("revision refused", do=what, **facts, reason=refused)
+            except Exception as error:
+                refused = f"{type(error).__name__}: {error}"
+                log.exception("revision failed", do=what, **facts, reason=refused)
+            with self._lock:
+                self._busy, self._last = None, {"do": what, **facts, "refused": refused}
+
+        self._reloader.submit(job)
+
+
+def number_of(product: Product) -> int:
+    """The revision that a product's camera inspects with, 0: the configured bundle."""
+    bundle = product.bundle
+    if bundle.manifest.revision is None or bundle.manifest_sha256 == product.configured_sha256:
+        return 0  # what is configured may itself be a copy of another line's revision
+    return bundle.manifest.revision.number
+
+
+def store_from_settings(settings: Settings, journal: Path) -> RevisionStore:
+    """The revisions of a line; ``journal``: the journal's folder. InputError or BundleError for an unusable one."""
+    table = settings.revisions
+    folder = Path(table.folder) if table.folder else journal.with_name(f"{journal.name}.revisions")
+    return RevisionStore(folder, table.most)

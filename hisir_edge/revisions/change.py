@@ -1,0 +1,69 @@
+"""What a person changes of a bundle without a training: its zones, and how strong a region must be to be called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from hisir_edge.bundle.manifest import Manifest, ZoneModel
+from hisir_edge.errors import InputError
+
+MOST_ZONES = 200
+LEAST_FACTOR, MOST_FACTOR = 0.05, 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """``zones``: all of the bundle's from then on, None: as they are.
+
+    ``strength``: a region is called from so many times the strength on that it took before; 1 changes nothing.
+    """
+
+    zones: tuple[ZoneModel, ...] | None = None
+    strength: float = 1.0
+
+
+def zones_from_raw(raw: object) -> tuple[ZoneModel, ...]:
+    """Zones of a request: a list of name, polygon, sensitivity, outside; InputError names the first fault."""
+    fix = 'send [{"name": "fiducial", "polygon": [[10, 10], [90, 10], [90, 90]], "sensitivity": 0}]'
+    if not isinstance(raw, list) or len(raw) > MOST_ZONES:
+        raise InputError(expected=f"a list of up to {MOST_ZONES} zones", received=str(raw)[:80], fix=fix)
+    out = []
+    for number, one in enumerate(raw):
+        try:
+            out.append(ZoneModel.model_validate(one))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the zone"
+            raise InputError(
+                expected="zones of name, polygon and sensitivity",
+                received=f"{number}: {where}: {first['msg']}",
+                fix=fix,
+            ) from error
+    names = [zone.name for zone in out]
+    if len(set(names)) < len(names):
+        raise InputError(expected="zones with different names", received=", ".join(names)[:200], fix="rename one")
+    return tuple(out)
+
+
+def with_change(manifest: Manifest, change: Change) -> Manifest:
+    """A manifest with other zones and thresholds; InputError where nothing would change, or where it may not."""
+    same = change.zones is None or change.zones == manifest.zones
+    if same and change.strength == 1.0:
+        raise InputError(expected="other zones, or another strength", received="the same", fix="change one of them")
+    limits = manifest.thresholds
+    peak = limits.region_peak * change.strength
+    if not LEAST_FACTOR <= change.strength <= MOST_FACTOR or peak < 1:
+        raise InputError(
+            expected=f"strength of {max(1 / limits.region_peak, LEAST_FACTOR):.3g} to {MOST_FACTOR:g} times the "
+            "bundle's: below it a region would be called of pixels that are no region",
+            received=f"{change.strength:g}",
+            fix="correct it, or build the bundle for another rate of false calls",
+        )
+    return manifest.model_copy(
+        update={
+            "thresholds": limits.model_copy(update={"region_peak": peak}),
+            "zones": manifest.zones if change.zones is None else change.zones,
+        }
+    )

@@ -1,0 +1,283 @@
+"""The folder of a line's revisions: whole bundles by number, which of them are active, and a log of who did what.
+
+``000003/`` is a bundle; ``active.json`` says which ones the line uses instead of its configured ones; ``log.jsonl`` has
+a line for all that was made, activated, taken back or deleted. A kill at any instant leaves each of them whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from hisir_edge.bundle.files import MANIFEST
+from hisir_edge.bundle.integrity import sha256_of
+from hisir_edge.bundle.load import manifest_from_folder
+from hisir_edge.bundle.lock import held_folder
+from hisir_edge.bundle.manifest import RevisionModel
+from hisir_edge.errors import BundleError, HisirEdgeError, InputError
+from hisir_edge.json_once import loads_once
+
+NUMBERED = re.compile(r"\d{6,9}")
+SCHEMA = "hisir-edge/revisions/1.0"
+ACTIVE, LOG, NEW = "active.json", "log.jsonl", ".new."
+MOST_LOG_READ = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A bundle of the store."""
+
+    number: int
+    product: str
+    sha256: str
+    record: RevisionModel
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Active:
+    """A revision that is used instead of the configured bundle of a product and camera.
+
+    ``configured_sha256``: manifest of that bundle when it was activated: where another one is configured meanwhile,
+    that one counts. ``before``: number of what was in use before, 0: the configured bundle.
+    """
+
+    product: str
+    camera: str
+    number: int
+    configured_sha256: str
+    before: int
+
+
+Actives = tuple[Active, ...]
+
+
+class RevisionStore:
+    """Opened for one daemon at a time until ``close``; several threads may ask. InputError for an unusable folder."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        self.folder, self._most = folder, most
+        self._lock = Lock()
+        taken = InputError(
+            expected="a revisions.folder of its own for each line",
+            received=f"{folder}, which another daemon uses",
+            fix="name another",
+        )
+        try:
+            self._held = held_folder(folder, taken)
+            folder.chmod(0o700)  # whatever the umask: a service loads nothing that others may change
+        except OSError as error:
+            raise InputError(
+                expected="a writable revisions.folder", received=f"{folder} ({error.strerror})", fix="correct it"
+            ) from error
+        try:
+            for left in folder.glob(f"{NEW}*"):  # of a daemon that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            self._last, self.actives = _read_active(folder / ACTIVE)
+            self._last = max([self._last, *(int(p.name) for p in folder.iterdir() if NUMBERED.fullmatch(p.name))])
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the folder back."""
+        os.close(self._held)
+
+    def all(self) -> list[Revision]:
+        """Every revision, the oldest first; what is damaged is left out."""
+        found = []
+        for path in sorted(p for p in self.folder.iterdir() if NUMBERED.fullmatch(p.name)):
+            try:
+                found.append(_revision(path))
+            except HisirEdgeError:
+                continue
+        return found
+
+    def find(self, number: int) -> Revision:
+        """One of them; InputError (unknown) where there is none, BundleError for a damaged one."""
+        path = self.folder / f"{number:06d}"
+        if number < 1 or not path.is_dir():
+            raise InputError(
+                expected="the number of a revision", received=str(number), fix="ask revisions for them", code="unknown"
+            )
+        return _revision(path)
+
+    def chosen(
+        self, product: str, camera: str, configured_sha256: str, actives: Actives | None = None
+    ) -> tuple[Path | None, str]:
+        """Where the active revision of a product and camera lies, None: the configured bundle; and why not, if so.
+
+        ``actives``: what is to be active, instead of what is.
+        """
+        active = active_of(self.actives if actives is None else actives, product, camera)
+        if active is None:
+            return None, ""
+        if active.configured_sha256 != configured_sha256:
+            return None, f"revision {active.number} was activated in place of another configured bundle"
+        return self.folder / f"{active.number:06d}", ""
+
+    def number(self) -> int:
+        """The number of the next one; each is given once."""
+        with self._lock:
+            self._last += 1
+            return self._last
+
+    @contextmanager
+    def staged(self) -> Iterator[Path]:
+        """An empty folder for a revision that is being made; it is gone at the end unless it was ``put``."""
+        with _told(self.folder):
+            path = Path(tempfile.mkdtemp(prefix=NEW, dir=self.folder))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def put(self, staged: Path) -> Revision:
+        """Keep a finished one; the oldest that nobody needs goes where there are too many."""
+        number = _revision(staged).number
+        out = self.folder / f"{number:06d}"
+        with self._lock, _told(out):
+            for path in (*staged.iterdir(), staged):
+                _sync(path)
+            staged.rename(out)
+            _sync(self.folder)
+            self._write_active(self.actives)
+        self._make_room()
+        return _revision(out)
+
+    def use(self, actives: Actives) -> None:
+        """What is active from now on, also after a restart."""
+        with self._lock:
+            self._write_active(actives)
+            self.actives = actives
+
+    def log(self, what: str, **facts: Any) -> None:
+        """Add a line of who did what."""
+        path, line = self.folder / LOG, json.dumps({"at": utc_now(), "what": what, **facts}, separators=(",", ":"))
+        with self._lock, _told(path), path.open("ab") as file:
+            if file.tell() and not _ends_a_line(path):
+                file.write(b"\n")  # of a write that a kill or a full disk cut short
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def events(self, most: int) -> list[dict[str, Any]]:
+        """The last lines of the log, the newest first."""
+        try:
+            with (self.folder / LOG).open("rb") as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - MOST_LOG_READ, 0))
+                lines = file.read().splitlines()
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in reversed(lines):
+            try:
+                found.append(json.loads(line))
+            except ValueError:  # cut short
+                continue
+            if len(found) == most:
+                break
+        return found
+
+    def _make_room(self) -> None:
+        revisions = self.all()
+        needed = {n for one in self.actives for n in (one.number, one.before)} | {revisions[-1].number}
+        spare = [one for one in revisions if one.number not in needed]
+        for one in spare[: max(len(revisions) - self._most, 0)]:
+            shutil.rmtree(one.folder, ignore_errors=True)
+            self.log("deleted", number=one.number, product=one.product, camera=one.record.camera)
+
+    def _write_active(self, actives: Actives) -> None:
+        text = json.dumps({"schema": SCHEMA, "last": self._last, "active": [asdict(one) for one in actives]}, indent=1)
+        path = self.folder / ACTIVE
+        temporary = path.with_suffix(".tmp")
+        with _told(path):
+            with temporary.open("w") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync(self.folder)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """InputError for what the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            expected=f"to write {path}", received=error.strerror or str(error), fix="check the folder and its disk"
+        ) from error
+
+
+def active_of(actives: Actives, product: str, camera: str) -> Active | None:
+    """The active revision of a product and camera; None: the configured bundle."""
+    return next((one for one in actives if (one.product, one.camera) == (product, camera)), None)
+
+
+def activated(actives: Actives, product: str, camera: str, number: int, configured_sha256: str, now: int) -> Actives:
+    """With this revision in use, 0: the configured bundle; ``now``: what is in use at present."""
+    others = tuple(one for one in actives if (one.product, one.camera) != (product, camera))
+    if not number:
+        return others
+    new = Active(product=product, camera=camera, number=number, configured_sha256=configured_sha256, before=now)
+    return (*others, new)
+
+
+def utc_now() -> str:
+    """RFC 3339, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _revision(folder: Path) -> Revision:
+    manifest = manifest_from_folder(folder)
+    if manifest.revision is None:
+        raise BundleError(
+            expected=f"a revision in {folder}", received="a bundle as it was built", fix="remove it from there"
+        )
+    sha256 = sha256_of(folder / MANIFEST)
+    return Revision(manifest.revision.number, manifest.product, sha256, manifest.revision, folder)
+
+
+def _read_active(path: Path) -> tuple[int, Actives]:
+    try:
+        raw = loads_once(path.read_bytes())
+        if raw.pop("schema") != SCHEMA:
+            raise ValueError(f"another schema than {SCHEMA}")
+        last, actives = raw["last"], tuple(Active(**one) for one in raw["active"])
+        if not all(type(n) is int and n >= 0 for n in (last, *(n for a in actives for n in (a.number, a.before)))):
+            raise ValueError("numbers of another kind")
+        return last, actives
+    except FileNotFoundError:
+        return 0, ()
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise BundleError(
+            expected=f"{path} as the line wrote it",
+            received=f"{type(error).__name__}: {error}"[:200],
+            fix="remove it to inspect with the configured bundles, then activate a revision again",
+        ) from error
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
