@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
 
 import cv2
@@ -56,7 +57,7 @@ class JudgeAgain:
         recipe = bundle.recipe
         hw = scaled_hw(recipe.frame_hw, recipe.scale)
         kept_by = Gain(hw, recipe.scale, bundle.thresholds, bundle.noise, bundle.zones)
-        self.bundle, self.thresholds, self.gain = bundle, bundle.thresholds, kept_by
+        self.bundle, self.thresholds, self.gain, self._kept_by = bundle, bundle.thresholds, kept_by, kept_by
         if thresholds is not None:
             self.thresholds = thresholds
             self.gain = Gain(hw, recipe.scale, thresholds, bundle.noise, bundle.zones)
@@ -92,6 +93,29 @@ class JudgeAgain:
             return tuple(self._found(evidence, gain)[0].total for gain in gains)
         finally:
             wipe_map(evidence, self._raw, self._cell_max)
+
+    def found(self, evidence: Evidence, gain: Gain | None = None) -> Found:
+        """The regions that are called, under another gain if there is one."""
+        fill_map(evidence, self._raw, self._cell_max)
+        try:
+            return self._found(evidence, gain or self.gain)[0]
+        finally:
+            wipe_map(evidence, self._raw, self._cell_max)
+
+    def with_thresholds(self, thresholds: Thresholds) -> JudgeAgain:
+        """Others, judged in the same memory: not beside this one. InputError where what was kept does not tell."""
+        other = copy.copy(self)
+        hw, recipe = self.gain.hw, self.bundle.recipe
+        other.thresholds = thresholds
+        other.gain = Gain(hw, recipe.scale, thresholds, self.bundle.noise, self.bundle.zones)
+        _check(other.gain, self._kept_by)
+        return other
+
+    def with_zones(self, zones: tuple[Zone, ...]) -> Gain:
+        """The gain of these zones instead of the bundle's; InputError where what was kept does not tell."""
+        gain, _ = self.gain.with_zones(zones)
+        _check(gain, self._kept_by)
+        return gain
 
     def _found(self, evidence: Evidence, gain: Gain) -> tuple[Found, float]:
         """Regions of the map that is filled, and the strength of the strongest, called or not."""

@@ -216,6 +216,9 @@ class MetricsModel(_Record):
     max_drop: float
     planted_by_class: dict[str, int] = Field(default={}, description="planted defects of each class")
     recall_by_class: dict[str, float] = Field(default={}, description="the share of each class that this engine finds")
+    planted_strengths: dict[str, tuple[float, ...]] = Field(
+        default={}, description="of each class: in units of the region threshold; 1 and more is found"
+    )
     least_planted_recall: float = Field(
         default=0.0, ge=0, le=1, description="the least share of all planted defects that was asked for"
     )
@@ -252,6 +255,7 @@ class RevisionModel(_Record):
     at: str = Field(max_length=40, description="when it was made, RFC 3339")
     who: str = Field(min_length=1, max_length=200)
     why: str = Field(min_length=1, max_length=500)
+    strength: float = Field(default=1.0, gt=0, description="the region threshold in units of the build's")
     comparison: dict[str, float] = Field(
         default={}, max_length=40, description="figures that who made it had seen: boards tried, false calls gone, ..."
     )

@@ -17,7 +17,7 @@ from hisir_edge.bundle.manifest import Manifest, MetricsModel
 from hisir_edge.bundle.write import memory_as_shipped, write_noise
 from hisir_edge.engine.acceptance.alone import show_places
 from hisir_edge.engine.acceptance.derive import Reading, reading_from_maps
-from hisir_edge.engine.acceptance.gate import Drift, by_class, check_recall
+from hisir_edge.engine.acceptance.gate import Drift, by_class, check_recall, strengths_by_class
 from hisir_edge.engine.acceptance.left_out import others_of_run
 from hisir_edge.engine.acceptance.maps import boards_compared, maps_from_inspector
 from hisir_edge.engine.assemble import held_out_boards, with_self_test, with_thresholds
@@ -155,6 +155,7 @@ def _metrics(manifest: Manifest, reading: Reading, boards: int, least: float | N
         update={
             "recall": float(np.mean([peak >= 1 for peak in reading.peaks])) if reading.peaks else 0.0,
             "recall_by_class": {name: float(np.mean([p >= 1 for p in of])) for name, of in peaks.items()},
+            "planted_strengths": strengths_by_class(reading),
             "held_out_boards": boards,
             "false_regions": reading.false_regions,
             **({} if least is None else {"least_planted_recall": least}),

@@ -177,8 +177,8 @@ def _revision(folder: Path) -> Bundle:
         raise BundleError(
             expected=f"revision {int(folder.name)} whole in {folder}",
             received=f"{error.received} (expected {error.expected})",
-            fix=f"copy it again; a line that does not start for it: remove {folder.parent / ACTIVE}, and the configured "
-            "bundles are used",
+            fix=f"copy it again; where the line does not start for it, remove {folder.parent / ACTIVE}: the "
+            "configured bundles are used then",
         ) from error
 
 

@@ -38,7 +38,8 @@ class Revising:
     """Requests are checked at once and done by the reloader's thread; ``as_dict`` tells what came of the last one."""
 
     def __init__(self, line: InspectionLine, store: RevisionStore, reloader: Reloader) -> None:
-        self._line, self._store, self._reloader = line, store, reloader
+        self.store = store
+        self._line, self._reloader = line, reloader
         self._lock = Lock()
         self._busy: dict[str, Any] | None = None
         self._last: dict[str, Any] | None = None
@@ -76,7 +77,7 @@ class Revising:
     def activate(self, number: int, product: str, camera: str, said: Said) -> None:
         """Inspect with a revision from the next board on, 0: with the configured bundle."""
         if number:
-            revision = self._store.find(number)
+            revision = self.store.find(number)
             product, camera = revision.product, revision.record.camera
         of = self._of(product, camera)
         now = number_of(of)
@@ -84,23 +85,28 @@ class Revising:
             raise InputError(
                 expected="another revision than the one in use", received=str(number), fix="nothing is to be done"
             )
-        actives = activated(self._store.actives, product, camera, number, of.configured_sha256, now)
+        actives = activated(self.store.actives, product, camera, number, of.configured_sha256, now)
         self._exchange("activate", "activated", number, of, camera, actives, said)
 
     def take_back(self, product: str, camera: str, said: Said) -> int:
         """Inspect with what was in use before the present revision, from the next board on; its number."""
         of = self._of(product, camera)
-        now, active = number_of(of), active_of(self._store.actives, product, camera)
+        now, active = number_of(of), active_of(self.store.actives, product, camera)
         if not now or active is None or active.number != now:
             raise InputError(
                 expected=f"a revision in use for {product} and camera {camera}",
                 received="the configured bundle",
                 fix="nothing is to be taken back",
             )
-        others = tuple(one for one in self._store.actives if one is not active)
+        others = tuple(one for one in self.store.actives if one is not active)
         back = (replace(active, number=active.before, before=0),) if active.before else ()
         self._exchange("take_back", "taken back", active.before, of, camera, (*others, *back), said)
         return active.before
+
+    @property
+    def in_use(self) -> int:
+        """The revision that boards of the selected product are inspected with by the first camera; 0: as configured."""
+        return number_of(self._line.selection.present)
 
     def as_dict(self, most: int) -> dict[str, Any]:
         """All revisions, the newest first, which are in use, what is being done and what came of the last request."""
@@ -117,14 +123,14 @@ class Revising:
                 "comparison": one.record.comparison,
                 "in_use": used.get((one.product, one.record.camera)) == one.number,
             }
-            for one in reversed(self._store.all())
+            for one in reversed(self.store.all())
         ]  # fmt: skip
         with self._lock:
             busy, last = self._busy, self._last
         return {
             "revisions": revisions[:most],
             "in_use": [{"product": p, "camera": c, "number": n} for (p, c), n in used.items()],
-            "busy": busy, "last": last, "events": self._store.events(MOST_EVENTS),
+            "busy": busy, "last": last, "events": self.store.events(MOST_EVENTS),
         }  # fmt: skip
 
     @property
@@ -151,7 +157,7 @@ class Revising:
         self, what: str, of: Product, camera: str, said: Said, comparison: dict[str, float],
         make: Callable[[Path, RevisionModel], None],
     ) -> int:  # fmt: skip
-        number = self._store.number()
+        number = self.store.number()
         record = RevisionModel(
             number=number, camera=camera, of_sha256=of.bundle.manifest_sha256, at=utc_now(), who=said.who, why=said.why,
             comparison=comparison,
@@ -159,9 +165,9 @@ class Revising:
         facts = {"number": number, "product": of.bundle.manifest.product, "camera": camera}
 
         def work() -> None:
-            with self._store.staged() as staged:
+            with self.store.staged() as staged:
                 make(staged, record)
-                revision = self._store.put(staged)
+                revision = self.store.put(staged)
             self._note("made" if what == "revise" else "added", {**facts, "sha256": revision.sha256}, said)
 
         self._do(what, facts, said, work)
@@ -174,12 +180,12 @@ class Revising:
         facts = {"number": number, "product": product, "camera": camera, "before": number_of(of)}
 
         def chosen(name: str, seen_by: str, configured_sha256: str) -> tuple[Path | None, str]:
-            return self._store.chosen(name, seen_by, configured_sha256, actives)
+            return self.store.chosen(name, seen_by, configured_sha256, actives)
 
         def work() -> None:
             self._reloader.exchange(
                 lambda: products_from_settings(self._settings, self._line.epoch, chosen),
-                lambda products: self._store.use(actives),
+                lambda products: self.store.use(actives),
             )
             self._note(word, facts, said)
 
@@ -188,7 +194,7 @@ class Revising:
     def _note(self, word: str, facts: dict[str, Any], said: Said) -> None:
         """It is done, whether or not the disk takes the note."""
         try:
-            self._store.log(word, **facts, who=said.who, why=said.why, client=said.client)
+            self.store.log(word, **facts, who=said.who, why=said.why, client=said.client)
         except InputError as error:
             log.error("revisions' log not written", reason=str(error))
 

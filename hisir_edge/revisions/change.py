@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from pydantic import ValidationError
 
 from hisir_edge.bundle.manifest import Manifest, ZoneModel
 from hisir_edge.errors import InputError
+from hisir_edge.inspection.score import logit_of_score
 
 MOST_ZONES = 200
 LEAST_FACTOR, MOST_FACTOR = 0.05, 20.0
@@ -61,9 +63,47 @@ def with_change(manifest: Manifest, change: Change) -> Manifest:
             received=f"{change.strength:g}",
             fix="correct it, or build the bundle for another rate of false calls",
         )
+    _check_planted(manifest, change.strength)
     return manifest.model_copy(
         update={
             "thresholds": limits.model_copy(update={"region_peak": peak}),
             "zones": manifest.zones if change.zones is None else change.zones,
         }
     )
+
+
+def strength_of(manifest: Manifest) -> float:
+    """The region threshold of a bundle in units of the one that its build derived."""
+    return 1.0 if manifest.revision is None else manifest.revision.strength
+
+
+def expected_calls(manifest: Manifest, strength: float) -> float:
+    """False calls on a good board with so many times the present strength.
+
+    By the build's rate, and by how fast the peaks of its held-out good boards thin out; both say nothing of zones.
+    """
+    limits = manifest.thresholds
+    score = limits.pixel * limits.region_peak
+    then, built = logit_of_score(np.array([score * strength, score / strength_of(manifest)]))
+    return float(limits.false_calls_per_board * np.exp((built - then) / limits.tail_scale_logits))
+
+
+def planted_found(manifest: Manifest, strength: float) -> float | None:
+    """The share of the build's planted defects that is strong enough, where the board is quiet; None: not recorded."""
+    if manifest.metrics is None:
+        return None
+    every = [one for of in manifest.metrics.planted_strengths.values() for one in of]
+    return float(np.mean(np.array(every) >= strength * strength_of(manifest))) if every else None
+
+
+def _check_planted(manifest: Manifest, strength: float) -> None:
+    """InputError where less is found than the bundle was to find at least."""
+    found = planted_found(manifest, strength)
+    if found is None or manifest.metrics is None or strength <= 1:
+        return
+    if found < min(manifest.metrics.least_planted_recall, manifest.metrics.recall):
+        raise InputError(
+            expected=f"at least {manifest.metrics.least_planted_recall:.0%} of the build's planted defects to be found",
+            received=f"{found:.0%} with {strength:g} times the strength",
+            fix="choose less",
+        )

@@ -14,7 +14,7 @@ from hisir_edge.bundle.manifest import Manifest, RevisionModel
 from hisir_edge.bundle.write import write_manifest
 from hisir_edge.errors import BundleError, InputError
 from hisir_edge.inspection.selftest import plants_found, self_test
-from hisir_edge.revisions.change import Change, with_change
+from hisir_edge.revisions.change import Change, strength_of, with_change
 
 
 def revision_of_change(bundle: Bundle, change: Change, record: RevisionModel, staged: Path, threads: int) -> Bundle:
@@ -22,6 +22,7 @@ def revision_of_change(bundle: Bundle, change: Change, record: RevisionModel, st
 
     InputError where nothing would change, BundleError where the self-test does not hold any more.
     """
+    record = record.model_copy(update={"strength": strength_of(bundle.manifest) * change.strength})
     manifest = with_change(bundle.manifest, change).model_copy(update={"revision": record})
     return _written(bundle, manifest, staged, threads)
 
@@ -43,6 +44,7 @@ def revision_of_bundle(source: Path, now: Bundle, record: RevisionModel, staged:
             received=f"{source} of {got.product} for {other_w}x{other_h}",
             fix=f"build it with --product {wanted.product}, from photos of this camera",
         )
+    record = record.model_copy(update={"strength": strength_of(got)})
     return _written(found, got.model_copy(update={"revision": record}), staged, threads)
 
 

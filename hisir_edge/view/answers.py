@@ -21,7 +21,7 @@ from hisir_edge.view.history import History, Search
 from hisir_edge.view.hub import Hub
 from hisir_edge.view.lines import LineLink
 from hisir_edge.view.statistics import Range, drift, heat, pareto, summary
-from hisir_edge.view.trial import Trials, zones_from_json
+from hisir_edge.view.trial import Trials
 
 VERIFICATIONS = ("DefectConfirmed", "DefectRejected", "DefectAccepted", "NotVerifiedYet")
 MOST_SEQ = 2**62
@@ -193,24 +193,3 @@ def decide(page: Page, session: Session, body: dict[str, Any]) -> Any:
             link.wake()
     page.hub.tell("decision", {"line": line, "epoch": epoch, "seq": seq})
     return {"id": number}
-
-
-def zones(page: Page, session: Session, request: Request) -> Any:
-    """Zones of the bundle that inspected the newest archived board of a line, and that board."""
-    line = request.path_params["line"]
-    found = page.trials[page.address_of(line)].newest(line)
-    if found is None:
-        raise HTTPException(404, "no archived board yet")
-    row, bundle = found
-    of = [{"name": z.name, "polygon": z.polygon, "sensitivity": z.sensitivity} for z in bundle.manifest.zones]
-    return {**row, "zones": of, "product": bundle.manifest.product, "width": bundle.recipe.frame_hw[1]}
-
-
-def trial(page: Page, session: Session, body: dict[str, Any]) -> Any:
-    """Zones tried on the last boards."""
-    zones = zones_from_json(body.get("zones"))
-    most = body.get("most", 200)
-    if not isinstance(most, int):
-        raise InputError(expected="most as a whole number", received=str(most)[:80], fix="correct it")
-    line = str(body.get("line", ""))
-    return page.trials[page.address_of(line)].of_zones(line, zones, most)

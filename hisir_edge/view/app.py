@@ -21,7 +21,7 @@ from starlette.staticfiles import StaticFiles
 
 from hisir_edge.errors import HisirEdgeError, InputError, NoAnswer
 from hisir_edge.labels import is_name
-from hisir_edge.view import answers
+from hisir_edge.view import answers, teaching
 from hisir_edge.view.access import ROLES, Role, Session, same
 from hisir_edge.view.answers import FRESH, Page
 from hisir_edge.view.boards import TILE_PX
@@ -86,8 +86,13 @@ def app_of(page: Page) -> Starlette:
             get("/api/export.csv", "viewer", answers.csv),
             get("/api/export.zip", "engineer", answers.coco),
             post("/api/decide", "reviewer", answers.decide),
-            get("/api/zones/{line}", "viewer", answers.zones),
-            post("/api/trial", "engineer", answers.trial),
+            get("/api/zones/{line}", "viewer", teaching.zones),
+            get("/api/strengths/{line}", "engineer", teaching.strengths),
+            get("/api/revisions/{line}", "viewer", teaching.revisions),
+            post("/api/trial", "engineer", teaching.trial),
+            post("/api/revise", "engineer", teaching.revise),
+            post("/api/activate", "engineer", teaching.activate),
+            post("/api/take-back", "engineer", teaching.take_back),
             Mount("/static", StaticFiles(directory=STATIC), name="static"),
         ],
         middleware=[Middleware(GZipMiddleware, minimum_size=2000, compresslevel=6)],

@@ -161,19 +161,19 @@ class Boards:
         return self._pictures.get((epoch, seq, number, kind), make)
 
     def bundle(self, product: str, camera: str, sha256: str) -> Bundle:
-        """The bundle that inspected a board; InputError where the line has another one loaded by now."""
+        """The bundle that inspected a board; InputError where the line does not have it any more."""
 
         def fetch() -> tuple[Bundle, int]:
             with self._connect() as asker, TemporaryDirectory(dir=self._scratch) as folder:
-                request = {"do": "bundle_file", "product": product, "camera": camera}
-                answer, manifest = stored_file(asker, request, stop=self._stop)
-                if answer["bundle_sha256"] != sha256 or hashlib.sha256(manifest).hexdigest() != sha256:
-                    raise InputError(
-                        expected="the bundle that inspected this board",
-                        received="another one, which the line has loaded since",
-                        fix="look at a newer board",
-                        code="unknown",
-                    )
+                request = {"do": "bundle_file", "product": product, "camera": camera, "bundle_sha256": sha256}
+                try:
+                    _, manifest = stored_file(asker, request, stop=self._stop)
+                except InputError as error:
+                    if error.code != "unknown":
+                        raise
+                    raise _gone(sha256) from error
+                if hashlib.sha256(manifest).hexdigest() != sha256:
+                    raise _gone(sha256)
                 (Path(folder) / MANIFEST).write_bytes(manifest)
                 for name in json.loads(manifest)["files"]:
                     _, data = stored_file(asker, {**request, "file": name}, stop=self._stop)
@@ -181,6 +181,13 @@ class Boards:
                 return load_bundle(Path(folder)), 1
 
         return self._bundles.get((product, camera, sha256), fetch)
+
+    def bundle_now(self, product: str, camera: str) -> Bundle:
+        """The bundle that a camera's frames of a product are inspected with now."""
+        with self._connect() as asker:
+            request = {"do": "bundle_file", "product": product, "camera": camera, "most": 1}
+            answer, _ = asker.ask(request, stop=self._stop)
+        return self.bundle(product, camera, answer["bundle_sha256"])
 
     def judge(self, bundle: Bundle) -> JudgeAgain:
         """Judges boards of a bundle again; one thread at a time."""
@@ -221,6 +228,15 @@ class Boards:
         coloured = _in_frame(steps, pose_of_evidence(evidence), (h, w), cv2.INTER_LINEAR)
         return u8(np.dstack([cv2.cvtColor(cv2.applyColorMap(coloured, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB),
                              np.where(coloured > 8, np.maximum(coloured, 90), 0).astype(np.uint8)]))  # fmt: skip
+
+
+def _gone(sha256: str) -> InputError:
+    return InputError(
+        expected="the bundle that inspected this board",
+        received=f"none {sha256[:12]}... on the line any more",
+        fix="look at a newer board",
+        code="unknown",
+    )
 
 
 STEPS_AT_CALL = 160.0

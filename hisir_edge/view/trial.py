@@ -7,23 +7,29 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
 from hisir_edge.archive.board_file import evidence_from_npz
-from hisir_edge.archive.judge_again import ZoneTrial
+from hisir_edge.archive.judge_again import JudgeAgain, ZoneTrial
+from hisir_edge.bundle.files import DEVIATION, GOLDEN, MODEL, NOISE, VARIANTS
 from hisir_edge.bundle.load import Bundle
-from hisir_edge.bundle.thresholds import Zone
+from hisir_edge.bundle.thresholds import Thresholds, Zone
 from hisir_edge.errors import InputError
+from hisir_edge.inspection.gain import Gain
 from hisir_edge.mes.stored import stored_file
 from hisir_edge.records import Evidence
 from hisir_edge.transport.control_client import Asker
 from hisir_edge.view.boards import Boards, Cache
 from hisir_edge.view.history import History
-from hisir_edge.view.statistics import Range, judged_by_people, outcome_of
+from hisir_edge.view.statistics import NOT_YET, Range, judged_by_people, outcome_of
+from hisir_edge.view.strengths import Box, points_of, scale_of, seen_board
 
+GONE = {"false call": "false_calls_gone", "confirmed": "confirmed_lost"}
+KINDS = ("boards", "calls", "calls_after", "new_calls", "waiting_gone", "without_evidence")
 MOST_BOARDS, MOST_EVIDENCE_BYTES = 200, 300_000_000
-MOST_ZONES, MOST_CORNERS = 100, 200
+MOST_ZONES, MOST_CORNERS, MOST_NAME = 100, 200, 64
 FETCHERS = 2
 
 
@@ -36,16 +42,32 @@ def zones_from_json(raw: Any) -> tuple[Zone, ...]:
         for one in raw:
             corners = [(float(x), float(y)) for x, y in one["polygon"]]
             sensitivity = float(one["sensitivity"])
-            if not 3 <= len(corners) <= MOST_CORNERS or not 0 <= sensitivity <= 4:
-                raise ValueError(f"3 to {MOST_CORNERS} corners, a sensitivity of 0 to 4")
+            if not 3 <= len(corners) <= MOST_CORNERS or not 0 <= sensitivity <= 100:
+                raise ValueError(f"3 to {MOST_CORNERS} corners, a sensitivity of 0 to 100")
             if any(not abs(value) < 1e5 for corner in corners for value in corner):
                 raise ValueError("corners on the board")
-            out.append(Zone(str(one["name"])[:80], tuple(corners), sensitivity))
-    except (ValueError, LookupError, TypeError, OverflowError) as error:
+            if not isinstance(outside := one.get("outside", False), bool):
+                raise TypeError("outside as true or false")
+            out.append(Zone(str(one["name"])[:MOST_NAME], tuple(corners), sensitivity, outside))
+        if len({zone.name for zone in out}) < len(out):
+            raise ValueError("different names")
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
             expected="zones of name, polygon and sensitivity", received=str(error)[:200], fix="draw them again"
         ) from error
     return tuple(out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Present:
+    """The last boards of one product, seen by one camera, and the bundle that inspects them now.
+
+    Each row has ``sha256``, the bundle that inspected it, and ``evidence``, None where the line does not have it.
+    """
+
+    rows: list[dict[str, Any]]
+    bundle: Bundle
+    camera: str
 
 
 class Trials:
@@ -58,50 +80,78 @@ class Trials:
         self._evidence: Cache[Evidence] = Cache(MOST_EVIDENCE_BYTES)
         self._lock = Lock()
 
-    def of_zones(self, line: str, zones: tuple[Zone, ...], most: int = MOST_BOARDS) -> dict[str, Any]:
-        """What these zones, beside the bundle's own, would have made of the last boards of the newest one's product.
+    def of_change(
+        self, line: str, zones: tuple[Zone, ...] | None = None, strength: float = 1.0, most: int = MOST_BOARDS
+    ) -> dict[str, Any]:
+        """What other zones and another strength would have made of the last boards of the newest one's product.
+
+        ``zones``: all of the bundle's from then on, None: as they are; ``strength``: in units of the present one.
 
         ``boards`` tried; ``calls`` and ``calls_after`` among them; ``false_calls_gone``, ``confirmed_lost``,
-        ``new_calls``: boards, and ``waiting_gone`` those not reviewed; ``seconds``. Of several cameras the zones are of
-        the first, ``camera``; what the others call stays.
+        ``new_calls``: boards, and ``waiting_gone`` those not reviewed; ``seconds``. Boards that another revision
+        inspected count as the present one would have judged them. Of several cameras the zones are of the first,
+        ``camera``; what the others call stays.
         """
         start = time.perf_counter()
-        rows, bundle, camera = self._last_boards(line, min(max(most, 1), MOST_BOARDS))
-        said = judged_by_people(self._history, Range(line=line, since=min((row["at"] for row in rows), default=0)))
-        counts: Counter[str] = Counter()
+        present = self._last_boards(line, most)
+        counts: Counter[str] = Counter(dict.fromkeys((*KINDS, *GONE.values()), 0))
+        if present is None:
+            return {**counts, "camera": "", "seconds": 0.0}
+        said = self._said(line, present.rows)
         with self._lock:  # judges have buffers of their own
-            trial = ZoneTrial(self._boards.judge(bundle), (*bundle.zones, *zones)) if bundle else None
-            for row in rows:
-                evidence = row["evidence"]
-                if evidence is None or trial is None:
+            count = self._counter(present, zones, strength)
+            for row in present.rows:
+                counted = count(row)
+                if counted is None:
                     counts["without_evidence"] += 1
                     continue
-                before, after = trial.counted(evidence)
-                left = row["defects"] - before + after
+                before, left = counted
                 outcome = outcome_of(row["result"], row["defects"], said.get((line, row["epoch"], row["seq"]), {}))
                 counts["boards"] += 1
-                counts["calls"] += row["defects"] > 0
+                counts["calls"] += before > 0
                 counts["calls_after"] += left > 0
-                counts["new_calls"] += row["defects"] == 0 and left > 0
-                if row["defects"] > 0 and left <= 0:
+                counts["new_calls"] += before == 0 and left > 0
+                if before > 0 and left <= 0:
                     counts[GONE.get(outcome, "waiting_gone")] += 1
-        kinds = (
-            "boards",
-            "calls",
-            "calls_after",
-            "new_calls",
-            *sorted(set(GONE.values())),
-            "waiting_gone",
-            "without_evidence",
-        )
+        return {**counts, "camera": present.camera, "seconds": round(time.perf_counter() - start, 3)}
+
+    def of_strengths(self, line: str, most: int = MOST_BOARDS) -> dict[str, Any]:
+        """What other strengths than the present one, 1, would have called of the last boards: ``view.strengths``."""
+        start = time.perf_counter()
+        present = self._last_boards(line, most)
+        if present is None:
+            return {"points": [], "boards": 0, "without_evidence": 0, "camera": "", "seconds": 0.0}
+        said = self._said(line, present.rows)
+        limits, scale = present.bundle.thresholds, scale_of(present.bundle.manifest)
+        judges = [
+            self._judges(present, replace(limits, region_peak=limits.region_peak * strength)) for strength in scale
+        ]
+        seen, without = [], 0
+        with self._lock:
+            for row in present.rows:
+                evidence, sha256 = row["evidence"], row["sha256"]
+                if evidence is None or judges[scale.index(1.0)](sha256) is None:
+                    without += 1
+                    continue
+
+                def called_at(place: int, evidence: Evidence = evidence, sha256: str = sha256) -> list[Box]:
+                    judge, gain = _there(judges[place](sha256))
+                    return [region.box_xywh for region in judge.found(evidence, gain).regions]
+
+                words = said.get((line, row["epoch"], row["seq"]), {})
+                outcome = outcome_of(row["result"], row["defects"], words)
+                seen.append(seen_board(called_at, len(scale), self._defects(line, row, present.camera, words), outcome))
+        points = points_of(seen, present.bundle.manifest)
         return {
-            **{name: counts[name] for name in kinds},
-            "camera": camera,
+            "points": points, "boards": len(seen), "without_evidence": without, "camera": present.camera,
             "seconds": round(time.perf_counter() - start, 3),
-        }
+        }  # fmt: skip
 
     def newest(self, line: str) -> tuple[dict[str, Any], Bundle] | None:
-        """Line, epoch, number and first camera of the newest judged board, and that camera's bundle; None: no board."""
+        """Line, epoch, number and first camera of the newest judged board, and the bundle that this camera has now.
+
+        None: no board.
+        """
         newest = self._history.query(
             "SELECT line, epoch, seq, product, body FROM verdict WHERE line = ? AND result != 'ERROR' "
             "ORDER BY at DESC LIMIT 1",
@@ -109,26 +159,90 @@ class Trials:
         )
         if not newest:
             return None
-        inspection = json.loads(newest[0]["body"])["InspectedUnits"][0]["Inspections"][0]
-        camera, sha256 = inspection["InspectionName"], inspection["vision"]["bundle_sha256"]
-        bundle = self._boards.bundle(newest[0]["product"], camera, sha256)
-        return {**{name: newest[0][name] for name in ("line", "epoch", "seq")}, "camera": camera}, bundle
+        camera = json.loads(newest[0]["body"])["InspectedUnits"][0]["Inspections"][0]["InspectionName"]
+        bundle = self._boards.bundle_now(newest[0]["product"], camera)
+        return {**{name: newest[0][name] for name in ("line", "epoch", "seq", "product")}, "camera": camera}, bundle
 
-    def _last_boards(self, line: str, most: int) -> tuple[list[dict[str, Any]], Bundle | None, str]:
-        """The last boards of the newest one's product and bundle, with evidence of one camera; bundle and camera."""
+    def _last_boards(self, line: str, most: int) -> _Present | None:
         found = self.newest(line)
         if found is None:
-            return [], None, ""
+            return None
         newest, bundle = found
         rows = self._history.query(
-            "SELECT epoch, seq, at, result, defects FROM verdict WHERE line = ? AND epoch = ? AND product = ? AND "
-            "result != 'ERROR' AND instr(body, ?) > 0 ORDER BY at DESC LIMIT ?",
-            (line, newest["epoch"], bundle.manifest.product, bundle.manifest_sha256, most),
+            "SELECT epoch, seq, at, result, defects, body FROM verdict WHERE line = ? AND epoch = ? AND product = ? "
+            "AND result != 'ERROR' ORDER BY at DESC LIMIT ?",
+            (line, newest["epoch"], newest["product"], min(max(most, 1), MOST_BOARDS)),
         )
+        for row in rows:
+            row["sha256"] = _bundle_of(row.pop("body"), newest["camera"])
         with ThreadPoolExecutor(FETCHERS, thread_name_prefix="evidence") as pool:
             shares = [rows[n::FETCHERS] for n in range(FETCHERS)]
             list(pool.map(self._with_evidence, shares))
-        return rows, bundle, newest["camera"]
+        return _Present(rows, bundle, newest["camera"])
+
+    def _said(self, line: str, rows: list[dict[str, Any]]) -> dict[tuple[str, str, int], dict[int, str]]:
+        return judged_by_people(self._history, Range(line=line, since=min((row["at"] for row in rows), default=0)))
+
+    def _counter(
+        self, present: _Present, zones: tuple[Zone, ...] | None, strength: float
+    ) -> Callable[[dict[str, Any]], tuple[int, int] | None]:
+        """How many defects a board has under the present bundle, and as it would be; None where that is not known."""
+        bundle = present.bundle
+        limits = bundle.thresholds
+        off_board = bundle.zones[: len(bundle.zones) - len(bundle.manifest.zones)]
+        wanted = bundle.zones if zones is None else (*off_board, *zones)
+        trial = ZoneTrial(self._boards.judge(bundle), wanted) if strength == 1.0 else None
+        now = self._judges(present, limits)
+        then = self._judges(present, replace(limits, region_peak=limits.region_peak * strength))
+        gains = dict[str, Gain]()
+
+        def count(row: dict[str, Any]) -> tuple[int, int] | None:
+            evidence, sha256 = row["evidence"], row["sha256"]
+            if evidence is None:
+                return None
+            if trial is not None and sha256 == bundle.manifest_sha256:
+                before, after = trial.counted(evidence)
+                return row["defects"], row["defects"] - before + after
+            judge, other = now(sha256), then(sha256)
+            if judge is None or other is None:
+                return None
+            if sha256 not in gains:
+                gains[sha256] = other[0].with_zones(wanted)
+            return judge[0].found(evidence, judge[1]).total, other[0].found(evidence, gains[sha256]).total
+
+        return count
+
+    def _judges(self, present: _Present, limits: Thresholds) -> Callable[[str], tuple[JudgeAgain, Gain] | None]:
+        """Judges of boards by the bundle that inspected them, and the present zones as a gain; None where it cannot."""
+        known: dict[str, tuple[JudgeAgain, Gain] | None] = {}
+
+        def judge(sha256: str) -> tuple[JudgeAgain, Gain] | None:
+            if sha256 not in known:
+                known[sha256] = self._judge(present, sha256, limits)
+            return known[sha256]
+
+        return judge
+
+    def _judge(self, present: _Present, sha256: str, limits: Thresholds) -> tuple[JudgeAgain, Gain] | None:
+        now = present.bundle
+        try:
+            bundle = self._boards.bundle(now.manifest.product, present.camera, sha256)
+            if not _same_network(bundle, now):
+                return None
+            judge = self._boards.judge(bundle).with_thresholds(limits)
+            return judge, judge.with_zones(now.zones)
+        except InputError as error:
+            if error.code in ("", "unknown"):
+                return None
+            raise
+
+    def _defects(self, line: str, row: dict[str, Any], camera: str, words: dict[int, str]) -> list[tuple[Box, str]]:
+        """Box and last word of each defect that was called on a camera's frame."""
+        found = self._history.query(
+            "SELECT number, x, y, w, h FROM defect WHERE line = ? AND epoch = ? AND seq = ? AND camera = ?",
+            (line, row["epoch"], row["seq"], camera),
+        )
+        return [((d["x"], d["y"], d["w"], d["h"]), words.get(d["number"], words.get(0, NOT_YET))) for d in found]
 
     def _with_evidence(self, rows: list[dict[str, Any]]) -> None:
         with self._connect() as asker:
@@ -149,4 +263,25 @@ class Trials:
             return None
 
 
-GONE = {"false call": "false_calls_gone", "confirmed": "confirmed_lost"}
+def _there(judge: tuple[JudgeAgain, Gain] | None) -> tuple[JudgeAgain, Gain]:
+    if judge is None:
+        raise InputError(
+            expected="boards whose maps tell of this strength", received="others", fix="choose a higher one"
+        )
+    return judge
+
+
+def _bundle_of(body: str | bytes, camera: str) -> str:
+    """Manifest of the bundle that a camera's frame of a verdict was inspected with; empty where it has no such one."""
+    for inspection in json.loads(body)["InspectedUnits"][0]["Inspections"]:
+        if inspection["InspectionName"] == camera:
+            return str(inspection["vision"]["bundle_sha256"])
+    return ""
+
+
+def _same_network(one: Bundle, other: Bundle) -> bool:
+    """Whether two bundles give the same maps: what differs is zones and thresholds alone."""
+    a, b = one.manifest, other.manifest
+    named = (MODEL, GOLDEN, DEVIATION, NOISE, VARIANTS)
+    same_files = all(a.files.get(name) == b.files.get(name) for name in named)
+    return same_files and a.recipe == b.recipe and a.thresholds.pixel == b.thresholds.pixel

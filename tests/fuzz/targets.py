@@ -53,13 +53,20 @@ class Targets:
             epoch=journal.epoch, intake=intake, pipeline=SimpleNamespace(waiting=0),
             state=SimpleNamespace(status=lambda epoch, hermes: {}, draining=Event()),
             selection=SimpleNamespace(
-                product="p", products=SimpleNamespace(settings=SimpleNamespace(line=SimpleNamespace(name="l")))
+                product="p", products=SimpleNamespace(settings=SimpleNamespace(
+                    line=SimpleNamespace(name="l"), source=SimpleNamespace(name="camera"))),
             ),
         )  # fmt: skip
         hermes = SimpleNamespace(state="")
         wire = Wire(SecurityTable())
         wire.guard = SimpleNamespace(connections=0)  # type: ignore[assignment]
-        known = commands(line, hermes, journal, wire, Event(), lambda topic, body: None)  # type: ignore[arg-type]
+        revising = SimpleNamespace(
+            store=None, in_use=0, as_dict=lambda most: {}, revise=lambda *_: 1, add=lambda *_: 1,
+            activate=lambda *_: None, take_back=lambda *_: 0,
+        )  # fmt: skip
+        known = commands(
+            line, hermes, journal, wire, Event(), lambda topic, body: None, None, revising  # type: ignore[arg-type]
+        )  # fmt: skip
         self.control = ControlSocket(ControlTable(), wire, known)
         self.epoch, self.wire = journal.epoch, wire
         self.all: dict[str, Callable[[bytes], None]] = {
@@ -87,6 +94,10 @@ class Targets:
             {"do": "ack", "name": "mes-1", "epoch": self.epoch, "seq": 3}, {"do": "forget", "name": "mes-1"},
             {"do": "verify", "epoch": self.epoch, "seq": 3, "defect": 1, "verification": "DefectRejected",
              "operator": "o", "detail": "d"},
+            {"do": "revisions", "most": 5}, {"do": "add_revision", "bundle": "/b", "who": "w", "why": "y"},
+            {"do": "revise", "of_sha256": "0" * 64, "strength": 1.1, "who": "w", "why": "y",
+             "comparison": {"boards": 2}, "zones": [{"name": "z", "polygon": [[0, 0], [9, 0], [9, 9]], "sensitivity": 0.5}]},
+            {"do": "activate", "number": 1, "who": "w", "why": "y"}, {"do": "take_back", "who": "w", "why": "y"},
             {"do": "trigger", "unit": "B", "product": "p"}, {"do": "announce"}, {"do": "select", "product": "p"},
         ]  # fmt: skip
         answers = [json.dumps({"ok": True, "epoch": self.epoch, "first": 3, "count": 1, "seq": 5}).encode()]

@@ -86,7 +86,8 @@ def serve(options: argparse.Namespace, told: Event) -> None:
             epoch=journal.epoch, state=SimpleNamespace(status=lambda epoch, hermes: {}),
             selection=SimpleNamespace(products=SimpleNamespace(settings=settings)),
         )  # fmt: skip
-        known = commands(line, SimpleNamespace(state=""), journal, wire, told, publisher.tell)  # type: ignore[arg-type]
+        hermes, revising = SimpleNamespace(state=""), SimpleNamespace(store=None, in_use=0)
+        known = commands(line, hermes, journal, wire, told, publisher.tell, None, revising)  # type: ignore[arg-type]
         with ControlSocket(ControlTable(endpoint=options.control), wire, known):
             try:
                 boards(options, journal, outbox, told)

@@ -16,8 +16,10 @@ from typing import Any
 
 import pytest
 
+from support.daemon import JOURNAL, DaemonProcess, replay
 from support.sockets import free_port
 
+TABLES = f'{JOURNAL}[archive]\nkeep = "all"\nformat = "png"\n'
 START_S = 30.0
 WAIT_MS = 20_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -120,3 +122,42 @@ def asked(page: Any, path: str, body: Any = None) -> Any:
     status, found = page.evaluate(script, [path, None if body is None else json.dumps(body)])
     assert status == 200, found
     return found
+
+
+def good_and_bad(boards: Path, folder: Path) -> list[Path]:
+    """Two good boards of a data set and two with a missing part, linked under numbers in ``photos``."""
+    photos = folder / "photos"
+    photos.mkdir()
+    found = [*sorted((boards / "test/good").iterdir())[:2], *sorted((boards / "test/missing").iterdir())[:2]]
+    for number, path in enumerate(found):
+        (photos / f"{number}.png").symlink_to(path)
+    return found
+
+
+@contextmanager
+def a_line(folder: Path, bundle: Path, photos: Path, name: str) -> Iterator[DaemonProcess]:
+    """A daemon that waits for triggers."""
+    folder.mkdir(exist_ok=True)
+    with DaemonProcess(
+        folder, bundle, replay(photos, "software"), f'{TABLES}[line]\nname = "{name}"\n', tcp=True
+    ) as line:
+        line.until(lambda status: status["state"] == "Ready")
+        yield line
+
+
+@contextmanager
+def a_line_on_a_page(folder: Path, bundle: Path) -> Iterator[tuple[DaemonProcess, Any]]:
+    """A line, the page that follows it, and a browser that shows it."""
+    with (
+        a_line(folder / "a", bundle, folder / "photos", "smt-3") as line,
+        PageProcess(folder, [line.endpoint]) as page,
+        browser_page(page.url) as seen,
+    ):
+        yield line, seen
+
+
+def board(line: DaemonProcess, unit: str) -> None:
+    """Let a board come, and wait for its verdict."""
+    before = sum(line.ask("status")["verdicts"].values())
+    line.ask("trigger", unit=unit)
+    line.until(lambda status: sum(status["verdicts"].values()) > before and status["archive"]["boards"] > before)

@@ -17,7 +17,7 @@ from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.write import write_manifest
 from hisir_edge.errors import InputError
 
-SAID = {"who": "eva", "why": "label of a new maker"}
+SAID: dict[str, Any] = {"who": "eva", "why": "label of a new maker"}
 EVERYWHERE = {"name": "all", "polygon": [[-99, -99], [5000, -99], [5000, 5000], [-99, 5000]], "sensitivity": 0}
 
 
@@ -59,7 +59,12 @@ def test_a_zone_is_made_activated_kept_over_a_kill_and_taken_back(photos, small_
         line.up()
         called = inspected(line)
         assert called["result"] == "FAIL" and called["bundle_sha256"] == built
-        of = {"of_sha256": built, "zones": around(called), **SAID, "comparison": {"boards": 200, "false_calls_gone": 3}}
+        of: dict[str, Any] = {
+            "of_sha256": built,
+            "zones": around(called),
+            **SAID,
+            "comparison": {"boards": 200, "false_calls_gone": 3},
+        }
         assert line.ask("revise", **of) == {"number": 1}
         made = idle(line)
         (revision,) = made["revisions"]
@@ -96,7 +101,7 @@ def test_a_zone_is_made_activated_kept_over_a_kill_and_taken_back(photos, small_
 
 def test_what_may_not_be_is_refused_and_the_line_goes_on(photos, small_bundle, tmp_path):
     bundle = load_bundle(small_bundle)
-    of = {"of_sha256": bundle.manifest_sha256, **SAID}
+    of: dict[str, Any] = {"of_sha256": bundle.manifest_sha256, **SAID}
     with WatchedDaemon(tmp_path, small_bundle, photos, "software", JOURNAL) as line:
         line.up()
         for request, words in (

@@ -8,25 +8,22 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from support.daemon import JOURNAL, DaemonProcess, replay
-from support.page import PageProcess, asked, browser_here, browser_page
+from support.page import (
+    PageProcess,
+    a_line,
+    a_line_on_a_page,
+    asked,
+    board,
+    browser_here,
+    browser_page,
+    good_and_bad,
+)  # fmt: skip
 from support.sockets import free_port
 
-from hisir_edge.backends import engine_from_bundle
-from hisir_edge.bundle.load import load_bundle
-from hisir_edge.bundle.thresholds import Zone
-from hisir_edge.images import read_rgb
-from hisir_edge.inspection.cpu.inspector import CpuInspector
-
-TABLES = f'{JOURNAL}[archive]\nkeep = "all"\nformat = "png"\n'
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -38,44 +35,7 @@ def browser() -> None:
 @pytest.fixture
 def photos(small_boards: Path, tmp_path: Path) -> list[Path]:
     """Two good boards, and two that are called."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    found = [
-        *sorted((small_boards / "test/good").iterdir())[:2],
-        *sorted((small_boards / "test/missing").iterdir())[:2],
-    ]
-    for number, path in enumerate(found):
-        (folder / f"{number}.png").symlink_to(path)
-    return found
-
-
-@contextmanager
-def a_line(folder: Path, bundle: Path, photos: Path, name: str) -> Iterator[DaemonProcess]:
-    """A daemon that waits for triggers."""
-    folder.mkdir(exist_ok=True)
-    with DaemonProcess(
-        folder, bundle, replay(photos, "software"), f'{TABLES}[line]\nname = "{name}"\n', tcp=True
-    ) as line:
-        line.until(lambda status: status["state"] == "Ready")
-        yield line
-
-
-@contextmanager
-def a_line_on_a_page(folder: Path, bundle: Path) -> Iterator[tuple[DaemonProcess, Any]]:
-    """A line, the page that follows it, and a browser that shows it."""
-    with (
-        a_line(folder / "a", bundle, folder / "photos", "smt-3") as line,
-        PageProcess(folder, [line.endpoint]) as page,
-        browser_page(page.url) as seen,
-    ):
-        yield line, seen
-
-
-def board(line: DaemonProcess, unit: str) -> None:
-    """Let a board come, and wait for its verdict."""
-    before = sum(line.ask("status")["verdicts"].values())
-    line.ask("trigger", unit=unit)
-    line.until(lambda status: sum(status["verdicts"].values()) > before and status["archive"]["boards"] > before)
+    return good_and_bad(small_boards, tmp_path)
 
 
 def test_boards_come_live_and_are_reviewed_by_keyboard_alone(photos, small_bundle, tmp_path):
@@ -242,54 +202,6 @@ def test_two_lines_on_one_page_and_names_that_are_scripts(photos, small_bundle, 
         seen.wait_for_selector(".figure b")
 
 
-def test_a_zone_is_tried_as_an_inspection_with_it_would_end(photos, small_bundle, tmp_path):
-    bundle = load_bundle(small_bundle)
-    with a_line_on_a_page(tmp_path, small_bundle) as (line, seen):
-        for number in range(4):
-            board(line, f"B-{number}")
-        seen.wait_for_selector(".facts dd:text-is('B-3')")
-        epoch = line.ask("status")["epoch"]
-        asked(seen, "/api/name", {"user": "J"})
-        said = {"line": "smt-3", "epoch": epoch, "seq": 3, "defect": 0, "verification": "DefectConfirmed"}
-        asked(seen, "/api/decide", said)
-        asked(seen, "/api/decide", {**said, "seq": 4, "verification": "DefectRejected"})
-        h, w = bundle.recipe.frame_hw
-        half = [(-1.0, -1.0), (w / 2, -1.0), (w / 2, float(h)), (-1.0, float(h))]
-        for polygon, sensitivity in ((half, 0.0), ([(w - x, y) for x, y in half], 0.0), (half, 4.0)):
-            zone = {"name": "tried", "polygon": polygon, "sensitivity": sensitivity}
-            found = asked(seen, "/api/trial", {"line": "smt-3", "zones": [zone]})
-            expected = {"calls": 0, "calls_after": 0, "new_calls": 0, "confirmed_lost": 0, "false_calls_gone": 0}
-            zones = (*bundle.zones, Zone("tried", tuple(polygon), sensitivity))
-            slow = CpuInspector(replace(bundle, zones=zones), engine_from_bundle(bundle, 2))
-            plain = CpuInspector(bundle, engine_from_bundle(bundle, 2))
-            for seq, photo in enumerate(photos, 1):
-                before, after = (one.inspect(read_rgb(photo)).regions_total > 0 for one in (plain, slow))
-                expected["calls"] += before
-                expected["calls_after"] += after
-                expected["new_calls"] += after and not before
-                expected["confirmed_lost"] += before and not after and seq == 3
-                expected["false_calls_gone"] += before and not after and seq == 4
-            slow.close()
-            plain.close()
-            assert {name: found[name] for name in expected} == expected
-            assert found["boards"] == 4
-        # the same by hand: all of the golden board is drawn around, and ignored
-        seen.click("nav button:text-is('Zones')")
-        seen.wait_for_selector(".zones canvas")
-        box = seen.locator(".zones .viewer").bounding_box()
-        seen.wait_for_timeout(500)
-        side = min(box["width"], box["height"] * 4 / 3)
-        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
-            seen.mouse.click(middle[0] + x * side * 0.49, middle[1] + y * side * 0.365)
-            seen.wait_for_timeout(400)  # two clicks at once are a double click
-        seen.wait_for_selector(".zones circle:nth-of-type(4)", state="attached")
-        seen.click("button:text-is('Close zone')")
-        seen.wait_for_selector(".zones polygon.new", state="attached")
-        seen.click("button:text-is('Try on the last boards')")
-        seen.wait_for_selector(".zones .result b:has-text('1 false calls would go, 1 confirmed defects would be lost')")
-
-
 def test_logging_in_and_what_it_takes(photos, small_bundle, tmp_path):
     users = tmp_path / "users.json"
     for name, role in (("vi", "viewer"), ("re", "reviewer")):
@@ -330,11 +242,11 @@ def test_nothing_serious_is_found_by_axe_and_nothing_is_cut_off(photos, small_bu
         # the page's own policy lets no script in that is not its own
         for theme in ("light", "dark"):
             with browser_page(page.url, color_scheme=theme, bypass_csp=True) as seen:
-                for name in ("Live", "Review", "Boards", "Statistics", "Zones"):
+                for name in ("Live", "Review", "Boards", "Statistics", "Teach"):
                     seen.click(f"nav button:text-is('{name}')")
                     seen.wait_for_selector({
                         "Live": ".banner.FAIL", "Review": ".defect.chosen", "Boards": ".boards tbody tr",
-                        "Statistics": ".figure b", "Zones": ".zones canvas",
+                        "Statistics": ".figure b", "Teach": ".zones canvas",
                     }[name])  # fmt: skip
                     found = axe.run(seen).response["violations"]
                     serious = [

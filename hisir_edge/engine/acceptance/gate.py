@@ -32,7 +32,8 @@ COMPARED_MAPS = 12
 class Drift:
     """An engine against float32. Map errors are of raw scores, ``p999`` on the worst board, good or planted.
 
-    ``planted_by_class``, ``recall_by_class``: the planted defects of each class and the share that this engine finds;
+    ``planted_by_class``, ``recall_by_class``: the planted defects of each class and the share that this engine finds,
+    ``planted_strengths`` in units of the region threshold;
     ``least_planted_recall``: the share of all that a bundle must find. ``standing``: how far planted defects stand out
     in the engine's maps in units of its own region threshold, against float32: the geometric mean over those that
     float32 sees, 1 = alike; ``seen``: how many these are.
@@ -57,6 +58,7 @@ class Drift:
     max_drop: float
     planted_by_class: dict[str, int] = field(default_factory=dict)
     recall_by_class: dict[str, float] = field(default_factory=dict)
+    planted_strengths: dict[str, tuple[float, ...]] = field(default_factory=dict)
     least_planted_recall: float = 0.0
 
     def refusals(self) -> list[str]:
@@ -136,6 +138,7 @@ def drift_between(
         max_drop=max_drop,
         planted_by_class={name: len(peaks) for name, peaks in by_class(reading).items()},
         recall_by_class={name: float(np.mean([p >= 1 for p in peaks])) for name, peaks in by_class(reading).items()},
+        planted_strengths=strengths_by_class(reading),
         least_planted_recall=least_recall,
     )
 
@@ -147,6 +150,7 @@ def with_final(drift: Drift, reading: Reading, boards: int) -> Drift:
         drift,
         recall=_recall(reading),
         recall_by_class={name: float(np.mean([p >= 1 for p in peaks])) for name, peaks in classes.items()},
+        planted_strengths=strengths_by_class(reading),
         held_out_boards=boards,
         false_regions=reading.false_regions,
     )
@@ -158,6 +162,11 @@ def by_class(reading: Reading) -> dict[str, list[float]]:
     for number, peak in sorted(zip(reading.kinds, reading.peaks, strict=False)):
         found.setdefault(NAMES[number - 1], []).append(peak)
     return found
+
+
+def strengths_by_class(reading: Reading) -> dict[str, tuple[float, ...]]:
+    """``by_class``, rounded down so that what is not found stays so."""
+    return {name: tuple(float(p) for p in np.floor(np.array(of) * 1e3) / 1e3) for name, of in by_class(reading).items()}
 
 
 def _standing(pairs: list[tuple[float, float]]) -> float:

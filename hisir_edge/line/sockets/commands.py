@@ -18,7 +18,7 @@ from hisir_edge.line.assembly import InspectionLine
 from hisir_edge.line.hermes.link import HermesLink
 from hisir_edge.line.journal.records import Decision, Entry
 from hisir_edge.line.journal.store import Journal
-from hisir_edge.line.revising import Revising, number_of
+from hisir_edge.line.revising import Revising
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import FRAMES, Answer, Command
 from hisir_edge.line.sockets.message import NOT_VERIFIED, utc
@@ -52,7 +52,7 @@ def commands(
 ) -> dict[str, Command]:  # fmt: skip
     """All of them by name. ``reload`` is set for a reload; ``tell`` publishes a topic and a JSON object."""
     out = {name: Command("control", answer) for name, answer in _of_the_line(line, reload).items()}
-    stored = _of_the_journal(line, journal, tell) | stored_commands(line, archive, journal.epoch)
+    stored = _of_the_journal(line, journal, tell) | stored_commands(line, archive, revising.store, journal.epoch)
     stored |= revision_commands(line, revising)
     for role, names in (
         ("read", ("replay", "snapshot", "decisions", "archived", "archived_board", "bundle_file", "revisions")),
@@ -72,7 +72,7 @@ def commands(
         return line.state.status(line.epoch, hermes.state) | {
             "acknowledged": cursors, "connections": wire.guard.connections, "refused": dict(wire.refusals.counts),
             "archive": None if archive is None else dict(zip(("boards", "bytes"), archive.size, strict=True)),
-            "revision": number_of(line.selection.present),
+            "revision": revising.in_use,
         }  # fmt: skip
 
     return out | {"status": Command("read", status, beside=True)}

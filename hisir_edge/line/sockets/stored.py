@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from hisir_edge.archive.board_file import ArchivedBoard
 from hisir_edge.archive.folder import ArchiveFolder
 from hisir_edge.bundle.files import MANIFEST
+from hisir_edge.bundle.integrity import sha256_of
 from hisir_edge.errors import InputError, TryLater
 from hisir_edge.line.assembly import InspectionLine
 from hisir_edge.line.products import Product
 from hisir_edge.line.sockets.control import FRAMES, Answer
 from hisir_edge.line.sockets.requests import count_of, only, text_of
+from hisir_edge.revisions.store import RevisionStore
 from hisir_edge.transport.curve_keys import Client
 
 MOST_LISTED = 1000
@@ -23,7 +26,9 @@ MOST_PIECE = 1 << 20
 """Bytes of a file in one answer."""
 
 
-def stored_commands(line: InspectionLine, archive: ArchiveFolder | None, epoch: str) -> dict[str, Answer]:
+def stored_commands(
+    line: InspectionLine, archive: ArchiveFolder | None, store: RevisionStore, epoch: str
+) -> dict[str, Answer]:
     """``archived``, ``archived_board`` and ``bundle_file`` (docs/reference/control-socket.md)."""
 
     def archived(request: dict[str, Any], client: Client) -> dict[str, Any]:
@@ -50,11 +55,21 @@ def stored_commands(line: InspectionLine, archive: ArchiveFolder | None, epoch: 
         return {"epoch": of, "seq": seq, **_piece(kept.path, request)}
 
     def bundle_file(request: dict[str, Any], client: Client) -> dict[str, Any]:
-        only(request, "product", "camera", "file", "offset", "most")
-        products = line.selection.products
+        only(request, "product", "camera", "bundle_sha256", "file", "offset", "most")
         name = text_of(request, "product") or line.selection.product
-        product = _of_camera(products.by_name.get(name), text_of(request, "camera"), line)
-        files = {MANIFEST, *product.bundle.manifest.files}
+        product = _of_camera(line.selection.products.by_name.get(name), text_of(request, "camera"), line)
+        wanted = text_of(request, "bundle_sha256") or product.bundle.manifest_sha256
+        folder = _folder_of(wanted, product, line, store)
+        with _readable(folder):
+            manifest = (folder / MANIFEST).read_bytes()
+        if hashlib.sha256(manifest).hexdigest() != wanted:
+            raise TryLater(
+                expected="the bundle that the line has loaded",
+                received=f"another one in {folder}, which it has not",
+                fix="reload the line",
+                code="busy",
+            )
+        files = {MANIFEST, *json.loads(manifest)["files"]}
         file = text_of(request, "file") or MANIFEST
         if file not in files:
             raise InputError(
@@ -63,19 +78,30 @@ def stored_commands(line: InspectionLine, archive: ArchiveFolder | None, epoch: 
                 fix="correct it",
                 code="unknown",
             )
-        folder, loaded = product.bundle.folder, product.bundle.manifest_sha256
-        with _readable(folder):
-            now = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-        if now != loaded:
-            raise TryLater(
-                expected="the bundle that the line has loaded",
-                received=f"another one in {folder}, which it has not",
-                fix="reload the line",
-                code="busy",
-            )
-        return {"product": name, "bundle_sha256": loaded, "file": file, **_piece(folder / file, request)}
+        return {"product": name, "bundle_sha256": wanted, "file": file, **_piece(folder / file, request)}
 
     return {"archived": archived, "archived_board": archived_board, "bundle_file": bundle_file}
+
+
+def _folder_of(sha256: str, product: Product, line: InspectionLine, store: RevisionStore) -> Path:
+    """Where a bundle lies: that which inspects, a revision, or a configured one that a revision stands for."""
+    if sha256 == product.bundle.manifest_sha256:
+        return product.bundle.folder
+    revision = next((one.folder for one in store.all() if one.sha256 == sha256), None)
+    if revision is not None:
+        return revision
+    settings = line.selection.products.settings
+    for table in (settings.bundle, *(view.bundle for view in settings.also)):
+        for path in map(Path, (table.path, *table.others)):
+            with suppress(OSError):
+                if sha256_of(path / MANIFEST) == sha256:
+                    return path
+    raise InputError(
+        expected="a bundle that the line has: the one that inspects, a revision, or a configured one",
+        received=sha256[:12],
+        fix="ask without bundle_sha256 for the one that inspects",
+        code="unknown",
+    )
 
 
 def _there(archive: ArchiveFolder | None) -> ArchiveFolder:

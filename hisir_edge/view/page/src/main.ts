@@ -7,7 +7,7 @@ import { el, fill, say } from "./dom";
 import { Live } from "./live";
 import { Review } from "./review";
 import { Statistics } from "./statistics";
-import { Zones } from "./zones";
+import { Teach } from "./teach";
 
 const page = document.getElementById("page")!;
 const lines = new Map<string, LineState>();
@@ -19,11 +19,11 @@ const live = new Live((row) => void review(row));
 const boards = new Boards((row) => void review(row));
 const reviewing = new Review(askName);
 const statistics = new Statistics();
-const zones = new Zones();
+const teach = new Teach(askName);
 const views: Record<string, { root: HTMLElement; words: string }> = {
   live: { root: live.root, words: "Live" }, review: { root: reviewing.root, words: "Review" },
   boards: { root: boards.root, words: "Boards" }, statistics: { root: statistics.root, words: "Statistics" },
-  zones: { root: zones.root, words: "Zones" },
+  teach: { root: teach.root, words: "Teach" },
 };
 const tabs = el("nav", { "aria-label": "Lines" });
 const menu = el("nav", { "aria-label": "Views" });
@@ -47,8 +47,8 @@ async function enter(name: string): Promise<void> {
   show(name);
   if (name === "boards") await boards.load(false);
   if (name === "statistics") await statistics.choose(chosen);
-  if (name === "zones" && !chosen) say("no line is heard yet", true);
-  if (name === "zones" && chosen) await zones.open(chosen).catch((error: Error) => say(error.message, true));
+  if (name === "teach" && !chosen) say("no line is heard yet", true);
+  if (name === "teach" && chosen) await teach.open(chosen).catch((error: Error) => say(error.message, true));
   if (name === "review") {
     const found: Row[] = await get(`/api/boards?result=FAIL&most=1&line=${encodeURIComponent(chosen)}`);
     if (found[0]) await reviewing.open(found[0]);

@@ -1,0 +1,138 @@
+"""What the page answers of teaching: zones and strengths tried, revisions made, activated and taken back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from hisir_edge.bundle.thresholds import Zone
+from hisir_edge.errors import InputError
+from hisir_edge.labels import is_name
+from hisir_edge.view.access import Session
+from hisir_edge.view.answers import Page
+from hisir_edge.view.trial import zones_from_json
+
+MOST_WHY = 200
+FIGURES = ("boards", "calls", "calls_after", "false_calls_gone", "confirmed_lost", "new_calls", "waiting_gone")
+ASK_S = 10.0
+
+
+def zones(page: Page, session: Session, request: Request) -> Any:
+    """Zones of the bundle that inspects the newest archived board's product on a line, and that board."""
+    line = request.path_params["line"]
+    found = page.trials[page.address_of(line)].newest(line)
+    if found is None:
+        raise HTTPException(404, "no archived board yet")
+    row, bundle = found
+    of = [
+        {"name": z.name, "polygon": z.polygon, "sensitivity": z.sensitivity, "outside": z.outside}
+        for z in bundle.manifest.zones
+    ]
+    return {**row, "zones": of, "width": bundle.recipe.frame_hw[1], "bundle_sha256": bundle.manifest_sha256}
+
+
+def trial(page: Page, session: Session, body: dict[str, Any]) -> Any:
+    """Zones and a strength tried on the last boards."""
+    most = body.get("most", 200)
+    if not isinstance(most, int):
+        raise InputError(expected="most as a whole number", received=str(most)[:80], fix="correct it")
+    line, zones, strength = str(body.get("line", "")), _zones(body), _strength(body)
+    return page.trials[page.address_of(line)].of_change(line, zones, strength, most)
+
+
+def strengths(page: Page, session: Session, request: Request) -> Any:
+    """What each strength would have called of the last boards."""
+    line = request.path_params["line"]
+    return page.trials[page.address_of(line)].of_strengths(line)
+
+
+def revisions(page: Page, session: Session, request: Request) -> Any:
+    """All revisions of a line, which are in use, and what is being done."""
+    return _asked(page, request.path_params["line"], {"do": "revisions"})
+
+
+def revise(page: Page, session: Session, body: dict[str, Any]) -> Any:
+    """Make a revision with other zones and another strength; what it would have done is kept with it."""
+    line, zones, strength, why = str(body.get("line", "")), _zones(body), _strength(body), _why(body)
+    trials = page.trials[page.address_of(line)]
+    found = trials.newest(line)
+    if found is None:
+        raise HTTPException(404, "no archived board yet")
+    row, bundle = found
+    if body.get("bundle_sha256") != bundle.manifest_sha256:
+        raise InputError(
+            expected="a change of the bundle that inspects", received="one of another bundle", fix="open Teach again"
+        )
+    tried = trials.of_change(line, zones, strength)
+    request = {
+        "do": "revise", "product": row["product"], "camera": row["camera"], "of_sha256": bundle.manifest_sha256,
+        "comparison": {name: tried[name] for name in FIGURES} if tried["boards"] else {},
+        "who": _who(session), "why": why,
+    }  # fmt: skip
+    if zones is not None:
+        request["zones"] = [
+            {"name": z.name, "polygon": z.polygon_xy, "sensitivity": z.sensitivity, "outside": z.outside} for z in zones
+        ]
+    if strength != 1.0:
+        request["strength"] = strength
+    page.audit.add(session.user, "revise", line=line, of=bundle.manifest_sha256, why=why)
+    return _asked(page, line, request)
+
+
+def activate(page: Page, session: Session, body: dict[str, Any]) -> Any:
+    """Have a line inspect with a revision, 0: with the configured bundle."""
+    line, number, why = str(body.get("line", "")), body.get("number"), _why(body)
+    if type(number) is not int or not 0 <= number < 10**9:
+        raise InputError(expected="the number of a revision", received=str(number)[:80], fix="choose one")
+    request = {"do": "activate", "number": number, "who": _who(session), "why": why, **_of(body)}
+    page.audit.add(session.user, "activate", line=line, number=number, why=why)
+    return _asked(page, line, request)
+
+
+def take_back(page: Page, session: Session, body: dict[str, Any]) -> Any:
+    """Have a line inspect with what it used before the revision in use."""
+    line, why = str(body.get("line", "")), _why(body)
+    request = {"do": "take_back", "who": _who(session), "why": why, **_of(body)}
+    page.audit.add(session.user, "take back", line=line, why=why, **_of(body))
+    return _asked(page, line, request)
+
+
+def _asked(page: Page, line: str, request: dict[str, Any]) -> dict[str, Any]:
+    with page.link_of(line).asker() as asker:
+        answer, _ = asker.ask(request, ASK_S)
+    return answer
+
+
+def _zones(body: dict[str, Any]) -> tuple[Zone, ...] | None:
+    return zones_from_json(body["zones"]) if "zones" in body else None
+
+
+def _strength(body: dict[str, Any]) -> float:
+    value = body.get("strength", 1.0)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not value > 0:
+        raise InputError(expected="strength as a number above 0", received=str(value)[:80], fix="correct it")
+    return float(value)
+
+
+def _why(body: dict[str, Any]) -> str:
+    why = body.get("why")
+    if not isinstance(why, str) or not is_name(why) or not 1 <= len(why.strip()) <= MOST_WHY:
+        raise InputError(expected=f"why, in 1 to {MOST_WHY} characters", received=str(why)[:80], fix="say why")
+    return why.strip()
+
+
+def _of(body: dict[str, Any]) -> dict[str, str]:
+    """Product and camera of a request that names them."""
+    named: dict[str, Any] = {name: body[name] for name in ("product", "camera") if name in body}
+    if not all(isinstance(value, str) and is_name(value) and len(value) <= MOST_WHY for value in named.values()):
+        raise InputError(expected="product and camera as texts", received="others", fix="correct them")
+    return named
+
+
+def _who(session: Session) -> str:
+    if not session.user:
+        raise InputError(expected="who changes it", received="nobody", fix="say who you are")
+    return session.user
