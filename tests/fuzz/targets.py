@@ -96,7 +96,8 @@ class Targets:
              "operator": "o", "detail": "d"},
             {"do": "revisions", "most": 5}, {"do": "add_revision", "bundle": "/b", "who": "w", "why": "y"},
             {"do": "revise", "of_sha256": "0" * 64, "strength": 1.1, "who": "w", "why": "y",
-             "comparison": {"boards": 2}, "zones": [{"name": "z", "polygon": [[0, 0], [9, 0], [9, 9]], "sensitivity": 0.5}]},
+             "comparison": {"boards": 2},
+             "zones": [{"name": "z", "polygon": [[0, 0], [9, 0], [9, 9]], "sensitivity": 0.5}]},
             {"do": "activate", "number": 1, "who": "w", "why": "y"}, {"do": "take_back", "who": "w", "why": "y"},
             {"do": "trigger", "unit": "B", "product": "p"}, {"do": "announce"}, {"do": "select", "product": "p"},
         ]  # fmt: skip
