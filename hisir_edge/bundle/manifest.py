@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hisir_edge.bundle.revised import ReviewedModel, RevisionModel
 from hisir_edge.bundle.variants import MOST_PLACES, PlaceModel
 from hisir_edge.images.header import MAX_SIDE_PX
 from hisir_edge.registry import TARGETS
@@ -246,21 +247,6 @@ class SelfTestModel(_Record):
     plants: tuple[PlantModel, ...] = Field(min_length=1, max_length=16)
 
 
-class RevisionModel(_Record):
-    """What makes a bundle a revision of another one: the bundle before, who made it of that, and why."""
-
-    number: int = Field(ge=1, description="the line's own, in the order in which they were made")
-    camera: str = Field(max_length=200, description="the camera whose frames it inspects")
-    of_sha256: Sha256 = Field(description="manifest of the bundle that was in use when it was made")
-    at: str = Field(max_length=40, description="when it was made, RFC 3339")
-    who: str = Field(min_length=1, max_length=200)
-    why: str = Field(min_length=1, max_length=500)
-    strength: float = Field(default=1.0, gt=0, description="the region threshold in units of the build's")
-    comparison: dict[str, float] = Field(
-        default={}, max_length=40, description="figures that who made it had seen: boards tried, false calls gone, ..."
-    )
-
-
 class Manifest(_Record):
     """``manifest.json``, schema version 4.
 
@@ -290,6 +276,7 @@ class Manifest(_Record):
     optics: OpticsModel | None = None
     judged_on: JudgedOnModel | None = None
     self_test: SelfTestModel
+    reviewed: ReviewedModel | None = Field(default=None, description="null: trained without reviewed boards")
     revision: RevisionModel | None = Field(default=None, description="null: as it was built")
     files: dict[FileName, Sha256]
     seal_sha256: Sha256 = UNSEALED

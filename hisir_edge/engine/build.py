@@ -9,6 +9,7 @@ from hisir_edge.backends import onnxruntime_engine
 from hisir_edge.bundle.manifest import Manifest
 from hisir_edge.engine.acceptance.alone import show_places
 from hisir_edge.engine.acceptance.maps import boards_compared
+from hisir_edge.engine.acceptance.reviewed import with_reviewed
 from hisir_edge.engine.assemble import float_bundle, with_engine, with_network, with_self_test
 from hisir_edge.engine.attempt import accepted
 from hisir_edge.engine.compiler import compiler_of
@@ -62,6 +63,7 @@ def build_bundle(
         inspector = CpuInspector(bundle, onnxruntime_engine(found.runs_here, bundle.recipe, available_threads()))
         show_places(inspector, record, found.reading.alone, run, on_stage)
         manifest = with_self_test(manifest, staged, found.runs_here, record, on_stage)
+        manifest = with_reviewed(manifest, staged, found.runs_here, run, record, options.despite_reviewed, on_stage)
         if compiler is not None:
             on_stage(f"compile for {options.target}")
             manifest = with_engine(manifest, staged, options, compiler, on_progress)

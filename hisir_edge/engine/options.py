@@ -27,7 +27,8 @@ from hisir_edge.registry import TARGETS
 class BuildOptions:
     """Options of a build. ``calib``: a calibration list; ``gpu_arch``: sm86, ... for TensorRT for RTX.
 
-    ``keep_odd``: what one good board alone shows counts, too.
+    ``keep_odd``: what one good board alone shows counts, too. ``despite_reviewed``: a bundle is written also where
+    reviewed boards are judged otherwise than people said.
     """
 
     target: Target = "onnxruntime"
@@ -44,6 +45,7 @@ class BuildOptions:
     components: tuple[ComponentModel, ...] = ()
     least_planted_recall: float = DEFAULT_LEAST_PLANTED_RECALL
     keep_odd: bool = False
+    despite_reviewed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from hisir_edge.engine.acceptance.derive import Reading, reading_from_maps
 from hisir_edge.engine.acceptance.gate import Drift, by_class, check_recall, strengths_by_class
 from hisir_edge.engine.acceptance.left_out import others_of_run
 from hisir_edge.engine.acceptance.maps import boards_compared, maps_from_inspector
+from hisir_edge.engine.acceptance.reviewed import with_reviewed
 from hisir_edge.engine.assemble import held_out_boards, with_self_test, with_thresholds
 from hisir_edge.engine.options import counting
 from hisir_edge.engine.staging import finish, resolved, staging
@@ -77,13 +78,14 @@ def rethreshold(
     rate: float | None,
     least_planted_recall: float | None,
     keep_odd: bool = False,
+    despite_reviewed: bool = False,
     on_stage: OnStage = lambda stage: None,
     on_progress: OnProgress = lambda phase, done, total: True,
 ) -> Manifest:
     """Derive noise map and thresholds of a bundle anew from all held-out boards of its run, and replace it.
 
     ``rate`` (false calls a board) and ``least_planted_recall`` are as for a build, None: as it was built with;
-    ``keep_odd``: what one board alone shows counts, too.
+    ``keep_odd``: what one board alone shows counts, too; ``despite_reviewed``: as for a build.
     InputError for a bundle of another run, and for one whose network does not run on a CPU: what its thresholds come
     from is not in it.
     """
@@ -114,6 +116,7 @@ def rethreshold(
             }
         )
         manifest = with_self_test(manifest, staged, staged / MODEL, record, on_stage)
+        manifest = with_reviewed(manifest, staged, staged / MODEL, run, record, despite_reviewed, on_stage)
         finish(staged, out, manifest)
     return manifest
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from hisir_edge.bundle.manifest import RevisionModel
+from hisir_edge.bundle.revised import RevisionModel
 from hisir_edge.config.tables import Settings
 from hisir_edge.errors import HisirEdgeError, InputError, TryLater
 from hisir_edge.line.assembly import InspectionLine

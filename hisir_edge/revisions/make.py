@@ -10,7 +10,8 @@ from pathlib import Path
 from hisir_edge.backends import inspector_from_bundle
 from hisir_edge.bundle.integrity import check_private
 from hisir_edge.bundle.load import Bundle, load_bundle
-from hisir_edge.bundle.manifest import Manifest, RevisionModel
+from hisir_edge.bundle.manifest import Manifest
+from hisir_edge.bundle.revised import RevisionModel
 from hisir_edge.bundle.write import write_manifest
 from hisir_edge.errors import BundleError, InputError
 from hisir_edge.inspection.selftest import plants_found, self_test

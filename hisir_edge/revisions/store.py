@@ -23,7 +23,7 @@ from hisir_edge.bundle.files import MANIFEST
 from hisir_edge.bundle.integrity import sha256_of
 from hisir_edge.bundle.load import manifest_from_folder
 from hisir_edge.bundle.lock import held_folder
-from hisir_edge.bundle.manifest import RevisionModel
+from hisir_edge.bundle.revised import RevisionModel
 from hisir_edge.errors import BundleError, HisirEdgeError, InputError
 from hisir_edge.json_once import loads_once
 

@@ -89,6 +89,12 @@ def build_engine(
     keep_odd: Annotated[
         bool, typer.Option("--keep-odd", help="Count what one good board alone shows; default: it sets no threshold.")
     ] = False,
+    despite_reviewed: Annotated[
+        bool,
+        typer.Option(
+            "--despite-reviewed", help="Write the bundle though reviewed boards are judged otherwise than people said."
+        ),
+    ] = False,
     zones: Annotated[
         Path | None,
         typer.Option(help="JSON list of zones: name, polygon of x, y in frame pixels, sensitivity, outside."),
@@ -129,13 +135,14 @@ def build_engine(
         components=components_from_csv(components, mm_per_px) if components is not None else (),
         least_planted_recall=DEFAULT_LEAST_PLANTED_RECALL if least_planted_recall is None else least_planted_recall,
         keep_odd=keep_odd,
+        despite_reviewed=despite_reviewed,
     )
     if len(runs) == 1 and len(recipes) <= 1:
         if out == Path("engines"):
             raise InputError(expected="--out BUNDLE", received="none", fix="name the folder to write")
         with nullcontext() if good is None else _with_good(runs[0], good):
             if thresholds_only:
-                _rethreshold(runs[0], out, false_calls_per_board, least_planted_recall, keep_odd)
+                _rethreshold(runs[0], out, false_calls_per_board, least_planted_recall, keep_odd, despite_reviewed)
                 return
             known = recipe_from_toml(recipes[0]) if recipes else EngineRecipe()
             build_with_progress(runs[0], out, replace(options, recipe=known))
@@ -178,12 +185,14 @@ def _with_good(run: Path, good: Path) -> Iterator[None]:
         raise
 
 
-def _rethreshold(run: Path, out: Path, rate: float | None, least_planted_recall: float | None, keep_odd: bool) -> None:
+def _rethreshold(
+    run: Path, out: Path, rate: float | None, least_planted_recall: float | None, keep_odd: bool, despite: bool
+) -> None:
     """Derive a bundle's thresholds anew, and print what came of it."""
     from hisir_edge.engine.rethreshold import rethreshold
 
     with _shown() as (on_stage, on_progress):
-        manifest = rethreshold(run, out, rate, least_planted_recall, keep_odd, on_stage, on_progress)
+        manifest = rethreshold(run, out, rate, least_planted_recall, keep_odd, despite, on_stage, on_progress)
     _print_built(run, out, manifest)
 
 

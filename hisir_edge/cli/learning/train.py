@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hisir_edge.cli.console import Recursive, levels_from_text, needs_training_packages
 from hisir_edge.cli.learning.learnt import print_trained, training_progress
 from hisir_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from hisir_edge.learn.data.run import RunSettings
+
+LEARNING_RATE, LEARNING_RATE_OF_RUN = 2e-3, 5e-4
+"""Highest ones: of a new network, and of one that goes on."""
 
 
 class Training(str, Enum):
@@ -40,8 +47,21 @@ class RegisterMode(str, Enum):
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder with train/good, or a plain folder of good boards.")],
+    ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Training run to write; an unfinished one is continued.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with train/good, or a plain folder of good boards; not with --of.")
+    ] = None,
+    of: Annotated[
+        Path | None, typer.Option(help="Run to go on from with --add-reviewed: its photos, its weights, its settings.")
+    ] = None,
+    add_reviewed: Annotated[
+        list[Path] | None,
+        typer.Option(help="Reviewed boards as the operator's page exports them (reviewed.zip); may be repeated."),
+    ] = None,
+    camera: Annotated[
+        str, typer.Option(help="With --add-reviewed: the camera whose frames the run is of, where boards have several.")
+    ] = "",
     recursive: Recursive = False,
     backbone: Annotated[str, typer.Option(help="unet (accurate), nafnet (middle) or rep (fastest).")] = "unet",
     width: Annotated[
@@ -86,8 +106,13 @@ def train(
         typer.Option(min=0.05, help="End after this many minutes of training, all runs of this command together."),
     ] = None,
     learning_rate: Annotated[
-        float, typer.Option(min=1e-6, max=1, help="Highest learning rate; it falls to a hundredth of it.")
-    ] = 2e-3,
+        float | None,
+        typer.Option(
+            min=1e-6,
+            max=1,
+            help="Highest learning rate; it falls to a hundredth of it; default 0.002, with --of 0.0005.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of weights and corruption; the same gives the same network.")] = 0,
     workers: Annotated[int, typer.Option(min=0, max=64, help="Processes that make corrupted tiles.")] = 1,
     patience: Annotated[
@@ -118,28 +143,34 @@ def train(
     from hisir_edge.learn.training.train import train as train_run
     from hisir_edge.net.backbones import default_width
 
-    settings = RunSettings(
-        data=str(data.absolute()),
-        backbone=backbone,
-        width=width or default_width(backbone),
-        tile_px=tile,
-        overlap_px=overlap,
-        scale=scale,
-        register=register.value,
-        batch=batch,
-        steps=steps,
-        learning_rate=learning_rate,
-        seed=seed,
-        patience=patience,
-        precision=precision.value,
-        without=tuple(sorted(without or ())),
-        recursive=recursive,
-        area=None if area is None else area_from_json(area),
-        keep_odd=keep_odd,
-        variants=variants,
-        start=_start(start, bool(without)),
-        levels=levels_from_text(levels),
-    )
+    if of is not None or add_reviewed:
+        own = {"steps": steps, "learning_rate": learning_rate or LEARNING_RATE_OF_RUN, "seed": seed}
+        settings = _settings_of_reviewed(ctx, of, tuple(add_reviewed or ()), out, camera, own)
+    elif data is None:
+        raise InputError(expected="--data, a folder of good boards", received="none", fix="name it")
+    else:
+        settings = RunSettings(
+            data=str(data.absolute()),
+            backbone=backbone,
+            width=width or default_width(backbone),
+            tile_px=tile,
+            overlap_px=overlap,
+            scale=scale,
+            register=register.value,
+            batch=batch,
+            steps=steps,
+            learning_rate=LEARNING_RATE if learning_rate is None else learning_rate,
+            seed=seed,
+            patience=patience,
+            precision=precision.value,
+            without=tuple(sorted(without or ())),
+            recursive=recursive,
+            area=None if area is None else area_from_json(area),
+            keep_odd=keep_odd,
+            variants=variants,
+            start=_start(start, bool(without)),
+            levels=levels_from_text(levels),
+        )
     leads = os.environ.get("RANK", "0") == "0"
     with training_progress(shown=leads) as (on_load, on_step):
         try:
@@ -149,7 +180,44 @@ def train(
             print(f"hisir-edge: {text}", file=sys.stderr)
             raise
     if leads:
-        print_trained(record, data, out)
+        print_trained(record, Path(settings.data), out)
+
+
+WITH_OF = {"ctx", "of", "add_reviewed", "camera", "out", "steps", "max_minutes", "learning_rate", "seed", "workers"}
+"""What may be said beside --of: all else is the run's that is gone on from."""
+
+
+def _settings_of_reviewed(
+    ctx: typer.Context, of: Path | None, files: tuple[Path, ...], out: Path, camera: str, own: dict[str, Any]
+) -> RunSettings:
+    """Settings of a run that goes on from another one, whose folder has the reviewed boards then."""
+    from hisir_edge.learn.data.run import OF_RUN, load_record
+    from hisir_edge.learn.review.boards import load_reviewed
+    from hisir_edge.learn.review.prepare import begin_reviewed, words_of_reviewed
+
+    if of is None or not files:
+        raise InputError(
+            expected="--of RUN and --add-reviewed reviewed.zip together",
+            received="--of alone" if of is not None else "--add-reviewed alone",
+            fix="name the run that the bundle was built from, and what the operator's page exported",
+        )
+    others = [name for name in ctx.params if name not in WITH_OF and _was_given(ctx, name)]
+    if others:
+        raise InputError(
+            expected="no other settings beside --of than its own: they are the run's",
+            received=f"--{others[0].replace('_', '-')}",
+            fix="leave it out",
+        )
+    base = load_record(of).settings
+    if os.environ.get("RANK", "0") == "0":
+        begin_reviewed(of, files, out, camera)
+        print(words_of_reviewed(load_reviewed(out)), file=sys.stderr)
+    return replace(base, start=OF_RUN, of=str(of.absolute()), patience=0, **own)
+
+
+def _was_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _start(asked: Start, lacks_parts: bool) -> str:

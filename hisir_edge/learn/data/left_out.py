@@ -47,6 +47,10 @@ class Memories:
         """``memory_without`` the one that is ``number`` places behind ``first``."""
         return self.memory_without(first + number)
 
+    def memory_beside(self, memory: BoardMemory, count: int, number: int) -> BoardMemory:
+        """``memory_without`` one of the first ``count``; ``memory``, of all, for others behind them: not in it."""
+        return self.memory_without(number) if number < count else memory
+
     def _rows(self, numbers: Iterable[int], y0: int, y1: int) -> list[U8]:
         return [self.rows_of(i, y0, y1) for i in numbers]
 

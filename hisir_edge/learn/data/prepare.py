@@ -23,15 +23,10 @@ from hisir_edge.learn.data.datasets import (
     orientations,
     scale_of_boards,
     split_held_out,
-)
+)  # fmt: skip
 from hisir_edge.learn.data.distinct import boards_among, boards_of_pictures, same_boards
 from hisir_edge.learn.data.left_out import FEWEST_BOARDS, Memories, memories_of_boards
-from hisir_edge.learn.data.memory import (
-    GoodBoards,
-    good_boards_from_frames,
-    good_boards_like,
-    some_of,
-)
+from hisir_edge.learn.data.memory import GoodBoards, good_boards_from_frames, good_boards_like, some_of
 from hisir_edge.learn.data.odd import Differing, differing_boards, odd_pieces, piece_picture
 from hisir_edge.learn.data.run import (
     OddPlace,
@@ -43,13 +38,14 @@ from hisir_edge.learn.data.run import (
     load_record,
     save_memory,
     save_record,
-)
+)  # fmt: skip
 from hisir_edge.learn.data.statistics import BoardMemory
 from hisir_edge.learn.data.tiles import CorruptedTiles, TileBatch
 from hisir_edge.learn.data.variants import save_variants, variants_like, with_variants
+from hisir_edge.learn.review.prepare import record_of_reviewed, with_reviewed
 from hisir_edge.net.hisir_net import HisirNet
 
-HELD_OUT_BATCHES = 8
+HELD_OUT_BATCHES, HELD_OUT_REVIEWED = 8, 4
 HELD_OUT_BOARDS = 8
 HELD_OUT_SEED = 9091
 MOST_LEFT_OUT = 64
@@ -67,10 +63,15 @@ def prepare_run(
     memories = memories_of_boards(boards) if record.each_left_out else None
     held_out = _held_out_batches(record, boards, memories, run)
     learnt = some_of(boards, range(len(record.train)))
-    memory_of = None if memories is None else memories.memory_without
-    stream = CorruptedTiles(run / "boards.npy", learnt, settings.tile_px, settings.batch, settings.seed, memory_of)
-    boards.frames.clear()
-    learnt.frames.clear()
+    record, learning = with_reviewed(run, record, boards, learnt)
+    memory_of = None if memories is None else partial(memories.memory_beside, boards.memory, len(learnt.frames))
+    stream = CorruptedTiles(
+        run / "boards.npy", learning.boards, settings.tile_px, settings.batch, settings.seed, memory_of, learning.tiles
+    )
+    if learning.tiles is not None:
+        held_out += stream.reviewed_batches(HELD_OUT_SEED, HELD_OUT_REVIEWED)
+    for some in (boards, learnt, learning.boards):
+        some.frames.clear()
     return record, stream, held_out
 
 
@@ -235,6 +236,8 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
             )
         check_pictures(record)
         return record
+    if settings.of:
+        return record_of_reviewed(settings, run)
     if run.exists() and any(run.iterdir()):
         raise InputError(
             expected="a new folder or a training run", received=f"{run} with other files", fix="choose another --out"

@@ -17,8 +17,8 @@ from hisir_edge.images import Rules, header_of_picture, write_atomic
 from hisir_edge.inspection.registration.finder import Locate, Polygon
 from hisir_edge.learn.data.statistics import BoardMemory
 
-SHIPPED, SCRATCH = "shipped", "scratch"
-"""What a training starts from: the weights that come with the package, or random ones."""
+SHIPPED, SCRATCH, OF_RUN = "shipped", "scratch", "run"
+"""What a training starts from: the weights that come with the package, random ones, or those of another run."""
 RUN_SCHEMA, OLDER_SCHEMA = 5, 4
 """The older one knew fixtures alone."""
 
@@ -29,7 +29,7 @@ class RunSettings:
 
     ``area``: a person's polygon around the board, golden pixels; None: it is learnt. ``keep_odd``: learn places of
     single boards, too. ``variants``: looks that good boards may have at one place, at most; 1: one. ``start``: the
-    weights before the first step, "shipped" or "scratch".
+    weights before the first step, "shipped", "scratch" or "run": those of the run ``of``.
     ``without``: parts of the network left out, for comparison; ``patience``: epochs without a better
     held-out loss before training ends, 0: never. ``levels``: black and white of 16-bit photos, see ``images.Rules``.
     """
@@ -53,6 +53,7 @@ class RunSettings:
     keep_odd: bool = False
     variants: int = 4
     start: str = SCRATCH
+    of: str = ""
     levels: tuple[int, int] | None = None
 
 
@@ -136,6 +137,8 @@ def is_short(steps: int, start: str) -> bool:
 
 def words_of_steps(steps: int, start: str = SCRATCH) -> str:
     """How far a training has come, in words."""
+    if start == OF_RUN:
+        return f"{steps} steps from another run's weights on"
     if start == SHIPPED:
         return f"{steps} steps from the shipped weights on" if steps else "the shipped weights, without a step"
     if steps >= USUAL_STEPS:

@@ -29,6 +29,7 @@ from hisir_edge.inspection.registration.finder import inside_outline, outline_of
 from hisir_edge.inspection.registration.pose import Pose
 from hisir_edge.learn.data.memory import GoodBoards
 from hisir_edge.learn.data.statistics import BoardMemory
+from hisir_edge.learn.review.tiles import SHARE, Focus, ReviewedTiles, with_patch
 from hisir_edge.processes import die_with_parent
 
 JITTER_PX = 0.45
@@ -79,8 +80,13 @@ class CorruptedTiles:
         batch: int,
         seed: int,
         memory_of: Callable[[int], BoardMemory] | None = None,
+        reviewed: ReviewedTiles | None = None,
+        share: float = SHARE,
     ) -> None:
-        """``memory_of``: the memory that each of the boards is learnt beside; None: the boards' own, for all."""
+        """``memory_of``: the memory that each of the boards is learnt beside; None: the boards' own, for all.
+
+        ``reviewed``: what people have said, shown by a ``share`` of the tiles.
+        """
         self.frames_file, self.tile_px, self.batch, self.seed = frames_file, tile_px, batch, seed
         self.poses, self.lights, memory = boards.poses, boards.lights, boards.memory
         # what light is left after the line has taken the rest out, as a share of what a lamp does
@@ -95,6 +101,7 @@ class CorruptedTiles:
             self.on_board = u8(inside_outline(hw, outline_of(hw, boards.area)).astype(np.uint8))
             self.places = places_on_board(self.on_board, tile_px)
         self.ignored, self.variants = boards.ignored, boards.variants
+        self.reviewed, self.share = reviewed, share
         self.frames: U8 | None = None
         stored = picture_file(frames_file, (len(boards.frames), *boards.frames[0].shape))
         for slot, frame in zip(stored, boards.frames, strict=True):
@@ -125,10 +132,18 @@ class CorruptedTiles:
         weight = np.stack([region_weights(m) for m in mask]) * on_board
         return TileBatch(nchw[0], nchw[1], nchw[2], np.ascontiguousarray(mask[:, None]), weight[:, None])
 
+    def reviewed_batches(self, first: int, count: int) -> list[TileBatch]:
+        """Batches from number ``first`` on, each tile of which shows what people have reviewed."""
+        before, self.share = self.share, 1.0
+        made = [self.batch_of(first + number) for number in range(count)]
+        self.share, self.frames, self.cues = before, None, None  # opened anew by each process
+        return made
+
     def _one(self, rng: np.random.Generator, frames: U8) -> tuple[U8, U8, U8, U8, U8]:
         t = self.tile_px
-        number = int(rng.integers(len(frames)))
-        y, x = self._place(rng, frames[number])
+        focus = self._focus(rng)
+        number = int(rng.integers(len(frames))) if focus is None or focus.board is None else focus.board
+        y, x = self._place(rng, frames[number]) if focus is None else self._around(rng, focus, frames[number])
         crop = self._crop(rng, frames[number], self.poses[number], y, x)
         centre = np.array([[y + t / 2, x + t / 2]])
         even = u8(cv2.LUT(crop, tables_of_gains(gains_at(self.lights[number], frames.shape[1:3], centre))[0]))
@@ -143,6 +158,8 @@ class CorruptedTiles:
         cue = (self.cue if self.cues is None else u8(self.cues[number]))[y : y + t, x : x + t].copy()
         self.variants.put_into(cue, (y, x), number)
         made = corrupt_tile(rng, clean, donor, self.boxes[inside] - np.array([x, y, 0, 0], np.int32))
+        if focus is not None and focus.patch is not None:
+            made = with_patch(rng, made, focus.patch, (y, x))
         on_board = self._counting(number, y, x)
         return (
             add_sensor_noise(rng, made.tile),
@@ -151,6 +168,19 @@ class CorruptedTiles:
             made.mask * on_board,
             on_board,
         )
+
+    def _focus(self, rng: np.random.Generator) -> Focus | None:
+        """What people have said of a place, for this share of the tiles."""
+        if self.reviewed is None or rng.random() >= self.share:
+            return None
+        return self.reviewed.draw(rng)
+
+    def _around(self, rng: np.random.Generator, focus: Focus, frame: U8) -> tuple[int, int]:
+        """Upper left corner y, x of a tile that shows a place, anywhere in it."""
+        h, w = frame.shape[:2]
+        off_y, off_x = (self.tile_px * float(v) for v in rng.uniform(0.1, 0.9, 2))
+        y, x = round(focus.y - off_y), round(focus.x - off_x)
+        return min(max(y, 0), h - self.tile_px), min(max(x, 0), w - self.tile_px)
 
     def _counting(self, number: int, y: int, x: int) -> U8:
         """Where a tile (t, t) of a board counts, 1, and where not, 0."""

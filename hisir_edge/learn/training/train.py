@@ -14,8 +14,9 @@ from pathlib import Path
 from torch import Tensor
 
 from hisir_edge.bundle.lock import sole_writer
+from hisir_edge.errors import InputError
 from hisir_edge.learn.data.prepare import prepare_run
-from hisir_edge.learn.data.run import SHIPPED, RunRecord, RunSettings
+from hisir_edge.learn.data.run import OF_RUN, SHIPPED, RunRecord, RunSettings, load_checkpoint
 from hisir_edge.learn.training.distributed import team_from_environment
 from hisir_edge.learn.training.steps import Progress, fit
 from hisir_edge.net.pretrained import pretrained_state
@@ -46,4 +47,19 @@ def train(
 
 
 def _first_weights(settings: RunSettings) -> dict[str, Tensor] | None:
-    return pretrained_state(settings.backbone, settings.width) if settings.start == SHIPPED else None
+    if settings.start == SHIPPED:
+        return pretrained_state(settings.backbone, settings.width)
+    if settings.start == OF_RUN:
+        return _weights_of(Path(settings.of))
+    return None
+
+
+def _weights_of(run: Path) -> dict[str, Tensor]:
+    """The best weights of a run; InputError where it has none."""
+    state = load_checkpoint(run)
+    if state is None or not state["best"]:
+        raise InputError(
+            expected=f"a run with weights to go on from in {run}", received="no checkpoint", fix="train it first"
+        )
+    found: dict[str, Tensor] = state["best"]
+    return found

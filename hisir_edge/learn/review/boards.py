@@ -1,0 +1,199 @@
+"""Boards that people have reviewed: false calls that are good, defects that were confirmed, escapes that were drawn.
+
+The operator's page exports them as one ZIP: ``reviewed.json``, and each board as the line archived it. A training run
+keeps them in its folder ``reviewed``: a picture a board, and one list.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from hisir_edge.archive.board_file import ArchivedBoard, View
+from hisir_edge.errors import InputError
+from hisir_edge.images import png_bytes, write_atomic
+from hisir_edge.json_once import loads_once
+
+SCHEMA = "hisir-edge/reviewed/1.0"
+LIST, FOLDER = "reviewed.json", "reviewed"
+Kind = Literal["false call", "confirmed", "repaired", "escape", "open"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+DEFECTS = ("confirmed", "repaired", "escape")
+MOST_BOARDS, MOST_PLACES, MOST_CORNERS = 2000, 500, 512
+MOST_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedPlace:
+    """A place of a board's frame, polygon in the camera's pixels, and what people said of what was called there.
+
+    "open": called, and nobody has decided.
+    """
+
+    kind: Kind
+    polygon: tuple[tuple[float, float], ...]
+    who: str = ""
+
+    @property
+    def is_defect(self) -> bool:
+        """Whether it has to be found."""
+        return self.kind in DEFECTS
+
+    @property
+    def box_xywh(self) -> tuple[float, float, float, float]:
+        """Around the polygon."""
+        xs, ys = zip(*self.polygon, strict=True)
+        return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedBoard:
+    """A board; ``name``: line, epoch and number, ``picture``: its file in the run."""
+
+    name: str
+    unit: str
+    picture: str
+    places: tuple[ReviewedPlace, ...]
+
+    @property
+    def is_good(self) -> bool:
+        """Whether all that was called on it is a false call, by what people said."""
+        return bool(self.places) and all(place.kind == "false call" for place in self.places)
+
+
+def unpack_reviewed(files: tuple[Path, ...], run: Path, frame_hw: tuple[int, int], camera: str = "") -> int:
+    """Put reviewed boards into a run's folder, beside those that are there; how many are new or have other words.
+
+    ``camera``: of boards that several look at; empty: the only one. InputError for a damaged file, and for other
+    frames than the run's.
+    """
+    known = {board.name: board for board in load_reviewed(run)}
+    before = dict(known)
+    (run / FOLDER).mkdir(parents=True, exist_ok=True)
+    for file in files:
+        with _told(file), zipfile.ZipFile(file) as archive:
+            for raw in _boards_of(archive):
+                name = f"{raw['line']}/{raw['epoch']}/{raw['seq']}"
+                picture = f"{raw['epoch'][:8]}-{int(raw['seq']):010d}.png"
+                with ArchivedBoard(_member(archive, str(raw["file"])), f"{file}: {raw['file']}") as board:
+                    view = _view(board, camera)
+                    places = _places(raw, view.camera)
+                    if not places:
+                        continue
+                    if not (run / FOLDER / picture).exists():
+                        frame = board.frame(view)
+                        _check_size(frame.hw, frame_hw, name)
+                        grey = frame.data.ndim == 2 and frame.pixel_format == "Mono8"
+                        write_atomic(run / FOLDER / picture, png_bytes(frame.data if grey else frame.rgb))
+                known[name] = ReviewedBoard(name, str(raw["unit"]), picture, places)
+    if not known:
+        raise InputError(
+            expected="reviewed boards in " + ", ".join(map(str, files)),
+            received="none that is archived and decided on",
+            fix="review boards on the operator's page, and export them again",
+        )
+    save_reviewed(run, tuple(known.values()))
+    return sum(before.get(name) != board for name, board in known.items())
+
+
+def save_reviewed(run: Path, boards: tuple[ReviewedBoard, ...]) -> None:
+    """Write the list."""
+    text = json.dumps({"schema": SCHEMA, "boards": [asdict(board) for board in boards]}, indent=1)
+    write_atomic(run / FOLDER / LIST, text.encode())
+
+
+def load_reviewed(run: Path) -> tuple[ReviewedBoard, ...]:
+    """The reviewed boards of a run, none where it has no such; InputError for a damaged list."""
+    path = run / FOLDER / LIST
+    if not path.exists():
+        return ()
+    with _told(path):
+        raw = loads_once(path.read_bytes())
+        if raw["schema"] != SCHEMA:
+            raise ValueError(f"another schema than {SCHEMA}")
+        return tuple(
+            ReviewedBoard(str(b["name"]), str(b["unit"]), str(b["picture"]), tuple(_place(p) for p in b["places"]))
+            for b in raw["boards"]
+        )
+
+
+def picture_of(run: Path, board: ReviewedBoard) -> Path:
+    """Where a board's picture lies."""
+    return (run / FOLDER / board.picture).absolute()
+
+
+def _boards_of(archive: zipfile.ZipFile) -> list[dict[str, Any]]:
+    raw = loads_once(_member(archive, LIST))
+    if raw["schema"] != SCHEMA:
+        raise ValueError(f"another schema than {SCHEMA}")
+    boards = raw["boards"]
+    if not isinstance(boards, list) or len(boards) > MOST_BOARDS:
+        raise ValueError(f"a list of up to {MOST_BOARDS} boards")
+    for board in boards:
+        named = all(isinstance(board[name], str) for name in ("line", "epoch", "unit", "file"))
+        if not named or type(board["seq"]) is not int or not board["epoch"].isalnum():
+            raise ValueError("boards of line, epoch, seq, unit and file")
+    return boards
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > MOST_BYTES:
+        raise ValueError(f"{name} of more than {MOST_BYTES >> 20} MiB")
+    return archive.read(name)
+
+
+def _places(raw: dict[str, Any], camera: str) -> tuple[ReviewedPlace, ...]:
+    places = raw["places"]
+    if not isinstance(places, list) or len(places) > MOST_PLACES:
+        raise ValueError(f"a list of up to {MOST_PLACES} places")
+    return tuple(_place(place) for place in places if place["camera"] == camera)
+
+
+def _place(raw: dict[str, Any]) -> ReviewedPlace:
+    corners = tuple((float(x), float(y)) for x, y in raw["polygon"])
+    if raw["kind"] not in KINDS or not 1 <= len(corners) <= MOST_CORNERS:
+        raise ValueError(f"places of kind ({', '.join(KINDS)}) and polygon")
+    if any(not abs(value) < 1e6 for corner in corners for value in corner):
+        raise ValueError("corners in the frame")
+    return ReviewedPlace(raw["kind"], corners, str(raw.get("who", "")))
+
+
+def _view(board: ArchivedBoard, camera: str) -> View:
+    views = board.facts.views
+    names = [view.camera for view in views]
+    if not camera and len(views) == 1:
+        return views[0]
+    if camera not in names:
+        raise InputError(
+            expected=f"--camera: one of {', '.join(names)}, whose frames the run is of",
+            received=camera or "none",
+            fix="name it",
+        )
+    return views[names.index(camera)]
+
+
+def _check_size(found: tuple[int, int], wanted: tuple[int, int], name: str) -> None:
+    if found != wanted:
+        raise InputError(
+            expected=f"reviewed boards of {wanted[1]}x{wanted[0]}, as the run's",
+            received=f"{name} of {found[1]}x{found[0]}",
+            fix="name the run of this camera and product",
+        )
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """InputError for what is damaged, or none."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(
+            expected=f"reviewed boards in {path}, as the operator's page exports them",
+            received=f"{type(error).__name__}: {error}"[:200],
+            fix="export them again",
+        ) from error

@@ -1,0 +1,158 @@
+"""A run that goes on from another one with reviewed boards: what it begins with, and what its tiles show."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from hisir_edge.errors import InputError
+from hisir_edge.learn.data.datasets import load_scaled
+from hisir_edge.learn.data.looks import Variants
+from hisir_edge.learn.data.memory import GoodBoards, good_boards_like, some_of
+from hisir_edge.learn.data.run import (
+    RunRecord,
+    RunSettings,
+    check_pictures,
+    is_of_older_schema,
+    load_record,
+    save_record,
+)
+from hisir_edge.learn.data.variants import variants_like
+from hisir_edge.learn.review.boards import (
+    FOLDER,
+    ReviewedBoard,
+    load_reviewed,
+    picture_of,
+    save_reviewed,
+    unpack_reviewed,
+)
+from hisir_edge.learn.review.tiles import ReviewedTiles, golden_polygon, patch_of
+
+MARGIN_PX = 8
+"""Around a place that is not good: nothing is learnt from it."""
+
+
+def begin_reviewed(of: Path, files: tuple[Path, ...], run: Path, camera: str = "") -> None:
+    """Put reviewed boards, and those that the run ``of`` had, into a new run's folder; nothing for one that is begun.
+
+    InputError for boards that are not of this run's camera and product, and for a folder with other things in it.
+    """
+    if (run / "run.json").exists():
+        return
+    base = load_record(of)
+    foreign = sorted({path.name for path in run.iterdir()} - {FOLDER}) if run.is_dir() else []
+    if foreign:
+        raise InputError(
+            expected="a new folder for the run that goes on",
+            received=f"{run} with other files, such as {foreign[0]}",
+            fix="choose another --out",
+        )
+    shutil.rmtree(run / FOLDER, ignore_errors=True)  # of a beginning that was killed
+    known = load_reviewed(of)
+    if known:
+        shutil.copytree(of / FOLDER, run / FOLDER)
+        save_reviewed(run, known)
+    unpack_reviewed(files, run, base.frame_hw, camera)
+
+
+def record_of_reviewed(settings: RunSettings, run: Path) -> RunRecord:
+    """The record of a run that goes on from ``settings.of``: its boards, and those of false calls as held-out ones."""
+    of = Path(settings.of)
+    base = load_record(of)
+    if is_of_older_schema(of):
+        raise InputError(
+            expected="a run of this version to go on from", received=f"{of} of an earlier one", fix="train it again"
+        )
+    check_pictures(base)
+    had = {str(picture_of(of, board)) for board in load_reviewed(of)}
+    first = tuple(path for path in base.held_out if path not in had)
+    good = tuple(str(picture_of(run, board)) for board in load_reviewed(run) if board.is_good)
+    taken = len(base.held_out) - len(first)
+    return replace(
+        base, settings=settings, held_out=(*first, *good), added=base.added - taken + len(good), odd=(), variants=(),
+        dropped_added=tuple(path for path in base.dropped_added if path not in had),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """The boards that tiles are cut from, those of false calls last, and the places that are looked at more often."""
+
+    boards: GoodBoards
+    tiles: ReviewedTiles | None
+
+
+def with_reviewed(run: Path, record: RunRecord, boards: GoodBoards, learnt: GoodBoards) -> tuple[RunRecord, Learning]:
+    """The boards that are learnt and those that people have reviewed, placed as the line would place them.
+
+    Reviewed boards that are not found in their frames, or are lit otherwise, are added to what the record leaves out.
+    """
+    reviewed = load_reviewed(run)
+    if not reviewed:
+        return record, Learning(learnt, None)
+    paths = [picture_of(run, board) for board in reviewed]
+    frames = [load_scaled(path, record.frame_hw, record.scale, record.rules) for path in paths]
+    like = variants_like(boards.variants, good_boards_like(boards, frames))
+    found = [reviewed[number] for number in like.kept]
+    lost = [str(path) for number, path in enumerate(paths) if number not in like.kept]
+    if lost:
+        record = replace(record, dropped_added=tuple(dict.fromkeys((*record.dropped_added, *lost))))
+        save_record(run, record)
+    polygons = [[golden_polygon(like, n, p, record.scale) for p in board.places] for n, board in enumerate(found)]
+    patches = [
+        patch
+        for number, board in enumerate(found)
+        for place, polygon in zip(board.places, polygons[number], strict=True)
+        if place.is_defect and (patch := patch_of(like, number, polygon)) is not None
+    ]
+    partly_good = [n for n, board in enumerate(found) if any(place.kind == "false call" for place in board.places)]
+    first = len(learnt.frames)
+    good = tuple(
+        (first + at, float(polygon[:, 1].mean()), float(polygon[:, 0].mean()))
+        for at, number in enumerate(partly_good)
+        for place, polygon in zip(found[number].places, polygons[number], strict=True)
+        if place.kind == "false call"
+    )
+    not_good = tuple(
+        (first + at, _box(polygon))
+        for at, number in enumerate(partly_good)
+        for place, polygon in zip(found[number].places, polygons[number], strict=True)
+        if place.kind != "false call"
+    )
+    joined = _joined(learnt, some_of(like, partly_good))
+    joined = replace(joined, ignored=(*joined.ignored, *not_good))
+    return record, Learning(joined, ReviewedTiles(good, tuple(patches)) if good or patches else None)
+
+
+def _box(polygon: np.ndarray) -> tuple[int, int, int, int]:
+    (left, top), (right, bottom) = np.floor(polygon.min(0)) - MARGIN_PX, np.ceil(polygon.max(0)) + MARGIN_PX
+    return int(left), int(top), int(right - left), int(bottom - top)
+
+
+def _joined(first: GoodBoards, more: GoodBoards) -> GoodBoards:
+    """Two lists of boards as one; what is known of both stays that of the first."""
+    if not more.frames:
+        return first
+    last = max(first.boards, default=-1)
+    looks = first.variants.looks
+    if first.variants.places:
+        looks = np.concatenate([looks, more.variants.looks])
+    return replace(
+        first,
+        frames=[*first.frames, *more.frames],
+        poses=[*first.poses, *more.poses],
+        lights=[*first.lights, *more.lights],
+        kept=tuple(range(len(first.frames) + len(more.frames))),
+        boards=(*first.boards, *range(last + 1, last + 1 + len(more.frames))) if first.boards else (),
+        variants=Variants(first.variants.places, looks, first.variants.own),
+    )
+
+
+def words_of_reviewed(boards: tuple[ReviewedBoard, ...]) -> str:
+    """How much has been reviewed, in words."""
+    kinds = [place.kind for board in boards for place in board.places]
+    counts = {kind: kinds.count(kind) for kind in ("false call", "confirmed", "repaired", "escape")}
+    return f"{len(boards)} reviewed board(s): " + ", ".join(f"{count} {kind}" for kind, count in counts.items())
