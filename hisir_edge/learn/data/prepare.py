@@ -23,7 +23,7 @@ from hisir_edge.learn.data.datasets import (
     orientations,
     scale_of_boards,
     split_held_out,
-)  # fmt: skip
+)
 from hisir_edge.learn.data.distinct import boards_among, boards_of_pictures, same_boards
 from hisir_edge.learn.data.left_out import FEWEST_BOARDS, Memories, memories_of_boards
 from hisir_edge.learn.data.memory import GoodBoards, good_boards_from_frames, good_boards_like, some_of
@@ -38,20 +38,18 @@ from hisir_edge.learn.data.run import (
     load_record,
     save_memory,
     save_record,
-)  # fmt: skip
+)
 from hisir_edge.learn.data.statistics import BoardMemory
 from hisir_edge.learn.data.tiles import CorruptedTiles, TileBatch
 from hisir_edge.learn.data.variants import save_variants, variants_like, with_variants
 from hisir_edge.learn.review.prepare import record_of_reviewed, with_reviewed
 from hisir_edge.net.hisir_net import HisirNet
 
-HELD_OUT_BATCHES, HELD_OUT_REVIEWED = 8, 4
-HELD_OUT_BOARDS = 8
+HELD_OUT_BATCHES, HELD_OUT_REVIEWED, HELD_OUT_BOARDS = 8, 4, 8
 HELD_OUT_SEED = 9091
 MOST_LEFT_OUT = 64
 """Of more boards the memory is the same without any of them; without one of several pictures it is not made quickly."""
-MOST_SHOWN = 40
-"""Pictures of odd places, the strongest ones."""
+MOST_SHOWN = 40  # pictures of odd places, the strongest ones
 
 
 def prepare_run(
@@ -175,9 +173,12 @@ def _without_lost_held_out(
     added = sum(path in kept for path in record.held_out[len(record.begun_with) :])
     first, later = (lost, []) if not record.each_left_out else ([], lost)
     record = replace(
-        record, held_out=(*known, *kept), added=added,
-        dropped_held_out=(*record.dropped_held_out, *first), dropped_added=(*record.dropped_added, *later),
-    )  # fmt: skip
+        record,
+        held_out=(*known, *kept),
+        added=added,
+        dropped_held_out=(*record.dropped_held_out, *first),
+        dropped_added=(*record.dropped_added, *later),
+    )
     return record, differing
 
 
