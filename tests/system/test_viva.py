@@ -82,7 +82,7 @@ def test_frames_names_and_a_camera_that_is_in_use():
             assert items[0].rgb.shape == (HEIGHT, WIDTH, 3)
             assert items[0].white_share is not None
             gaps = np.diff([i.device_timestamp_ns for i in items]) / 1e6
-            assert 10 < np.median(gaps) < 25, "the camera's own clock, in ms between frames"
+            assert 5 < np.median(gaps) < 500, "the camera's own clock, in ms between frames: not in us or s"
             assert asked(process, "controller") != "nobody"
             with pytest.raises(CameraError, match=f"{serial} to be free; got another program holds it"), camera():
                 pytest.fail("one camera has one master")

@@ -49,7 +49,7 @@ HELD_OUT_BATCHES, HELD_OUT_REVIEWED, HELD_OUT_BOARDS = 8, 4, 8
 HELD_OUT_SEED = 9091
 MOST_LEFT_OUT = 64
 """Of more boards the memory is the same without any of them; without one of several pictures it is not made quickly."""
-MOST_SHOWN = 40  # pictures of odd places, the strongest ones
+MOST_SHOWN = 40
 
 
 def prepare_run(
