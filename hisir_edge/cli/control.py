@@ -51,7 +51,7 @@ def control(
         raise InputError(expected="--name with forget", received="none", fix="status lists the names (acknowledged)")
     request: dict[str, Any] = {"do": do.value}
     request |= {name: value for name, value in (("unit", unit), ("product", product), ("name", name)) if value}
-    print(json.dumps(_asked(request, endpoint, config, server_key, key, timeout)))
+    print(json.dumps(asked(request, endpoint, config, server_key, key, timeout)))
 
 
 def status(
@@ -63,7 +63,7 @@ def status(
     timeout: Timeout = 5.0,
 ) -> None:
     """Say what a running line is doing. Exit code 0 when it takes boards, 1 when it does not, 2 when it is gone."""
-    found = _asked({"do": "status"}, endpoint, config, server_key, key, timeout)
+    found = asked({"do": "status"}, endpoint, config, server_key, key, timeout)
     if as_json:
         print(json.dumps(found, indent=1))
     else:
@@ -86,9 +86,10 @@ def _taken(camera: str, of: dict[str, Any]) -> str:
     return f"{camera}: {words}; {of['with_warnings']} of the last {of['frames']} frames with a warning"
 
 
-def _asked(
+def asked(
     request: dict[str, Any], endpoint: str, config: Path | None, server_key: str, key: str, timeout_s: float
 ) -> dict[str, Any]:
+    """The answer of the line at an endpoint, or of the one that a configuration is of."""
     from hisir_edge.config.file import settings_from_toml
     from hisir_edge.transport.control_client import ask
 

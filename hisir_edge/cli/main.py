@@ -23,6 +23,7 @@ from hisir_edge.cli.learning.synth import pretrain, synth
 from hisir_edge.cli.learning.teach import teach
 from hisir_edge.cli.learning.train import train
 from hisir_edge.cli.mes import decide, forward, keygen, verify, watch
+from hisir_edge.cli.revision import revision
 from hisir_edge.cli.view import view, view_user
 from hisir_edge.errors import HisirEdgeError, HungError
 from hisir_edge.logs import configure_logging
@@ -87,8 +88,8 @@ def demo(
 
 app.add_typer(bundle_app, name="bundle")
 for command in (
-    control, status, keygen, watch, forward, decide, verify, view, view_user, install_service, camera, bench, synth,
-    train, build_engine, teach, pretrain,
+    control, status, keygen, watch, forward, decide, verify, view, view_user, revision, install_service, camera, bench,
+    synth, train, build_engine, teach, pretrain,
     check, evaluate, inspect, run, demo,
 ):  # fmt: skip
     app.command()(command)

@@ -47,6 +47,17 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
     for place in t.not_counted:
         size = f"{place.width:g}x{place.height:g} px at {place.x:g}, {place.y:g}"
         lines.append(f"not counted  {place.picture} alone differs, {size}: strength {place.strength:g}")
+    if (r := manifest.revision) is not None:
+        lines.append(
+            f"revision     {r.number} of {r.of_sha256[:12]}, by {r.who} at {r.at}: {r.why}; region threshold "
+            f"{r.strength:g} times the build's"
+        )
+    if (v := manifest.reviewed) is not None:
+        lines.append(
+            f"reviewed     {v.boards} boards: {v.gone} of {v.false_calls} false calls gone, {v.found} of {v.defects} "
+            "confirmed defects and escapes found"
+        )
+        lines += [f"  not so     {words}" for words in v.not_so]
     for z in manifest.zones:
         where = "outside of" if z.outside else "within"
         lines.append(f"zone         {z.name}: sensitivity {z.sensitivity:g}, {where} {len(z.polygon)} corners")

@@ -20,6 +20,7 @@ from hisir_edge.view.export import coco_of, csv_of, outcome_on, pieces_of
 from hisir_edge.view.history import History, Search
 from hisir_edge.view.hub import Hub
 from hisir_edge.view.lines import LineLink
+from hisir_edge.view.reviewed import missed_on
 from hisir_edge.view.statistics import Range, drift, heat, pareto, summary
 from hisir_edge.view.trial import Trials
 
@@ -72,15 +73,16 @@ def _search(request: Request) -> Search:
     asked = request.query_params
     before = None
     if asked.get("before_line"):
-        before = (_number(asked, "before_at", 0), asked["before_line"], int(_number(asked, "before_seq", 0)))
+        before = (number_in(asked, "before_at", 0), asked["before_line"], int(number_in(asked, "before_seq", 0)))
     return Search(
         line=asked.get("line", ""), unit=asked.get("unit", "")[:200], product=asked.get("product", ""),
-        result=asked.get("result", ""), since=_number(asked, "since", 0.0), until=_number(asked, "until", 1e11),
-        before=before, most=int(_number(asked, "most", 100)),
+        result=asked.get("result", ""), since=number_in(asked, "since", 0.0), until=number_in(asked, "until", 1e11),
+        before=before, most=int(number_in(asked, "most", 100)),
     )  # fmt: skip
 
 
-def _number(asked: Any, name: str, default: float) -> float:
+def number_in(asked: Any, name: str, default: float) -> float:
+    """A number of a query; InputError for anything else."""
     try:
         found = float(asked.get(name) or default)
     except ValueError as error:
@@ -98,7 +100,7 @@ def board(page: Page, session: Session, request: Request) -> Any:
     found = page.history.board(line, epoch, seq) if seq < MOST_SEQ else None
     if found is None:
         raise HTTPException(404, "no such board")
-    return found
+    return {**found, "missed": missed_on(page.history, line, epoch, seq)}
 
 
 def _of_path(page: Page, request: Request) -> tuple[Boards, str, int, int]:
@@ -127,14 +129,14 @@ def tile(page: Page, session: Session, request: Request) -> Any:
 def _range(request: Request) -> Range:
     asked = request.query_params
     return Range(
-        line=asked.get("line", ""), product=asked.get("product", ""), since=_number(asked, "since", 0.0),
-        until=_number(asked, "until", 1e11),
+        line=asked.get("line", ""), product=asked.get("product", ""), since=number_in(asked, "since", 0.0),
+        until=number_in(asked, "until", 1e11),
     )  # fmt: skip
 
 
 def statistics(page: Page, session: Session, request: Request) -> Any:
     """Figures over a time."""
-    asked, step_s = _range(request), _number(request.query_params, "step_s", 3600.0)
+    asked, step_s = _range(request), number_in(request.query_params, "step_s", 3600.0)
     if not 1 <= step_s <= 1e7:
         raise InputError(expected="step_s of 1 to 10,000,000", received=str(step_s), fix="correct it")
     return {

@@ -89,6 +89,8 @@ def app_of(page: Page) -> Starlette:
             get("/api/zones/{line}", "viewer", teaching.zones),
             get("/api/strengths/{line}", "engineer", teaching.strengths),
             get("/api/revisions/{line}", "viewer", teaching.revisions),
+            get("/api/reviewed.zip", "engineer", teaching.reviewed),
+            post("/api/missed", "reviewer", teaching.missed),
             post("/api/trial", "engineer", teaching.trial),
             post("/api/revise", "engineer", teaching.revise),
             post("/api/activate", "engineer", teaching.activate),

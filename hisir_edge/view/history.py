@@ -228,11 +228,16 @@ class History:
             keys = db.execute(
                 "SELECT line, epoch, seq FROM verdict WHERE at < ? ORDER BY at LIMIT ?", (before, PRUNED_AT_ONCE)
             ).fetchall()
-            for table in ("verdict", "defect", "decision"):
+            for table in ("verdict", "defect", "decision", "missed"):
                 db.executemany(
                     f"DELETE FROM {table} WHERE line = ? AND epoch = ? AND seq = ?", [tuple(key) for key in keys]
                 )
             return len(keys)
+
+    def change(self, text: str, values: tuple[Any, ...]) -> int:
+        """One statement of its own; the number of the row that it added."""
+        with self._transaction() as db:
+            return int(db.execute(text, values).lastrowid or 0)
 
     def query(self, text: str, values: tuple[Any, ...] = ()) -> list[dict[str, Any]]:
         """Rows for statistics and exports."""

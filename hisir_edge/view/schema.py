@@ -23,6 +23,11 @@ CREATE TABLE IF NOT EXISTS decision (
   line_id INTEGER, refused TEXT NOT NULL DEFAULT '', tried INTEGER NOT NULL DEFAULT 0, UNIQUE (line, epoch, line_id)
 );
 CREATE INDEX IF NOT EXISTS decision_of ON decision (line, epoch, seq);
+CREATE TABLE IF NOT EXISTS missed (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, line TEXT NOT NULL, epoch TEXT NOT NULL, seq INTEGER NOT NULL,
+  camera TEXT NOT NULL, polygon TEXT NOT NULL, operator TEXT NOT NULL, at REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS missed_of ON missed (line, epoch, seq);
 CREATE TABLE IF NOT EXISTS told (
   line TEXT NOT NULL, epoch TEXT NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (line, epoch)
 ) WITHOUT ROWID;

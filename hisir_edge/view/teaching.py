@@ -7,12 +7,15 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.errors import InputError
 from hisir_edge.labels import is_name
 from hisir_edge.view.access import Session
-from hisir_edge.view.answers import Page
+from hisir_edge.view.answers import FRESH, MOST_SEQ, Page, number_in
+from hisir_edge.view.export import pieces_of
+from hisir_edge.view.reviewed import draw_missed, polygon_from_json, remove_missed, reviewed_of
 from hisir_edge.view.trial import zones_from_json
 
 MOST_WHY = 200
@@ -98,6 +101,60 @@ def take_back(page: Page, session: Session, body: dict[str, Any]) -> Any:
     request = {"do": "take_back", "who": _who(session), "why": why, **_of(body)}
     page.audit.add(session.user, "take back", line=line, why=why, **_of(body))
     return _asked(page, line, request)
+
+
+def missed(page: Page, session: Session, body: dict[str, Any]) -> Any:
+    """Keep a place that a line missed on a board, or forget one: ``gone``."""
+    line, epoch, seq, camera = (body.get(name) for name in ("line", "epoch", "seq", "camera"))
+    who = _who(session)
+    board = None
+    if isinstance(line, str) and isinstance(epoch, str) and type(seq) is int and 0 <= seq < MOST_SEQ:
+        board = page.history.board(line, epoch, seq)
+    if board is None:
+        raise HTTPException(404, "no such board")
+    if "gone" in body:
+        if type(body["gone"]) is not int or not 0 <= body["gone"] < MOST_SEQ:
+            raise InputError(expected="gone: the number of a place", received="another", fix="correct it")
+        page.audit.add(session.user, "missed place removed", line=line, epoch=epoch, seq=seq, number=body["gone"])
+        remove_missed(page.history, board, body["gone"], who)
+        found: dict[str, Any] = {}
+    else:
+        polygon = polygon_from_json(body.get("polygon"), _frame_hw(board, camera))
+        page.audit.add(session.user, "missed place", line=line, epoch=epoch, seq=seq, camera=camera, polygon=polygon)
+        found = {"id": draw_missed(page.history, board, str(camera), polygon, who)}
+    page.link_of(str(line)).wake()
+    page.hub.tell("decision", {"line": line, "epoch": epoch, "seq": seq})
+    return found
+
+
+def reviewed(page: Page, session: Session, request: Request) -> Any:
+    """The reviewed boards of the newest board's product on a line, for ``hisir-edge train --add-reviewed``."""
+    asked, line = request.query_params, request.query_params.get("line", "")
+    link = page.link_of(line)
+    product = asked.get("product", "")
+    if not product:
+        newest = page.history.query("SELECT product FROM verdict WHERE line = ? ORDER BY at DESC LIMIT 1", (line,))
+        product = newest[0]["product"] if newest else ""
+
+    def fetch(of: str, epoch: str, seq: int) -> bytes:
+        return page.boards[link.address.endpoint].fetched(epoch, seq)
+
+    page.audit.add(session.user, "export", of="reviewed", line=line, product=product)
+    file, counts = reviewed_of(page.history, line, product, number_in(asked, "since", 0.0), fetch)
+    headers = {
+        **FRESH, "content-disposition": 'attachment; filename="reviewed.zip"',
+        "x-hisir-counts": ", ".join(f"{name} {count}" for name, count in counts.items()),
+    }  # fmt: skip
+    return StreamingResponse(pieces_of(file), media_type="application/zip", headers=headers)
+
+
+def _frame_hw(board: dict[str, Any], camera: Any) -> tuple[int, int]:
+    """Height and width of a camera's frame of a board; InputError where it has no such camera."""
+    for inspection in board["body"]["InspectedUnits"][0]["Inspections"]:
+        if inspection["InspectionName"] == camera:
+            size = inspection["vision"]["frame"] or {"height": 0, "width": 0}  # a board without a frame has no place
+            return int(size["height"]), int(size["width"])
+    raise InputError(expected="a camera of the board", received=str(camera)[:80], fix="name it")
 
 
 def _asked(page: Page, line: str, request: dict[str, Any]) -> dict[str, Any]:

@@ -83,18 +83,20 @@ GETS = (
     "/api/lines", "/api/boards", f"/api/boards/l/{EPOCH}/1", f"/api/pictures/l/{EPOCH}/1/0",
     f"/api/tiles/l/{EPOCH}/1/0/frame/0/0/0", "/api/zones/l", "/api/strengths/l", "/api/revisions/l",
     "/api/statistics", "/api/export.csv", "/api/events", "/api/export.zip",
+    "/api/reviewed.zip",
 )  # fmt: skip
 POSTS = {
     "/api/decide": DECISION,
     "/api/trial": {"line": "l", "zones": []},
+    "/api/missed": {"line": "l", "epoch": EPOCH, "seq": 1, "camera": "cam", "polygon": [[0, 0], [4, 0], [4, 4]]},
     "/api/revise": {"line": "l", "zones": [], "why": "x"},
     "/api/activate": {"line": "l", "number": 1, "why": "x"},
     "/api/take-back": {"line": "l", "why": "x"},
     "/api/name": {"user": "x"},
     "/api/logout": {},
 }
-OF_ENGINEERS = ("export.zip", "strengths/l", "trial", "revise", "activate", "take-back")
-NEEDS = {"/api/decide": "reviewer", **{f"/api/{name}": "engineer" for name in OF_ENGINEERS}}
+OF_ENGINEERS = ("export.zip", "reviewed.zip", "strengths/l", "trial", "revise", "activate", "take-back")
+NEEDS = {"/api/decide": "reviewer", "/api/missed": "reviewer", **{f"/api/{name}": "engineer" for name in OF_ENGINEERS}}
 
 
 def test_every_request_is_in_this_list(made):

@@ -24,7 +24,9 @@ export interface Defect {
   area: number; peak: number; confidence: number; part: string;
 }
 
-export interface Board extends Row { body: any; decisions: Decision[] }
+export interface Missed { id: number; camera: string; polygon: [number, number][]; operator: string; at: number }
+
+export interface Board extends Row { body: any; decisions: Decision[]; missed: Missed[] }
 
 export interface Picture {
   width: number; height: number; levels: number; tile_px: number; views: { camera: string; evidence: boolean }[];

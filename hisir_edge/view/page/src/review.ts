@@ -9,7 +9,7 @@ const WORDS: Record<string, string> = { c: "DefectConfirmed", f: "DefectRejected
 const KEYS: [string, string][] = [
   ["n / →", "next defect"], ["p / ←", "defect before"], ["c", "confirm"], ["f", "false call"], ["r", "repaired"],
   ["u", "take back"], ["Enter", "next board to review"], ["⌫", "board before"], ["b", "blink with the golden board"], ["m", "map"],
-  ["[ ]", "map's opacity"], ["h", "whole board"], ["+ −", "zoom"],
+  ["[ ]", "map's opacity"], ["x", "draw a missed place: click its corners, x again keeps it, Esc does not"], ["h", "whole board"], ["+ −", "zoom"],
 ];
 
 /** Whether nobody has decided on a defect, or it was taken back. */
@@ -37,6 +37,7 @@ export class Review {
   private turn = 0;
   private before: Row[] = [];
   private goingBack = false;
+  private corners: [number, number][] | null = null;
 
   constructor(private readonly ask: () => Promise<void>) {
     const keys = el("details", { class: "keys" }, el("summary", {}, "keys"),
@@ -59,6 +60,7 @@ export class Review {
     this.board = board;
     this.defects = defectsOf(board);
     this.camera = 0;
+    this.corners = null;
     const first = this.defects.find((one) => isOpen(board, one)) ?? this.defects[0];
     this.chosen = number || (first?.number ?? 0);
     this.view();
@@ -86,6 +88,11 @@ export class Review {
     const frame = new Viewer(this.frame, this.board!, this.camera), golden = new Viewer(this.golden, this.board!, this.camera, "golden");
     golden.follow(frame);
     this.viewers = [frame, golden];
+    frame.onClick((x, y) => {
+      if (!this.corners) return;
+      this.corners.push([x, y]);
+      this.outline();
+    });
     void frame.picture.then((picture) => {
       if (!picture && this.viewers[0] === frame) fill(this.frame, el("p", { class: "hint" }, "this board is not archived, or not any more: [archive] in line.toml keeps boards"));
     });
@@ -110,6 +117,9 @@ export class Review {
       el("span", { class: `said ${word?.verification ?? ""}` }, word && word.verification !== "NotVerifiedYet" ? `${VERIFIED[word.verification]} · ${word.operator}` : "not decided")));
     }));
     if (!this.defects.length) fill(this.list, el("li", { class: "hint" }, "nothing is called on this board"));
+    this.list.append(...board.missed.map((one) => el("li", { class: "missed" },
+      el("span", {}, `missed${names.length > 1 ? ` by ${one.camera}` : ""} · drawn by ${one.operator}`),
+      session.me?.role === "viewer" ? "" : el("button", { onclick: () => void this.forget(one.id) }, "remove"))));
     const button = (words: string, name: string, kind: string) =>
       el("button", { class: `decide ${kind}`, onclick: () => void this.decide(WORDS[name]) }, words, el("kbd", {}, name));
     const may = session.me?.role !== "viewer";
@@ -118,6 +128,7 @@ export class Review {
       el("button", { onclick: () => this.toggleBlink(), "aria-pressed": String(this.blink !== 0) }, "Blink", el("kbd", {}, "b")),
       el("button", { onclick: () => this.toggleMap(), "aria-pressed": String(this.map > 0) }, "Map", el("kbd", {}, "m")),
       el("button", { onclick: () => this.viewers[0]?.home() }, "Whole", el("kbd", {}, "h")),
+      may ? el("button", { onclick: () => void this.drawMissed(), "aria-pressed": String(this.corners !== null) }, this.corners ? "Keep the place" : "Missed here", el("kbd", {}, "x")) : null,
       el("button", { class: "next", onclick: () => void this.nextBoard() }, "Next board", el("kbd", {}, "⏎")));
     this.mark();
   }
@@ -128,7 +139,57 @@ export class Review {
       if (!picture || !this.viewers.includes(viewer)) return;
       const here = this.defects.filter((one) => one.camera === picture.views[this.camera]?.camera);
       viewer.mark(here, this.chosen, (one) => said.get(one.number)?.verification ?? "");
+      this.outline();
     });
+  }
+
+  /** Places that people drew, and the one that is being drawn. */
+  private outline(): void {
+    const viewer = this.viewers[0], board = this.board;
+    if (!viewer || !board) return;
+    void viewer.picture.then((picture) => {
+      if (!picture || this.viewers[0] !== viewer) return;
+      const here = board.missed.filter((one) => one.camera === picture.views[this.camera]?.camera);
+      viewer.draw([...here.map((one) => ({ points: one.polygon, kind: "missed" })), ...(this.corners?.length ? [{ points: this.corners, kind: "new open" }] : [])]);
+    });
+  }
+
+  /** Begin to draw a place that the line missed; the second time keep it. */
+  private async drawMissed(): Promise<void> {
+    const board = this.board, corners = this.corners;
+    if (!board || session.me?.role === "viewer") return;
+    if (!corners) {
+      const picture = await this.viewers[0]?.picture;
+      if (!picture) return say("this board is not archived", true);
+      this.corners = [];
+      say("click the corners of the missed place, then x");
+      return this.draw();
+    }
+    if (corners.length < 3) return say("a place has three corners or more", true);
+    const turn = this.turn;
+    if (!session.me?.user) await this.ask();
+    const picture = await this.viewers[0].picture;
+    if (!session.me?.user || turn !== this.turn || !picture) return;
+    try {
+      await post("/api/missed", { line: board.line, epoch: board.epoch, seq: board.seq, camera: picture.views[this.camera].camera, polygon: corners });
+      this.corners = null;
+      say("the place is kept for the next training");
+      if (await this.reload()) this.draw();
+    } catch (error) {
+      say((error as Error).message, true);
+    }
+  }
+
+  private async forget(id: number): Promise<void> {
+    const board = this.board!;
+    if (!session.me?.user) await this.ask();
+    if (!session.me?.user) return;
+    try {
+      await post("/api/missed", { line: board.line, epoch: board.epoch, seq: board.seq, gone: id });
+      if (await this.reload()) this.draw();
+    } catch (error) {
+      say((error as Error).message, true);
+    }
   }
 
   private async look(): Promise<void> {
@@ -248,7 +309,8 @@ export class Review {
       n: () => this.step(1), arrowright: () => this.step(1), p: () => this.step(-1), arrowleft: () => this.step(-1),
       b: () => this.toggleBlink(), m: () => this.toggleMap(), "[": () => this.fade(-0.1), "]": () => this.fade(0.1),
       h: () => this.viewers[0]?.home(), "+": () => this.viewers[0]?.zoom(1.5), "-": () => this.viewers[0]?.zoom(1 / 1.5),
-      enter: () => void this.nextBoard(), backspace: () => this.back(),
+      enter: () => void this.nextBoard(), backspace: () => this.back(), x: () => void this.drawMissed(),
+      escape: () => { this.corners = null; this.draw(); },
     };
     if (name === "enter" && event.target instanceof HTMLButtonElement) return;
     if (name in WORDS) does[name] = () => void this.decide(WORDS[name]);

@@ -18,6 +18,7 @@ export class Teach {
   private readonly trying = el("button", { class: "next", onclick: () => void this.attempt() }, "Try on the last boards");
   private readonly why = el("input", { maxLength: 200, required: true, name: "why" });
   private readonly making = el("button", { class: "next", onclick: () => void this.make() }, "Make a revision");
+  private readonly reviewed = el("a", { class: "button", download: "reviewed.zip" }, "Reviewed boards");
   private readonly strength = new Strength();
   private readonly revisions: Revisions;
   private viewer: Viewer | null = null;
@@ -37,7 +38,10 @@ export class Teach {
       el("div", { class: "tools" }, this.trying), this.result,
       el("label", {}, "why", this.why),
       el("div", { class: "tools" }, this.making, el("button", { class: "next", onclick: () => this.save() }, "Save as zones.json")),
-      this.revisions.root));
+      this.revisions.root,
+      el("section", { "aria-label": "Training" }, el("h2", {}, "Training"),
+        el("p", { class: "words" }, "Reviewed boards (false calls, confirmed defects, missed places that were drawn) go into the next training: hisir-edge train --of RUN --add-reviewed reviewed.zip --out NEW"),
+        this.reviewed)));
   }
 
   /** Of a line, anew where its bundle is another one by now: what was drawn on the same one stays. */
@@ -48,6 +52,8 @@ export class Teach {
       button.disabled = !may;
       button.title = may ? "" : "takes the role engineer";
     }
+    if (may) this.reviewed.href = `/api/reviewed.zip?line=${encodeURIComponent(line)}`;
+    else this.reviewed.removeAttribute("href");
     const same = line === this.line && found.bundle_sha256 === this.bundle;
     this.line = line;
     this.bundle = found.bundle_sha256;

@@ -15,6 +15,7 @@ export class Viewer {
   private readonly osd: OpenSeadragon.Viewer;
   private readonly marks = svg("svg", { class: "marks", "aria-hidden": "true" });
   private readonly group = svg("g", {});
+  private readonly drawn = svg("g", {});
   private layers = new Map<Layer, OpenSeadragon.TiledImage>();
   private loaded: Picture | null = null;
 
@@ -26,7 +27,7 @@ export class Viewer {
       crossOriginPolicy: false, keyboardNavEnabled: false,
     } as OpenSeadragon.Options);
     (this.osd as any).innerTracker.keyHandler = null; // keys are the review's
-    this.marks.append(this.group);
+    this.marks.append(this.group, this.drawn);
     this.osd.canvas.append(this.marks);
     this.osd.addHandler("update-viewport", () => this.placeMarks());
     this.picture = this.open();
@@ -99,7 +100,7 @@ export class Viewer {
       this.osd.viewport.viewportToViewerElementCoordinates(first.imageToViewportCoordinates(x, y, true));
     const origin = at(0, 0), far = at(this.loaded.width, 0);
     const scale = (far.x - origin.x) / this.loaded.width;
-    this.group.setAttribute("transform", `translate(${origin.x} ${origin.y}) scale(${scale})`);
+    for (const one of [this.group, this.drawn]) one.setAttribute("transform", `translate(${origin.x} ${origin.y}) scale(${scale})`);
   }
 
   /** Look at a defect at the camera's own pixels, or larger where it is small. */
@@ -124,7 +125,7 @@ export class Viewer {
 
   /** Draw polygons, the last one open while it is drawn. */
   draw(polygons: { points: [number, number][]; kind: string }[]): void {
-    this.group.replaceChildren(...polygons.flatMap(({ points, kind }) => [
+    this.drawn.replaceChildren(...polygons.flatMap(({ points, kind }) => [
       svg(kind.includes("open") ? "polyline" : "polygon", { points: points.map((one) => one.join(",")).join(" "), class: `zone ${kind}`, "vector-effect": "non-scaling-stroke" }),
       ...(kind.includes("open") ? points.map(([cx, cy]) => svg("circle", { cx, cy, r: 4, class: "zone corner", "vector-effect": "non-scaling-stroke" })) : []),
     ]));
