@@ -47,10 +47,10 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
     for place in t.not_counted:
         size = f"{place.width:g}x{place.height:g} px at {place.x:g}, {place.y:g}"
         lines.append(f"not counted  {place.picture} alone differs, {size}: strength {place.strength:g}")
-    if (r := manifest.revision) is not None:
+    if (made := manifest.revision) is not None:
         lines.append(
-            f"revision     {r.number} of {r.of_sha256[:12]}, by {r.who} at {r.at}: {r.why}; region threshold "
-            f"{r.strength:g} times the build's"
+            f"revision     {made.number} of {made.of_sha256[:12]}, by {made.who} at {made.at}: {made.why}; region "
+            f"threshold {made.strength:g} times the build's"
         )
     if (v := manifest.reviewed) is not None:
         lines.append(
