@@ -72,7 +72,7 @@ class Revising:
         def make(staged: Path, record: RevisionModel) -> None:
             revision_of_bundle(bundle, of.bundle, record, staged, self._settings.infer.threads)
 
-        return self._make("add", of, camera, said, comparison, make)
+        return self._make("add_revision", of, camera, said, comparison, make)
 
     def activate(self, number: int, product: str, camera: str, said: Said) -> None:
         """Inspect with a revision from the next board on, 0: with the configured bundle."""

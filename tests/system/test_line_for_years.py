@@ -83,6 +83,19 @@ def test_every_answer_heartbeat_and_verification_follows_its_schema(small_bundle
                 assert answer["ok"], answer
                 frozen(do, answer)
             frozen("trigger", accepted)
+            said, of = {"who": "J", "why": "a test"}, asked("bundle_file")["bundle_sha256"]
+            for do, more in (
+                ("revise", {"of_sha256": of, "strength": 1.1}), ("activate", {"number": 1}), ("take_back", {}),
+                ("add_revision", {"bundle": str(small_bundle)}),
+            ):  # fmt: skip
+                answer = asked(do, **said, **more)
+                assert answer["ok"], answer
+                frozen(do, answer)
+                if do == "activate":
+                    asked("revisions")  # while it is being done
+                line.until(lambda s: s["busy"] is None and not s["last"]["refused"], "revisions")
+            frozen("revisions", asked("revisions"))
+            assert asked("activate", number=9, **said)["code"] == "unknown"
             assert asked("announce", unit="B")["code"] == "wrong_mode"
             assert asked("select", product="no")["code"] == "unknown"
             assert asked("verify", epoch="0", seq=1, verification="DefectRejected", operator="J")["code"] == "unknown"

@@ -16,6 +16,7 @@ from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.images import read_rgb
 from hisir_edge.inspection.cpu.inspector import CpuInspector
+from hisir_edge.learn.review.boards import load_reviewed, unpack_reviewed
 
 
 @pytest.fixture(autouse=True)
@@ -215,3 +216,59 @@ def test_who_may_not_teach_sees_revisions_and_changes_nothing(photos, small_bund
         assert seen.locator("button:text-is('Make a revision')").is_disabled()
         assert not seen.locator(".strength").is_visible()
         assert line.ask("status")["revision"] == 0
+
+
+def test_a_missed_place_is_drawn_by_hand_and_exported(photos, small_bundle, tmp_path):
+    with a_line_on_a_page(tmp_path, small_bundle) as (line, seen):
+        for number in range(3):
+            board(line, f"B-{number}")
+        seen.wait_for_selector(".facts dd:text-is('B-2')")
+        epoch = line.ask("status")["epoch"]
+        # the board before the last one had passed
+        seen.locator(".strip .card").nth(1).click()
+        seen.wait_for_selector("h2:text-is('B-1')")
+        seen.wait_for_selector(".review .viewer canvas")
+        seen.wait_for_timeout(500)
+        box = seen.locator(".review .pair .viewer").first.bounding_box()
+        seen.keyboard.press("x")
+        seen.wait_for_selector(".tools button:has-text('Keep the place')")
+        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        for x, y in ((-40, -40), (40, -40), (40, 40)):
+            seen.mouse.click(middle[0] + x, middle[1] + y)
+            seen.wait_for_timeout(400)  # two clicks at once are a double click
+        seen.wait_for_selector(".review polyline.open", state="attached")
+        seen.keyboard.press("x")
+        seen.wait_for_selector("dialog input[name=user]")
+        seen.keyboard.type("eva")
+        seen.keyboard.press("Enter")
+        seen.wait_for_selector(".missed:has-text('drawn by eva')")
+        seen.wait_for_selector(".review polygon.missed", state="attached")
+        line.until(lambda _: len(line.ask("decisions")["decisions"]) == 1)
+        (told,) = line.ask("decisions")["decisions"]
+        assert (told["seq"], told["defect"], told["Verification"]) == (2, 0, "DefectConfirmed")
+        outcomes = {row["unit"]: row["outcome"] for row in asked(seen, "/api/boards?line=smt-3")}
+        assert (outcomes["B-1"], outcomes["B-0"]) == ("escape", "passed")
+        wrong = {"line": "smt-3", "epoch": epoch, "seq": 2, "camera": "replay", "polygon": [[0, 0], [9999, 0], [5, 5]]}
+        script = """async (body) => {
+          const me = await (await fetch("/api/me")).json();
+          const options = {method: "POST", body: JSON.stringify(body), headers: {"x-hisir-token": me.token}};
+          return (await fetch("/api/missed", options)).status;
+        }"""
+        assert seen.evaluate(script, wrong) == 400
+        seen.click("nav button:text-is('Teach')")
+        with seen.expect_download() as download:
+            seen.click("a:text-is('Reviewed boards')")
+        run = tmp_path / "run"
+        run.mkdir()
+        hw = load_bundle(small_bundle).recipe.frame_hw
+        assert unpack_reviewed((Path(download.value.path()),), run, hw) == 1
+        (found,) = load_reviewed(run)
+        assert found.unit == "B-1" and [place.kind for place in found.places] == ["escape"]
+        assert found.places[0].who == "eva" and len(found.places[0].polygon) == 3
+        seen.click("nav button:text-is('Boards')")
+        seen.click(".link:text-is('B-1')")
+        seen.wait_for_selector(".missed button")
+        seen.click(".missed button")
+        seen.wait_for_selector(".missed", state="detached")
+        line.until(lambda _: len(line.ask("decisions")["decisions"]) == 2)
+        assert line.ask("decisions")["decisions"][1]["Verification"] == "NotVerifiedYet"

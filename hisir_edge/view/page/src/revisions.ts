@@ -14,7 +14,7 @@ interface Found {
 }
 
 const AGAIN_MS = 700;
-const DOES: Record<string, string> = { revise: "a revision is being made and tested", add: "a bundle is being tested", activate: "a revision is being loaded and tested", take_back: "the one before is being loaded and tested" };
+const DOES: Record<string, string> = { revise: "a revision is being made and tested", add_revision: "a bundle is being tested", activate: "a revision is being loaded and tested", take_back: "the one before is being loaded and tested" };
 
 export class Revisions {
   readonly root = el("section", { class: "revisions", "aria-label": "Revisions" });
