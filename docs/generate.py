@@ -31,7 +31,7 @@ REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by docs/generate.py from the code. Change the descriptions there. -->"
 LINE_COMMANDS = (
     "run", "status", "control", "watch", "forward", "decide", "view", "view-user", "keygen", "camera",
-    "install-service", "check",
+    "install-service", "check", "revision",
 )  # fmt: skip
 LEARNING_COMMANDS = ("synth", "pretrain", "teach", "train", "build-engine", "evaluate")
 
@@ -81,12 +81,21 @@ def _sources() -> Iterator[str]:
     genicam = models["genicam"].model_fields
     yield from ('`type = "genicam"`, `"aravis"` and `"viva"`:', "")
     yield from _table("source", {name: genicam[name] for name in genicam if name in shared})
-    for name, model in models.items():
-        own = {key: field for key, field in model.model_fields.items() if key not in {*SourceTable.model_fields}}
-        if name != "replay":
-            own = {key: field for key, field in own.items() if key not in shared}
-        yield from (f'`type = "{name}"`:', "")
-        yield from _table("source", own)
+    own = {name: _own(model, shared if name != "replay" else set()) for name, model in models.items()}
+    yield from ('`type = "replay"`:', "")
+    yield from _table("source", own.pop("replay"))
+    yield from ("Of one type of camera each:", "", "| key | default | meaning |", "|---|---|---|")
+    for name, fields in own.items():
+        for key, field in fields.items():
+            words = _cell(field.description or "")
+            of = "" if words.startswith(f"`{name}`:") else f"`{name}`: "
+            yield f"| `source.{key}` | {_default(field)} | {of}{words} |"
+    yield ""
+
+
+def _own(model: type[BaseModel], shared: set[str]) -> dict[str, FieldInfo]:
+    others = {*SourceTable.model_fields, *shared}
+    return {key: field for key, field in model.model_fields.items() if key not in others}
 
 
 def _table(table: str, fields: dict[str, FieldInfo]) -> Iterator[str]:

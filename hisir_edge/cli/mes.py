@@ -175,7 +175,8 @@ def keygen(
     names: Annotated[list[str], typer.Argument(help="A name for the line, and one for each who may connect.")],
     out: Annotated[Path, typer.Option(help="Folder for the keys.")],
     roles: Annotated[
-        str, typer.Option(help="What they may do: read, ack, verify, control; a line's own key needs none of them.")
+        str,
+        typer.Option(help="What they may do: read, ack, verify, revise, control; a line's own key needs none of them."),
     ] = "read,ack",
 ) -> None:
     """Make keys for the security table: NAME.key is public, with the roles; NAME.key_secret is its owner's alone."""

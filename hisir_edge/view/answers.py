@@ -20,9 +20,9 @@ from hisir_edge.view.export import coco_of, csv_of, outcome_on, pieces_of
 from hisir_edge.view.history import History, Search
 from hisir_edge.view.hub import Hub
 from hisir_edge.view.lines import LineLink
-from hisir_edge.view.reviewed import missed_on
 from hisir_edge.view.statistics import Range, drift, heat, pareto, summary
-from hisir_edge.view.trial import Trials
+from hisir_edge.view.teach.reviewed import missed_on
+from hisir_edge.view.teach.trial import Trials
 
 VERIFICATIONS = ("DefectConfirmed", "DefectRejected", "DefectAccepted", "NotVerifiedYet")
 MOST_SEQ = 2**62

@@ -21,10 +21,11 @@ from starlette.staticfiles import StaticFiles
 
 from hisir_edge.errors import HisirEdgeError, InputError, NoAnswer
 from hisir_edge.labels import is_name
-from hisir_edge.view import answers, teaching
+from hisir_edge.view import answers
 from hisir_edge.view.access import ROLES, Role, Session, same
 from hisir_edge.view.answers import FRESH, Page
 from hisir_edge.view.boards import TILE_PX
+from hisir_edge.view.teach import answers as teaching
 
 log = structlog.get_logger()
 

@@ -30,7 +30,7 @@ from hisir_edge.view.history import History
 from hisir_edge.view.hub import Hub
 from hisir_edge.view.lines import Address, LineLink, Names
 from hisir_edge.view.protocol import ImpatientProtocol
-from hisir_edge.view.trial import Trials
+from hisir_edge.view.teach.trial import Trials
 
 log = structlog.get_logger()
 

@@ -30,7 +30,7 @@ from hisir_edge.mes.stored import stored_file
 from hisir_edge.mes.verdict import verdict_from_frames
 from hisir_edge.transport.control_client import Asker
 from hisir_edge.view.history import History
-from hisir_edge.view.reviewed import draw_missed, reviewed_of
+from hisir_edge.view.teach.reviewed import draw_missed, reviewed_of
 
 TABLES = f'{JOURNAL}[archive]\nkeep = "all"\nformat = "png"\n[line]\nname = "loop"\ndeadline_ms = 60000\n'
 LEAST_ESCAPE_PX = 60
@@ -75,8 +75,9 @@ def main() -> None:
             "--max-minutes", asked.minutes, "--seed", asked.seed)  # fmt: skip
         trained = time.monotonic()
         rate = base.thresholds.false_calls_per_board
-        cli("build-engine", work / "run", "--out", work / "bundle", "--product", base.product, "--precision",
-            base.precision, "--false-calls-per-board", rate, "--least-planted-recall", 0, "--despite-reviewed")  # fmt: skip
+        how = ("--product", base.product, "--precision", base.precision, "--false-calls-per-board", rate)
+        more = ("--least-planted-recall", 0, "--despite-reviewed")
+        cli("build-engine", work / "run", "--out", work / "bundle", *how, *more)
         built = time.monotonic()
         at = ("--endpoint", line.control, "--who", "bench", "--why", "teach loop")
         cli("revision", "add", work / "bundle", *at)
@@ -109,7 +110,7 @@ def inspect_all(line: WatchedDaemon, count: int) -> None:
 def truth_of(data: Path, path: Path) -> np.ndarray | None:
     """The mask of a defective board, None of a good one."""
     found = sorted((data / "ground_truth" / path.parent.name).glob(f"{path.stem}*"))
-    return cv2.imread(str(found[0]), cv2.IMREAD_GRAYSCALE) > 0 if found else None
+    return np.asarray(cv2.imread(str(found[0]), cv2.IMREAD_GRAYSCALE)) > 0 if found else None
 
 
 def touching(defect: Any, truth: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from hisir_edge.mes.stored import stored_file
 from hisir_edge.mes.verdict import verdict_from_frames
 from hisir_edge.transport.control_client import Asker
 from hisir_edge.view.history import History
-from hisir_edge.view.reviewed import draw_missed, reviewed_of
+from hisir_edge.view.teach.reviewed import draw_missed, reviewed_of
 
 TABLES = f'{JOURNAL}[archive]\nkeep = "all"\nformat = "png"\n[line]\nname = "smt-3"\n'
 BUILD = ("--product", "p3", "--false-calls-per-board", 0.2, "--least-planted-recall", 0)

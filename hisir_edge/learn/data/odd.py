@@ -7,21 +7,27 @@ counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, I64, U8, Bool, max_of_channels, u8
 from hisir_edge.bundle.variants import Place
+from hisir_edge.images import png_bytes, write_atomic
 from hisir_edge.inspection.light import without_light
 from hisir_edge.inspection.registration.finder import inside_outline, outline_of
 from hisir_edge.inspection.registration.pose import straightened
 from hisir_edge.learn.data.memory import GoodBoards
+from hisir_edge.learn.data.run import OddPlace, RunRecord
 from hisir_edge.learn.data.statistics import BoardMemory
 from hisir_edge.net.position import DEVIATION_GAIN
 
 BLUR_PX = 5
+MOST_SHOWN = 40
+"""Pictures of odd places, the strongest ones."""
 USUAL_LEVELS, DEVIATIONS = 12.0, 4.0
 """A place differs where its colour is off by so many levels and so many deviations of the good boards beside it."""
 EDGE_PX = 2
@@ -168,3 +174,24 @@ def _pieces(off: F32, picture: U8) -> list[Piece]:
         shown = picture[top:bottom, left:right].copy()
         found.append(Piece((left, top, right - left, bottom - top), inside.astype(np.int64), peak, u8(shown)))
     return found
+
+
+def without_odd_places(
+    record: RunRecord, boards: GoodBoards, held_out: list[Differing], run: Path
+) -> tuple[RunRecord, GoodBoards]:
+    """The record with the places of single boards, shown in the run's folder, and the boards that leave them out."""
+    shutil.rmtree(run / "odd", ignore_errors=True)
+    if not boards.registered:
+        return record, boards
+    pictures = (*record.train, *record.held_out)
+    found = odd_pieces([*differing_boards(boards), *held_out])
+    if found:
+        (run / "odd").mkdir()
+    for number, (board, piece) in enumerate(found[:MOST_SHOWN], 1):
+        name = f"{number:02d}-{Path(pictures[board]).stem}.png"
+        write_atomic(run / "odd" / name, png_bytes(piece_picture(piece, boards.memory.mean_rgb)))
+    places = tuple(OddPlace(pictures[board], piece.box_xywh, round(piece.peak, 2)) for board, piece in found)
+    if record.settings.keep_odd:
+        return replace(record, odd=()), boards
+    ignored = tuple((board, piece.box_xywh) for board, piece in found if board < len(boards.frames))
+    return replace(record, odd=places), replace(boards, ignored=ignored)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from hisir_edge.arrays import U8
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.tile import plan_from_size, scaled_hw
 from hisir_edge.images import Rules, png_bytes, write_atomic
@@ -27,9 +27,8 @@ from hisir_edge.learn.data.datasets import (
 from hisir_edge.learn.data.distinct import boards_among, boards_of_pictures, same_boards
 from hisir_edge.learn.data.left_out import FEWEST_BOARDS, Memories, memories_of_boards
 from hisir_edge.learn.data.memory import GoodBoards, good_boards_from_frames, good_boards_like, some_of
-from hisir_edge.learn.data.odd import Differing, differing_boards, odd_pieces, piece_picture
+from hisir_edge.learn.data.odd import Differing, differing_boards, without_odd_places
 from hisir_edge.learn.data.run import (
-    OddPlace,
     RunRecord,
     RunSettings,
     check_pictures,
@@ -49,7 +48,6 @@ HELD_OUT_BATCHES, HELD_OUT_REVIEWED, HELD_OUT_BOARDS = 8, 4, 8
 HELD_OUT_SEED = 9091
 MOST_LEFT_OUT = 64
 """Of more boards the memory is the same without any of them; without one of several pictures it is not made quickly."""
-MOST_SHOWN = 40
 
 
 def prepare_run(
@@ -120,7 +118,7 @@ def _prepared(record: RunRecord, run: Path, on_load: Callable[[int, int], None])
         record, held_out_seen = _without_lost_held_out(record, boards, later)
     run.mkdir(parents=True, exist_ok=True)
     record = replace(record, variants=tuple(place.model for place in boards.variants.places))
-    record, boards = _without_odd_places(record, boards, held_out_seen, run)
+    record, boards = without_odd_places(record, boards, held_out_seen, run)
     save_record(run, record)
     save_memory(run, boards.memory)
     if boards.registered:
@@ -164,8 +162,7 @@ def _without_lost_held_out(
     lost: list[str] = []
     differing: list[Differing] = []
     for path in paths:
-        frame = load_scaled(Path(path), record.frame_hw, record.scale, record.rules)
-        seen = variants_like(boards.variants, good_boards_like(boards, [frame]))
+        seen = variants_like(boards.variants, good_boards_like(boards, [_frame(record, path)]))
         (kept if seen.kept else lost).append(path)
         differing += differing_boards(seen)
     if not (known or kept) or len(lost) > lost_allowed(len(record.held_out)):
@@ -182,34 +179,12 @@ def _without_lost_held_out(
     return record, differing
 
 
-def _without_odd_places(
-    record: RunRecord, boards: GoodBoards, held_out: list[Differing], run: Path
-) -> tuple[RunRecord, GoodBoards]:
-    """The record with the places of single boards, shown in the run's folder, and the boards that leave them out."""
-    shutil.rmtree(run / "odd", ignore_errors=True)
-    if not boards.registered:
-        return record, boards
-    pictures = (*record.train, *record.held_out)
-    found = odd_pieces([*differing_boards(boards), *held_out])
-    if found:
-        (run / "odd").mkdir()
-    for number, (board, piece) in enumerate(found[:MOST_SHOWN], 1):
-        name = f"{number:02d}-{Path(pictures[board]).stem}.png"
-        write_atomic(run / "odd" / name, png_bytes(piece_picture(piece, boards.memory.mean_rgb)))
-    places = tuple(OddPlace(pictures[board], piece.box_xywh, round(piece.peak, 2)) for board, piece in found)
-    if record.settings.keep_odd:
-        return replace(record, odd=()), boards
-    ignored = tuple((board, piece.box_xywh) for board, piece in found if board < len(boards.frames))
-    return replace(record, odd=places), replace(boards, ignored=ignored)
-
-
 def _held_out_batches(record: RunRecord, boards: GoodBoards, memories: Memories | None, run: Path) -> list[TileBatch]:
     """Corrupted tiles of held-out boards, the same ones whenever the run is continued."""
     s, first = record.settings, len(record.train)
     memory_of: Callable[[int], BoardMemory] | None = None
     if memories is None:
-        paths = [Path(p) for p in record.held_out[:HELD_OUT_BOARDS]]
-        frames = [load_scaled(path, record.frame_hw, record.scale, record.rules) for path in paths]
+        frames = [_frame(record, path) for path in record.held_out[:HELD_OUT_BOARDS]]
         like = variants_like(boards.variants, good_boards_like(boards, frames))
     else:
         like = some_of(boards, range(first, first + min(len(record.begun_with), HELD_OUT_BOARDS)))
@@ -270,6 +245,10 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
     )
 
 
+def _frame(record: RunRecord, path: str) -> U8:
+    return load_scaled(Path(path), record.frame_hw, record.scale, record.rules)
+
+
 def _load_boards(
     record: RunRecord, paths: list[str], learning: int, on_load: Callable[[int, int], None]
 ) -> tuple[GoodBoards, bool]:
@@ -280,7 +259,7 @@ def _load_boards(
     total = 4 * len(paths)  # the second half is for their variants
     frames = []
     for i, path in enumerate(paths):
-        frames.append(load_scaled(Path(path), record.frame_hw, record.scale, record.rules))
+        frames.append(_frame(record, path))
         on_load(i + 1, total)
     counter = iter(range(len(frames) + 1, total + 1))
 

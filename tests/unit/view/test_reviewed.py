@@ -18,8 +18,8 @@ from hisir_edge.learn.review.boards import load_reviewed, picture_of, unpack_rev
 from hisir_edge.mes.verdict import verdict_from_frames
 from hisir_edge.records import Frame, Judgement, Result
 from hisir_edge.view.history import History
-from hisir_edge.view.reviewed import draw_missed, missed_on, polygon_from_json, remove_missed, reviewed_of
 from hisir_edge.view.statistics import last_words
+from hisir_edge.view.teach.reviewed import draw_missed, missed_on, polygon_from_json, remove_missed, reviewed_of
 
 EPOCH = "9f6c" * 8
 SQUARE = [[0.0, 0.0], [4.0, 0.0], [4.0, 4.0]]

@@ -24,7 +24,7 @@ from hisir_edge.transport.control_client import Asker
 from hisir_edge.view.boards import Boards, Cache
 from hisir_edge.view.history import History
 from hisir_edge.view.statistics import NOT_YET, Range, judged_by_people, outcome_of
-from hisir_edge.view.strengths import Box, points_of, scale_of, seen_board
+from hisir_edge.view.teach.strengths import Box, points_of, scale_of, seen_board
 
 GONE = {"false call": "false_calls_gone", "confirmed": "confirmed_lost"}
 KINDS = ("boards", "calls", "calls_after", "new_calls", "waiting_gone", "without_evidence")
@@ -116,7 +116,7 @@ class Trials:
         return {**counts, "camera": present.camera, "seconds": round(time.perf_counter() - start, 3)}
 
     def of_strengths(self, line: str, most: int = MOST_BOARDS) -> dict[str, Any]:
-        """What other strengths than the present one, 1, would have called of the last boards: ``view.strengths``."""
+        """What other strengths than the present one, 1, would have called of the last boards: ``teach.strengths``."""
         start = time.perf_counter()
         present = self._last_boards(line, most)
         if present is None:

@@ -15,8 +15,8 @@ from hisir_edge.labels import is_name
 from hisir_edge.view.access import Session
 from hisir_edge.view.answers import FRESH, MOST_SEQ, Page, number_in
 from hisir_edge.view.export import pieces_of
-from hisir_edge.view.reviewed import draw_missed, polygon_from_json, remove_missed, reviewed_of
-from hisir_edge.view.trial import zones_from_json
+from hisir_edge.view.teach.reviewed import draw_missed, polygon_from_json, remove_missed, reviewed_of
+from hisir_edge.view.teach.trial import zones_from_json
 
 MOST_WHY = 200
 FIGURES = ("boards", "calls", "calls_after", "false_calls_gone", "confirmed_lost", "new_calls", "waiting_gone")
