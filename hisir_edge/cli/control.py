@@ -110,6 +110,7 @@ def asked(
 def install_service(
     line: Annotated[str, typer.Option(help="The line's name, as in the commands that are printed.")] = "LINE",
     gpu: Annotated[bool, typer.Option("--gpu", help="For bundles that run on an NVIDIA GPU.")] = False,
+    view: Annotated[bool, typer.Option("--view", help="The operator's page, too (extra view).")] = False,
     root: Annotated[Path, typer.Option(help="Write below this folder.")] = Path("/"),
     program: Annotated[Path | None, typer.Option(help="The hisir-edge to run; default: this one.")] = None,
     show: Annotated[bool, typer.Option("--print", help="Print the files, write nothing.")] = False,
@@ -117,7 +118,7 @@ def install_service(
     """Install the systemd units: the service for each line, its user, its folders. Prints what to do next."""
     from hisir_edge.cli import service
 
-    files = service.service_files(gpu, program or service.program_here(), service.systemd_version())
+    files = service.service_files(gpu, program or service.program_here(), service.systemd_version(), view)
     if show:
         for file in files:
             print(f"# {file.path}\n{file.text}")
@@ -126,3 +127,5 @@ def install_service(
         print(path)
     unit = service.UNITS["gpu" if gpu else "cpu"].replace("@", f"@{line}")
     print(service.NEXT.replace("LINE", line).format(unit=unit))
+    if view:
+        print(service.NEXT_PAGE)

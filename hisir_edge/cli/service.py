@@ -14,6 +14,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
 
 UNITS = {"cpu": "hisir-edge@.service", "gpu": "hisir-edge-gpu@.service"}
+PAGE = "hisir-edge-view.service"
 NOTIFY_RELOAD_FROM = 253
 EXEC = "/opt/hisir-edge/bin/hisir-edge"
 
@@ -26,8 +27,10 @@ class ServiceFile:
     text: str = field(repr=False)
 
 
-def service_files(gpu: bool, program: Path, systemd_version: int) -> tuple[ServiceFile, ...]:
+def service_files(gpu: bool, program: Path, systemd_version: int, page: bool = False) -> tuple[ServiceFile, ...]:
     """The unit, the user and the folders; ``program``: the hisir-edge that the service is to run.
+
+    ``page``: the operator's page, too.
 
     Before systemd 253 there is no Type=notify-reload: there the unit reloads by SIGHUP and does not wait for it.
     """
@@ -39,6 +42,7 @@ def service_files(gpu: bool, program: Path, systemd_version: int) -> tuple[Servi
         ServiceFile(f"/etc/systemd/system/{name}", unit),
         ServiceFile("/etc/sysusers.d/hisir-edge.conf", _text("hisir-edge.sysusers.conf")),
         ServiceFile("/etc/tmpfiles.d/hisir-edge.conf", _text("hisir-edge.tmpfiles.conf")),
+        *([ServiceFile(f"/etc/systemd/system/{PAGE}", _text(PAGE).replace(EXEC, str(program)))] if page else []),
     )
 
 
@@ -95,3 +99,6 @@ NEXT = """next, as root:
   systemctl daemon-reload
   systemctl enable --now {unit}
   systemctl status {unit}"""
+NEXT_PAGE = """  # each line's publish.endpoint:
+  echo 'VIEW_OPTIONS="--connect tcp://127.0.0.1:5556"' > /etc/hisir-edge/view.env
+  systemctl enable --now hisir-edge-view.service     # then open http://127.0.0.1:8080/"""

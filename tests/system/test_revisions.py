@@ -235,3 +235,27 @@ def test_the_oldest_that_nobody_needs_goes_and_the_folder_is_private(photos, sma
             assert modes == {0}
     finally:
         os.umask(before)
+
+
+def test_each_camera_has_revisions_of_its_own(photos, small_bundle, tmp_path):
+    side = (
+        f'[[also]]\n[also.source]\ntype = "replay"\nname = "side"\nfolder = "{photos}"\ntrigger = "software"\n'
+        f'loop = true\n[also.bundle]\npath = "{small_bundle}"\n'
+    )
+    with WatchedDaemon(tmp_path, small_bundle, photos, "software", f"{JOURNAL}{side}") as line:
+        line.up()
+        called = inspected(line)
+        assert {view["source"]: view["result"] for view in called["views"]} == {"replay": "FAIL", "side": "FAIL"}
+        mine = [defect for defect in called["defects"] if defect.camera == "side"]
+        of = load_bundle(small_bundle).manifest_sha256
+        line.ask("revise", camera="side", of_sha256=of, zones=around({"defects": mine}), **SAID)
+        assert idle(line)["last"]["refused"] == ""
+        line.ask("activate", number=1, **SAID)
+        found = idle(line)
+        assert {one["camera"]: one["number"] for one in found["in_use"]} == {"replay": 0, "side": 1}
+        assert line.ask("status")["revision"] == 0, "of the first camera"
+        views = {view["source"]: view["result"] for view in inspected(line)["views"]}
+        assert views == {"replay": "FAIL", "side": "PASS"}
+        line.ask("take_back", camera="side", **SAID)
+        idle(line)
+        assert {view["result"] for view in inspected(line)["views"]} == {"FAIL"}

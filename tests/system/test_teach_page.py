@@ -145,6 +145,9 @@ def test_a_revision_is_made_activated_and_taken_back_by_hand(photos, small_bundl
         again = asked(seen, "/api/trial", {"line": "smt-3", "zones": zones})
         assert (again["boards"], again["without_evidence"], again["false_calls_gone"]) == (8, 0, 0)
         assert again["calls"] == again["calls_after"] == 2 * (tried["calls"] - 1)
+        # where a zone ignores the board nothing is kept: only the boards of before tell what would be without it
+        bare = asked(seen, "/api/trial", {"line": "smt-3", "zones": []})
+        assert (bare["boards"], bare["without_evidence"], bare["new_calls"]) == (4, 4, 1)
         seen.click(".revisions button:text-is('Take back')")
         seen.wait_for_selector("dialog input[name=reason]")
         seen.keyboard.type("it was no label")

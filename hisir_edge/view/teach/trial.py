@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -191,10 +192,13 @@ class Trials:
         limits = bundle.thresholds
         off_board = bundle.zones[: len(bundle.zones) - len(bundle.manifest.zones)]
         wanted = bundle.zones if zones is None else (*off_board, *zones)
-        trial = ZoneTrial(self._boards.judge(bundle), wanted) if strength == 1.0 else None
         now = self._judges(present, limits)
         then = self._judges(present, replace(limits, region_peak=limits.region_peak * strength))
-        gains = dict[str, Gain]()
+        trial: ZoneTrial | None = None
+        if strength == 1.0:
+            with suppress(InputError):  # of these boards nothing is known where the present zones ignore them
+                trial = ZoneTrial(self._boards.judge(bundle), wanted)
+        gains = dict[str, Gain | None]()
 
         def count(row: dict[str, Any]) -> tuple[int, int] | None:
             evidence, sha256 = row["evidence"], row["sha256"]
@@ -207,8 +211,13 @@ class Trials:
             if judge is None or other is None:
                 return None
             if sha256 not in gains:
-                gains[sha256] = other[0].with_zones(wanted)
-            return judge[0].found(evidence, judge[1]).total, other[0].found(evidence, gains[sha256]).total
+                gains[sha256] = None
+                with suppress(InputError):
+                    gains[sha256] = other[0].with_zones(wanted)
+            gain = gains[sha256]
+            if gain is None:
+                return None
+            return judge[0].found(evidence, judge[1]).total, other[0].found(evidence, gain).total
 
         return count
 

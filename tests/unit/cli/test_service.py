@@ -68,6 +68,9 @@ def test_the_command_writes_or_prints_them(tmp_path):
         "etc/systemd/system/hisir-edge@.service", "etc/sysusers.d/hisir-edge.conf", "etc/tmpfiles.d/hisir-edge.conf",
     ]  # fmt: skip
     assert "systemctl enable --now hisir-edge@smt-3.service" in done.stdout
+    with_page = here("install-service", "--root", tmp_path / "page", "--program", "/opt/x/hisir-edge", "--view")
+    unit = (tmp_path / "page/etc/systemd/system/hisir-edge-view.service").read_text()
+    assert "ExecStart=/opt/x/hisir-edge view $VIEW_OPTIONS" in unit and "view.env" in with_page.stdout
     shown = here("install-service", "--print", "--gpu", "--program", "/opt/x/hisir-edge")
     assert "# /etc/systemd/system/hisir-edge-gpu@.service" in shown.stdout
     assert "ExecStart=/opt/x/hisir-edge run" in shown.stdout

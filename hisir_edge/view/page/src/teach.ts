@@ -126,7 +126,7 @@ export class Teach {
       fill(this.result, el("b", {}, `${r.false_calls_gone} false calls would go, ${r.confirmed_lost} confirmed defects would be lost`),
         r.waiting_gone ? el("b", {}, `${r.waiting_gone} calls that nobody has reviewed would go: review them first`) : null,
         el("span", {}, `${r.new_calls} boards more would be called. Of ${r.boards} boards, ${r.calls} are called and ${r.calls_after} would be (${r.seconds} s, camera ${r.camera})`),
-        r.without_evidence ? el("span", {}, `${r.without_evidence} boards are not archived, have no evidence, or are of another network`) : null);
+        r.without_evidence ? el("span", {}, `${r.without_evidence} boards do not tell: not archived, without evidence there, or of another network`) : null);
       this.result.classList.toggle("bad", r.confirmed_lost + r.waiting_gone > 0);
     } catch (error) {
       fill(this.result, (error as Error).message);
