@@ -3,8 +3,8 @@
     python tests/bench/archive.py BUNDLE FRAMES... [--boards 200]
 
 FRAMES: pictures that the bundle inspects, good and defective ones. Each is inspected, with and without evidence kept
-(paired); written as JPEG and as PNG; and judged again from the files of so many boards, under one more zone. Prints a
-Markdown table.
+(paired); written as JPEG and as PNG; and judged again from the files of so many boards, under one more zone and for
+each strength of the page's slider. Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -26,7 +27,8 @@ from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector
 from hisir_edge.line.sockets.message import message_from_judgement, provenance_from_manifest
 from hisir_edge.machine.cpu import available_threads
-from hisir_edge.records import Frame
+from hisir_edge.records import Evidence, Frame
+from hisir_edge.view.teach.strengths import Box, points_of, scale_of, seen_board
 
 
 def timed_ms(work) -> float:
@@ -95,6 +97,32 @@ def main() -> None:
             took = median(timed_ms(trial) for _ in range(3))
             print(f"| a zone of {share:g} x {share:g} of the board tried on {asked.boards} boards, ms | {took:.0f} |")
             print(f"| ... regions that go | {sum(called) // 3} |")
+        print(f"| every strength of the slider, ms | {timed_ms(partial(slider, base, paths)):.0f} |")
+
+
+def slider(base: JudgeAgain, paths: list[Path]) -> None:
+    """What the slider's strengths would have called of these boards, from their files, as the page does it."""
+    limits, scale = base.thresholds, scale_of(base.bundle.manifest)
+    judges: dict[int, JudgeAgain] = {}
+
+    def judge(place: int) -> JudgeAgain:
+        if place not in judges:
+            judges[place] = base.with_thresholds(replace(limits, region_peak=limits.region_peak * scale[place]))
+        return judges[place]
+
+    seen = []
+    for path in paths:
+        with ArchivedBoard(path) as board:
+            evidence = board.evidence(board.facts.views[0])
+        if evidence is not None:
+
+            def called_at(place: int, evidence: Evidence = evidence) -> list[Box]:
+                return [region.box_xywh for region in judge(place).found(evidence).regions]
+
+            seen.append(seen_board(called_at, len(scale), (), "waiting"))
+    points = points_of(seen, base.bundle.manifest)
+    shown = ", ".join(f"{one['strength']:g}: {one['called']}" for one in points[::4])
+    print(f"| boards called of {len(seen)} by strength | {shown} |")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from hisir_edge.errors import InputError
-from hisir_edge.learn.data.datasets import load_scaled
+from hisir_edge.learn.data.datasets import load_scaled, split_held_out
+from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.looks import Variants
 from hisir_edge.learn.data.memory import GoodBoards, good_boards_like, some_of
 from hisir_edge.learn.data.run import (
@@ -67,6 +68,8 @@ def record_of_reviewed(settings: RunSettings, run: Path) -> RunRecord:
             expected="a run of this version to go on from", received=f"{of} of an earlier one", fix="train it again"
         )
     check_pictures(base)
+    if base.taught:  # all of its boards are held out, too: some are to be learnt, others to judge by
+        base = _split(base)
     had = {str(picture_of(of, board)) for board in load_reviewed(of)}
     first = tuple(path for path in base.held_out if path not in had)
     good = tuple(str(picture_of(run, board)) for board in load_reviewed(run) if board.is_good)
@@ -75,6 +78,14 @@ def record_of_reviewed(settings: RunSettings, run: Path) -> RunRecord:
         base, settings=settings, held_out=(*first, *good), added=base.added - taken + len(good), odd=(), variants=(),
         dropped_added=tuple(path for path in base.dropped_added if path not in had),
     )  # fmt: skip
+
+
+def _split(base: RunRecord) -> RunRecord:
+    pictures = [Path(path) for path in base.train]
+    shown = boards_among(base.train, base.same_board)
+    training, held_out = split_held_out(pictures, base.settings.seed, list(shown))
+    later = base.held_out[len(base.begun_with) :]
+    return replace(base, train=tuple(map(str, training)), held_out=(*map(str, held_out), *later))
 
 
 @dataclass(frozen=True, slots=True)
