@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -14,7 +15,7 @@ from hisir_edge.bundle.revised import RevisionModel
 from hisir_edge.config.tables import Settings
 from hisir_edge.errors import HisirEdgeError, InputError, TryLater
 from hisir_edge.line.assembly import InspectionLine
-from hisir_edge.line.products import Product, products_from_settings
+from hisir_edge.line.products import Product, Products, products_from_settings
 from hisir_edge.line.reload import Reloader
 from hisir_edge.revisions.change import Change, with_change
 from hisir_edge.revisions.make import revision_of_bundle, revision_of_change
@@ -143,7 +144,10 @@ class Revising:
         return [settings.source.name, *(view.source.name for view in settings.also)]
 
     def _of(self, product: str, camera: str) -> Product:
-        found, cameras = self._line.selection.products.by_name.get(product), self._cameras
+        return self._of_products(self._line.selection.products, product, camera)
+
+    def _of_products(self, products: Products, product: str, camera: str) -> Product:
+        found, cameras = products.by_name.get(product), self._cameras
         if found is None or camera not in cameras:
             raise InputError(
                 expected=f"a product and a camera of the line ({', '.join(cameras)})",
@@ -185,11 +189,22 @@ class Revising:
         def work() -> None:
             self._reloader.exchange(
                 lambda: products_from_settings(self._settings, self._line.epoch, chosen),
-                lambda products: self.store.use(actives),
+                partial(self._keep, actives, number, product, camera),
             )
             self._note(word, facts, said)
 
         self._do(what, facts, said, work)
+
+    def _keep(self, actives: Actives, number: int, product: str, camera: str, products: Products) -> None:
+        """Make what is loaded last; InputError where it is not what was asked for."""
+        found = self._of_products(products, product, camera)
+        if number_of(found) != number:  # another bundle was configured, and loaded, since this was asked for
+            raise InputError(
+                expected=f"revision {number} in place of the bundle that was configured when it was asked for",
+                received="another configured bundle meanwhile",
+                fix="look, and activate it again",
+            )
+        self.store.use(actives)
 
     def _note(self, word: str, facts: dict[str, Any], said: Said) -> None:
         """It is done, whether or not the disk takes the note."""

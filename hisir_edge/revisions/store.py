@@ -96,7 +96,9 @@ class RevisionStore:
     def all(self) -> list[Revision]:
         """Every revision, the oldest first; what is damaged is left out."""
         found = []
-        for path in sorted(p for p in self.folder.iterdir() if NUMBERED.fullmatch(p.name)):
+        with _told(self.folder):
+            paths = sorted(p for p in self.folder.iterdir() if NUMBERED.fullmatch(p.name))
+        for path in paths:
             try:
                 found.append(_revision(path))
             except HisirEdgeError:
@@ -177,7 +179,7 @@ class RevisionStore:
             with (self.folder / LOG).open("rb") as file:
                 file.seek(max(file.seek(0, os.SEEK_END) - MOST_LOG_READ, 0))
                 lines = file.read().splitlines()
-        except FileNotFoundError:
+        except OSError:  # nothing was logged yet; or it cannot be read: what is in use is told all the same
             return []
         found = []
         for line in reversed(lines):
@@ -217,7 +219,7 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(
-            expected=f"to write {path}", received=error.strerror or str(error), fix="check the folder and its disk"
+            expected=f"to use {path}", received=error.strerror or str(error), fix="check the folder and its disk"
         ) from error
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from hisir_edge.archive.board_file import ArchivedBoard, View
 from hisir_edge.errors import InputError
 from hisir_edge.images import png_bytes, write_atomic
+from hisir_edge.images.pixels import Pixels
 from hisir_edge.json_once import loads_once
 
 SCHEMA = "hisir-edge/reviewed/1.0"
@@ -75,22 +77,14 @@ def unpack_reviewed(files: tuple[Path, ...], run: Path, frame_hw: tuple[int, int
     known = {board.name: board for board in load_reviewed(run)}
     before = dict(known)
     (run / FOLDER).mkdir(parents=True, exist_ok=True)
-    for file in files:
-        with _told(file), zipfile.ZipFile(file) as archive:
-            for raw in _boards_of(archive):
-                name = f"{raw['line']}/{raw['epoch']}/{raw['seq']}"
-                picture = f"{raw['epoch'][:8]}-{int(raw['seq']):010d}.png"
-                with ArchivedBoard(_member(archive, str(raw["file"])), f"{file}: {raw['file']}") as board:
-                    view = _view(board, camera)
-                    places = _places(raw, view.camera)
-                    if not places:
-                        continue
-                    if not (run / FOLDER / picture).exists():
-                        frame = board.frame(view)
-                        _check_size(frame.hw, frame_hw, name)
-                        grey = frame.data.ndim == 2 and frame.pixel_format == "Mono8"
-                        write_atomic(run / FOLDER / picture, png_bytes(frame.data if grey else frame.rgb))
-                known[name] = ReviewedBoard(name, str(raw["unit"]), picture, places)
+    for board, frame in _read(files, camera):
+        path = run / FOLDER / board.picture
+        if not path.exists():
+            pixels = frame()
+            _check_size(pixels.hw, frame_hw, board.name)
+            grey = pixels.data.ndim == 2 and pixels.pixel_format == "Mono8"
+            write_atomic(path, png_bytes(pixels.data if grey else pixels.rgb))
+        known[board.name] = board
     if not known:
         raise InputError(
             expected="reviewed boards in " + ", ".join(map(str, files)),
@@ -99,6 +93,32 @@ def unpack_reviewed(files: tuple[Path, ...], run: Path, frame_hw: tuple[int, int
         )
     save_reviewed(run, tuple(known.values()))
     return sum(before.get(name) != board for name, board in known.items())
+
+
+def check_same_reviews(files: tuple[Path, ...], run: Path, camera: str = "") -> None:
+    """InputError where these files have boards that a run was not begun with, or other words on them."""
+    known = {board.name: board for board in load_reviewed(run)}
+    other = [board.name for board, _ in _read(files, camera) if known.get(board.name) != board]
+    if other:
+        raise InputError(
+            expected=f"the reviews that {run} was begun with",
+            received=f"{len(other)} board(s) that it does not have so, such as {other[0]}",
+            fix="choose another --out, or repeat the first command to continue",
+        )
+
+
+def _read(files: tuple[Path, ...], camera: str) -> Iterator[tuple[ReviewedBoard, Callable[[], Pixels]]]:
+    """The boards of exports with what was said of this camera's frames, and each one's frame."""
+    for file in files:
+        with _told(file), zipfile.ZipFile(file) as archive:
+            for raw in _boards_of(archive):
+                with ArchivedBoard(_member(archive, str(raw["file"])), f"{file}: {raw['file']}") as board:
+                    view = _view(board, camera)
+                    places = _places(raw, view.camera)
+                    picture = f"{raw['epoch'][:8]}-{int(raw['seq']):010d}.png"
+                    name = f"{raw['line']}/{raw['epoch']}/{raw['seq']}"
+                    if places:
+                        yield ReviewedBoard(name, str(raw["unit"]), picture, places), partial(board.frame, view)
 
 
 def save_reviewed(run: Path, boards: tuple[ReviewedBoard, ...]) -> None:

@@ -25,6 +25,7 @@ from hisir_edge.learn.data.variants import variants_like
 from hisir_edge.learn.review.boards import (
     FOLDER,
     ReviewedBoard,
+    check_same_reviews,
     load_reviewed,
     picture_of,
     save_reviewed,
@@ -37,11 +38,13 @@ MARGIN_PX = 8
 
 
 def begin_reviewed(of: Path, files: tuple[Path, ...], run: Path, camera: str = "") -> None:
-    """Put reviewed boards, and those that the run ``of`` had, into a new run's folder; nothing for one that is begun.
+    """Put reviewed boards, and those that the run ``of`` had, into a new run's folder; one that is begun has them.
 
-    InputError for boards that are not of this run's camera and product, and for a folder with other things in it.
+    InputError for boards that are not of this run's camera, for a folder with other things in it, and for other reviews
+    than a run was begun with.
     """
     if (run / "run.json").exists():
+        check_same_reviews(files, run, camera)
         return
     base = load_record(of)
     foreign = sorted({path.name for path in run.iterdir()} - {FOLDER}) if run.is_dir() else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -18,7 +19,7 @@ from hisir_edge.view.export import pieces_of
 from hisir_edge.view.teach.reviewed import draw_missed, polygon_from_json, remove_missed, reviewed_of
 from hisir_edge.view.teach.trial import zones_from_json
 
-MOST_WHY = 200
+MOST_WHY, MOST_REQUEST_BYTES = 200, 60_000
 FIGURES = ("boards", "calls", "calls_after", "false_calls_gone", "confirmed_lost", "new_calls", "waiting_gone")
 ASK_S = 10.0
 
@@ -81,6 +82,10 @@ def revise(page: Page, session: Session, body: dict[str, Any]) -> Any:
         ]
     if strength != 1.0:
         request["strength"] = strength
+    if len(json.dumps(request)) > MOST_REQUEST_BYTES:
+        raise InputError(
+            expected=f"zones of up to {MOST_REQUEST_BYTES} bytes in all", received="more", fix="draw fewer corners"
+        )
     page.audit.add(session.user, "revise", line=line, of=bundle.manifest_sha256, why=why)
     return _asked(page, line, request)
 

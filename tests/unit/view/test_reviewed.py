@@ -14,7 +14,7 @@ from support.messages import sample_message
 from hisir_edge.archive.board_file import board_bytes
 from hisir_edge.errors import InputError
 from hisir_edge.images.pixels import Pixels
-from hisir_edge.learn.review.boards import load_reviewed, picture_of, unpack_reviewed
+from hisir_edge.learn.review.boards import check_same_reviews, load_reviewed, picture_of, unpack_reviewed
 from hisir_edge.mes.verdict import verdict_from_frames
 from hisir_edge.records import Frame, Judgement, Result
 from hisir_edge.view.history import History
@@ -124,8 +124,11 @@ def test_what_was_decided_and_drawn_is_exported_and_read_again(history, tmp_path
 
     assert (read_rgb(picture_of(run, found["unit-2"])) == 2).all()
     assert unpack_reviewed((file,), run, (6, 8)) == 0, "nothing new"
+    check_same_reviews((file,), run)
     history.decide("l", EPOCH, 2, 0, "DefectRejected", "", "eva")
     file, _ = exported(history, tmp_path)
+    with pytest.raises(InputError, match="1 board.s. that it does not have so, such as l/"):
+        check_same_reviews((file,), run)
     assert unpack_reviewed((file,), run, (6, 8)) == 1
     assert {one.unit: one for one in load_reviewed(run)}["unit-2"].is_good
 
