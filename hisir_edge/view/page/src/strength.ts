@@ -69,7 +69,7 @@ export class Strength {
     ] as uPlot.AlignedData;
     this.plot = new uPlot({
       width: Math.max(this.chart.clientWidth - 20, 260), height: 180, legend: { show: true }, axes: [axis, { ...axis, values: (_, ticks) => ticks.map((one) => `${one} %`) }],
-      scales: { x: { time: false, distr: 3, log: 2 }, y: { range: [0, 100] } },
+      hooks: { ready: [() => this.show()] }, scales: { x: { time: false, distr: 3, log: 2 }, y: { range: [0, 100] } },
       series: [{ label: "strength" }, { label: "false and new calls", stroke: style.getPropertyValue("--fail"), width: 2 },
         { label: "confirmed found", stroke: style.getPropertyValue("--pass"), width: 2, dash: [8, 4] },
         { label: "planted found", stroke: style.getPropertyValue("--accent"), width: 2, dash: [2, 3] }],
