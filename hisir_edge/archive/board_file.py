@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -216,7 +217,17 @@ class ArchivedBoard:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile, cv2.error, EOFError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            zipfile.BadZipFile,
+            cv2.error,
+            EOFError,
+            RuntimeError,
+            zlib.error,
+        ) as error:
             raise InputError(
                 expected=f"{self._name} as the line wrote it",
                 received=f"{type(error).__name__}: {error}"[:200],

@@ -105,14 +105,14 @@ class JudgeAgain:
     def with_thresholds(self, thresholds: Thresholds) -> JudgeAgain:
         """Others, judged in the same memory: not beside this one. InputError where what was kept does not tell."""
         other = copy.copy(self)
-        hw, recipe = self.gain.hw, self.bundle.recipe
-        other.thresholds = thresholds
-        other.gain = Gain(hw, recipe.scale, thresholds, self.bundle.noise, self.bundle.zones)
+        other.thresholds, other.gain = thresholds, self._kept_by.with_thresholds(thresholds)
         _check(other.gain, self._kept_by)
         return other
 
     def with_zones(self, zones: tuple[Zone, ...]) -> Gain:
         """The gain of these zones instead of the bundle's; InputError where what was kept does not tell."""
+        if zones == self.bundle.zones:
+            return self.gain
         gain, _ = self.gain.with_zones(zones)
         _check(gain, self._kept_by)
         return gain

@@ -36,7 +36,7 @@ def view(
     server_key: Annotated[
         list[str] | None, typer.Option(help="Each line's public key (*.key), or one for all; where it asks for keys.")
     ] = None,
-    key: Annotated[str, typer.Option(help="The page's own secret key, with the roles read and verify.")] = "",
+    key: Annotated[str, typer.Option(help="The page's own secret key, with the roles read, verify and revise.")] = "",
     users: Annotated[
         Path | None, typer.Option(help="File of users (hisir-edge view-user); none: nobody logs in.")
     ] = None,

@@ -111,6 +111,7 @@ def rethreshold(
         manifest = manifest.model_copy(
             update={
                 "thresholds": manifest.thresholds.model_copy(update=counted),
+                "revision": None,  # strengths count from these thresholds on
                 "metrics": _metrics(bundle.manifest, reading, maps.held_out, least_planted_recall),
                 "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }

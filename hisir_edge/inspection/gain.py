@@ -67,6 +67,13 @@ class Gain:
             band = self.window(row * REGION_PX, (row + 1) * REGION_PX, left * REGION_PX, right * REGION_PX)
             self.most[row, left:right] = band.reshape(REGION_PX, right - left, REGION_PX).max((0, 2))
 
+    def with_thresholds(self, thresholds: Thresholds) -> Gain:
+        """The gain under other thresholds, the zones shared."""
+        other = copy.copy(self)
+        other.thresholds, other.most = thresholds, np.empty_like(self.most)
+        other._measure((0, self.most.shape[0], 0, self.most.shape[1]))
+        return other
+
     def with_zones(self, zones: tuple[Zone, ...]) -> tuple[Gain, Bool]:
         """The gain under other zones, and in which regions (gh, gw) it differs; no more is computed than these."""
         other = copy.copy(self)

@@ -98,6 +98,7 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
         )  # fmt: skip
         metrics.watch(line, journal, archiver)
         reloader = Reloader(line, read_again, systemd, results.use, store)
+        reloader.settle()
         hermes = link_from_settings(settings.hermes, settings.line.name, line.arrivals)
         answers = commands(
             line, hermes, journal, wire, asked.reload, publisher.tell, archiver.folder, Revising(line, store, reloader)

@@ -20,7 +20,7 @@ from hisir_edge.images.wire import WIRE_FORMATS
 from hisir_edge.inspection.board import BoardInspector, in_flight, not_of_these_colours
 from hisir_edge.inspection.selftest import self_test
 from hisir_edge.line.sockets.message import Provenance, provenance_from_manifest
-from hisir_edge.revisions.store import ACTIVE
+from hisir_edge.revisions.active import ACTIVE
 
 log = structlog.get_logger()
 
@@ -108,6 +108,30 @@ class Selection:
             self.product = products.first
             log.warning("product", product=self.product, reason="bundle.path holds another one now")
         return before
+
+
+def each_camera(products: Products) -> dict[tuple[str, str], Product]:
+    """Every product as each camera inspects it, by product and camera."""
+    settings = products.settings
+    cameras = [settings.source.name, *(view.source.name for view in settings.also)]
+    return {
+        (name, camera): one
+        for name, product in products.by_name.items()
+        for camera, one in zip(cameras, (product, *product.more), strict=True)
+    }
+
+
+def number_of(product: Product) -> int:
+    """The revision that a product's camera inspects with, 0: the configured bundle."""
+    bundle = product.bundle
+    if bundle.manifest.revision is None or bundle.manifest_sha256 == product.configured_sha256:
+        return 0  # what is configured may itself be a copy of another line's revision
+    return bundle.manifest.revision.number
+
+
+def used_revisions(products: Products) -> dict[tuple[str, str], int]:
+    """``number_of`` each product and camera."""
+    return {key: number_of(one) for key, one in each_camera(products).items()}
 
 
 Chosen = Callable[[str, str, str], tuple[Path | None, str]]

@@ -12,7 +12,7 @@ import structlog
 from hisir_edge.config.tables import OutputTable, Settings
 from hisir_edge.errors import ConfigError, HisirEdgeError
 from hisir_edge.line.assembly import InspectionLine
-from hisir_edge.line.products import Products, products_from_settings
+from hisir_edge.line.products import Products, products_from_settings, used_revisions
 from hisir_edge.line.reporting.systemd import Systemd
 from hisir_edge.revisions.store import RevisionStore
 
@@ -128,6 +128,14 @@ class Reloader:
             log.exception("reload failed, the old configuration stays", reason=f"{type(error).__name__}: {error}")
         self._systemd.tell("READY=1", f"STATUS={self.line.state.machine.state.value}")
 
+    def settle(self) -> None:
+        """Forget the revisions that another configured bundle has set aside, so that none comes back by itself."""
+        try:
+            for one in self._store.set_aside(used_revisions(self.line.selection.products)):
+                log.warning("revision set aside", number=one.number, product=one.product, camera=one.camera)
+        except HisirEdgeError as error:
+            log.error("revision not set aside", reason=str(error))
+
     def _reload(self) -> None:
         if self._read_again is None:
             raise ConfigError(expected="a configuration file", received="none", fix="start with --config")
@@ -143,4 +151,5 @@ class Reloader:
             lambda: products_from_settings(settings, self.line.epoch, self._store.chosen),
             lambda products: self._use_output(settings.output),
         )
+        self.settle()
         log.info("reloaded", products=sorted(self.line.selection.products.by_name), product=self.line.selection.product)

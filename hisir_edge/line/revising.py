@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread, get_native_id
 from typing import Any
 
 import structlog
@@ -15,15 +16,24 @@ from hisir_edge.bundle.revised import RevisionModel
 from hisir_edge.config.tables import Settings
 from hisir_edge.errors import HisirEdgeError, InputError, TryLater
 from hisir_edge.line.assembly import InspectionLine
-from hisir_edge.line.products import Product, Products, products_from_settings
+from hisir_edge.line.products import (
+    Product,
+    Products,
+    each_camera,
+    number_of,
+    products_from_settings,
+    used_revisions,
+)
 from hisir_edge.line.reload import Reloader
+from hisir_edge.revisions.active import Actives, activated, active_of
 from hisir_edge.revisions.change import Change, with_change
 from hisir_edge.revisions.make import revision_of_bundle, revision_of_change
-from hisir_edge.revisions.store import Actives, RevisionStore, activated, active_of, utc_now
+from hisir_edge.revisions.store import RevisionStore, utc_now
 
 log = structlog.get_logger()
 
 MOST_EVENTS = 50
+NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +86,20 @@ class Revising:
         return self._make("add_revision", of, camera, said, comparison, make)
 
     def activate(self, number: int, product: str, camera: str, said: Said) -> None:
-        """Inspect with a revision from the next board on, 0: with the configured bundle."""
+        """Inspect with a revision from the next board on, 0: with the configured bundle of a product and camera.
+
+        ``product``, ``camera``: of a revision those that are meant, empty: its own.
+        """
         if number:
             revision = self.store.find(number)
-            product, camera = revision.product, revision.record.camera
+            known = (revision.product, revision.record.camera)
+            if (product or known[0], camera or known[1]) != known:
+                raise InputError(
+                    expected=f"revision {number}, which is for {known[0]} and camera {known[1]}",
+                    received=f"{product or known[0]} and camera {camera or known[1]}",
+                    fix="leave product and camera out, or name another revision",
+                )
+            product, camera = known
         of = self._of(product, camera)
         now = number_of(of)
         if number == now:
@@ -89,10 +109,19 @@ class Revising:
         actives = activated(self.store.actives, product, camera, number, of.configured_sha256, now)
         self._exchange("activate", "activated", number, of, camera, actives, said)
 
-    def take_back(self, product: str, camera: str, said: Said) -> int:
-        """Inspect with what was in use before the present revision, from the next board on; its number."""
+    def take_back(self, product: str, camera: str, said: Said, number: int = 0) -> int:
+        """Inspect with what was in use before the present revision, from the next board on; its number.
+
+        ``number``: the revision that is meant, which has to be in use still; 0: the one that is.
+        """
         of = self._of(product, camera)
         now, active = number_of(of), active_of(self.store.actives, product, camera)
+        if number and now != number:
+            raise InputError(
+                expected=f"revision {number} in use, to be taken back",
+                received=f"revision {now}" if now else "the configured bundle",
+                fix="look at what is in use",
+            )
         if not now or active is None or active.number != now:
             raise InputError(
                 expected=f"a revision in use for {product} and camera {camera}",
@@ -111,12 +140,9 @@ class Revising:
 
     def as_dict(self, most: int) -> dict[str, Any]:
         """All revisions, the newest first, which are in use, what is being done and what came of the last request."""
-        products = self._line.selection.products
-        used = {
-            (name, camera): number_of(one)
-            for name, product in products.by_name.items()
-            for camera, one in zip(self._cameras, (product, *product.more), strict=True)
-        }
+        with self._lock:  # first: what is told to be done is in what follows
+            busy, last = self._busy, self._last
+        used = used_revisions(self._line.selection.products)
         revisions = [
             {
                 "number": one.number, "product": one.product, "camera": one.record.camera, "sha256": one.sha256,
@@ -126,8 +152,6 @@ class Revising:
             }
             for one in reversed(self.store.all())
         ]  # fmt: skip
-        with self._lock:
-            busy, last = self._busy, self._last
         return {
             "revisions": revisions[:most],
             "in_use": [{"product": p, "camera": c, "number": n} for (p, c), n in used.items()],
@@ -138,24 +162,17 @@ class Revising:
     def _settings(self) -> Settings:
         return self._line.selection.products.settings
 
-    @property
-    def _cameras(self) -> list[str]:
-        settings = self._settings
-        return [settings.source.name, *(view.source.name for view in settings.also)]
-
     def _of(self, product: str, camera: str) -> Product:
-        return self._of_products(self._line.selection.products, product, camera)
-
-    def _of_products(self, products: Products, product: str, camera: str) -> Product:
-        found, cameras = products.by_name.get(product), self._cameras
-        if found is None or camera not in cameras:
+        found = each_camera(self._line.selection.products)
+        if (product, camera) not in found:
+            cameras = dict.fromkeys(name for _, name in found)
             raise InputError(
                 expected=f"a product and a camera of the line ({', '.join(cameras)})",
                 received=f"{product!r} and {camera!r}"[:120],
                 fix="ask status for the products",
                 code="unknown",
             )
-        return (found, *found.more)[cameras.index(camera)]
+        return found[product, camera]
 
     def _make(
         self, what: str, of: Product, camera: str, said: Said, comparison: dict[str, float],
@@ -170,7 +187,7 @@ class Revising:
 
         def work() -> None:
             with self.store.staged() as staged:
-                make(staged, record)
+                _quietly(lambda: make(staged, record))
                 revision = self.store.put(staged)
             self._note("made" if what == "revise" else "added", {**facts, "sha256": revision.sha256}, said)
 
@@ -182,29 +199,35 @@ class Revising:
     ) -> None:
         product = of.bundle.manifest.product
         facts = {"number": number, "product": product, "camera": camera, "before": number_of(of)}
+        key = (product, camera)
 
         def chosen(name: str, seen_by: str, configured_sha256: str) -> tuple[Path | None, str]:
             return self.store.chosen(name, seen_by, configured_sha256, actives)
 
+        def make() -> Products:
+            return self._as_asked(products_from_settings(self._settings, self._line.epoch, chosen), key, number)
+
         def work() -> None:
-            self._reloader.exchange(
-                lambda: products_from_settings(self._settings, self._line.epoch, chosen),
-                partial(self._keep, actives, number, product, camera),
-            )
+            self._reloader.exchange(make, lambda products: self.store.use(actives))
             self._note(word, facts, said)
 
         self._do(what, facts, said, work)
 
-    def _keep(self, actives: Actives, number: int, product: str, camera: str, products: Products) -> None:
-        """Make what is loaded last; InputError where it is not what was asked for."""
-        found = self._of_products(products, product, camera)
-        if number_of(found) != number:  # another bundle was configured, and loaded, since this was asked for
-            raise InputError(
-                expected=f"revision {number} in place of the bundle that was configured when it was asked for",
-                received="another configured bundle meanwhile",
-                fix="look, and activate it again",
-            )
-        self.store.use(actives)
+    def _as_asked(self, products: Products, key: tuple[str, str], number: int) -> Products:
+        """What was loaded, where it is the present products but for this revision; InputError, and closed, if not."""
+        before = self._line.selection.products
+        now, then = each_camera(before), each_camera(products)
+        same = now.keys() == then.keys() and all(
+            one.configured_sha256 == then[of].configured_sha256 for of, one in now.items()
+        )
+        if same and used_revisions(products) == used_revisions(before) | {key: number}:
+            return products
+        products.close()
+        raise InputError(
+            expected="the configured bundles to be those that the line has loaded",
+            received="others in their folders meanwhile",
+            fix="reload the line, look, and ask again",
+        )
 
     def _note(self, word: str, facts: dict[str, Any], said: Said) -> None:
         """It is done, whether or not the disk takes the note."""
@@ -241,12 +264,23 @@ class Revising:
         self._reloader.submit(job)
 
 
-def number_of(product: Product) -> int:
-    """The revision that a product's camera inspects with, 0: the configured bundle."""
-    bundle = product.bundle
-    if bundle.manifest.revision is None or bundle.manifest_sha256 == product.configured_sha256:
-        return 0  # what is configured may itself be a copy of another line's revision
-    return bundle.manifest.revision.number
+def _quietly(work: Callable[[], None]) -> None:
+    """Do this in a thread of low priority, of which the engine's threads have it too: the boards come first."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), NICENESS)
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = Thread(target=run, name="revision")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
 
 
 def store_from_settings(settings: Settings, journal: Path) -> RevisionStore:

@@ -8,10 +8,14 @@ import numpy as np
 from pydantic import ValidationError
 
 from hisir_edge.bundle.manifest import Manifest, ZoneModel
+from hisir_edge.bundle.thresholds import OFF_THE_BOARD, Zone
 from hisir_edge.errors import InputError
+from hisir_edge.inspection.gain import sensitivity_map
 from hisir_edge.inspection.score import logit_of_score
 
 MOST_ZONES = 200
+COARSE = 8
+"""Frame pixels a pixel of the map by which zones are weighed."""
 LEAST_FACTOR, MOST_FACTOR = 0.05, 20.0
 
 
@@ -63,11 +67,12 @@ def with_change(manifest: Manifest, change: Change) -> Manifest:
             received=f"{change.strength:g}",
             fix="correct it, or build the bundle for another rate of false calls",
         )
-    _check_planted(manifest, change.strength)
+    zones = manifest.zones if change.zones is None else change.zones
+    _check_planted(manifest, change.strength / usual_sensitivity(manifest, zones))
     return manifest.model_copy(
         update={
             "thresholds": limits.model_copy(update={"region_peak": peak}),
-            "zones": manifest.zones if change.zones is None else change.zones,
+            "zones": zones,
         }
     )
 
@@ -96,14 +101,33 @@ def planted_found(manifest: Manifest, strength: float) -> float | None:
     return float(np.mean(np.array(every) >= strength * strength_of(manifest))) if every else None
 
 
+def usual_sensitivity(manifest: Manifest, zones: tuple[ZoneModel, ...]) -> float:
+    """The sensitivity that half of the board has at most, of what is inspected of it; 1 where nothing is."""
+    recipe = manifest.recipe
+    hw = (-(-recipe.frame_height // COARSE), -(-recipe.frame_width // COARSE))
+    every = tuple(Zone(z.name, z.polygon, z.sensitivity, z.outside) for z in zones)
+    if recipe.board_area is not None:
+        every = (Zone(OFF_THE_BOARD, recipe.board_area, 0.0, outside=True), *every)
+    inspected = sensitivity_map(hw, 1 / COARSE, every) if every else np.ones(hw, np.float32)
+    inspected = inspected[inspected > 0]
+    return float(np.median(inspected)) if len(inspected) else 1.0
+
+
 def _check_planted(manifest: Manifest, strength: float) -> None:
-    """InputError where less is found than the bundle was to find at least."""
-    found = planted_found(manifest, strength)
-    if found is None or manifest.metrics is None or strength <= 1:
+    """InputError where less is found than the bundle was to find at least, or where that is not known."""
+    metrics = manifest.metrics
+    if metrics is None or strength <= 1:
         return
-    if found < min(manifest.metrics.least_planted_recall, manifest.metrics.recall):
+    found = planted_found(manifest, strength)
+    if found is None:
         raise InputError(
-            expected=f"at least {manifest.metrics.least_planted_recall:.0%} of the build's planted defects to be found",
-            received=f"{found:.0%} with {strength:g} times the strength",
+            expected="a bundle that says how strong the build's planted defects are, for a higher strength",
+            received="one that was built before bundles did",
+            fix="build it again, or choose a strength of 1 at most",
+        )
+    if found < min(metrics.least_planted_recall, metrics.recall):
+        raise InputError(
+            expected=f"at least {metrics.least_planted_recall:.0%} of the build's planted defects to be found",
+            received=f"{found:.0%} with {strength:.3g} times the strength over half of the board",
             fix="choose less",
         )

@@ -35,6 +35,7 @@ def revision_of_bundle(source: Path, now: Bundle, record: RevisionModel, staged:
     """
     if "INVOCATION_ID" in os.environ:  # set by systemd for its services
         check_private(source)
+    _check_plain(source)
     found = load_bundle(source)
     wanted, got = now.manifest, found.manifest
     if (wanted.product, now.recipe.frame_hw) != (got.product, found.recipe.frame_hw):
@@ -47,6 +48,18 @@ def revision_of_bundle(source: Path, now: Bundle, record: RevisionModel, staged:
         )
     record = record.model_copy(update={"strength": strength_of(got)})
     return _written(found, got.model_copy(update={"revision": record}), staged, threads)
+
+
+def _check_plain(folder: Path) -> None:
+    """InputError for what is no file in a bundle's folder, such as a pipe that nobody writes to."""
+    try:
+        others = sorted(path.name for path in folder.iterdir() if not path.is_file())
+    except OSError as error:
+        raise InputError(
+            expected="the folder of a bundle", received=f"{folder} ({error.strerror})", fix="check the path"
+        ) from error
+    if others:
+        raise InputError(expected=f"a bundle of plain files in {folder}", received=others[0], fix="copy it again")
 
 
 def _written(source: Bundle, manifest: Manifest, staged: Path, threads: int) -> Bundle:

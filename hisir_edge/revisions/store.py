@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -25,11 +25,10 @@ from hisir_edge.bundle.load import manifest_from_folder
 from hisir_edge.bundle.lock import held_folder
 from hisir_edge.bundle.revised import RevisionModel
 from hisir_edge.errors import BundleError, HisirEdgeError, InputError
-from hisir_edge.json_once import loads_once
+from hisir_edge.revisions.active import ACTIVE, SCHEMA, Active, Actives, active_of, read_active
 
 NUMBERED = re.compile(r"\d{6,9}")
-SCHEMA = "hisir-edge/revisions/1.0"
-ACTIVE, LOG, NEW = "active.json", "log.jsonl", ".new."
+LOG, NEW = "log.jsonl", ".new."
 MOST_LOG_READ = 1 << 20
 
 
@@ -42,24 +41,6 @@ class Revision:
     sha256: str
     record: RevisionModel
     folder: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Active:
-    """A revision that is used instead of the configured bundle of a product and camera.
-
-    ``configured_sha256``: manifest of that bundle when it was activated: where another one is configured meanwhile,
-    that one counts. ``before``: number of what was in use before, 0: the configured bundle.
-    """
-
-    product: str
-    camera: str
-    number: int
-    configured_sha256: str
-    before: int
-
-
-Actives = tuple[Active, ...]
 
 
 class RevisionStore:
@@ -83,7 +64,7 @@ class RevisionStore:
         try:
             for left in folder.glob(f"{NEW}*"):  # of a daemon that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            self._last, self.actives = _read_active(folder / ACTIVE)
+            self._last, self.actives = read_active(folder / ACTIVE)
             self._last = max([self._last, *(int(p.name) for p in folder.iterdir() if NUMBERED.fullmatch(p.name))])
         except BaseException:
             self.close()
@@ -110,7 +91,10 @@ class RevisionStore:
         path = self.folder / f"{number:06d}"
         if number < 1 or not path.is_dir():
             raise InputError(
-                expected="the number of a revision", received=str(number), fix="ask revisions for them", code="unknown"
+                expected="the number of a revision",
+                received=str(number),
+                fix="hisir-edge revision list has them",
+                code="unknown",
             )
         return _revision(path)
 
@@ -151,9 +135,9 @@ class RevisionStore:
         with self._lock, _told(out):
             for path in (*staged.iterdir(), staged):
                 _sync(path)
+            self._write_active(self.actives)  # its number is not given again, whatever comes
             staged.rename(out)
             _sync(self.folder)
-            self._write_active(self.actives)
         self._make_room()
         return _revision(out)
 
@@ -162,6 +146,19 @@ class RevisionStore:
         with self._lock:
             self._write_active(actives)
             self.actives = actives
+
+    def set_aside(self, used: dict[tuple[str, str], int]) -> list[Active]:
+        """Forget what is active and was not loaded, as another bundle is configured meanwhile; returns these.
+
+        ``used``: by product and camera the revision that was loaded, 0: the configured bundle.
+        """
+        gone = [one for one in self.actives if used.get((one.product, one.camera), one.number) != one.number]
+        if gone:
+            self.use(tuple(one for one in self.actives if one not in gone))
+        for one in gone:
+            with suppress(InputError):
+                self.log("set aside", number=one.number, product=one.product, camera=one.camera)
+        return gone
 
     def log(self, what: str, **facts: Any) -> None:
         """Add a line of who did what."""
@@ -193,11 +190,12 @@ class RevisionStore:
 
     def _make_room(self) -> None:
         revisions = self.all()
-        needed = {n for one in self.actives for n in (one.number, one.before)} | {revisions[-1].number}
+        needed = {n for one in self.actives for n in (one.number, one.before)} | {one.number for one in revisions[-1:]}
         spare = [one for one in revisions if one.number not in needed]
         for one in spare[: max(len(revisions) - self._most, 0)]:
             shutil.rmtree(one.folder, ignore_errors=True)
-            self.log("deleted", number=one.number, product=one.product, camera=one.record.camera)
+            with suppress(InputError):
+                self.log("deleted", number=one.number, product=one.product, camera=one.record.camera)
 
     def _write_active(self, actives: Actives) -> None:
         text = json.dumps({"schema": SCHEMA, "last": self._last, "active": [asdict(one) for one in actives]}, indent=1)
@@ -209,6 +207,7 @@ class RevisionStore:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+        with suppress(OSError):  # it is in place
             _sync(self.folder)
 
 
@@ -223,20 +222,6 @@ def _told(path: Path) -> Iterator[None]:
         ) from error
 
 
-def active_of(actives: Actives, product: str, camera: str) -> Active | None:
-    """The active revision of a product and camera; None: the configured bundle."""
-    return next((one for one in actives if (one.product, one.camera) == (product, camera)), None)
-
-
-def activated(actives: Actives, product: str, camera: str, number: int, configured_sha256: str, now: int) -> Actives:
-    """With this revision in use, 0: the configured bundle; ``now``: what is in use at present."""
-    others = tuple(one for one in actives if (one.product, one.camera) != (product, camera))
-    if not number:
-        return others
-    new = Active(product=product, camera=camera, number=number, configured_sha256=configured_sha256, before=now)
-    return (*others, new)
-
-
 def utc_now() -> str:
     """RFC 3339, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -248,27 +233,14 @@ def _revision(folder: Path) -> Revision:
         raise BundleError(
             expected=f"a revision in {folder}", received="a bundle as it was built", fix="remove it from there"
         )
+    if NUMBERED.fullmatch(folder.name) and int(folder.name) != manifest.revision.number:
+        raise BundleError(
+            expected=f"revision {int(folder.name)} in {folder}",
+            received=f"revision {manifest.revision.number}",
+            fix="remove it from there",
+        )
     sha256 = sha256_of(folder / MANIFEST)
     return Revision(manifest.revision.number, manifest.product, sha256, manifest.revision, folder)
-
-
-def _read_active(path: Path) -> tuple[int, Actives]:
-    try:
-        raw = loads_once(path.read_bytes())
-        if raw.pop("schema") != SCHEMA:
-            raise ValueError(f"another schema than {SCHEMA}")
-        last, actives = raw["last"], tuple(Active(**one) for one in raw["active"])
-        if not all(type(n) is int and n >= 0 for n in (last, *(n for a in actives for n in (a.number, a.before)))):
-            raise ValueError("numbers of another kind")
-        return last, actives
-    except FileNotFoundError:
-        return 0, ()
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise BundleError(
-            expected=f"{path} as the line wrote it",
-            received=f"{type(error).__name__}: {error}"[:200],
-            fix="remove it to inspect with the configured bundles, then activate a revision again",
-        ) from error
 
 
 def _ends_a_line(path: Path) -> bool:

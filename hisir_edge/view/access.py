@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
+import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
@@ -24,6 +25,8 @@ from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
 from hisir_edge.json_once import loads_once
 from hisir_edge.labels import is_name
+
+log = structlog.get_logger()
 
 Role = Literal["viewer", "reviewer", "engineer"]
 ROLES: tuple[Role, ...] = ("viewer", "reviewer", "engineer")
@@ -52,11 +55,19 @@ class Session:
 
 
 class Users:
-    """The users of a file; InputError for one that cannot be read, others may read, or is none."""
+    """The users of a file, as it is now; InputError for one that cannot be read, others may read, or is none.
+
+    A file that was changed is read again when somebody logs in; one that is none meanwhile lets nobody in.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._read()
+
+    def _read(self) -> None:
+        path = self.path
         try:
+            self._seen = path.stat().st_mtime_ns
             mode = path.stat().st_mode
             raw = loads_once(path.read_bytes())
             self._of: dict[str, tuple[Role, str]] = {
@@ -79,13 +90,22 @@ class Users:
 
     def role_of(self, name: str) -> Role | None:
         """The role of a user whom a proxy has let in; None for one who is not in the file."""
-        found = self._of.get(name)
+        found = self._now().get(name)
         return found[0] if found else None
+
+    def _now(self) -> dict[str, tuple[Role, str]]:
+        try:
+            if self.path.stat().st_mtime_ns != self._seen:
+                self._read()
+        except (OSError, InputError) as error:
+            log.error("users not read", reason=str(error))
+            self._of = {}
+        return self._of
 
     def checked(self, name: str, password: str) -> Role | None:
         """The role of a user, None where name or password are wrong."""
         role: Role | None
-        role, known = self._of.get(name, (None, NOBODY))
+        role, known = self._now().get(name, (None, NOBODY))
         try:
             HASHER.verify(known, password.encode("utf-8", "replace"))
         except (Argon2Error, InvalidHashError):

@@ -87,7 +87,9 @@ def test_a_zone_is_made_activated_kept_over_a_kill_and_taken_back(photos, small_
         line.start()
         line.up()
         assert line.ask("status")["revision"] == 1 and inspected(line)["result"] == "PASS"
-        assert line.ask("take_back", **SAID) == {"number": 0}
+        with pytest.raises(InputError, match="revision 2 in use, to be taken back; got revision 1"):
+            line.ask("take_back", number=2, **SAID)
+        assert line.ask("take_back", number=1, **SAID) == {"number": 0}
         found = idle(line)
         assert line.ask("status")["revision"] == 0
         back = inspected(line)
@@ -108,6 +110,7 @@ def test_what_may_not_be_is_refused_and_the_line_goes_on(photos, small_bundle, t
             ({}, "change one of them"),
             ({"strength": 0.2}, "strength"),
             ({"strength": 30}, "strength"),
+            ({"strength": 10**400}, "strength"),
             ({"zones": "none"}, "zones"),
             ({"zones": [{"name": "z", "polygon": [[0, 0], [1, 1]], "sensitivity": 1}]}, "polygon"),
             ({"zones": [EVERYWHERE, EVERYWHERE]}, "different names"),
@@ -133,6 +136,10 @@ def test_what_may_not_be_is_refused_and_the_line_goes_on(photos, small_bundle, t
         assert "golden.jpg" in idle(line)["last"]["refused"]
         assert line.ask("status")["revision"] == 0 and inspected(line)["result"] == "FAIL"
         assert not [path for path in folder.parent.iterdir() if path.name.startswith(".new.")]
+        shutil.rmtree(folder.parent)
+        with pytest.raises(InputError, match="check the folder and its disk"):
+            line.ask("revisions")
+        assert inspected(line)["result"] == "FAIL", "the line goes on"
 
 
 def test_a_bundle_from_elsewhere_is_added_and_another_configured_one_counts(photos, small_bundle, tmp_path):
@@ -155,11 +162,29 @@ def test_a_bundle_from_elsewhere_is_added_and_another_configured_one_counts(phot
         assert idle(line)["last"]["refused"] == "" and line.ask("status")["revision"] == number
         shutil.rmtree(configured)
         shutil.copytree(other, configured)  # what an engineer puts into its place is what they want
+        # in its folder, and not loaded yet: nothing is activated or taken back beside it
+        line.ask("activate", number=0, **SAID)
+        assert "reload the line" in idle(line)["last"]["refused"] and line.ask("status")["revision"] == number
+        line.ask("take_back", **SAID)
+        assert "reload the line" in idle(line)["last"]["refused"] and line.ask("status")["revision"] == number
         line.ask("reload")
         line.until(lambda status: status["revision"] == 0)
-        assert line.logged("revision not in use")
+        assert line.logged("revision not in use") and line.logged("revision set aside")
         inspected(line)
         assert line.bodies[-1]["bundle_sha256"] == load_bundle(other).manifest_sha256
+        # set aside is set aside: it does not come back by itself, and the log says so
+        shutil.rmtree(configured)
+        shutil.copytree(small_bundle, configured)
+        line.ask("reload")
+        line.until(lambda status: status["last_reload"] == "reloaded" and status["revision"] == 0)
+        found = idle(line)
+        assert [one["what"] for one in found["events"]] == ["set aside", "activated", "added"]
+        pipe = tmp_path / "pipe"
+        shutil.copytree(other, pipe)
+        (pipe / "model.onnx").unlink()
+        os.mkfifo(pipe / "model.onnx")
+        line.ask("add_revision", bundle=str(pipe), **SAID)
+        assert "plain files" in idle(line)["last"]["refused"]
 
 
 def test_a_damaged_revision_in_use_is_no_start(photos, small_bundle, tmp_path):

@@ -158,6 +158,39 @@ def test_a_revision_is_made_activated_and_taken_back_by_hand(photos, small_bundl
         assert all(word in log for word in ("revise", "activate", "take back", "it was no label"))
 
 
+def test_a_confirmed_defect_is_lost_though_its_board_is_called_still(photos, small_bundle, tmp_path):
+    with a_line_on_a_page(tmp_path, small_bundle) as (line, seen):
+        for number in range(4):
+            board(line, f"B-{number}")
+        seen.wait_for_selector(".facts dd:text-is('B-3')")
+        epoch = line.ask("status")["epoch"]
+        strength = 1 / load_bundle(small_bundle).thresholds.region_peak * 1.01
+        sha256 = asked(seen, "/api/zones/smt-3")["bundle_sha256"]
+        asked(seen, "/api/name", {"user": "eva"})
+        asked(
+            seen, "/api/revise", {"line": "smt-3", "strength": strength, "bundle_sha256": sha256, "why": "more calls"}
+        )
+        line.until(lambda found: found["busy"] is None and len(found["revisions"]) == 1, "revisions")
+        line.ask("activate", number=1, who="eva", why="more calls")
+        line.until(lambda found: found["busy"] is None, "revisions")
+        for number in range(4, 8):
+            board(line, f"B-{number}")
+        seen.wait_for_selector(".facts dd:text-is('B-7')")
+        found = {}
+        for seq in range(5, 9):
+            body = asked(seen, f"/api/boards/smt-3/{epoch}/{seq}")["body"]
+            found[seq] = body["InspectedUnits"][0]["Inspections"][0]["DefectsFound"]
+        seq = next(seq for seq, defects in found.items() if len(defects) > 1)
+        said = {"line": "smt-3", "epoch": epoch, "seq": seq}
+        asked(seen, "/api/decide", {**said, "defect": 1, "verification": "DefectConfirmed"})
+        asked(seen, "/api/decide", {**said, "defect": 2, "verification": "DefectRejected"})
+        px = found[seq][0]["RegionOfInterest"]["px"]
+        left, top, right, bottom = px["x"] - 3, px["y"] - 3, px["x"] + px["w"] + 3, px["y"] + px["h"] + 3
+        zone = {"name": "z", "polygon": [[left, top], [right, top], [right, bottom], [left, bottom]], "sensitivity": 0}
+        tried = asked(seen, "/api/trial", {"line": "smt-3", "zones": [zone]})
+        assert tried["confirmed_lost"] == 1 and tried["calls_after"] >= 1
+
+
 def test_the_slider_says_what_other_strengths_would_have_called(photos, small_bundle, tmp_path):
     bundle = load_bundle(small_bundle)
     limits = bundle.thresholds

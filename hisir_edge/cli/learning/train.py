@@ -191,6 +191,7 @@ def _settings_of_reviewed(
     ctx: typer.Context, of: Path | None, files: tuple[Path, ...], out: Path, camera: str, own: dict[str, Any]
 ) -> RunSettings:
     """Settings of a run that goes on from another one, whose folder has the reviewed boards then."""
+    from hisir_edge.bundle.lock import sole_writer
     from hisir_edge.learn.data.run import OF_RUN, load_record
     from hisir_edge.learn.review.boards import load_reviewed
     from hisir_edge.learn.review.prepare import begin_reviewed, words_of_reviewed
@@ -198,7 +199,7 @@ def _settings_of_reviewed(
     if of is None or not files:
         raise InputError(
             expected="--of RUN and --add-reviewed reviewed.zip together",
-            received="--of alone" if of is not None else "--add-reviewed alone",
+            received="--of alone" if not files else "--add-reviewed alone",
             fix="name the run that the bundle was built from, and what the operator's page exported",
         )
     others = [name for name in ctx.params if name not in WITH_OF and _was_given(ctx, name)]
@@ -210,7 +211,9 @@ def _settings_of_reviewed(
         )
     base = load_record(of).settings
     if os.environ.get("RANK", "0") == "0":
-        begin_reviewed(of, files, out, camera)
+        out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with sole_writer(out.absolute(), "training"):
+            begin_reviewed(of, files, out, camera)
         print(words_of_reviewed(load_reviewed(out)), file=sys.stderr)
     return replace(base, start=OF_RUN, of=str(of.absolute()), patience=0, **own)
 

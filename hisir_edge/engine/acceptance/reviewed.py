@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from hisir_edge.machine.cpu import available_threads
 from hisir_edge.records import Result
 
 MOST_TOLD = 6
+LEAST_SHARE = 0.05
 
 
 def with_reviewed(
@@ -34,8 +36,14 @@ def with_reviewed(
     they are listed instead.
     """
     boards = load_reviewed(run)
-    if not boards:
+    if not boards and not record.settings.of:
         return manifest
+    if not boards:
+        raise InputError(
+            expected=f"the reviewed boards that {run} was trained with",
+            received="none in its folder",
+            fix="put its folder reviewed back, or train again",
+        )
     on_stage(f"{len(boards)} reviewed boards")
     bundle = bundle_from_manifest(staged, manifest, "")
     inspector = CpuInspector(bundle, onnxruntime_engine(network, bundle.recipe, available_threads()))
@@ -61,15 +69,18 @@ def reviewed_with(
     not_so: list[str] = []
     for board in boards:
         judged = inspector.inspect(read_rgb(picture_of(run, board), rules=record.rules))
+        mask: Bool = np.zeros(record.frame_hw, np.bool_) if judged.mask is None else judged.mask
         for place in board.places:
             if place.kind == "open":
                 continue
-            called = judged.result is Result.FAIL and touches(judged.mask, place)
-            as_said = judged.result is not Result.ERROR and called == place.is_defect
+            seen = where(mask, place)
+            called = judged.result is Result.FAIL and seen is not None and (seen.found if place.is_defect else seen.any)
+            as_said = judged.result is not Result.ERROR and seen is not None and called == place.is_defect
             false_calls, gone = false_calls + (not place.is_defect), gone + (not place.is_defect and as_said)
             defects, found = defects + place.is_defect, found + (place.is_defect and as_said)
             if not as_said:
-                word = judged.reason if judged.result is Result.ERROR else "called" if called else "not found"
+                word = "called" if called else "not found" if seen is not None else "lies outside of the frame"
+                word = judged.reason if judged.result is Result.ERROR else word
                 x, y, _, _ = place.box_xywh
                 not_so.append(f"{board.unit or board.name}: {place.kind} at {x:.0f}, {y:.0f}: {word}"[:200])
     return ReviewedModel(
@@ -78,10 +89,30 @@ def reviewed_with(
     )  # fmt: skip
 
 
-def touches(mask: Bool | None, place: ReviewedPlace) -> bool:
-    """Whether something of a mask (h, w) lies in a place of the frame."""
-    if mask is None:
-        return False
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What is called in a place: ``any`` of it; ``found``: enough to say that what is there was seen."""
+
+    any: bool
+    found: bool
+
+
+def where(mask: Bool, place: ReviewedPlace) -> Where | None:
+    """What of a mask (h, w) lies in a place of the frame; None where none of the place lies in it.
+
+    A defect is found where a twentieth of the place is called, or most of a called region lies in it: a place may be
+    drawn generously, and a region that only reaches into it is another one.
+    """
     inside = np.zeros(mask.shape, np.uint8)
     cv2.fillPoly(inside, [np.round(np.array(place.polygon)).astype(np.int32)], 1)
-    return bool((mask & (inside > 0)).any())
+    area = int(inside.sum())
+    if not area:
+        return None
+    both = mask & (inside > 0)
+    if not both.any():
+        return Where(False, False)
+    if both.sum() >= LEAST_SHARE * area:
+        return Where(True, True)
+    count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    whole, part = np.bincount(labels.ravel(), minlength=count), np.bincount(labels[both], minlength=count)
+    return Where(True, bool((part[1:] * 2 >= whole[1:])[part[1:] > 0].any()))

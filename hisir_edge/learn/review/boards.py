@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -26,7 +27,7 @@ LIST, FOLDER = "reviewed.json", "reviewed"
 Kind = Literal["false call", "confirmed", "repaired", "escape", "open"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DEFECTS = ("confirmed", "repaired", "escape")
-MOST_BOARDS, MOST_PLACES, MOST_CORNERS = 2000, 500, 512
+MOST_BOARDS, MOST_PLACES, MOST_CORNERS = 5000, 500, 512
 MOST_BYTES = 1 << 30
 
 
@@ -78,8 +79,13 @@ def unpack_reviewed(files: tuple[Path, ...], run: Path, frame_hw: tuple[int, int
     before = dict(known)
     (run / FOLDER).mkdir(parents=True, exist_ok=True)
     for board, frame in _read(files, camera):
+        if not any(place.kind != "open" for place in board.places):  # all of it was taken back
+            known.pop(board.name, None)
+            continue
         path = run / FOLDER / board.picture
         if not path.exists():
+            if frame is None:  # not archived any more, and never taken into a run
+                continue
             pixels = frame()
             _check_size(pixels.hw, frame_hw, board.name)
             grey = pixels.data.ndim == 2 and pixels.pixel_format == "Mono8"
@@ -92,13 +98,17 @@ def unpack_reviewed(files: tuple[Path, ...], run: Path, frame_hw: tuple[int, int
             fix="review boards on the operator's page, and export them again",
         )
     save_reviewed(run, tuple(known.values()))
-    return sum(before.get(name) != board for name, board in known.items())
+    return sum(before.get(name) != known.get(name) for name in before.keys() | known.keys())
 
 
 def check_same_reviews(files: tuple[Path, ...], run: Path, camera: str = "") -> None:
     """InputError where these files have boards that a run was not begun with, or other words on them."""
     known = {board.name: board for board in load_reviewed(run)}
-    other = [board.name for board, _ in _read(files, camera) if known.get(board.name) != board]
+    other = [
+        board.name
+        for board, frame in _read(files, camera)
+        if known.get(board.name) != board and (frame is not None or board.name in known)
+    ]
     if other:
         raise InputError(
             expected=f"the reviews that {run} was begun with",
@@ -107,18 +117,30 @@ def check_same_reviews(files: tuple[Path, ...], run: Path, camera: str = "") -> 
         )
 
 
-def _read(files: tuple[Path, ...], camera: str) -> Iterator[tuple[ReviewedBoard, Callable[[], Pixels]]]:
-    """The boards of exports with what was said of this camera's frames, and each one's frame."""
+def _read(files: tuple[Path, ...], camera: str) -> Iterator[tuple[ReviewedBoard, Callable[[], Pixels] | None]]:
+    """The boards of exports with what was said of this camera's frames, and each one's frame.
+
+    None for a board that is not in the file: one that is not archived any more, or on which all was taken back.
+    """
     for file in files:
         with _told(file), zipfile.ZipFile(file) as archive:
-            for raw in _boards_of(archive):
+            product, boards = _boards_of(archive)
+            for raw in boards:
+                named = {
+                    "name": f"{raw['line']}/{raw['epoch']}/{raw['seq']}", "unit": str(raw["unit"]),
+                    "picture": f"{raw['epoch'][:8]}-{int(raw['seq']):010d}.png",
+                }  # fmt: skip
+                if not raw["file"]:
+                    places = _places(raw, camera)
+                    yield ReviewedBoard(**named, places=places), None
+                    continue
                 with ArchivedBoard(_member(archive, str(raw["file"])), f"{file}: {raw['file']}") as board:
+                    facts = board.facts
+                    if (facts.product, facts.epoch, facts.seq) != (product, raw["epoch"], raw["seq"]):
+                        raise ValueError(f"{raw['file']} of another board than is listed")
                     view = _view(board, camera)
-                    places = _places(raw, view.camera)
-                    picture = f"{raw['epoch'][:8]}-{int(raw['seq']):010d}.png"
-                    name = f"{raw['line']}/{raw['epoch']}/{raw['seq']}"
-                    if places:
-                        yield ReviewedBoard(name, str(raw["unit"]), picture, places), partial(board.frame, view)
+                    if places := _places(raw, view.camera):
+                        yield ReviewedBoard(**named, places=places), partial(board.frame, view)
 
 
 def save_reviewed(run: Path, boards: tuple[ReviewedBoard, ...]) -> None:
@@ -147,7 +169,8 @@ def picture_of(run: Path, board: ReviewedBoard) -> Path:
     return (run / FOLDER / board.picture).absolute()
 
 
-def _boards_of(archive: zipfile.ZipFile) -> list[dict[str, Any]]:
+def _boards_of(archive: zipfile.ZipFile) -> tuple[str, list[dict[str, Any]]]:
+    """The product, and the list of boards."""
     raw = loads_once(_member(archive, LIST))
     if raw["schema"] != SCHEMA:
         raise ValueError(f"another schema than {SCHEMA}")
@@ -158,7 +181,7 @@ def _boards_of(archive: zipfile.ZipFile) -> list[dict[str, Any]]:
         named = all(isinstance(board[name], str) for name in ("line", "epoch", "unit", "file"))
         if not named or type(board["seq"]) is not int or not board["epoch"].isalnum():
             raise ValueError("boards of line, epoch, seq, unit and file")
-    return boards
+    return str(raw["product"]), boards
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -171,7 +194,7 @@ def _places(raw: dict[str, Any], camera: str) -> tuple[ReviewedPlace, ...]:
     places = raw["places"]
     if not isinstance(places, list) or len(places) > MOST_PLACES:
         raise ValueError(f"a list of up to {MOST_PLACES} places")
-    return tuple(_place(place) for place in places if place["camera"] == camera)
+    return tuple(_place(place) for place in places if not camera or place["camera"] == camera)
 
 
 def _place(raw: dict[str, Any]) -> ReviewedPlace:
@@ -211,7 +234,16 @@ def _told(path: Path) -> Iterator[None]:
     """InputError for what is damaged, or none."""
     try:
         yield
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        RuntimeError,
+        zlib.error,
+    ) as error:
         raise InputError(
             expected=f"reviewed boards in {path}, as the operator's page exports them",
             received=f"{type(error).__name__}: {error}"[:200],

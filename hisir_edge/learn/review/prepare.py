@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from hisir_edge.learn.review.boards import (
 )
 from hisir_edge.learn.review.tiles import ReviewedTiles, golden_polygon, patch_of
 
+OURS = re.compile(r"\.?([0-9a-f]{8}-\d{10}\.png|reviewed\.json)(\.\d+\.tmp)?")
 MARGIN_PX = 8
 """Around a place that is not good: nothing is learnt from it."""
 
@@ -47,7 +49,7 @@ def begin_reviewed(of: Path, files: tuple[Path, ...], run: Path, camera: str = "
         check_same_reviews(files, run, camera)
         return
     base = load_record(of)
-    foreign = sorted({path.name for path in run.iterdir()} - {FOLDER}) if run.is_dir() else []
+    foreign = _foreign(run)
     if foreign:
         raise InputError(
             expected="a new folder for the run that goes on",
@@ -66,6 +68,13 @@ def record_of_reviewed(settings: RunSettings, run: Path) -> RunRecord:
     """The record of a run that goes on from ``settings.of``: its boards, and those of false calls as held-out ones."""
     of = Path(settings.of)
     base = load_record(of)
+    names = {board.picture for board in load_reviewed(of)}
+    later = base.held_out[len(base.begun_with) :]
+    kept = tuple(path for path in later if not _is_reviewed(path, names))
+    base = replace(
+        base, held_out=(*base.begun_with, *kept), added=len(kept),
+        dropped_added=tuple(path for path in base.dropped_added if not _is_reviewed(path, names)),
+    )  # fmt: skip
     if is_of_older_schema(of):
         raise InputError(
             expected="a run of this version to go on from", received=f"{of} of an earlier one", fix="train it again"
@@ -73,14 +82,25 @@ def record_of_reviewed(settings: RunSettings, run: Path) -> RunRecord:
     check_pictures(base)
     if base.taught:  # all of its boards are held out, too: some are to be learnt, others to judge by
         base = _split(base)
-    had = {str(picture_of(of, board)) for board in load_reviewed(of)}
-    first = tuple(path for path in base.held_out if path not in had)
     good = tuple(str(picture_of(run, board)) for board in load_reviewed(run) if board.is_good)
-    taken = len(base.held_out) - len(first)
-    return replace(
-        base, settings=settings, held_out=(*first, *good), added=base.added - taken + len(good), odd=(), variants=(),
-        dropped_added=tuple(path for path in base.dropped_added if path not in had),
-    )  # fmt: skip
+    held_out = (*base.held_out, *good)
+    return replace(base, settings=settings, held_out=held_out, added=base.added + len(good), odd=(), variants=())
+
+
+def _is_reviewed(path: str, names: set[str]) -> bool:
+    """Whether a picture is one of a run's reviewed boards, wherever that run lay."""
+    return Path(path).parent.name == FOLDER and Path(path).name in names
+
+
+def _foreign(run: Path) -> list[str]:
+    """What is in a folder that no beginning of ours put there."""
+    if not run.is_dir():
+        return []
+    inside = run / FOLDER
+    other = {path.name for path in run.iterdir()} - {FOLDER}
+    if inside.is_dir():
+        other |= {f"{FOLDER}/{path.name}" for path in inside.iterdir() if not OURS.fullmatch(path.name)}
+    return sorted(other)
 
 
 def _split(base: RunRecord) -> RunRecord:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from hisir_edge.revisions.change import Change, zones_from_raw
 from hisir_edge.transport.curve_keys import Client
 
 MOST_LISTED = 100
-MOST_FIGURES = 40
+MOST_FIGURES, MOST_FIGURE = 40, 1e12
 
 
 def revision_commands(line: InspectionLine, revising: Revising) -> dict[str, Answer]:
@@ -48,12 +47,14 @@ def revision_commands(line: InspectionLine, revising: Revising) -> dict[str, Ans
             raise InputError(
                 expected="the number of a revision, 0: the configured bundle", received="none", fix="name it"
             )
-        revising.activate(number, *of(request), _said(request, client))
+        named = (text_of(request, "product"), text_of(request, "camera")) if number else of(request)
+        revising.activate(number, *named, _said(request, client))
         return {"number": number}
 
     def take_back(request: dict[str, Any], client: Client) -> dict[str, Any]:
-        only(request, "product", "camera", "who", "why")
-        return {"number": revising.take_back(*of(request), _said(request, client))}
+        only(request, "number", "product", "camera", "who", "why")
+        number = count_of(request, "number", 0, 10**9)
+        return {"number": revising.take_back(*of(request), _said(request, client), number)}
 
     return {
         "revisions": revisions, "revise": revise, "add_revision": add_revision, "activate": activate,
@@ -69,7 +70,7 @@ def _said(request: dict[str, Any], client: Client) -> Said:
 
 def _number_of(request: dict[str, Any], key: str, default: float) -> float:
     value = request.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST_FIGURE:
         raise InputError(expected=f"{key} as a number", received=repr(value)[:80], fix="correct the request")
     return float(value)
 

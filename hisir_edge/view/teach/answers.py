@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -13,11 +12,12 @@ from starlette.responses import StreamingResponse
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.errors import InputError
 from hisir_edge.labels import is_name
+from hisir_edge.revisions.change import LEAST_FACTOR, MOST_FACTOR
 from hisir_edge.view.access import Session
 from hisir_edge.view.answers import FRESH, MOST_SEQ, Page, number_in
 from hisir_edge.view.export import pieces_of
+from hisir_edge.view.teach.reading import zones_from_json
 from hisir_edge.view.teach.reviewed import draw_missed, polygon_from_json, remove_missed, reviewed_of
-from hisir_edge.view.teach.trial import zones_from_json
 
 MOST_WHY, MOST_REQUEST_BYTES = 200, 60_000
 FIGURES = ("boards", "calls", "calls_after", "false_calls_gone", "confirmed_lost", "new_calls", "waiting_gone")
@@ -92,19 +92,18 @@ def revise(page: Page, session: Session, body: dict[str, Any]) -> Any:
 
 def activate(page: Page, session: Session, body: dict[str, Any]) -> Any:
     """Have a line inspect with a revision, 0: with the configured bundle."""
-    line, number, why = str(body.get("line", "")), body.get("number"), _why(body)
-    if type(number) is not int or not 0 <= number < 10**9:
-        raise InputError(expected="the number of a revision", received=str(number)[:80], fix="choose one")
+    line, number, why = str(body.get("line", "")), _number(body), _why(body)
     request = {"do": "activate", "number": number, "who": _who(session), "why": why, **_of(body)}
     page.audit.add(session.user, "activate", line=line, number=number, why=why)
     return _asked(page, line, request)
 
 
 def take_back(page: Page, session: Session, body: dict[str, Any]) -> Any:
-    """Have a line inspect with what it used before the revision in use."""
+    """Have a line inspect with what it used before a revision, ``number``, which is in use."""
     line, why = str(body.get("line", "")), _why(body)
-    request = {"do": "take_back", "who": _who(session), "why": why, **_of(body)}
-    page.audit.add(session.user, "take back", line=line, why=why, **_of(body))
+    number = _number(body)
+    request = {"do": "take_back", "number": number, "who": _who(session), "why": why, **_of(body)}
+    page.audit.add(session.user, "take back", line=line, number=number, why=why, **_of(body))
     return _asked(page, line, request)
 
 
@@ -174,8 +173,12 @@ def _zones(body: dict[str, Any]) -> tuple[Zone, ...] | None:
 
 def _strength(body: dict[str, Any]) -> float:
     value = body.get("strength", 1.0)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not value > 0:
-        raise InputError(expected="strength as a number above 0", received=str(value)[:80], fix="correct it")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not LEAST_FACTOR <= value <= MOST_FACTOR:
+        raise InputError(
+            expected=f"strength as a number of {LEAST_FACTOR:g} to {MOST_FACTOR:g}", received=str(value)[:80],
+            fix="correct it",
+        )  # fmt: skip
     return float(value)
 
 
@@ -184,6 +187,13 @@ def _why(body: dict[str, Any]) -> str:
     if not isinstance(why, str) or not is_name(why) or not 1 <= len(why.strip()) <= MOST_WHY:
         raise InputError(expected=f"why, in 1 to {MOST_WHY} characters", received=str(why)[:80], fix="say why")
     return why.strip()
+
+
+def _number(body: dict[str, Any]) -> int:
+    number = body.get("number")
+    if type(number) is not int or not 0 <= number < 10**9:
+        raise InputError(expected="the number of a revision", received=str(number)[:80], fix="choose one")
+    return number
 
 
 def _of(body: dict[str, Any]) -> dict[str, str]:

@@ -7,6 +7,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from typing import IO, Any
 
 from hisir_edge.errors import InputError
@@ -14,7 +15,8 @@ from hisir_edge.view.history import History
 from hisir_edge.view.statistics import CONFIRMED, FALSE_CALL, NOT_YET, REPAIRED, last_words
 
 SCHEMA = "hisir-edge/reviewed/1.0"
-MOST_MISSED, MOST_CORNERS = 50, 200
+MOST_MISSED, MOST_CORNERS, MOST_BOARDS = 50, 200, 5000
+LEAST_AREA_PX = 2.0
 MOST_EXPORT_BYTES = 4_000_000_000
 KINDS = {CONFIRMED: "confirmed", FALSE_CALL: "false call", REPAIRED: "repaired", NOT_YET: "open"}
 ESCAPE = "escape"
@@ -34,15 +36,22 @@ def missed_on(history: History, line: str, epoch: str, seq: int) -> list[dict[st
 def polygon_from_json(raw: Any, hw: tuple[int, int]) -> list[list[float]]:
     """Corners in a frame (h, w); InputError for anything else."""
     try:
+        if any(isinstance(value, bool) or not isinstance(value, int | float) for corner in raw for value in corner):
+            raise ValueError("numbers")
         corners = [[float(x), float(y)] for x, y in raw]
         inside = all(-1 <= x <= hw[1] and -1 <= y <= hw[0] for x, y in corners)
-        if not 3 <= len(corners) <= MOST_CORNERS or not inside:
-            raise ValueError(f"3 to {MOST_CORNERS} corners within {hw[1]}x{hw[0]}")
+        if not 3 <= len(corners) <= MOST_CORNERS or not inside or not _area(corners) >= LEAST_AREA_PX:
+            raise ValueError(f"3 to {MOST_CORNERS} corners around a place within {hw[1]}x{hw[0]}")
     except (ValueError, TypeError, OverflowError) as error:
         raise InputError(
             expected="a polygon in the frame's pixels", received=str(error)[:200], fix="draw it again"
         ) from error
     return corners
+
+
+def _area(corners: list[list[float]]) -> float:
+    following = [*corners[1:], corners[0]]
+    return abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(corners, following, strict=True))) / 2
 
 
 def draw_missed(history: History, board: dict[str, Any], camera: str, polygon: list[list[float]], who: str) -> int:
@@ -75,41 +84,37 @@ def reviewed_of(
 ) -> tuple[IO[bytes], dict[str, int]]:
     """A temporary ZIP file of a product's reviewed boards on a line, and how many places of each kind are in it.
 
-    ``left_out`` counts boards that are not archived any more. InputError where it would be too large.
+    The newest ``MOST_BOARDS``. A board on which all was taken back is in it, too: what was said before does not count
+    any more. ``left_out`` counts boards that are not archived any more; they are listed without their file. InputError
+    where it would be too large.
     """
     keys = history.query(
-        "SELECT DISTINCT v.epoch, v.seq, v.unit, v.result, v.defects, v.body FROM verdict v "
-        "LEFT JOIN decision d ON d.line = v.line AND d.epoch = v.epoch AND d.seq = v.seq "
-        "LEFT JOIN missed m ON m.line = v.line AND m.epoch = v.epoch AND m.seq = v.seq "
-        "WHERE v.line = ? AND v.product = ? AND v.at >= ? AND (d.id IS NOT NULL OR m.id IS NOT NULL) ORDER BY v.at",
-        (line, product, since),
+        "SELECT epoch, seq, unit, result FROM verdict v WHERE line = ? AND product = ? AND at >= ? AND ("
+        "EXISTS (SELECT 1 FROM decision d WHERE d.line = v.line AND d.epoch = v.epoch AND d.seq = v.seq) OR "
+        "EXISTS (SELECT 1 FROM missed m WHERE m.line = v.line AND m.epoch = v.epoch AND m.seq = v.seq)) "
+        "ORDER BY at DESC LIMIT ?",
+        (line, product, since, MOST_BOARDS),
     )
     counts = dict.fromkeys((*KINDS.values(), ESCAPE, "boards", "left_out"), 0)
     boards: list[dict[str, Any]] = []
     out = tempfile.TemporaryFile()  # noqa: SIM115  # given to the caller, who closes it
     try:
         with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-            for row in keys:
+            for row in reversed(keys):
                 places = _places(history, line, row)
-                if all(place["kind"] == "open" for place in places):
-                    continue
-                try:
-                    data = fetch(line, row["epoch"], row["seq"])
-                except InputError as error:
-                    if error.code != "unknown":
-                        raise
+                decided = any(place["kind"] != "open" for place in places)
+                name = f"boards/{row['epoch'][:8]}-{row['seq']:010d}.zip" if decided else ""
+                if name and not _added(archive, name, partial(fetch, line, row["epoch"], row["seq"])):
                     counts["left_out"] += 1
-                    continue
-                name = f"boards/{row['epoch'][:8]}-{row['seq']:010d}.zip"
-                archive.writestr(name, data)
+                    name = ""
                 boards.append(
                     {
                         "line": line, "epoch": row["epoch"], "seq": row["seq"], "unit": row["unit"], "file": name,
                         "places": places,
                     }
                 )  # fmt: skip
-                counts["boards"] += 1
-                for place in places:
+                counts["boards"] += bool(name)
+                for place in places if name else ():
                     counts[place["kind"]] += 1
                 if out.tell() > most_bytes:
                     raise InputError(
@@ -125,6 +130,17 @@ def reviewed_of(
     return out, counts
 
 
+def _added(archive: zipfile.ZipFile, name: str, fetch: Callable[[], bytes]) -> bool:
+    """Whether a board's file could be added: it is archived still."""
+    try:
+        archive.writestr(name, fetch())
+    except InputError as error:
+        if error.code != "unknown":
+            raise
+        return False
+    return True
+
+
 def _word(history: History, line: str, epoch: str, seq: int) -> str:
     return last_words(history.decisions(line, epoch, seq)).get(0, NOT_YET)
 
@@ -135,7 +151,9 @@ def _places(history: History, line: str, row: dict[str, Any]) -> list[dict[str, 
     decisions = history.decisions(line, epoch, seq)
     said, who = last_words(decisions), {one["defect"]: one["operator"] for one in decisions}
     out: list[dict[str, Any]] = []
-    for inspection in json.loads(row["body"])["InspectedUnits"][0]["Inspections"]:
+    board = history.board(line, epoch, seq)
+    body = {"InspectedUnits": [{"Inspections": []}]} if board is None else board["body"]
+    for inspection in body["InspectedUnits"][0]["Inspections"]:
         for defect in inspection["DefectsFound"]:
             number, px = defect["Priority"], defect["RegionOfInterest"]["px"]
             word = said.get(number, NOT_YET)
@@ -146,6 +164,8 @@ def _places(history: History, line: str, row: dict[str, Any]) -> list[dict[str, 
                     "polygon": px["contour"], "who": who.get(named, ""),
                 }
             )  # fmt: skip
+    if row["result"] == "PASS" and said.get(0, NOT_YET) in (NOT_YET, FALSE_CALL):
+        return out  # it was taken back, or rejected, that this board is bad
     out += [
         {"camera": missed["camera"], "kind": ESCAPE, "polygon": missed["polygon"], "who": missed["operator"]}
         for missed in missed_on(history, line, epoch, seq)

@@ -59,7 +59,7 @@ def seen_board(
             low, high = (middle, high) if holds(at(middle)) else (low, middle)
         return low
 
-    found = tuple((last(lambda boxes, box=box: any(_meet(box, one) for one in boxes)), word) for box, word in defects)  # type: ignore[misc]
+    found = tuple((last(lambda boxes, box=box: any(meet(box, one) for one in boxes)), word) for box, word in defects)  # type: ignore[misc]
     return SeenBoard(last(bool), found, outcome)
 
 
@@ -89,5 +89,6 @@ def _point(boards: Sequence[SeenBoard], manifest: Manifest, place: int, strength
     }  # fmt: skip
 
 
-def _meet(a: Box, b: Box) -> bool:
+def meet(a: Box, b: Box) -> bool:
+    """Whether two boxes (x, y, w, h) have something in common."""
     return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]

@@ -14,49 +14,26 @@ from typing import Any
 
 from hisir_edge.archive.board_file import evidence_from_npz
 from hisir_edge.archive.judge_again import JudgeAgain, ZoneTrial
-from hisir_edge.bundle.files import DEVIATION, GOLDEN, MODEL, NOISE, VARIANTS
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.thresholds import Thresholds, Zone
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.gain import Gain
+from hisir_edge.inspection.regions import Found
 from hisir_edge.mes.stored import stored_file
 from hisir_edge.records import Evidence
 from hisir_edge.transport.control_client import Asker
 from hisir_edge.view.boards import Boards, Cache
 from hisir_edge.view.history import History
-from hisir_edge.view.statistics import NOT_YET, Range, judged_by_people, outcome_of
-from hisir_edge.view.teach.strengths import Box, points_of, scale_of, seen_board
+from hisir_edge.view.statistics import CONFIRMED, NOT_YET, REPAIRED, Range, judged_by_people, outcome_of
+from hisir_edge.view.teach.reading import bundle_of, same_network
+from hisir_edge.view.teach.strengths import Box, meet, points_of, scale_of, seen_board
 
-GONE = {"false call": "false_calls_gone", "confirmed": "confirmed_lost"}
-KINDS = ("boards", "calls", "calls_after", "new_calls", "waiting_gone", "without_evidence")
+KINDS = (
+    "boards", "calls", "calls_after", "false_calls_gone", "confirmed_lost", "new_calls", "waiting_gone",
+    "without_evidence",
+)  # fmt: skip
 MOST_BOARDS, MOST_EVIDENCE_BYTES = 200, 300_000_000
-MOST_ZONES, MOST_CORNERS, MOST_NAME = 100, 200, 64
 FETCHERS = 2
-
-
-def zones_from_json(raw: Any) -> tuple[Zone, ...]:
-    """Zones as the page sends them; InputError for anything else."""
-    try:
-        if not isinstance(raw, list) or len(raw) > MOST_ZONES:
-            raise ValueError(f"a list of up to {MOST_ZONES}")
-        out = []
-        for one in raw:
-            corners = [(float(x), float(y)) for x, y in one["polygon"]]
-            sensitivity = float(one["sensitivity"])
-            if not 3 <= len(corners) <= MOST_CORNERS or not 0 <= sensitivity <= 100:
-                raise ValueError(f"3 to {MOST_CORNERS} corners, a sensitivity of 0 to 100")
-            if any(not abs(value) < 1e5 for corner in corners for value in corner):
-                raise ValueError("corners on the board")
-            if not isinstance(outside := one.get("outside", False), bool):
-                raise TypeError("outside as true or false")
-            out.append(Zone(str(one["name"])[:MOST_NAME], tuple(corners), sensitivity, outside))
-        if len({zone.name for zone in out}) < len(out):
-            raise ValueError("different names")
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
-        raise InputError(
-            expected="zones of name, polygon and sensitivity", received=str(error)[:200], fix="draw them again"
-        ) from error
-    return tuple(out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +46,15 @@ class _Present:
     rows: list[dict[str, Any]]
     bundle: Bundle
     camera: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """How many regions one camera's frame has now, and would have; ``lost``: confirmed defects that would not be."""
+
+    before: int
+    after: int
+    lost: int
 
 
 class Trials:
@@ -88,32 +74,38 @@ class Trials:
 
         ``zones``: all of the bundle's from then on, None: as they are; ``strength``: in units of the present one.
 
-        ``boards`` tried; ``calls`` and ``calls_after`` among them; ``false_calls_gone``, ``confirmed_lost``,
-        ``new_calls``: boards, and ``waiting_gone`` those not reviewed; ``seconds``. Boards that another revision
-        inspected count as the present one would have judged them. Of several cameras the zones are of the first,
-        ``camera``; what the others call stays.
+        ``boards`` tried; ``calls`` and ``calls_after`` among them; ``false_calls_gone``, ``new_calls``,
+        ``waiting_gone``, not reviewed: boards; ``confirmed_lost``: defects where nothing would be called any more;
+        ``seconds``. Boards that another revision inspected count as the present one would have judged them. Of several
+        cameras the zones are of the first, ``camera``; what the others call stays.
         """
         start = time.perf_counter()
         present = self._last_boards(line, most)
-        counts: Counter[str] = Counter(dict.fromkeys((*KINDS, *GONE.values()), 0))
+        counts: Counter[str] = Counter(dict.fromkeys(KINDS, 0))
         if present is None:
             return {**counts, "camera": "", "seconds": 0.0}
         said = self._said(line, present.rows)
         with self._lock:  # judges have buffers of their own
             count = self._counter(present, zones, strength)
             for row in present.rows:
-                counted = count(row)
+                words = said.get((line, row["epoch"], row["seq"]), {})
+                defects = self._defects(line, row, present.camera, words)
+                row["called"] = len(defects)
+                confirmed = [box for box, word in defects if word in (CONFIRMED, REPAIRED)]
+                counted = count(row, confirmed)
                 if counted is None:
                     counts["without_evidence"] += 1
                     continue
-                before, left = counted
-                outcome = outcome_of(row["result"], row["defects"], said.get((line, row["epoch"], row["seq"]), {}))
+                others = row["defects"] - len(defects)  # of the other cameras
+                before, left = counted.before + others, counted.after + others
+                outcome = outcome_of(row["result"], row["defects"], words)
                 counts["boards"] += 1
                 counts["calls"] += before > 0
                 counts["calls_after"] += left > 0
                 counts["new_calls"] += before == 0 and left > 0
-                if before > 0 and left <= 0:
-                    counts[GONE.get(outcome, "waiting_gone")] += 1
+                counts["confirmed_lost"] += counted.lost
+                if before > 0 and left <= 0 and outcome != "confirmed":
+                    counts["false_calls_gone" if outcome == "false call" else "waiting_gone"] += 1
         return {**counts, "camera": present.camera, "seconds": round(time.perf_counter() - start, 3)}
 
     def of_strengths(self, line: str, most: int = MOST_BOARDS) -> dict[str, Any]:
@@ -140,8 +132,12 @@ class Trials:
                     return [region.box_xywh for region in judge.found(evidence, gain).regions]
 
                 words = said.get((line, row["epoch"], row["seq"]), {})
+                defects = self._defects(line, row, present.camera, words)
                 outcome = outcome_of(row["result"], row["defects"], words)
-                seen.append(seen_board(called_at, len(scale), self._defects(line, row, present.camera, words), outcome))
+                board = seen_board(called_at, len(scale), defects, outcome)
+                if row["defects"] > len(defects):  # another camera calls it, whatever this one's strength
+                    board = replace(board, last=len(scale) - 1)
+                seen.append(board)
         points = points_of(seen, present.bundle.manifest)
         return {
             "points": points, "boards": len(seen), "without_evidence": without, "camera": present.camera,
@@ -175,7 +171,7 @@ class Trials:
             (line, newest["epoch"], newest["product"], min(max(most, 1), MOST_BOARDS)),
         )
         for row in rows:
-            row["sha256"] = _bundle_of(row.pop("body"), newest["camera"])
+            row["sha256"] = bundle_of(row.pop("body"), newest["camera"])
         with ThreadPoolExecutor(FETCHERS, thread_name_prefix="evidence") as pool:
             shares = [rows[n::FETCHERS] for n in range(FETCHERS)]
             list(pool.map(self._with_evidence, shares))
@@ -186,8 +182,11 @@ class Trials:
 
     def _counter(
         self, present: _Present, zones: tuple[Zone, ...] | None, strength: float
-    ) -> Callable[[dict[str, Any]], tuple[int, int] | None]:
-        """How many defects a board has under the present bundle, and as it would be; None where that is not known."""
+    ) -> Callable[[dict[str, Any], list[Box]], _Counted | None]:
+        """What is called on a board now and as it would be; None where that is not known.
+
+        Asked with the boxes of the defects that people confirmed on it.
+        """
         bundle = present.bundle
         limits = bundle.thresholds
         off_board = bundle.zones[: len(bundle.zones) - len(bundle.manifest.zones)]
@@ -200,13 +199,13 @@ class Trials:
                 trial = ZoneTrial(self._boards.judge(bundle), wanted)
         gains = dict[str, Gain | None]()
 
-        def count(row: dict[str, Any]) -> tuple[int, int] | None:
+        def count(row: dict[str, Any], confirmed: list[Box]) -> _Counted | None:
             evidence, sha256 = row["evidence"], row["sha256"]
             if evidence is None:
                 return None
-            if trial is not None and sha256 == bundle.manifest_sha256:
+            if trial is not None and not confirmed and sha256 == bundle.manifest_sha256:
                 before, after = trial.counted(evidence)
-                return row["defects"], row["defects"] - before + after
+                return _Counted(row["called"], row["called"] - before + after, 0)
             judge, other = now(sha256), then(sha256)
             if judge is None or other is None:
                 return None
@@ -217,7 +216,9 @@ class Trials:
             gain = gains[sha256]
             if gain is None:
                 return None
-            return judge[0].found(evidence, judge[1]).total, other[0].found(evidence, gain).total
+            now_seen, then_seen = judge[0].found(evidence, judge[1]), other[0].found(evidence, gain)
+            lost = sum(_is_lost(box, now_seen, then_seen) for box in confirmed)
+            return _Counted(now_seen.total, then_seen.total, lost)
 
         return count
 
@@ -236,7 +237,7 @@ class Trials:
         now = present.bundle
         try:
             bundle = self._boards.bundle(now.manifest.product, present.camera, sha256)
-            if not _same_network(bundle, now):
+            if not same_network(bundle, now):
                 return None
             judge = self._boards.judge(bundle).with_thresholds(limits)
             return judge, judge.with_zones(now.zones)
@@ -272,25 +273,15 @@ class Trials:
             return None
 
 
+def _is_lost(box: Box, before: Found, after: Found) -> bool:
+    """Whether something is called in a box now, and nothing would be."""
+    now, then = (any(meet(box, region.box_xywh) for region in one.regions) for one in (before, after))
+    return now and not then
+
+
 def _there(judge: tuple[JudgeAgain, Gain] | None) -> tuple[JudgeAgain, Gain]:
     if judge is None:
         raise InputError(
             expected="boards whose maps tell of this strength", received="others", fix="choose a higher one"
         )
     return judge
-
-
-def _bundle_of(body: str | bytes, camera: str) -> str:
-    """Manifest of the bundle that a camera's frame of a verdict was inspected with; empty where it has no such one."""
-    for inspection in json.loads(body)["InspectedUnits"][0]["Inspections"]:
-        if inspection["InspectionName"] == camera:
-            return str(inspection["vision"]["bundle_sha256"])
-    return ""
-
-
-def _same_network(one: Bundle, other: Bundle) -> bool:
-    """Whether two bundles give the same maps: what differs is zones and thresholds alone."""
-    a, b = one.manifest, other.manifest
-    named = (MODEL, GOLDEN, DEVIATION, NOISE, VARIANTS)
-    same_files = all(a.files.get(name) == b.files.get(name) for name in named)
-    return same_files and a.recipe == b.recipe and a.thresholds.pixel == b.thresholds.pixel

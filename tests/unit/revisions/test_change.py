@@ -12,8 +12,9 @@ from hisir_edge.bundle.load import manifest_from_folder
 from hisir_edge.bundle.manifest import Manifest, ZoneModel
 from hisir_edge.bundle.revised import RevisionModel
 from hisir_edge.errors import BundleError, InputError
+from hisir_edge.revisions.active import activated, active_of
 from hisir_edge.revisions.change import Change, expected_calls, planted_found, with_change, zones_from_raw
-from hisir_edge.revisions.store import RevisionStore, activated, active_of
+from hisir_edge.revisions.store import RevisionStore
 
 DEMO = Path(__file__).parents[3] / "engines" / "demo"
 ZONE = ZoneModel(name="label", polygon=((0, 0), (9, 0), (9, 9)), sensitivity=0)
@@ -56,6 +57,28 @@ def test_zones_and_strength_are_changed_and_nothing_else(manifest):
 def test_what_may_not_be_changed_is_refused(manifest, change, words):
     with pytest.raises(InputError, match=words):
         with_change(manifest, change)
+
+
+def test_insensitive_zones_over_half_of_the_board_are_a_higher_strength(manifest):
+    h, w = manifest.recipe.frame_height, manifest.recipe.frame_width
+    most = ((-9, -9), (w, -9), (w, h * 0.7), (-9, h * 0.7))
+    little = ((-9, -9), (w, -9), (w, h * 0.3), (-9, h * 0.3))
+    faint = ZoneModel(name="z", polygon=most, sensitivity=0.5)
+    with pytest.raises(InputError, match="20% with 2 times the strength over half of the board"):
+        with_change(manifest, Change(zones=(faint,)))
+    with_change(manifest, Change(zones=(faint.model_copy(update={"polygon": little}),)))
+    ignored = faint.model_copy(update={"sensitivity": 0.0})
+    with_change(manifest, Change(zones=(ignored,)))
+    sharp = faint.model_copy(update={"sensitivity": 2.0})
+    with_change(manifest, Change(zones=(sharp,), strength=1.9))
+
+
+def test_a_bundle_that_does_not_say_how_strong_its_planted_defects_are_gets_no_higher_strength(manifest):
+    assert manifest.metrics is not None
+    older = manifest.model_copy(update={"metrics": manifest.metrics.model_copy(update={"planted_strengths": {}})})
+    with pytest.raises(InputError, match="build it again"):
+        with_change(older, Change(strength=1.1))
+    assert with_change(older, Change(strength=0.9)).metrics == older.metrics
 
 
 def test_planted_defects_count_against_the_strength_of_the_build(manifest):
@@ -112,7 +135,10 @@ def test_what_is_active_is_bound_to_the_configured_bundle(tmp_path):
     third.log("activated", number=1)
     assert [one["what"] for one in third.events(9)] == ["activated", "made"]
     third.close()
-    for text in ("{", "[]", '{"schema": "x"}', '{"schema": "hisir-edge/revisions/1.0", "last": -1, "active": []}',
+    for text in ("{", "[]", "null", "5", '"x"', "[" * 5000,
+                 ('{"schema": "hisir-edge/revisions/1.0", "last": 1, "active": [{"product": ["x"], "camera": "c", '
+                 '"number": 1, "configured_sha256": "s", "before": 0}]}'),
+                 '{"schema": "x"}', '{"schema": "hisir-edge/revisions/1.0", "last": -1, "active": []}',
                  '{"schema": "hisir-edge/revisions/1.0", "last": 1, "active": [{}]}'):  # fmt: skip
         (tmp_path / "r" / "active.json").write_text(text)
         with pytest.raises(BundleError, match=r"active\.json"):

@@ -91,7 +91,7 @@ POSTS = {
     "/api/missed": {"line": "l", "epoch": EPOCH, "seq": 1, "camera": "cam", "polygon": [[0, 0], [4, 0], [4, 4]]},
     "/api/revise": {"line": "l", "zones": [], "why": "x"},
     "/api/activate": {"line": "l", "number": 1, "why": "x"},
-    "/api/take-back": {"line": "l", "why": "x"},
+    "/api/take-back": {"line": "l", "number": 1, "why": "x"},
     "/api/name": {"user": "x"},
     "/api/logout": {},
 }

@@ -79,7 +79,9 @@ def test_a_missed_place_makes_an_escape_and_its_removal_takes_that_back(history)
 def test_a_place_lies_in_the_frame_and_there_are_not_too_many(history):
     assert polygon_from_json(SQUARE, (6, 8)) == SQUARE
     for wrong in (None, 7, [], SQUARE[:2], [[0, 0], [9, 0], [4, 4]], [["a", 0]] * 3, [[0, 0, 0]] * 3, [[0, 0]] * 201,
-                  [[float("nan"), 0]] * 3, [[float("inf"), 0]] * 3):  # fmt: skip
+                  [[float("nan"), 0]] * 3, [[float("inf"), 0]] * 3,
+                  [[0, 0], [4, 0], [8, 0]], [["0", "0"], ["4", "0"], ["4", "4"]],
+                  [[False, False], [4, 0], [4, 4]]):  # fmt: skip
         with pytest.raises(InputError):
             polygon_from_json(wrong, (6, 8))
     for _ in range(50):
@@ -110,6 +112,9 @@ def test_what_was_decided_and_drawn_is_exported_and_read_again(history, tmp_path
     file, counts = exported(history, tmp_path)
     kinds = {"confirmed": 1, "false call": 1, "repaired": 0, "open": 0, "escape": 1, "boards": 3, "left_out": 0}
     assert counts == kinds
+    with zipfile.ZipFile(file) as archive:
+        listed = json.loads(archive.read("reviewed.json"))["boards"]
+        assert [one["seq"] for one in listed if not one["file"]] == [3], "what was taken back is told, too"
     run = tmp_path / "run"
     run.mkdir()
     assert unpack_reviewed((file,), run, (6, 8)) == 3
@@ -131,6 +136,18 @@ def test_what_was_decided_and_drawn_is_exported_and_read_again(history, tmp_path
         check_same_reviews((file,), run)
     assert unpack_reviewed((file,), run, (6, 8)) == 1
     assert {one.unit: one for one in load_reviewed(run)}["unit-2"].is_good
+    # taken back, and what was drawn rejected: nothing of it counts any more; and what is archived no more is told
+    history.decide("l", EPOCH, 1, 1, "NotVerifiedYet", "", "eva")
+    history.decide("l", EPOCH, 4, 0, "DefectRejected", "", "eva")
+    history.decide("l", EPOCH, 2, 0, "DefectConfirmed", "", "eva")
+    file, counts = exported(history, tmp_path, gone=(2,))
+    assert (counts["boards"], counts["left_out"]) == (0, 1)
+    assert unpack_reviewed((file,), run, (6, 8)) == 3
+    assert {one.unit: one.places[0].kind for one in load_reviewed(run)} == {"unit-2": "confirmed"}
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    with pytest.raises(InputError, match="none that is archived and decided on"):
+        unpack_reviewed((file,), fresh, (6, 8))
 
 
 def test_what_is_not_archived_any_more_is_counted(history, tmp_path):
@@ -166,7 +183,8 @@ def test_what_is_no_such_export_is_told_in_one_line(history, tmp_path):
 
     changes = (
         lambda r: r.update(schema="other"), lambda r: r.update(boards=3), lambda r: r["boards"][0].pop("line"),
-        lambda r: r["boards"][0].update(file="none"), lambda r: r["boards"][0].update(epoch="../x"),
+        lambda r: r["boards"][0].update(file="none"), lambda r: r.update(product="another"),
+        lambda r: r["boards"][0].update(seq=2), lambda r: r["boards"][0].update(epoch="../x"),
         lambda r: r["boards"][0].update(seq="1"), lambda r: r["boards"][0].update(places=None),
         lambda r: r["boards"][0]["places"][0].update(kind="odd"),
         lambda r: r["boards"][0]["places"][0].update(polygon=[]),
@@ -176,7 +194,11 @@ def test_what_is_no_such_export_is_told_in_one_line(history, tmp_path):
     for change in changes:
         with pytest.raises(InputError, match=r"export them again|copy it again"):
             unpack_reviewed((written(change),), run, (6, 8))
-    for wrong in (b"", b"PK\x03\x04", good.read_bytes()[:-30]):
+    damaged = bytearray(good.read_bytes())
+    encrypted = bytearray(damaged)
+    encrypted[6] |= 1  # the flag of the first member, and of its entry in the directory
+    encrypted[encrypted.rindex(b"PK\x01\x02") + 8] |= 1
+    for wrong in (bytes(encrypted), b"", b"PK\x03\x04", good.read_bytes()[:-30]):
         path = tmp_path / "cut.zip"
         path.write_bytes(wrong)
         with pytest.raises(InputError, match="export them again"):

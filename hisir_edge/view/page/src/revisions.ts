@@ -75,12 +75,13 @@ export class Revisions {
   private async send(what: "activate" | "take-back", one: Revision): Promise<void> {
     if (!session.me?.user) await this.ask();
     if (!session.me?.user) return;
-    const words = what === "activate" ? `Activate revision ${one.number}` : `Take revision ${one.number} back`;
+    const lost = one.comparison.confirmed_lost ?? 0;
+    const words = what !== "activate" ? `Take revision ${one.number} back` : `Activate revision ${one.number}${lost ? `, which loses ${lost} confirmed defect(s)` : ""}`;
     const why = await reason(words, what === "activate" ? one.why : "");
     if (!why) return;
     const { product, camera, number } = one;
     try {
-      await post(`/api/${what}`, what === "activate" ? { line: this.line, number, why } : { line: this.line, product, camera, why });
+      await post(`/api/${what}`, what === "activate" ? { line: this.line, number, why } : { line: this.line, number, product, camera, why });
       this.waiting = true;
       await this.open(this.line);
     } catch (error) {

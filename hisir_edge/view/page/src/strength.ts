@@ -29,6 +29,7 @@ export class Strength {
     const before = fresh ? 1 : this.value;
     this.root.hidden = !may;
     if (!may) return;
+    fill(this.words, "counting on the last boards ...");
     const found = await get(`/api/strengths/${encodeURIComponent(line)}`);
     this.points = found.points;
     this.boards = found.boards;
