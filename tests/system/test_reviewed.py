@@ -83,7 +83,7 @@ def test_a_false_call_goes_and_a_confirmed_defect_stays(photos, small_run, small
         used = here("revision", "activate", 1, *at)
         assert used.returncode == 0 and "revision 1" in used.stdout, used.stderr
         listed = here("revision", "list", "--endpoint", line.control).stdout
-        assert "eva: a label that is good" in listed and "reviewed_gone 1" in listed
+        assert "eva: a label that is good" in listed and "reviewed gone 1" in listed
         for number in range(4, 8):
             line.ask("trigger", unit=f"B-{number}")
             line.wait(number + 1)

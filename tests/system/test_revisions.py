@@ -168,7 +168,7 @@ def test_a_bundle_from_elsewhere_is_added_and_another_configured_one_counts(phot
         line.ask("take_back", **SAID)
         assert "reload the line" in idle(line)["last"]["refused"] and line.ask("status")["revision"] == number
         line.ask("reload")
-        line.until(lambda status: status["revision"] == 0)
+        line.until(lambda status: status["revision"] == 0 and status["last_reload"] == "reloaded")
         assert line.logged("revision not in use") and line.logged("revision set aside")
         inspected(line)
         assert line.bodies[-1]["bundle_sha256"] == load_bundle(other).manifest_sha256
@@ -176,7 +176,8 @@ def test_a_bundle_from_elsewhere_is_added_and_another_configured_one_counts(phot
         shutil.rmtree(configured)
         shutil.copytree(small_bundle, configured)
         line.ask("reload")
-        line.until(lambda status: status["last_reload"] == "reloaded" and status["revision"] == 0)
+        of = load_bundle(small_bundle).manifest_sha256
+        line.until(lambda _: inspected(line)["bundle_sha256"] == of)
         found = idle(line)
         assert [one["what"] for one in found["events"]] == ["set aside", "activated", "added"]
         pipe = tmp_path / "pipe"
