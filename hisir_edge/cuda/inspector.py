@@ -23,6 +23,7 @@ from hisir_edge.bundle.load import Bundle
 from hisir_edge.cuda.device import Device, Event
 from hisir_edge.cuda.readback import (
     crop_of_frame,
+    evidence_of_padded,
     fixed_matrices,
     light_planes,
     light_tables,
@@ -186,6 +187,9 @@ class CudaInspector(BoardInspector):
                         expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle"
                     )
                 regions, strongest = self._regions(slot, mask, bent)
+                wanted = self._keeps_evidence and (regions or not self._of_called_only)
+                camera = self.pose_of_camera(registration)
+                kept = evidence_of_padded(slot.fetch_map(), self.plan, self.gain, camera) if wanted else None
         except Exception as error:
             self._drop_slot(error)  # whatever it was: the next frame gets a stream, context and memory of its own
             if isinstance(error, HisirEdgeError):
@@ -200,7 +204,7 @@ class CudaInspector(BoardInspector):
         self._tell_steps(slot)
         times = StageTimes(register_s=t1 - t0, tile_s=t2 - t1, infer_s=t3 - t2, judge_s=t4 - t3)
         score = max(float(slot.host.small.max()), strongest)
-        return Findings(score, regions, mask, registration, times, self._memory.chosen)
+        return Findings(score, regions, mask, registration, times, self._memory.chosen, kept)
 
     @contextlib.contextmanager
     def _current_device(self) -> Iterator[None]:

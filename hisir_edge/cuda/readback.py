@@ -11,6 +11,7 @@ from hisir_edge.arrays import F32, F64, I64, U8, Bool, u8
 from hisir_edge.cuda.reference import fixed_point
 from hisir_edge.geometry.tile import REGION_PX, TilePlan, scaled_hw
 from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.gain import Gain
 from hisir_edge.inspection.light import (
     SAMPLE_EACH_PX,
     SAMPLE_FIRST_PX,
@@ -23,7 +24,8 @@ from hisir_edge.inspection.light import (
 )
 from hisir_edge.inspection.registration.pose import Pose, pose_from_affine, positions, scaling, straightened
 from hisir_edge.inspection.variants import Crop
-from hisir_edge.inspection.windows import MOST_WINDOWS, Box, apart
+from hisir_edge.inspection.windows import MOST_WINDOWS, Box, apart, evidence_of_map
+from hisir_edge.records import Evidence
 
 
 def windows_of_bits(bits: U8, frame_hw: tuple[int, int]) -> list[Box]:
@@ -143,3 +145,11 @@ def light_samples(work: Pixels, matrix: F64) -> U8:
         whole = whole @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
     out = u8(cv2.warpAffine(picture, whole, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
     return out if work.is_mosaic else Pixels(out, work.pixel_format).rgb
+
+
+def evidence_of_padded(whole: F32, plan: TilePlan, gain: Gain, pose: Pose | None) -> Evidence | None:
+    """What a judgement came from (``evidence_of_map``), of the whole map (padded h, padded w) of raw scores."""
+    h, w = plan.frame_hw
+    rows, columns = (side // REGION_PX for side in whole.shape)
+    cell_max: F32 = whole.reshape(rows, REGION_PX, columns, REGION_PX).max((1, 3))
+    return evidence_of_map(whole[:h, :w], cell_max[: gain.most.shape[0], : gain.most.shape[1]], gain, pose)

@@ -103,6 +103,7 @@ class Slot:
         grid, n, run = rig.merge.contested.shape, rig.tiles, rig.calls * rig.per_call
         self.rig = rig
         self._memory: list[Buffer | Any] = []
+        self.whole: Any = None
         try:
             self.stream: Stream = device.stream()
             self.done: Event = device.event()
@@ -287,3 +288,13 @@ class Slot:
             self.stream.copy_out(self.host.values[first:end], self.values, first * row_bytes)
         self.done.record(self.stream)
         self.done.wait()
+
+    def fetch_map(self) -> F32:
+        """The merged map (padded h, padded w) of raw scores over the golden image; the next frame writes over it."""
+        if self.whole is None:  # of a line that archives its boards
+            self.whole = self._pinned(self.rig.merge.plan.padded_hw, np.float32)
+        whole: F32 = self.whole
+        self.stream.copy_out(whole, self.map)
+        self.done.record(self.stream)
+        self.done.wait()
+        return whole

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.host_device import HostDevice, HostEngine
 
+from hisir_edge.archive.judge_again import JudgeAgain
 from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.thresholds import Zone
@@ -84,6 +85,31 @@ def test_both_backends_judge_alike(gpu, cpu, frames):
     assert gpu.device.streams == 1
     assert len(gpu.rig.engine.shapes) == 1, "a graph holds for one shape"
     self_test(gpu)
+    gpu.close()
+    assert not gpu.device.held and not gpu.device.pinned_arrays, "all memory is given back"
+
+
+def test_a_board_is_judged_again_from_what_the_gpu_kept(gpu, cpu, frames):
+    again = JudgeAgain(gpu.bundle)
+    assert gpu.inspect(frames[0]).evidence is None
+    for one in (gpu, cpu):
+        one.keep_evidence()
+    try:
+        for frame in frames:
+            ours, theirs = gpu.inspect(frame), cpu.inspect(frame)
+            assert ours.evidence is not None and theirs.evidence is not None
+            judged = again.judge(ours.evidence)
+            assert (judged.result, judged.found.total) == (ours.result, ours.regions_total)
+            assert judged.score == pytest.approx(ours.score, rel=0.1, abs=0.05)
+            union = (judged.found.mask | ours.mask).sum()
+            assert (judged.found.mask & ours.mask).sum() >= 0.9 * union
+            mine, other = (set(map(tuple, one.evidence.cells_yx.tolist())) for one in (ours, theirs))
+            assert len(mine ^ other) <= 0.2 * max(len(mine | other), 10), "nearly the same regions as on a CPU"
+        gpu.keep_evidence(called_only=True)
+        results = {(judged.result, judged.evidence is None) for judged in map(gpu.inspect, frames)}
+        assert results == {(Result.PASS, True), (Result.FAIL, False)}
+    finally:
+        gpu._keeps_evidence = cpu._keeps_evidence = False
     gpu.close()
     assert not gpu.device.held and not gpu.device.pinned_arrays, "all memory is given back"
 
