@@ -13,6 +13,7 @@ DEV := $(VENV)/.dev-installed
 .PHONY: demo test lint test-lowest test-slow soak audit fuzz page wheelhouse gpu-parts gpu-check gpu-emulated gpu-rehearsal bench engines schema reference lock clean help
 help:
 	@echo "make demo   inspect 12 rendered boards with the real daemon; VIEW=1: and show them on the operator's page"
+	@echo "            TEACH=1: with a bundle that is taught first, from 16 rendered boards, without training"
 	@echo "make test   linters, types, import rules and the default test suite"
 	@echo "make test-lowest  the command line and the demo bundle with the lowest versions that pyproject.toml allows"
 	@echo "make bench  speed and memory of the demo bundle on this machine"
@@ -32,8 +33,14 @@ help:
 VIEW ?=
 VIEW_AT ?= 127.0.0.1:8080
 
-demo: $(BASE) $(if $(VIEW),$(VENV)/.view-installed)
-	$(BIN)/hisir-edge demo $(if $(VIEW),--view $(VIEW_AT))
+# make demo TEACH=1: a bundle from photos of good boards first, as a technician makes it (the training packages)
+TEACH ?=
+TAUGHT := build/taught
+
+demo: $(if $(TEACH),$(DEV),$(BASE)) $(if $(VIEW),$(VENV)/.view-installed)
+	$(if $(TEACH),rm -rf $(TAUGHT)-boards && $(BIN)/hisir-edge synth --product 7 --seed 3 --good 16 --test-good 1 \
+	  --defective 0 --size 1600x1200 --out $(TAUGHT)-boards && $(BIN)/hisir-edge teach $(TAUGHT)-boards --out $(TAUGHT))
+	$(BIN)/hisir-edge demo $(if $(VIEW),--view $(VIEW_AT)) $(if $(TEACH),--bundle $(TAUGHT))
 
 $(VENV)/.view-installed: $(BASE)
 	$(PIP) install --require-hashes -r requirements/extras/view.lock
