@@ -293,7 +293,7 @@ def test_a_missed_place_is_drawn_by_hand_and_exported(photos, small_bundle, tmp_
         assert seen.evaluate(script, wrong) == 400
         seen.click("nav button:text-is('Teach')")
         with seen.expect_download() as download:
-            seen.click("a:text-is('Reviewed boards')")
+            seen.click("a[href]:text-is('Reviewed boards')")
         run = tmp_path / "run"
         run.mkdir()
         hw = load_bundle(small_bundle).recipe.frame_hw

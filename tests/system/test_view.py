@@ -165,7 +165,7 @@ def test_a_decision_is_of_what_was_seen_when_the_key_was_pressed(photos, small_b
         seen.locator(".strip .card").nth(0).click()
         seen.wait_for_selector("h2:text-is('B-3')")
         seen.wait_for_timeout(1500)  # what was on its way has come
-        assert seen.locator("h2").inner_text() == "B-3"
+        assert seen.locator(".review h2").inner_text() == "B-3"
         seen.keyboard.press("c")
         seen.wait_for_selector(".defects .said.DefectConfirmed")
         assert [(one["seq"], one["verification"]) for one in sent] == [(3, "DefectRejected"), (4, "DefectConfirmed")]
