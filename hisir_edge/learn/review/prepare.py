@@ -32,7 +32,7 @@ from hisir_edge.learn.review.boards import (
     save_reviewed,
     unpack_reviewed,
 )
-from hisir_edge.learn.review.tiles import ReviewedTiles, golden_polygon, patch_of
+from hisir_edge.learn.review.tiles import ReviewedTiles, golden_polygon, patch_of, together
 
 OURS = re.compile(r"\.?([0-9a-f]{8}-\d{10}\.png|reviewed\.json)(\.\d+\.tmp)?")
 MARGIN_PX = 8
@@ -136,11 +136,15 @@ def with_reviewed(run: Path, record: RunRecord, boards: GoodBoards, learnt: Good
         record = replace(record, dropped_added=tuple(dict.fromkeys((*record.dropped_added, *lost))))
         save_record(run, record)
     polygons = [[golden_polygon(like, n, p, record.scale) for p in board.places] for n, board in enumerate(found)]
+    defects = [
+        [polygon for place, polygon in zip(board.places, of, strict=True) if place.is_defect]
+        for board, of in zip(found, polygons, strict=True)
+    ]
     patches = [
         patch
-        for number, board in enumerate(found)
-        for place, polygon in zip(board.places, polygons[number], strict=True)
-        if place.is_defect and (patch := patch_of(like, number, polygon)) is not None
+        for number, of in enumerate(defects)
+        for group in together(of)
+        if (patch := patch_of(like, number, group)) is not None
     ]
     partly_good = [n for n, board in enumerate(found) if any(place.kind == "false call" for place in board.places)]
     first = len(learnt.frames)

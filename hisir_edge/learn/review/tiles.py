@@ -16,6 +16,7 @@ SHARE = 0.4
 """Of the tiles that show such a place, where there is any."""
 SHIFT_PX = 2
 AROUND_PX = 3
+BESIDE_PX = 12
 FEATHER_PX = 3
 RELIT = 0.03
 
@@ -64,19 +65,35 @@ def golden_polygon(boards: GoodBoards, number: int, place: ReviewedPlace, scale:
     return np.asarray(boards.poses[number].to_golden(scaled), np.float64)
 
 
-def patch_of(boards: GoodBoards, number: int, polygon: F64) -> Patch | None:
-    """The defect inside a polygon in golden pixels, as registration lays it; None: it lies off the golden image."""
+def patch_of(boards: GoodBoards, number: int, polygons: list[F64]) -> Patch | None:
+    """The defects inside polygons in golden pixels, as registration lays them; None: off the golden image."""
     h, w = boards.memory.mean_rgb.shape[:2]
-    (left, top), (right, bottom) = np.floor(polygon.min(0)).astype(int), np.ceil(polygon.max(0)).astype(int) + 1
+    corners = np.concatenate(polygons)
+    (left, top), (right, bottom) = np.floor(corners.min(0)).astype(int), np.ceil(corners.max(0)).astype(int) + 1
     x0, y0 = max(int(left) - AROUND_PX, 0), max(int(top) - AROUND_PX, 0)
     x1, y1 = min(int(right) + AROUND_PX, w), min(int(bottom) + AROUND_PX, h)
     if x1 - x0 < 2 or y1 - y0 < 2:
         return None
     inside = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    cv2.fillPoly(inside, [np.round(polygon - (x0, y0)).astype(np.int32)], 1)
+    for polygon in polygons:
+        cv2.fillPoly(inside, [np.round(polygon - (x0, y0)).astype(np.int32)], 1)
     inside = u8(cv2.dilate(inside, np.ones((AROUND_PX, AROUND_PX), np.uint8)))
     picture = u8(np.ascontiguousarray(rows_of_board(boards, number, y0, y1)[:, x0:x1]))
     return Patch(y0, x0, picture, inside)
+
+
+def together(polygons: list[F64]) -> list[list[F64]]:
+    """Polygons by groups of those that lie beside each other: the outlines of one part that is shifted, say."""
+    groups: list[list[F64]] = []
+    for polygon in polygons:
+        near = [group for group in groups if any(_beside(polygon, other) for other in group)]
+        groups = [group for group in groups if not any(group is one for one in near)]
+        groups.append([polygon, *(other for group in near for other in group)])
+    return groups
+
+
+def _beside(a: F64, b: F64) -> bool:
+    return bool((a.min(0) <= b.max(0) + BESIDE_PX).all() and (b.min(0) <= a.max(0) + BESIDE_PX).all())
 
 
 def with_patch(rng: np.random.Generator, made: Corruption, patch: Patch, at_yx: tuple[int, int]) -> Corruption:

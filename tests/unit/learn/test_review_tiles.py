@@ -12,7 +12,7 @@ from hisir_edge.inspection.registration.pose import pose_from_affine
 from hisir_edge.learn.data.memory import unregistered_boards
 from hisir_edge.learn.data.tiles import CorruptedTiles
 from hisir_edge.learn.review.boards import ReviewedBoard, ReviewedPlace
-from hisir_edge.learn.review.tiles import Patch, ReviewedTiles, golden_polygon, patch_of, with_patch
+from hisir_edge.learn.review.tiles import Patch, ReviewedTiles, golden_polygon, patch_of, together, with_patch
 
 T = 64
 
@@ -60,12 +60,26 @@ def test_a_defect_is_cut_out_as_registration_lays_it():
     place = ReviewedPlace("confirmed", ((50, 30), (69, 30), (69, 39), (50, 39)))
     polygon = golden_polygon(boards, 1, place, 1.0)
     assert polygon.min(0).tolist() == [55, 27] and polygon.max(0).tolist() == [74, 36]
-    patch = patch_of(boards, 1, polygon)
+    patch = patch_of(boards, 1, [polygon])
     assert patch is not None
     bright = np.argwhere(patch.picture[..., 0] > 100) + (patch.y, patch.x)
     assert bright.min(0).tolist() == [27, 55] and bright.max(0).tolist() == [36, 74]
     assert patch.inside[bright[:, 0] - patch.y, bright[:, 1] - patch.x].all()
-    assert patch_of(boards, 1, polygon + 500) is None
+    assert patch_of(boards, 1, [polygon + 500]) is None
+
+
+def test_outlines_of_one_part_are_one_defect():
+    def box(x, y, w=10, h=10):
+        return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float64)
+
+    a, b, c, far = box(0, 0), box(20, 0), box(43, 0), box(300, 300)
+    assert [len(group) for group in together([a, c, far])] == [1, 1, 1]
+    groups = together([a, c, far, b])  # the one between them
+    assert sorted(len(group) for group in groups) == [1, 3]
+    assert together([]) == []
+    boards = unregistered_boards([np.full((80, 120, 3), 7, np.uint8)] * 2)
+    patch = patch_of(boards, 1, [a, b])
+    assert patch is not None and patch.inside[5, 15] == 0 and patch.inside[5, 5] == patch.inside[5, 25] == 1
 
 
 def test_a_polygon_is_scaled_with_the_frame():
