@@ -72,7 +72,7 @@ def test_outlines_of_one_part_are_one_defect():
     def box(x, y, w=10, h=10):
         return np.array([[x, y], [x + w, y], [x + w, y + h], [x, y + h]], np.float64)
 
-    a, b, c, far = box(0, 0), box(20, 0), box(43, 0), box(300, 300)
+    a, b, c, far = box(0, 0), box(20, 0), box(40, 0), box(300, 300)
     assert [len(group) for group in together([a, c, far])] == [1, 1, 1]
     groups = together([a, c, far, b])  # the one between them
     assert sorted(len(group) for group in groups) == [1, 3]
