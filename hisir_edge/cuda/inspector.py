@@ -189,7 +189,7 @@ class CudaInspector(BoardInspector):
                 regions, strongest = self._regions(slot, mask, bent)
                 wanted = self._keeps_evidence and (regions or not self._of_called_only)
                 camera = self.pose_of_camera(registration)
-                kept = evidence_of_padded(slot.fetch_map(), self.plan, self.gain, camera) if wanted else None
+                kept = evidence_of_padded(slot.fetch_map, self.plan, self.gain, camera) if wanted else None
         except Exception as error:
             self._drop_slot(error)  # whatever it was: the next frame gets a stream, context and memory of its own
             if isinstance(error, HisirEdgeError):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import cv2
 import numpy as np
+import structlog
 
 from hisir_edge.arrays import F32, F64, I64, U8, Bool, u8
 from hisir_edge.cuda.reference import fixed_point
@@ -26,6 +28,8 @@ from hisir_edge.inspection.registration.pose import Pose, pose_from_affine, posi
 from hisir_edge.inspection.variants import Crop
 from hisir_edge.inspection.windows import MOST_WINDOWS, Box, apart, evidence_of_map
 from hisir_edge.records import Evidence
+
+log = structlog.get_logger()
 
 
 def windows_of_bits(bits: U8, frame_hw: tuple[int, int]) -> list[Box]:
@@ -147,9 +151,18 @@ def light_samples(work: Pixels, matrix: F64) -> U8:
     return out if work.is_mosaic else Pixels(out, work.pixel_format).rgb
 
 
-def evidence_of_padded(whole: F32, plan: TilePlan, gain: Gain, pose: Pose | None) -> Evidence | None:
-    """What a judgement came from (``evidence_of_map``), of the whole map (padded h, padded w) of raw scores."""
-    h, w = plan.frame_hw
-    rows, columns = (side // REGION_PX for side in whole.shape)
-    cell_max: F32 = whole.reshape(rows, REGION_PX, columns, REGION_PX).max((1, 3))
-    return evidence_of_map(whole[:h, :w], cell_max[: gain.most.shape[0], : gain.most.shape[1]], gain, pose)
+def evidence_of_padded(fetch: Callable[[], F32], plan: TilePlan, gain: Gain, pose: Pose | None) -> Evidence | None:
+    """What a judgement came from (``evidence_of_map``), of the whole map (padded h, padded w) of raw scores.
+
+    None where it cannot be fetched: it is kept beside a verdict, never instead of one. What is wrong with the GPU the
+    next frame will show.
+    """
+    try:
+        whole = fetch()
+        h, w = plan.frame_hw
+        rows, columns = (side // REGION_PX for side in whole.shape)
+        cell_max: F32 = whole.reshape(rows, REGION_PX, columns, REGION_PX).max((1, 3))
+        return evidence_of_map(whole[:h, :w], cell_max[: gain.most.shape[0], : gain.most.shape[1]], gain, pose)
+    except Exception as error:
+        log.warning("no evidence of a frame", reason=f"{type(error).__name__}: {error}")
+        return None

@@ -78,18 +78,7 @@ def test_a_zone_is_tried_as_an_inspection_with_it_would_end(photos, small_bundle
             assert {name: found[name] for name in expected} == expected
             assert found["boards"] == 4
         # the same by hand: all of the golden board is drawn around, and ignored
-        seen.click("nav button:text-is('Teach')")
-        seen.wait_for_selector(".zones canvas")
-        box = seen.locator(".zones .viewer").bounding_box()
-        seen.wait_for_timeout(500)
-        side = min(box["width"], box["height"] * 4 / 3)
-        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-        for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
-            seen.mouse.click(middle[0] + x * side * 0.49, middle[1] + y * side * 0.365)
-            seen.wait_for_timeout(400)  # two clicks at once are a double click
-        seen.wait_for_selector(".zones circle:nth-of-type(4)", state="attached")
-        seen.click("button:text-is('Close zone')")
-        seen.wait_for_selector(".zones polygon.new", state="attached")
+        drawn_around_all(seen)
         seen.click("button:text-is('Try on the last boards')")
         seen.wait_for_selector(".zones .result b:has-text('1 false calls would go, 1 confirmed defects would be lost')")
 

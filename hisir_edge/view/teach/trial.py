@@ -89,14 +89,13 @@ class Trials:
             count = self._counter(present, zones, strength)
             for row in present.rows:
                 words = said.get((line, row["epoch"], row["seq"]), {})
-                defects = self._defects(line, row, present.camera, words)
-                row["called"] = len(defects)
+                defects, others = self._defects(line, row, present.camera, words)
+                row["called"] = row["defects"] - others
                 confirmed = [box for box, word in defects if word in (CONFIRMED, REPAIRED)]
                 counted = count(row, confirmed)
                 if counted is None:
                     counts["without_evidence"] += 1
                     continue
-                others = row["defects"] - len(defects)  # of the other cameras
                 before, left = counted.before + others, counted.after + others
                 outcome = outcome_of(row["result"], row["defects"], words)
                 counts["boards"] += 1
@@ -132,10 +131,10 @@ class Trials:
                     return [region.box_xywh for region in judge.found(evidence, gain).regions]
 
                 words = said.get((line, row["epoch"], row["seq"]), {})
-                defects = self._defects(line, row, present.camera, words)
+                defects, others = self._defects(line, row, present.camera, words)
                 outcome = outcome_of(row["result"], row["defects"], words)
                 board = seen_board(called_at, len(scale), defects, outcome)
-                if row["defects"] > len(defects):  # another camera calls it, whatever this one's strength
+                if others:  # another camera calls it, whatever this one's strength
                     board = replace(board, last=len(scale) - 1)
                 seen.append(board)
         points = points_of(seen, present.bundle.manifest)
@@ -246,13 +245,17 @@ class Trials:
                 return None
             raise
 
-    def _defects(self, line: str, row: dict[str, Any], camera: str, words: dict[int, str]) -> list[tuple[Box, str]]:
-        """Box and last word of each defect that was called on a camera's frame."""
+    def _defects(
+        self, line: str, row: dict[str, Any], camera: str, words: dict[int, str]
+    ) -> tuple[list[tuple[Box, str]], int]:
+        """Box and last word of each defect that was called on a camera's frame, and how many the others called."""
         found = self._history.query(
-            "SELECT number, x, y, w, h FROM defect WHERE line = ? AND epoch = ? AND seq = ? AND camera = ?",
-            (line, row["epoch"], row["seq"], camera),
+            "SELECT number, camera, x, y, w, h FROM defect WHERE line = ? AND epoch = ? AND seq = ?",
+            (line, row["epoch"], row["seq"]),
         )
-        return [((d["x"], d["y"], d["w"], d["h"]), words.get(d["number"], words.get(0, NOT_YET))) for d in found]
+        own = [one for one in found if one["camera"] == camera]
+        said = [((d["x"], d["y"], d["w"], d["h"]), words.get(d["number"], words.get(0, NOT_YET))) for d in own]
+        return said, len(found) - len(own)
 
     def _with_evidence(self, rows: list[dict[str, Any]]) -> None:
         with self._connect() as asker:

@@ -114,6 +114,19 @@ def test_a_board_is_judged_again_from_what_the_gpu_kept(gpu, cpu, frames):
     assert not gpu.device.held and not gpu.device.pinned_arrays, "all memory is given back"
 
 
+def test_a_map_that_does_not_come_back_costs_no_verdict(gpu, frames, monkeypatch):
+    before = [gpu.inspect(frame) for frame in frames]
+    gpu.keep_evidence()
+
+    def fails() -> None:
+        raise MemoryError("page-locked memory")
+
+    monkeypatch.setattr(gpu._slot, "fetch_map", fails)
+    for frame, judged in zip(frames, before, strict=True):
+        again = gpu.inspect(frame)
+        assert (again.result, again.regions, again.evidence) == (judged.result, judged.regions, None)
+
+
 def test_the_same_frame_gives_the_same_verdict_whatever_came_before(gpu, frames):
     first = [gpu.inspect(frame) for frame in frames]
     again = [gpu.inspect(frame) for frame in reversed(frames)][::-1]
