@@ -29,13 +29,19 @@ def sole_writer(out: Path, what: str = "build") -> Iterator[None]:
         os.close(fd)
 
 
-def held_folder(folder: Path, otherwise: InputError) -> int:
+def held_folder(folder: Path, key: str, otherwise: InputError) -> int:
     """Make a folder and hold its file ``lock`` until the returned descriptor is closed, or the process ends.
 
-    ``otherwise`` is raised where another one holds it; OSError where the folder cannot be made or written.
+    ``otherwise`` is raised where another one holds it; InputError, which names ``key``, where it cannot be made or
+    written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise InputError(
+            expected=f"a writable {key}", received=f"{folder} ({error.strerror})", fix="correct it"
+        ) from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -54,14 +54,10 @@ class RevisionStore:
             received=f"{folder}, which another daemon uses",
             fix="name another",
         )
+        self._held = held_folder(folder, "revisions.folder", taken)
         try:
-            self._held = held_folder(folder, taken)
-            folder.chmod(0o700)  # whatever the umask: a service loads nothing that others may change
-        except OSError as error:
-            raise InputError(
-                expected="a writable revisions.folder", received=f"{folder} ({error.strerror})", fix="correct it"
-            ) from error
-        try:
+            with _told(folder):
+                folder.chmod(0o700)  # whatever the umask: a service loads nothing that others may change
             for left in folder.glob(f"{NEW}*"):  # of a daemon that was killed
                 shutil.rmtree(left, ignore_errors=True)
             self._last, self.actives = read_active(folder / ACTIVE)

@@ -175,13 +175,7 @@ def _sole_page(state: Path) -> Iterator[None]:
     taken = InputError(
         expected=f"one page at {state}", received="another one that runs", fix="end it, or choose another --state"
     )
-    try:
-        fd = held_folder(state, taken)
-    except OSError as error:
-        raise InputError(
-            expected="a folder for the page's history", received=f"{state} ({error.strerror})",
-            fix="choose another --state",
-        ) from error  # fmt: skip
+    fd = held_folder(state, "--state, the folder of the page's history", taken)
     try:
         yield
     finally:

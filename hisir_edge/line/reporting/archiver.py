@@ -102,12 +102,7 @@ def archiver_from_settings(settings: Settings, journal: Path) -> Archiver:
         received=f"{folder}, which another daemon writes to",
         fix="name another: each would delete the other's boards",
     )
-    try:
-        lock = held_folder(folder, taken)
-    except OSError as error:
-        raise InputError(
-            expected="a writable archive.folder", received=f"{folder} ({error.strerror})", fix="correct it"
-        ) from error
+    lock = held_folder(folder, "archive.folder", taken)
     try:
         return Archiver(table, ArchiveFolder(folder, table.budget_mb * 1_000_000), lock)
     except BaseException:

@@ -327,7 +327,7 @@ def test_what_cannot_be_is_refused_before_anything_is_opened(tmp_path, change, s
 
 
 def test_one_page_keeps_a_history(tmp_path):
-    taken = held_folder(tmp_path / "s", InputError(expected="", received="", fix=""))
+    taken = held_folder(tmp_path / "s", "--state", InputError(expected="", received="", fix=""))
     try:
         with pytest.raises(InputError, match="another one that runs"):
             serve(ViewSettings(lines=(), listen="127.0.0.1:8080", state=tmp_path / "s"))
