@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, I32, Bool
+from hisir_edge.archive.groups import ROUNDING, groups_of
+from hisir_edge.arrays import F32, Bool
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.thresholds import Thresholds, Zone
 from hisir_edge.errors import InputError
+from hisir_edge.geometry.box import BoxXYWH, meet
 from hisir_edge.geometry.tile import REGION_PX, scaled_hw
 from hisir_edge.inspection.gain import Gain
 from hisir_edge.inspection.regions import Found, found_from_regions, regions_in_window
 from hisir_edge.inspection.rops import KEPT_FROM
-from hisir_edge.inspection.score import logit_of_score, score_of_logit
 from hisir_edge.inspection.verdict import result_of
 from hisir_edge.inspection.windows import (
-    RIM_PX,
+    box_in_frame,
     calibrated_windows,
     fill_map,
     highest_calibrated,
@@ -27,11 +27,6 @@ from hisir_edge.inspection.windows import (
     wipe_map,
 )
 from hisir_edge.records import Evidence, Region, Result
-
-ROUNDING = np.float32(1.0001)
-MORE_PIXELS = 1.5
-"""Of a group, in the frame's pixels, at most: the pose enlarges, and interpolation adds a rim."""
-RIM_PIXELS = 64.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +59,8 @@ class JudgeAgain:
             _check(self.gain, kept_by)
         self._raw = np.zeros(hw, np.float32)
         self._cell_max = np.zeros(self.gain.most.shape, np.float32)
+        self._unread: Bool = np.zeros(recipe.frame_hw, np.bool_)
+        """Where masks are drawn that nobody reads: pages that are there already."""
 
     def judge(self, evidence: Evidence) -> JudgedAgain:
         """The judgement of one frame."""
@@ -88,19 +85,34 @@ class JudgeAgain:
 
     def counted(self, evidence: Evidence, gains: tuple[Gain, ...]) -> tuple[int, ...]:
         """How many regions are called under each of these gains."""
-        fill_map(evidence, self._raw, self._cell_max)
-        try:
-            return tuple(self._found(evidence, gain)[0].total for gain in gains)
-        finally:
-            wipe_map(evidence, self._raw, self._cell_max)
+        return tuple(found.total for found in self._under(evidence, gains, self._unread))
 
     def found(self, evidence: Evidence, gain: Gain | None = None) -> Found:
         """The regions that are called, under another gain if there is one."""
+        return self._under(evidence, (gain or self.gain,))[0]
+
+    def _under(self, evidence: Evidence, gains: tuple[Gain, ...], mask: Bool | None = None) -> list[Found]:
         fill_map(evidence, self._raw, self._cell_max)
         try:
-            return self._found(evidence, gain or self.gain)[0]
+            return [self._found(evidence, gain, mask)[0] for gain in gains]
         finally:
             wipe_map(evidence, self._raw, self._cell_max)
+
+    def calls(self, evidence: Evidence, gain: Gain | None = None, within_xywh: BoxXYWH | None = None) -> bool:
+        """Whether a region is called whose box meets this one of the frame, or any; no more is judged than may be."""
+        gain = gain or self.gain
+        recipe, pose = self.bundle.recipe, pose_of_evidence(evidence)
+        groups = groups_of(evidence, gain.most)
+        reach = groups.reach(self.thresholds, recipe.scale)
+        for golden, part in groups.strongest_first(reach, self.thresholds.region_peak):
+            if within_xywh is not None:
+                y0, y1, x0, x1 = golden if pose is None else box_in_frame(golden, gain.hw, pose, recipe.frame_hw)
+                if not meet(within_xywh, (x0, y0, x1 - x0, y1 - y0)):
+                    continue
+            called = self._under(part, (gain,), self._unread)[0].regions
+            if any(within_xywh is None or meet(within_xywh, region.box_xywh) for region in called):
+                return True
+        return False
 
     def with_thresholds(self, thresholds: Thresholds) -> JudgeAgain:
         """Others, judged in the same memory: not beside this one. InputError where what was kept does not tell."""
@@ -117,10 +129,10 @@ class JudgeAgain:
         _check(gain, self._kept_by)
         return gain
 
-    def _found(self, evidence: Evidence, gain: Gain) -> tuple[Found, float]:
-        """Regions of the map that is filled, and the strength of the strongest, called or not."""
+    def _found(self, evidence: Evidence, gain: Gain, mask: Bool | None = None) -> tuple[Found, float]:
+        """Regions of the map that is filled, drawn into a mask if there is one; the strength of the strongest."""
         frame_hw, pose = self.bundle.recipe.frame_hw, pose_of_evidence(evidence)
-        mask: Bool = np.zeros(frame_hw, np.bool_)
+        mask = np.zeros(frame_hw, np.bool_) if mask is None else mask
         regions: list[Region] = []
         strongest = 0.0
         for y, x, window in calibrated_windows(self._raw, self._cell_max, gain, pose, frame_hw):
@@ -145,47 +157,18 @@ class ZoneTrial:
 
     def counted(self, evidence: Evidence) -> tuple[int, int]:
         """How many regions at these places are called as it is, and under the other zones."""
-        here = self._touched(evidence)
-        if not here.any():
+        groups = groups_of(evidence, self._most)
+        reached = groups.hot & self._changed
+        if not reached.any():
             return 0, 0
-        part = replace(
-            evidence, cells_yx=evidence.cells_yx[here], scores=evidence.scores[here], highest=evidence.highest[here]
-        )
-        before, after = self._base.counted(part, (self._base.gain, self._gain))
+        wanted = np.zeros(groups.count, np.bool_)
+        wanted[groups.labels[reached]] = True
+        base = self._base
+        wanted &= groups.reach(base.thresholds, base.bundle.recipe.scale) >= base.thresholds.region_peak
+        if not wanted.any():
+            return 0, 0
+        before, after = base.counted(groups.part(wanted), (base.gain, self._gain))
         return before, after
-
-    def _touched(self, evidence: Evidence) -> Bool:
-        """Which regions of evidence (n,) may be part of a called one that reaches into a place that changes."""
-        rows, columns = evidence.cells_yx.T
-        inner = evidence.scores[:, RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
-        hot = np.zeros(self._most.shape, np.uint8)
-        hot[rows, columns] = evidence.highest * self._most[rows, columns] >= 1.0
-        if not (hot[self._changed]).any():
-            return np.zeros(len(rows), np.bool_)
-        near = cv2.dilate(hot, np.ones((3, 3), np.uint8))
-        count, labels = cv2.connectedComponents(near, connectivity=8)
-        wanted = np.zeros(count, np.bool_)
-        wanted[labels[self._changed & (hot > 0)]] = True
-        of = labels[rows, columns]
-        return np.asarray((wanted & self._may_be_called(inner, self._most[rows, columns], of, count))[of], np.bool_)
-
-    def _may_be_called(self, inner: F32, gains: F32, of: I32, count: int) -> Bool:
-        """Which groups (count,) of regions may hold a called one; of each region ``inner`` (n, 16, 16), gain and group.
-
-        By bounds: no peak is higher than the group's highest score, and no mass larger than its pixels over the pixel
-        threshold would make with that score each.
-        """
-        limits = self._base.thresholds
-        highest = np.zeros(count, np.float32)
-        np.maximum.at(highest, of, inner.max((1, 2), initial=0) * gains)
-        if limits.mass is None:
-            return np.asarray(highest * ROUNDING >= limits.region_peak, np.bool_)
-        over = inner * gains[:, None, None] >= 1 / ROUNDING
-        pixels = np.bincount(of, over.sum((1, 2)), count)
-        logits = np.maximum(logit_of_score(highest * limits.pixel), 0)
-        mass = (pixels * MORE_PIXELS + RIM_PIXELS) / self._base.bundle.recipe.scale**2 * logits
-        worth = score_of_logit(limits.mass.logits_per_root * np.sqrt(mass) + limits.mass.logits_at_none) / limits.pixel
-        return np.asarray(np.maximum(highest, worth) * ROUNDING >= limits.region_peak, np.bool_)
 
 
 def _check(gain: Gain, kept_by: Gain) -> None:

@@ -172,14 +172,19 @@ def _loaded(folder: Path, manifest: Manifest) -> Bundle:
     return bundle
 
 
+def recipe_from_manifest(manifest: Manifest) -> Recipe:
+    """What frames a bundle wants, and how they are cut."""
+    r = manifest.recipe
+    return Recipe(
+        (r.frame_height, r.frame_width), r.scale, r.tile_px, r.overlap_px, r.locate if r.registered else "off",
+        r.levels, r.grey,
+    )  # fmt: skip
+
+
 def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str) -> Bundle:
     """The contents of a bundle's folder whose files were verified, or were just written."""
     _check_plants(folder, manifest)
     r, t = manifest.recipe, manifest.thresholds
-    recipe = Recipe(
-        (r.frame_height, r.frame_width), r.scale, r.tile_px, r.overlap_px, r.locate if r.registered else "off",
-        r.levels, r.grey,
-    )  # fmt: skip
     expected_hw = (round(r.frame_height * r.scale), round(r.frame_width * r.scale))
     memory = _memory_from_pictures(folder, expected_hw)
     mass = None if t.mass_logits_per_root is None else MassRule(t.mass_logits_per_root, t.mass_logits_at_none)
@@ -191,7 +196,7 @@ def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str)
         folder=folder,
         manifest=manifest,
         manifest_sha256=manifest_sha256,
-        recipe=recipe,
+        recipe=recipe_from_manifest(manifest),
         thresholds=thresholds,
         zones=zones,
         memory=memory,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hisir_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from hisir_edge.config.sources import CameraTable
 
 
 def camera(
@@ -16,14 +19,19 @@ def camera(
     name: Annotated[str, typer.Option(help="source.name of one of several cameras; default: the first.")] = "",
     save: Annotated[Path | None, typer.Option(help="Write the settings to this file, for source.profile.")] = None,
 ) -> None:
-    """Open the camera of a line as configured and print every setting; --save them as a profile for source.profile."""
+    """Open the camera of a line as configured and print every setting; --save them as a profile for source.profile.
+
+    Its frames are compared with what the line's bundles were built for, as far as they are there yet.
+    """
     from hisir_edge.camera.kinds import camera_profile
     from hisir_edge.config.file import settings_from_toml
     from hisir_edge.config.sources import CameraTable
     from hisir_edge.images import write_atomic
 
     settings = settings_from_toml(config)
-    sources = {source.name: source for source in (settings.source, *(view.source for view in settings.also))}
+    sources, bundles = {settings.source.name: settings.source}, {settings.source.name: settings.bundle}
+    for view in settings.also:
+        sources[view.source.name], bundles[view.source.name] = view.source, view.bundle
     if name and name not in sources:
         raise InputError(expected=f"--name out of {', '.join(sources)}", received=name, fix="correct it")
     source = sources[name or settings.source.name]
@@ -42,6 +50,28 @@ def camera(
                 expected="a writable --save", received=f"{save} ({error.strerror})", fix="choose another"
             ) from error
         print(f"{len(found['features'])} settings in {save}; check them at each start with source.profile")
-        return
-    for feature, value in {**found["camera"], **found["features"]}.items():
-        print(f"{feature:40s} {value}")
+    else:
+        for feature, value in {**found["camera"], **found["features"]}.items():
+            print(f"{feature:40s} {value}")
+    bundle = bundles[source.name]
+    for folder in (bundle.path, *bundle.others):
+        print(_compared(source, found["features"], Path(folder)))
+
+
+def _compared(source: CameraTable, features: dict[str, str], folder: Path) -> str:
+    """That an open camera's frames are those of a bundle, or that it is not there; InputError where they are not."""
+    from hisir_edge.bundle.fit import check_colours, check_settings, check_size
+    from hisir_edge.bundle.load import manifest_from_folder, recipe_from_manifest
+    from hisir_edge.images.wire import WIRE_FORMATS
+
+    if not folder.exists():
+        return f"bundle {folder}: not there yet, nothing compared"
+    recipe = recipe_from_manifest(manifest_from_folder(folder))
+    check_settings(source, folder, recipe)
+    h, w = recipe.frame_hw
+    wide, high = (features.get(side, "") for side in ("Width", "Height"))
+    if wide.isdecimal() and high.isdecimal():
+        check_size(source.name, (int(wide), int(high)), recipe)
+    if known := WIRE_FORMATS.get(features.get("PixelFormat", "")):
+        check_colours(known.line_format, recipe.grey)
+    return f"bundle {folder}: these are the frames that it was built for, {w}x{h}"

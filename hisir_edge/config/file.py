@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from hisir_edge.config.sources import AnySource
-from hisir_edge.config.tables import BundleTable, Settings, ViewTable
+from hisir_edge.config.sources import Table
+from hisir_edge.config.tables import Settings
 from hisir_edge.errors import ConfigError
 from hisir_edge.registry import CAMERAS
 
@@ -17,16 +18,46 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+TableT = TypeVar("TableT", bound=Table)
+
+
+WORDS = {
+    "tuple_type": "a list, [...]",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "dict_type": "a table",
+    "string_type": "text in quotes",
+    "string_pattern_mismatch": "text that matches {pattern}",
+    "string_too_long": "at most {max_length} characters",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "literal_error": "{expected}",
+    "too_long": "at most {max_length} values",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+}
+"""What TOML calls what pydantic expects, by the kind of its error; of other kinds its own words."""
+
 
 def _one_line(error: ValidationError, path: Path) -> ConfigError:
     first = error.errors()[0]
     parts = [str(p) for p in first["loc"] if str(p) not in CAMERAS]
     where = ".".join(parts) or "the file"
+    said = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return ConfigError(
             expected=f"only known keys in {path}",
             received=f"{where}",
             fix="remove or correct this key (docs/reference/line-toml.md lists them)",
+        )
+    if first["type"] == "missing" and isinstance(first["loc"][-1], int):
+        return ConfigError(
+            expected=f"{'.'.join(parts[:-1])} in {path}: more values", received=repr(first["input"]), fix="add them"
         )
     if first["type"] == "missing":
         return ConfigError(
@@ -40,12 +71,13 @@ def _one_line(error: ValidationError, path: Path) -> ConfigError:
             received=repr(given) if given else "nothing",
             fix="correct it (docs/reference/line-toml.md lists the keys of each)",
         )
-    if first["type"] == "value_error" and not parts:  # what several keys are together
-        said = first["msg"].removeprefix("Value error, ")
-        return ConfigError(expected=said, received=f"others in {path}", fix="correct one of these keys")
+    if first["type"] == "value_error" and isinstance(first["input"], dict):  # what several keys are together
+        of = f"[{where}] in {path}: " if parts else ""
+        return ConfigError(expected=f"{of}{said}", received=f"others in {path}", fix="correct one of these keys")
+    words = WORDS.get(first["type"])
     received = repr(first["input"])
     return ConfigError(
-        expected=f"{where} in {path}: {first['msg'].removeprefix('Value error, ')}",
+        expected=f"{where} in {path}: {words.format(**first.get('ctx', {})) if words else said}",
         received=received if len(received) < 120 else received[:117] + "...",
         fix="correct this value",
     )
@@ -74,32 +106,15 @@ def settings_from_toml(path: Path) -> Settings:
         raise _one_line(error, path) from error
 
 
-def _with_absolute_paths(settings: Settings, base: Path) -> Settings:
-    also = tuple(
-        ViewTable(source=_absolute_source(view.source, base), bundle=_absolute_bundle(view.bundle, base))
-        for view in settings.also
-    )
-    keys = {key: str(base / value) for key in ("server_key", "clients") if (value := getattr(settings.security, key))}
-    folder, kept = settings.output.overlay_folder, settings.journal.folder
-    archive = settings.archive.folder
-    changed = {
-        "source": _absolute_source(settings.source, base),
-        "bundle": _absolute_bundle(settings.bundle, base),
-        "also": also,
-        "security": settings.security.model_copy(update=keys),
-        "output": settings.output.model_copy(update={"overlay_folder": str(base / folder) if folder else ""}),
-        "journal": settings.journal.model_copy(update={"folder": str(base / kept) if kept else ""}),
-        "archive": settings.archive.model_copy(update={"folder": str(base / archive) if archive else ""}),
-    }
-    return settings.model_copy(update=changed)
-
-
-def _absolute_source(source: AnySource, base: Path) -> AnySource:
-    files = [key for key in source.paths if getattr(source, key, "")]
-    return source.model_copy(update={key: str(base / getattr(source, key)) for key in files})
-
-
-def _absolute_bundle(bundle: BundleTable, base: Path) -> BundleTable:
-    return bundle.model_copy(
-        update={"path": str(base / bundle.path), "others": tuple(str(base / path) for path in bundle.others)}
-    )
+def _with_absolute_paths(table: TableT, base: Path) -> TableT:
+    """A table, and those in it, with each of its ``paths`` counted from a folder; what is empty stays so."""
+    changed: dict[str, Any] = {}
+    for name in type(table).model_fields:
+        value = getattr(table, name)
+        if isinstance(value, Table):
+            changed[name] = _with_absolute_paths(value, base)
+        elif isinstance(value, tuple) and any(isinstance(one, Table) for one in value):
+            changed[name] = tuple(_with_absolute_paths(one, base) for one in value)
+        elif name in table.paths and value:
+            changed[name] = tuple(str(base / one) for one in value) if isinstance(value, tuple) else str(base / value)
+    return table.model_copy(update=changed)

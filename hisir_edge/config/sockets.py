@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field, field_validator, model_validator
 
 from hisir_edge.config.sources import Table
@@ -55,6 +57,8 @@ class ControlTable(Table):
 
 class SecurityTable(Table):
     """``[security]``: keys (CURVE) for all sockets but ipc ones; needed where other machines can reach one."""
+
+    paths: ClassVar[tuple[str, ...]] = ("server_key", "clients")
 
     server_key: str = Field(
         default="",

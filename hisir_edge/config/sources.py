@@ -15,8 +15,12 @@ from hisir_edge.registry import CAMERAS
 
 
 class Table(BaseModel):
-    """A table of line.toml: only known keys, of the very type, and never changed."""
+    """A table of line.toml: only known keys, of the very type, and never changed.
 
+    ``paths``: the fields that name files or folders; relative ones are taken from the file's own folder.
+    """
+
+    paths: ClassVar[tuple[str, ...]] = ()
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
@@ -25,16 +29,13 @@ Trigger = Literal["free-run", "software", "hardware"]
 
 
 class SourceTable(Table):
-    """Keys of ``[source]`` that every type of camera in ``registry.CAMERAS`` has.
-
-    ``paths``: the fields that name files or folders; relative ones are taken from the file's own folder.
-    """
-
-    paths: ClassVar[tuple[str, ...]] = ()
+    """Keys of ``[source]`` that every type of camera in ``registry.CAMERAS`` has."""
 
     type: str = Field(description='`"replay"`, `"genicam"`, `"aravis"` or `"viva"`')
     name: str = Field(
-        default="camera", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="the camera's name in every verdict"
+        default="camera",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description='the camera\'s name in every verdict; that of a replay is `"replay"` by default',
     )
     trigger: Trigger = Field(
         default="free-run",

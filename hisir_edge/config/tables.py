@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from hisir_edge.config.kept import ArchiveTable, JournalTable, OutputTable, RevisionsTable
 from hisir_edge.config.sockets import ControlTable, MetricsTable, PublishTable, SecurityTable
 from hisir_edge.config.sources import AnySource, Table
 from hisir_edge.labels import FIELD
@@ -45,6 +46,8 @@ class LineTable(Table):
 
 class BundleTable(Table):
     """``[bundle]``: what is inspected."""
+
+    paths: ClassVar[tuple[str, ...]] = ("path", "others")
 
     path: str = Field(description="the bundle's folder; its product is inspected until another is selected")
     others: tuple[str, ...] = Field(
@@ -142,19 +145,6 @@ class OpticsTable(Table):
     )
 
 
-class OutputTable(Table):
-    """``[output]``: pictures kept on disk; empty folder: none."""
-
-    overlay_folder: str = Field(default="", description="write a picture per board here; empty: none")
-    overlay_of: Literal["all", "fail"] = Field(default="fail", description='`"fail"`: FAIL and ERROR boards; `"all"`')
-    pass_each: int = Field(default=0, ge=0, description='with `"fail"`, also every so many-th PASS; 0: none')
-    budget_mb: int = Field(
-        default=2000,
-        ge=1,
-        description="beyond it the oldest of the line's pictures are deleted; other files in the folder stay",
-    )
-
-
 class HermesTable(Table):
     """``[hermes]``: the machine before this one announces boards (IPC-HERMES-9852); no host: it is not used."""
 
@@ -193,48 +183,6 @@ class HermesTable(Table):
             "a machine that waits for StopTransport before its TransportFinished gets it after so long; after as "
             "long again without one the board is an ERROR"
         ),
-    )
-
-
-class JournalTable(Table):
-    """``[journal]``: every verdict on disk before it is published."""
-
-    folder: str = Field(
-        default="", description="every trigger and verdict, on disk before it is published; one folder for each line"
-    )
-    synchronous: Literal["FULL", "NORMAL"] = Field(
-        default="FULL",
-        description=(
-            '`"NORMAL"` spares the disk a write for each verdict: a power cut may then cost the last ones, a '
-            "crash never"
-        ),
-    )
-    keep_days: float = Field(default=90.0, gt=0, le=36500, description="older verdicts are deleted")
-    budget_mb: int = Field(default=2000, ge=16, description="beyond it the oldest are deleted; at least 16")
-
-
-class ArchiveTable(Table):
-    """``[archive]``: boards on disk as they were inspected, to be looked at, judged and inspected again."""
-
-    keep: Literal["none", "called", "all"] = Field(
-        default="none", description='`"none"`; `"called"`: FAIL and ERROR boards; `"all"`'
-    )
-    folder: str = Field(default="", description="where; empty: `archive` beside the journal. One folder for each line")
-    format: Literal["jpeg", "png"] = Field(
-        default="jpeg",
-        description='`"jpeg"` of quality 95, or `"png"`: lossless, a mosaic (Bayer) as the camera gave it',
-    )
-    budget_mb: int = Field(default=20_000, ge=16, description="beyond it the oldest boards are deleted; at least 16")
-
-
-class RevisionsTable(Table):
-    """``[revisions]``: bundles that people make of the configured ones, and activate, while the line runs."""
-
-    folder: str = Field(
-        default="", description="where; empty: beside the journal, named as it and `.revisions`. One folder a line"
-    )
-    most: int = Field(
-        default=50, ge=2, le=1000, description="beyond it the oldest that was not in use last is deleted; at least 2"
     )
 
 

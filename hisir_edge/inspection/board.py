@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from hisir_edge.arrays import F64, U8, Bool
+from hisir_edge.bundle.fit import not_of_these_colours
 from hisir_edge.bundle.load import Bundle, Recipe
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.errors import InspectionError
@@ -227,16 +228,6 @@ def _tiles_to_inspect(plan: TilePlan, gain: Gain) -> Bool:
 def _alike(data: U8) -> bool:
     """Whether it is a picture of three channels that are alike: a grey photo, stored in colour."""
     return data.ndim == 3 and data.shape[2] == 3 and is_grey(data)
-
-
-def not_of_these_colours(grey: bool, pixel_format: str) -> InspectionError:
-    """For frames of a camera of the other kind than the bundle's."""
-    want, other = ("grey", "colour") if grey else ("colour", "grey")
-    return InspectionError(
-        expected=f"frames in {want}, for which the bundle was built",
-        received=f"frames in {other} ({pixel_format})",
-        fix=f"set source.pixel_format to one in {want}, or build a bundle from {other} photos",
-    )
 
 
 def check_frame(image: Pixels, recipe: Recipe) -> None:

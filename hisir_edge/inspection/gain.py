@@ -7,9 +7,11 @@ engineer does not want judged, and zones that matter more or less than the rest.
 from __future__ import annotations
 
 import copy
+from typing import TypeVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from hisir_edge.arrays import F32, U8, U16, Bool
 from hisir_edge.bundle.thresholds import Thresholds, Zone
@@ -17,7 +19,10 @@ from hisir_edge.geometry.noise_shape import NOISE_CELL_PX
 from hisir_edge.geometry.tile import REGION_PX
 from hisir_edge.inspection.score import logit_of_score, score_of_logit
 
+T = TypeVar("T", bound=np.generic)
 NOISE_STEPS_PER_LOGIT = 32
+ROUNDING = np.float32(1 + 2**-21)
+"""Of float32 logarithms and exponentials that are monotone but for their last bits."""
 
 
 def noise_in_logits(noise: U8, hw: tuple[int, int]) -> F32:
@@ -47,60 +52,62 @@ def _gain_of_noise(noise_logits: F32, thresholds: Thresholds) -> F32:
 class Gain:
     """The gain map piece by piece, so that a frame needs it only where something was seen.
 
-    ``most`` (gh, gw): the highest gain in each region of 16 x 16 px of the padded golden image; outside the image,
-    where nothing is judged, it is 0.
+    ``most`` (gh, gw): what the gain in each region of 16 x 16 px of the padded golden image does not exceed; it is the
+    highest, but for rounding and where the edge of a zone crosses a region. Outside the image, where nothing is judged,
+    and in regions that zones ignore it is 0.
     """
 
     def __init__(
         self, hw: tuple[int, int], scale: float, thresholds: Thresholds, noise: U8, zones: tuple[Zone, ...]
     ) -> None:
         self.hw, self.scale, self.thresholds, self.noise = hw, scale, thresholds, noise
-        self._sensitivities = np.array([1.0, *(zone.sensitivity for zone in zones)], np.float32)
-        self._labels = _labels(hw, scale, zones) if zones else None
-        self.most = np.empty((-(-hw[0] // REGION_PX), -(-hw[1] // REGION_PX)), np.float32)
-        self._measure((0, self.most.shape[0], 0, self.most.shape[1]))
+        self._zones(zones)
+        self._least_noise = _least_noise(noise, hw)
+        regions = range(-(-hw[0] // REGION_PX))
+        self._most_sensitive = np.stack([_by_region(self._sensitivity(row).max(0)).max(1) for row in regions])
+        self.most = self._measured()
 
-    def _measure(self, cells: tuple[int, int, int, int]) -> None:
-        """``most`` of these regions (first and last row and column), a band at a time: no frame-sized map is made."""
-        top, bottom, left, right = cells
-        for row in range(top, bottom):
-            band = self.window(row * REGION_PX, (row + 1) * REGION_PX, left * REGION_PX, right * REGION_PX)
-            self.most[row, left:right] = band.reshape(REGION_PX, right - left, REGION_PX).max((0, 2))
+    def _zones(self, zones: tuple[Zone, ...]) -> None:
+        self._sensitivities = np.array([1.0, *(zone.sensitivity for zone in zones)], np.float32)
+        self._labels = _labels(self.hw, self.scale, zones) if zones else None
+
+    def _sensitivity(self, row: int) -> F32:
+        """The zones' factors of one row of regions, (up to 16, w)."""
+        band = slice(row * REGION_PX, min((row + 1) * REGION_PX, self.hw[0]))
+        if self._labels is None:
+            return np.ones((band.stop - band.start, self.hw[1]), np.float32)
+        return self._sensitivities[self._labels[band]]
+
+    def _measured(self) -> F32:
+        """``most``, from the least noise and the highest factor of each region: no map of the frame's size is made."""
+        highest = _gain_of_noise(self._least_noise, self.thresholds) * self._most_sensitive
+        return np.asarray(highest * ROUNDING, np.float32)
 
     def with_thresholds(self, thresholds: Thresholds) -> Gain:
         """The gain under other thresholds, the zones shared."""
         other = copy.copy(self)
-        other.thresholds, other.most = thresholds, np.empty_like(self.most)
-        other._measure((0, self.most.shape[0], 0, self.most.shape[1]))
+        other.thresholds = thresholds
+        other.most = other._measured()
         return other
 
     def with_zones(self, zones: tuple[Zone, ...]) -> tuple[Gain, Bool]:
-        """The gain under other zones, and in which regions (gh, gw) it differs; no more is computed than these."""
+        """The gain under other zones, and in which regions (gh, gw) it differs."""
         other = copy.copy(self)
-        other._sensitivities = np.array([1.0, *(zone.sensitivity for zone in zones)], np.float32)
-        other._labels = _labels(self.hw, self.scale, zones) if zones else None
-        before, after = (np.zeros(self.hw, np.uint16) if one._labels is None else one._labels for one in (self, other))
-        differs = before != after
-        top, bottom, left, right = _around(differs) if _same_numbers(self, other) else (0, self.hw[0], 0, self.hw[1])
-        box = (slice(top, bottom), slice(left, right))
-        differs[box] = self._sensitivities[before[box]] != other._sensitivities[after[box]]
-        h, w = (side * REGION_PX for side in self.most.shape)
-        padded = np.zeros((h, w), np.bool_)
-        padded[: self.hw[0], : self.hw[1]] = differs
-        cells: Bool = np.asarray(padded.reshape(h // REGION_PX, REGION_PX, w // REGION_PX, REGION_PX).any((1, 3)))
-        other.most = self.most.copy()
-        other._measure(_around(cells))
+        other._zones(zones)
+        other._most_sensitive = np.empty_like(self._most_sensitive)
+        cells: Bool = np.zeros(self.most.shape, np.bool_)
+        for row in range(len(cells)):
+            before, after = self._sensitivity(row), other._sensitivity(row)
+            cells[row] = _by_region((before != after).any(0)).any(1)
+            other._most_sensitive[row] = _by_region(after.max(0)).max(1)
+        other.most = other._measured()
         return other, cells
 
     def window(self, y0: int, y1: int, x0: int, x1: int) -> F32:
         """``gain_map(...)[y0:y1, x0:x1]``, to the bit, with 0 beyond the image."""
         out = np.zeros((y1 - y0, x1 - x0), np.float32)
         y1, x1 = min(y1, self.hw[0]), min(x1, self.hw[1])
-        # a cell more on each side, so that interpolation sees the neighbours that it sees in the whole map
-        cy, cx = max(y0 // NOISE_CELL_PX - 1, 0), max(x0 // NOISE_CELL_PX - 1, 0)
-        cells = self.noise[cy : -(-y1 // NOISE_CELL_PX) + 1, cx : -(-x1 // NOISE_CELL_PX) + 1]
-        top, left = cy * NOISE_CELL_PX, cx * NOISE_CELL_PX
-        logits = noise_in_logits(cells, (y1 - top, x1 - left))[y0 - top :, x0 - left :]
+        logits = _noise_window(self.noise, y0, y1, x0, x1)
         gain = out[: y1 - y0, : x1 - x0]
         gain[:] = _gain_of_noise(logits, self.thresholds)
         if self._labels is not None:
@@ -108,18 +115,29 @@ class Gain:
         return out
 
 
-def _same_numbers(a: Gain, b: Gain) -> bool:
-    """Whether a pixel whose zone has the same number in both has the same sensitivity."""
-    count = min(len(a._sensitivities), len(b._sensitivities))
-    return bool((a._sensitivities[:count] == b._sensitivities[:count]).all())
+def _noise_window(noise: U8, y0: int, y1: int, x0: int, x1: int) -> F32:
+    """``noise_in_logits(noise, hw)[y0:y1, x0:x1]``, to the bit."""
+    # a cell more on each side, so that interpolation sees the neighbours that it sees in the whole map
+    cy, cx = max(y0 // NOISE_CELL_PX - 1, 0), max(x0 // NOISE_CELL_PX - 1, 0)
+    cells = noise[cy : -(-y1 // NOISE_CELL_PX) + 1, cx : -(-x1 // NOISE_CELL_PX) + 1]
+    top, left = cy * NOISE_CELL_PX, cx * NOISE_CELL_PX
+    return noise_in_logits(cells, (y1 - top, x1 - left))[y0 - top :, x0 - left :]
 
 
-def _around(where: Bool) -> tuple[int, int, int, int]:
-    """First row, row behind the last, first column, column behind the last."""
-    rows, columns = np.flatnonzero(where.any(1)), np.flatnonzero(where.any(0))
-    if not len(rows):
-        return 0, 0, 0, 0
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+def _least_noise(noise: U8, hw: tuple[int, int]) -> F32:
+    """The least noise (gh, gw), in logits, of each region of 16 x 16 px."""
+    rows = []
+    for y in range(0, hw[0], REGION_PX):
+        band = _noise_window(noise, y, min(y + REGION_PX, hw[0]), 0, hw[1])
+        rows.append(_by_region(band.min(0), np.inf).min(1))
+    return np.stack(rows)
+
+
+def _by_region(row: npt.NDArray[T], beyond: float = 0) -> npt.NDArray[T]:
+    """A row (w,) of pixels as regions (gw, 16)."""
+    out = np.full(-(-len(row) // REGION_PX) * REGION_PX, beyond, row.dtype)
+    out[: len(row)] = row
+    return out.reshape(-1, REGION_PX)
 
 
 def inside_zone(hw: tuple[int, int], scale: float, zone: Zone) -> Bool:

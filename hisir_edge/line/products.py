@@ -10,14 +10,14 @@ from pathlib import Path
 import structlog
 
 from hisir_edge.backends import inspector_from_bundle
+from hisir_edge.bundle.fit import check_colours, check_settings, check_size
 from hisir_edge.bundle.integrity import check_private
 from hisir_edge.bundle.load import Bundle, load_bundle
 from hisir_edge.camera.source import Source
-from hisir_edge.config.sources import AnySource, CameraTable, ReplaySource
+from hisir_edge.config.sources import AnySource
 from hisir_edge.config.tables import BundleTable, Settings
 from hisir_edge.errors import BundleError, InputError
-from hisir_edge.images.wire import WIRE_FORMATS
-from hisir_edge.inspection.board import BoardInspector, in_flight, not_of_these_colours
+from hisir_edge.inspection.board import BoardInspector, in_flight
 from hisir_edge.inspection.selftest import self_test
 from hisir_edge.line.sockets.message import Provenance, provenance_from_manifest
 from hisir_edge.revisions.active import ACTIVE
@@ -214,7 +214,7 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str, ch
         log.warning("revision not in use", product=bundle.manifest.product, camera=source.name, reason=why_not)
     if instead is not None:
         bundle = _revision(instead)
-    _check_source(source, bundle)
+    check_settings(source, bundle.folder, bundle.recipe)
     _check_optics(settings, bundle)
     inspector = inspector_from_bundle(bundle, settings.infer.threads)
     try:
@@ -231,26 +231,13 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str, ch
 
 
 def check_frames(sources: Sequence[Source], products: Products) -> None:
-    """InputError for an opened camera whose frames are of another size than a bundle's: each would be an ERROR."""
+    """InputError for an opened camera whose frames are not those of a bundle: each would be an ERROR."""
     for product in products.by_name.values():
         for source, one in zip(sources, (product, *product.more), strict=True):
-            h, w = one.bundle.recipe.frame_hw
-            if source.frame_wh not in (None, (w, h)):
-                found = source.frame_wh or (0, 0)
-                raise InputError(
-                    expected=f"camera {source.name} to give {w}x{h}, for which the bundle was built",
-                    received=f"{found[0]}x{found[1]}",
-                    fix="set source.width and source.height, or build the bundle for this camera",
-                )
+            if source.frame_wh is not None:
+                check_size(source.name, source.frame_wh, one.bundle.recipe)
             if source.pixel_format is not None:
                 check_colours(source.pixel_format, one.bundle.recipe.grey)
-
-
-def check_colours(pixel_format: str, grey: bool | None) -> None:
-    """InputError for a camera of the other kind, grey or colour, than the bundle's: each frame would be an ERROR."""
-    if grey is not None and (pixel_format == "Mono8") != grey:
-        wrong = not_of_these_colours(grey, pixel_format)
-        raise InputError(expected=wrong.expected, received=wrong.received, fix=wrong.fix)
 
 
 def _check_optics(settings: Settings, bundle: Bundle) -> None:
@@ -265,23 +252,3 @@ def _check_optics(settings: Settings, bundle: Bundle) -> None:
         )
     if not watched:
         log.warning("blur is not watched", product=bundle.manifest.product, bundle=str(bundle.folder))
-
-
-def _check_source(source: AnySource, bundle: Bundle) -> None:
-    """InputError for a camera that is set otherwise than the bundle's: each frame would be seen wrongly."""
-    h, w = bundle.recipe.frame_hw
-    if isinstance(source, CameraTable | ReplaySource) and source.levels != bundle.recipe.levels:
-        want = "none" if bundle.recipe.levels is None else f"levels = {list(bundle.recipe.levels)}"
-        raise InputError(
-            expected=f"source.levels as {bundle.folder} was trained with: {want}",
-            received="none" if source.levels is None else f"levels = {list(source.levels)}",
-            fix="set source.levels so, or train with --levels",
-        )
-    if isinstance(source, CameraTable) and source.pixel_format is not None:
-        check_colours(WIRE_FORMATS[source.pixel_format].line_format, bundle.recipe.grey)
-    if isinstance(source, CameraTable) and (source.width or w, source.height or h) != (w, h):
-        raise InputError(
-            expected=f"source.width and source.height of {w}x{h}, for which the bundle was built",
-            received=f"{source.width or w}x{source.height or h}",
-            fix="correct them",
-        )

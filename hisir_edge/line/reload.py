@@ -9,7 +9,8 @@ from types import TracebackType
 
 import structlog
 
-from hisir_edge.config.tables import OutputTable, Settings
+from hisir_edge.config.kept import OutputTable
+from hisir_edge.config.tables import Settings
 from hisir_edge.errors import ConfigError, HisirEdgeError
 from hisir_edge.line.assembly import InspectionLine
 from hisir_edge.line.products import Products, products_from_settings, used_revisions

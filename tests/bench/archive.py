@@ -22,13 +22,14 @@ from hisir_edge.archive.judge_again import JudgeAgain, ZoneTrial
 from hisir_edge.backends import inspector_from_bundle
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.thresholds import Zone
+from hisir_edge.geometry.box import BoxXYWH
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector
 from hisir_edge.line.sockets.message import message_from_judgement, provenance_from_manifest
 from hisir_edge.machine.cpu import available_threads
 from hisir_edge.records import Evidence, Frame
-from hisir_edge.view.teach.strengths import Box, points_of, scale_of, seen_board
+from hisir_edge.view.teach.strengths import points_of, scale_of, seen_board
 
 
 def timed_ms(work) -> float:
@@ -116,10 +117,10 @@ def slider(base: JudgeAgain, paths: list[Path]) -> None:
             evidence = board.evidence(board.facts.views[0])
         if evidence is not None:
 
-            def called_at(place: int, evidence: Evidence = evidence) -> list[Box]:
-                return [region.box_xywh for region in judge(place).found(evidence).regions]
+            def calls(place: int, box: BoxXYWH | None, evidence: Evidence = evidence) -> bool:
+                return judge(place).calls(evidence, within_xywh=box)
 
-            seen.append(seen_board(called_at, len(scale), (), "waiting"))
+            seen.append(seen_board(calls, len(scale), (), "waiting"))
     points = points_of(seen, base.bundle.manifest)
     shown = ", ".join(f"{one['strength']:g}: {one['called']}" for one in points[::4])
     print(f"| boards called of {len(seen)} by strength | {shown} |")

@@ -18,8 +18,8 @@ from statistics import median, quantiles
 
 from support.messages import sample_message
 
+from hisir_edge.config.kept import JournalTable
 from hisir_edge.config.sockets import PublishTable, SecurityTable
-from hisir_edge.config.tables import JournalTable
 from hisir_edge.images import mask_png_bytes, mask_rle_bytes, read_mask
 from hisir_edge.line.journal.outbox import Outbox
 from hisir_edge.line.journal.records import AcceptedTrigger, Entry

@@ -21,7 +21,7 @@ from statistics import median, quantiles
 
 from support.messages import sample_message
 
-from hisir_edge.config.tables import JournalTable
+from hisir_edge.config.kept import JournalTable
 from hisir_edge.line.journal.records import Entry
 from hisir_edge.line.journal.schema import FILE
 from hisir_edge.line.journal.store import Journal
@@ -35,7 +35,7 @@ SERVE = textwrap.dedent(
     from pathlib import Path
     from types import SimpleNamespace
     from hisir_edge.config.sockets import ControlTable, SecurityTable
-    from hisir_edge.config.tables import JournalTable
+    from hisir_edge.config.kept import JournalTable
     from hisir_edge.line.journal.records import AcceptedTrigger
     from hisir_edge.line.journal.store import Journal
     from hisir_edge.line.sockets.commands import commands

@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import zmq
 from support.messages import sample_message
 
+from hisir_edge.config.kept import JournalTable
 from hisir_edge.config.sockets import ControlTable, SecurityTable
-from hisir_edge.config.tables import JournalTable
 from hisir_edge.errors import InputError
 from hisir_edge.line.hermes.protocol import Channel, Decoder, HermesError, Receiver
 from hisir_edge.line.journal.outbox import Outbox

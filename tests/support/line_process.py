@@ -19,8 +19,8 @@ from pathlib import Path
 from threading import Event
 from types import SimpleNamespace
 
+from hisir_edge.config.kept import JournalTable
 from hisir_edge.config.sockets import ControlTable, PublishTable, SecurityTable
-from hisir_edge.config.tables import JournalTable
 from hisir_edge.line.journal.outbox import Outbox
 from hisir_edge.line.journal.records import AcceptedTrigger
 from hisir_edge.line.journal.store import Journal

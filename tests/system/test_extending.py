@@ -19,7 +19,7 @@ from support.journal_line import JournalLine
 from support.messages import facts, sample_message
 
 import hisir_edge
-from hisir_edge.config.tables import JournalTable
+from hisir_edge.config.kept import JournalTable
 from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.line.journal.records import Entry
 from hisir_edge.line.journal.store import Journal

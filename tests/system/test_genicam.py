@@ -482,12 +482,29 @@ def test_a_camera_of_another_size_is_refused_when_it_is_open(small_bundle, tmp_p
     assert "camera camera to give 512x384, for which the bundle was built; got 400x400" in done.stderr
 
 
+def test_the_camera_command_compares_with_the_bundle(small_bundle, tmp_path):
+    config, saved = tmp_path / "line.toml", tmp_path / "camera.json"
+    text = f'[bundle]\npath = "{small_bundle}"\n[source]\ntype = "genicam"\ncti = "{VIKY}"\nserial = "0"\n'
+    config.write_text(text)
+    done = here("camera", "--config", config, "--save", saved)
+    assert (done.returncode, done.stderr.count("\n"), saved.is_file()) == (2, 1, True)
+    assert "camera camera to give 512x384, for which the bundle was built; got 400x400" in done.stderr
+    config.write_text(text + "width = 512\nheight = 384\n")
+    shown = here("camera", "--config", config)
+    assert (shown.returncode, "these are the frames that it was built for, 512x384" in shown.stdout) == (0, True)
+    config.write_text(text + 'width = 512\nheight = 384\npixel_format = "Mono8"\n')
+    done = here("camera", "--config", config)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "frames in colour, for which the bundle was built; got frames in grey (Mono8)" in done.stderr
+
+
 def test_a_camera_that_drifted_from_its_profile_is_not_opened(tmp_path):
     config = tmp_path / "line.toml"
     text = f'[bundle]\npath = "x"\n[source]\ntype = "genicam"\ncti = "{VIKY}"\nserial = "0"\nheight = 240\n'
     config.write_text(text + "width = 320\n")
     shown = here("camera", "--config", config)
     assert shown.returncode == 0
+    assert "x: not there yet, nothing compared" in shown.stdout
     assert re.search(r"^Width +320$", shown.stdout, re.MULTILINE)
     profile = tmp_path / "camera.json"
     assert "settings in" in here("camera", "--config", config, "--save", profile).stdout

@@ -22,8 +22,8 @@ from support.journal_line import JournalLine
 from support.messages import sample_message
 from support.sockets import free_port, greet
 
+from hisir_edge.config.kept import JournalTable
 from hisir_edge.config.sockets import PublishTable, SecurityTable
-from hisir_edge.config.tables import JournalTable
 from hisir_edge.errors import InputError, NoAnswer, TryLater
 from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.line.journal.records import Decision, Entry

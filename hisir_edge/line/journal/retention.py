@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from hisir_edge.config.tables import JournalTable
+from hisir_edge.config.kept import JournalTable
 
 log = structlog.get_logger()
 

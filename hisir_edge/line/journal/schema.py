@@ -7,7 +7,7 @@ import sqlite3
 from datetime import datetime, timezone
 from pathlib import Path
 
-from hisir_edge.config.tables import JournalTable
+from hisir_edge.config.kept import JournalTable
 
 FILE = "journal.sqlite"
 

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import structlog
 
-from hisir_edge.config.tables import JournalTable
+from hisir_edge.config.kept import JournalTable
 from hisir_edge.errors import HisirEdgeError
 from hisir_edge.line.journal import opening
 from hisir_edge.line.journal.age import JournalTime

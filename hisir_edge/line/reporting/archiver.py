@@ -15,7 +15,8 @@ import structlog
 from hisir_edge.archive.board_file import board_bytes
 from hisir_edge.archive.folder import ArchiveFolder, name_of
 from hisir_edge.bundle.lock import held_folder
-from hisir_edge.config.tables import ArchiveTable, Settings
+from hisir_edge.config.kept import ArchiveTable
+from hisir_edge.config.tables import Settings
 from hisir_edge.errors import InputError
 from hisir_edge.line.verdicts import Outcome
 from hisir_edge.records import Frame, Result

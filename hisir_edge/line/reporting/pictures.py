@@ -13,7 +13,7 @@ from threading import Thread
 
 import structlog
 
-from hisir_edge.config.tables import OutputTable
+from hisir_edge.config.kept import OutputTable
 from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
 from hisir_edge.inspection.overlay import overlay_of_views_jpeg

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import structlog
 
-from hisir_edge.config.tables import OutputTable
+from hisir_edge.config.kept import OutputTable
 from hisir_edge.inspection.verdict import error_judgement
 from hisir_edge.line.journal.outbox import Outbox
 from hisir_edge.line.reporting.archiver import Archiver

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from hisir_edge.bundle.manifest import Manifest
+from hisir_edge.geometry.box import BoxXYWH
 from hisir_edge.revisions.change import LEAST_FACTOR, expected_calls, planted_found
 from hisir_edge.view.statistics import CONFIRMED, FALSE_CALL, REPAIRED
 
 STEP, MOST = 1.1, 4.0
 """Each strength offered is so many times the one before, up to the highest."""
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,28 +39,23 @@ def scale_of(manifest: Manifest) -> tuple[float, ...]:
 
 
 def seen_board(
-    called_at: Callable[[int], list[Box]], count: int, defects: Sequence[tuple[Box, str]], outcome: str
+    calls: Callable[[int, BoxXYWH | None], bool], count: int, defects: Sequence[tuple[BoxXYWH, str]], outcome: str
 ) -> SeenBoard:
     """A board by halving: what is called at one strength is taken to be called at each lower one.
 
-    ``called_at``: the boxes that are called at a place of the scale of ``count``; ``defects``: box and word of each.
+    ``calls``: whether anything is called at a place of the scale of ``count``, in a box of the frame or, None,
+    anywhere; ``defects``: box and word of each.
     """
-    known: dict[int, list[Box]] = {}
 
-    def at(place: int) -> list[Box]:
-        if place not in known:
-            known[place] = called_at(place)
-        return known[place]
-
-    def last(holds: Callable[[list[Box]], bool]) -> int:
-        low, high = -1, count  # it holds at low, as far as that is a place, and does not at high
+    def last(box: BoxXYWH | None, high: int) -> int:
+        low = -1  # it is called there at low, as far as that is a place, and is not at high
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (middle, high) if holds(at(middle)) else (low, middle)
+            low, high = (middle, high) if calls(middle, box) else (low, middle)
         return low
 
-    found = tuple((last(lambda boxes, box=box: any(meet(box, one) for one in boxes)), word) for box, word in defects)  # type: ignore[misc]
-    return SeenBoard(last(bool), found, outcome)
+    whole = last(None, count)
+    return SeenBoard(whole, tuple((last(box, whole + 1), word) for box, word in defects), outcome)
 
 
 def points_of(boards: Sequence[SeenBoard], manifest: Manifest) -> list[dict[str, Any]]:
@@ -87,8 +82,3 @@ def _point(boards: Sequence[SeenBoard], manifest: Manifest, place: int, strength
         "rejected_gone": sum(last < place for last in rejected),
         "planted": planted_found(manifest, strength), "expected": expected_calls(manifest, strength),
     }  # fmt: skip
-
-
-def meet(a: Box, b: Box) -> bool:
-    """Whether two boxes (x, y, w, h) have something in common."""
-    return a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] < b[1] + b[3] and b[1] < a[1] + a[3]

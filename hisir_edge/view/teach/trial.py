@@ -17,6 +17,7 @@ from hisir_edge.archive.judge_again import JudgeAgain, ZoneTrial
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.thresholds import Thresholds, Zone
 from hisir_edge.errors import InputError
+from hisir_edge.geometry.box import BoxXYWH, meet
 from hisir_edge.inspection.gain import Gain
 from hisir_edge.inspection.regions import Found
 from hisir_edge.mes.stored import stored_file
@@ -26,7 +27,7 @@ from hisir_edge.view.boards import Boards, Cache
 from hisir_edge.view.history import History
 from hisir_edge.view.statistics import CONFIRMED, NOT_YET, REPAIRED, Range, judged_by_people, outcome_of
 from hisir_edge.view.teach.reading import bundle_of, same_network
-from hisir_edge.view.teach.strengths import Box, meet, points_of, scale_of, seen_board
+from hisir_edge.view.teach.strengths import points_of, scale_of, seen_board
 
 KINDS = (
     "boards", "calls", "calls_after", "false_calls_gone", "confirmed_lost", "new_calls", "waiting_gone",
@@ -126,14 +127,14 @@ class Trials:
                     without += 1
                     continue
 
-                def called_at(place: int, evidence: Evidence = evidence, sha256: str = sha256) -> list[Box]:
+                def calls(place: int, box: BoxXYWH | None, evidence: Evidence = evidence, sha256: str = sha256) -> bool:
                     judge, gain = _there(judges[place](sha256))
-                    return [region.box_xywh for region in judge.found(evidence, gain).regions]
+                    return judge.calls(evidence, gain, box)
 
                 words = said.get((line, row["epoch"], row["seq"]), {})
                 defects, others = self._defects(line, row, present.camera, words)
                 outcome = outcome_of(row["result"], row["defects"], words)
-                board = seen_board(called_at, len(scale), defects, outcome)
+                board = seen_board(calls, len(scale), defects, outcome)
                 if others:  # another camera calls it, whatever this one's strength
                     board = replace(board, last=len(scale) - 1)
                 seen.append(board)
@@ -181,7 +182,7 @@ class Trials:
 
     def _counter(
         self, present: _Present, zones: tuple[Zone, ...] | None, strength: float
-    ) -> Callable[[dict[str, Any], list[Box]], _Counted | None]:
+    ) -> Callable[[dict[str, Any], list[BoxXYWH]], _Counted | None]:
         """What is called on a board now and as it would be; None where that is not known.
 
         Asked with the boxes of the defects that people confirmed on it.
@@ -198,7 +199,7 @@ class Trials:
                 trial = ZoneTrial(self._boards.judge(bundle), wanted)
         gains = dict[str, Gain | None]()
 
-        def count(row: dict[str, Any], confirmed: list[Box]) -> _Counted | None:
+        def count(row: dict[str, Any], confirmed: list[BoxXYWH]) -> _Counted | None:
             evidence, sha256 = row["evidence"], row["sha256"]
             if evidence is None:
                 return None
@@ -247,7 +248,7 @@ class Trials:
 
     def _defects(
         self, line: str, row: dict[str, Any], camera: str, words: dict[int, str]
-    ) -> tuple[list[tuple[Box, str]], int]:
+    ) -> tuple[list[tuple[BoxXYWH, str]], int]:
         """Box and last word of each defect that was called on a camera's frame, and how many the others called."""
         found = self._history.query(
             "SELECT number, camera, x, y, w, h FROM defect WHERE line = ? AND epoch = ? AND seq = ?",
@@ -276,7 +277,7 @@ class Trials:
             return None
 
 
-def _is_lost(box: Box, before: Found, after: Found) -> bool:
+def _is_lost(box: BoxXYWH, before: Found, after: Found) -> bool:
     """Whether something is called in a box now, and nothing would be."""
     now, then = (any(meet(box, region.box_xywh) for region in one.regions) for one in (before, after))
     return now and not then

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hisir_edge.archive.judge_again import JudgeAgain, ZoneTrial
 from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.load import load_bundle
-from hisir_edge.bundle.thresholds import Thresholds, Zone
+from hisir_edge.bundle.thresholds import MassRule, Thresholds, Zone
 from hisir_edge.errors import InputError
+from hisir_edge.geometry.box import meet
 from hisir_edge.geometry.noise_shape import noise_shape
 from hisir_edge.geometry.tile import padded_size
 from hisir_edge.images import read_rgb
@@ -151,6 +152,32 @@ def inspected_again(bundle, small_boards) -> list:
     found = [inspector.inspect(read_rgb(path)) for path in sorted((small_boards / "test").glob("*/*.png"))]
     inspector.close()
     return found
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans(), st.sampled_from([0.5, 1.0, 1.7, 4.0, 12.0]))
+@settings(max_examples=60, deadline=None)
+def test_whether_a_place_is_called_is_what_judging_all_of_the_frame_finds(judged, seed, by_mass, times):
+    bundle, rng = judged[0], np.random.default_rng(seed)
+    mass = MassRule(*rng.uniform((0.02, -3), (0.4, 0))) if by_mass else None
+    here = replace(bundle, thresholds=replace(bundle.thresholds, mass=mass))
+    base = JudgeAgain(here)
+    hw = base.gain.hw
+    raw = np.zeros(padded_size(hw), np.float32)
+    for _ in range(int(rng.integers(0, 12))):
+        y, x, side = int(rng.integers(hw[0])), int(rng.integers(hw[1])), int(rng.integers(1, 40))
+        raw[y : y + side, x : x + side] = rng.uniform(0.3, 3 * bundle.thresholds.region_peak) * bundle.thresholds.pixel
+    cell_max = raw.reshape(raw.shape[0] // 16, 16, raw.shape[1] // 16, 16).max((1, 3))
+    matrix = np.eye(3)
+    matrix[:2, 2] = rng.uniform(-9, 9, 2)
+    evidence = evidence_of_map(raw[: hw[0], : hw[1]], cell_max, base.gain, Pose(matrix, None) if seed % 3 else None)
+    assert evidence is not None
+    judge = base.with_thresholds(replace(here.thresholds, region_peak=here.thresholds.region_peak * times))
+    boxes = [region.box_xywh for region in judge.found(evidence).regions]
+    assert judge.calls(evidence) == bool(boxes)
+    (x, y), (w, h) = rng.integers(-20, hw[::-1]).tolist(), rng.integers(1, 120, 2).tolist()
+    for within in ((x, y, w, h), *boxes):
+        assert judge.calls(evidence, within_xywh=within) == any(meet(within, box) for box in boxes)
+    assert base.judge(evidence).found.total == JudgeAgain(here).judge(evidence).found.total, "nothing was left behind"
 
 
 def test_what_was_not_kept_is_not_guessed_at(judged):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,50 @@ def test_defaults_and_relative_paths(tmp_path):
     assert settings.output.overlay_folder == ""
 
 
+FOLDERS = """
+[bundle]
+path = "X"
+others = ["X"]
+[source]
+type = "genicam"
+cti = "X"
+profile = "X"
+[[also]]
+source = {type = "replay", name = "other", folder = "X"}
+bundle = {path = "X", others = ["X"]}
+[security]
+server_key = "X"
+clients = "X"
+[output]
+overlay_folder = "X"
+[journal]
+folder = "X"
+[archive]
+folder = "X"
+[revisions]
+folder = "X"
+"""
+NAMES_OF_FILES = re.compile("folder|path|cti|profile|others|server_key|clients")
+
+
+def test_every_file_and_folder_counts_from_the_files_own_folder(tmp_path):
+    dumped = _read(tmp_path, FOLDERS).model_dump()
+
+    def walk(value, name=""):
+        if isinstance(value, dict):
+            for key, one in value.items():
+                yield from walk(one, key)
+        elif isinstance(value, tuple):
+            for one in value:
+                yield from walk(one, name)
+        elif NAMES_OF_FILES.fullmatch(name) or name.endswith(("_folder", "_path", "_file")):
+            yield name, value
+
+    found = list(walk(dumped))
+    assert {value for _, value in found} == {str(tmp_path / "X")}, found
+    assert len(found) == FOLDERS.count('"X"')
+
+
 def test_a_camera(tmp_path):
     text = GOOD.replace(
         'type = "replay"\nfolder = "boards"', 'type = "genicam"\ncti = "/opt/x.cti"\npixel_format = "BayerRG8"'
@@ -48,7 +93,7 @@ def test_a_camera(tmp_path):
     [
         (lambda t: t + '[publish]\nendpiont = "tcp://*:1"', ["publish.endpiont", "only known keys"]),
         (lambda t: t + "[publsh]\n", ["publsh", "only known keys"]),
-        (lambda t: t.replace('path = "bundles/a"', "path = 3"), ["bundle.path", "string", "3"]),
+        (lambda t: t.replace('path = "bundles/a"', "path = 3"), ["bundle.path", "text in quotes", "3"]),
         (lambda t: t.replace('folder = "boards"', ""), ["source.folder", "nothing"]),
         (lambda t: t.replace('folder = "boards"', 'folder = "b"\nrate_hz = -1'), ["source.rate_hz", "-1"]),
         (lambda t: t.replace('folder = "boards"', 'folder = "b"\nrate_hz = nan'), ["source.rate_hz", "nan"]),
@@ -57,6 +102,14 @@ def test_a_camera(tmp_path):
         (lambda t: t + '[publish]\nendpoint = "127.0.0.1:5556"', ["publish.endpoint", "tcp://"]),
         (lambda t: t + '[line]\nname = "a b/c"', ["line.name", "a b/c"]),
         (lambda t: t + "[infer]\nthreads = 1.5", ["infer.threads", "1.5"]),
+        (lambda t: t + "levels = [1]", ["source.levels", "more values", "[1]"]),
+        (lambda t: t + "levels = [1, 2, 3]", ["source.levels", "at most 2 values", "[1, 2, 3]"]),
+        (lambda t: t + "levels = [30, 20]", ["0 <= black < white", "[source] in", "others in"]),
+        (lambda t: t + "levels = 5", ["source.levels", "a list", "5"]),
+        (lambda t: t + "rate_hz = inf", ["source.rate_hz", "a finite number", "inf"]),
+        (lambda t: "also = 3\n" + t, ["also", "a list", "3"]),
+        (lambda t: 'bundle = "x"\n' + t.partition("path =")[2].partition("\n")[2], ["bundle", "a table", "'x'"]),
+        (lambda t: t + "[line]\ndeadline_ms = 5", ["line.deadline_ms", "at least 100", "5"]),
         (lambda t: t + "[infer\n", ["TOML", "line"]),
         (lambda t: "", ["bundle", "nothing"]),
         (lambda t: t + '[publish]\nendpoint = "tcp://127.0.0.1:99999"', ["publish.endpoint", "1 to 65535", "99999"]),

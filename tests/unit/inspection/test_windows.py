@@ -58,8 +58,10 @@ def test_a_window_of_the_gain_is_the_gain_of_the_window(seed, hw, zones, scale):
     y0, x0 = int(rng.integers(hw[0])), int(rng.integers(hw[1]))
     y1, x1 = int(rng.integers(y0 + 1, len(padded) + 1)), int(rng.integers(x0 + 1, padded.shape[1] + 1))
     assert np.array_equal(gain.window(y0, y1, x0, x1), padded[y0:y1, x0:x1])
-    cells = padded.reshape(gain.most.shape[0], 16, gain.most.shape[1], 16)
-    assert np.array_equal(gain.most, cells.max((1, 3)))
+    highest = padded.reshape(gain.most.shape[0], 16, gain.most.shape[1], 16).max((1, 3))
+    assert (gain.most >= highest).all()
+    if not zones:  # what lies over no edge of a zone is the highest but for its last bits
+        assert np.allclose(gain.most, highest, rtol=1e-6, atol=0)
 
 
 @given(seeds, sizes, st.sampled_from([(), ZONES]))

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.messages import sample_message
 
-from hisir_edge.config.tables import JournalTable
+from hisir_edge.config.kept import JournalTable
 from hisir_edge.errors import JournalError
 from hisir_edge.line.journal.outbox import Outbox
 from hisir_edge.line.journal.reading import read_journal
@@ -276,7 +276,7 @@ FULL_DISK = textwrap.dedent(
     """
     import json, os, sys
     from pathlib import Path
-    from hisir_edge.config.tables import JournalTable
+    from hisir_edge.config.kept import JournalTable
     from hisir_edge.line.journal.store import Journal
     from hisir_edge.line.journal.outbox import Outbox
     sys.path.insert(0, {tests!r})

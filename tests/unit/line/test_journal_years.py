@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.messages import facts, sample_message
 
-from hisir_edge.config.tables import JournalTable
+from hisir_edge.config.kept import JournalTable
 from hisir_edge.errors import JournalError
 from hisir_edge.line.journal import age
 from hisir_edge.line.journal.age import Clocks, JournalTime
@@ -171,7 +171,7 @@ FULL = textwrap.dedent(
     """
     import json, os, sys, time
     from pathlib import Path
-    from hisir_edge.config.tables import JournalTable
+    from hisir_edge.config.kept import JournalTable
     from hisir_edge.line.journal.store import Journal
     from hisir_edge.line.journal.outbox import Outbox
     sys.path.insert(0, {tests!r})
@@ -215,7 +215,7 @@ def test_killed_on_a_full_disk_no_published_verdict_is_missing_or_told_twice(tmp
         """
         import json, os, signal, subprocess, sys
         from pathlib import Path
-        from hisir_edge.config.tables import JournalTable
+        from hisir_edge.config.kept import JournalTable
         from hisir_edge.line.journal.store import Journal
         folder = Path({folder!r})
         for most in (30, 10**9):

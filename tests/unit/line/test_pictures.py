@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from hisir_edge.config.tables import OutputTable
+from hisir_edge.config.kept import OutputTable
 from hisir_edge.errors import InputError
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.verdict import error_judgement

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hisir_edge.bundle.load import manifest_from_folder
+from hisir_edge.geometry.box import BoxXYWH, meet
 from hisir_edge.view.teach.strengths import SeenBoard, points_of, scale_of, seen_board
 
 DEMO = manifest_from_folder(Path(__file__).parents[3] / "engines" / "demo")
@@ -17,16 +18,16 @@ DEMO = manifest_from_folder(Path(__file__).parents[3] / "engines" / "demo")
 def test_halving_finds_the_last_strength_of_a_board_and_of_each_defect(regions, count):
     """Each region lies alone, 10 px wide, and is called up to a place of the scale."""
     boxes = [((10 * n, 0, 10, 10), min(last, count - 1)) for n, (_, last) in enumerate(regions)]
-    asked: list[int] = []
+    asked: list[tuple[int, BoxXYWH | None]] = []
 
-    def called_at(place: int) -> list[tuple[int, int, int, int]]:
-        asked.append(place)
-        return [box for box, last in boxes if last >= place]
+    def calls(place: int, within: BoxXYWH | None) -> bool:
+        asked.append((place, within))
+        return any(last >= place for box, last in boxes if within is None or meet(box, within))
 
-    found = seen_board(called_at, count, [(box, f"word {n}") for n, (box, _) in enumerate(boxes)], "waiting")
+    found = seen_board(calls, count, [(box, f"word {n}") for n, (box, _) in enumerate(boxes)], "waiting")
     assert found.last == max((last for _, last in boxes), default=-1)
     assert found.defects == tuple((last, f"word {n}") for n, (_, last) in enumerate(boxes))
-    assert len(asked) == len(set(asked)), "each strength is judged once"
+    assert len(asked) == len(set(asked)), "nothing is judged twice"
 
 
 def test_points_count_boards_and_decided_defects():
