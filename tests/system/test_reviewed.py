@@ -71,6 +71,7 @@ def test_a_false_call_goes_and_a_confirmed_defect_stays(photos, small_run, small
         assert record.held_out[-1] == str(picture_of(new, load_reviewed(new)[0]))
         refused = here(*go_on, "--steps", 130)
         assert refused.returncode == 2 and "steps" in one_line(refused)
+        new = new.rename(tmp_path / "moved")
         built = here("build-engine", new, "--out", bundle, *BUILD)
         assert built.returncode == 0, built.stderr
         assert "1 of 1 false calls gone, 1 of 1 confirmed defects and escapes found" in built.stderr

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from hisir_edge.archive.judge_again import JudgeAgain
 from hisir_edge.arrays import Bool
 from hisir_edge.backends import onnxruntime_engine
-from hisir_edge.bundle.load import bundle_from_manifest
+from hisir_edge.bundle.load import Bundle, bundle_from_manifest
 from hisir_edge.bundle.manifest import Manifest
 from hisir_edge.bundle.revised import MOST_LISTED, ReviewedModel
 from hisir_edge.engine.task import OnStage
@@ -21,10 +22,13 @@ from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.learn.data.run import RunRecord
 from hisir_edge.learn.review.boards import ReviewedBoard, ReviewedPlace, load_reviewed, picture_of
 from hisir_edge.machine.cpu import available_threads
-from hisir_edge.records import Result
+from hisir_edge.records import Evidence, Result
+from hisir_edge.revisions.change import expected_calls
 
 MOST_TOLD = 6
 LEAST_SHARE = 0.05
+STEP, STEPS = 1.1, 14
+"""Strengths that are tried: the present one times and by powers of it, the nearest first."""
 
 
 def with_reviewed(
@@ -47,7 +51,8 @@ def with_reviewed(
     on_stage(f"{len(boards)} reviewed boards")
     bundle = bundle_from_manifest(staged, manifest, "")
     inspector = CpuInspector(bundle, onnxruntime_engine(network, bundle.recipe, available_threads()))
-    found = reviewed_with(inspector, run, boards, record)
+    seen = seen_with(inspector, run, boards, record)
+    found = told_of(seen)
     on_stage(
         f"  {found.gone} of {found.false_calls} false calls gone, {found.found} of {found.defects} confirmed defects "
         "and escapes found"
@@ -56,37 +61,107 @@ def with_reviewed(
         raise InputError(
             expected="every false call that people rejected gone, and every defect that they confirmed or drew found",
             received="; ".join(found.not_so[:MOST_TOLD]) + ("; ..." if len(found.not_so) > MOST_TOLD else ""),
-            fix="train longer (--max-minutes), look whether the reviews are right, or take it so: --despite-reviewed",
+            fix="train longer (--max-minutes), look whether the reviews are right, or take it so: --despite-reviewed"
+            + _another_rate(seen, bundle),
         )
     return manifest.model_copy(update={"reviewed": found})
 
 
-def reviewed_with(
+@dataclass(frozen=True, slots=True)
+class SeenBoard:
+    """A reviewed board as the bundle judges it: of each decided place whether it is as people said, else why.
+
+    ``reason``: of an ERROR. No mask of it is kept: there may be hundreds of boards.
+    """
+
+    board: ReviewedBoard
+    not_so: tuple[str, ...]
+    reason: str
+    evidence: Evidence | None
+
+
+def seen_with(
     inspector: BoardInspector, run: Path, boards: tuple[ReviewedBoard, ...], record: RunRecord
-) -> ReviewedModel:
-    """Inspect the reviewed boards, and compare with what people said."""
-    false_calls = gone = defects = found = 0
-    not_so: list[str] = []
+) -> list[SeenBoard]:
+    """Inspect the reviewed boards."""
+    inspector.keep_evidence()
+    out = []
     for board in boards:
         judged = inspector.inspect(read_rgb(picture_of(run, board), rules=record.rules))
         mask: Bool = np.zeros(record.frame_hw, np.bool_) if judged.mask is None else judged.mask
-        for place in board.places:
-            if place.kind == "open":
-                continue
-            seen = where(mask, place)
-            called = judged.result is Result.FAIL and seen is not None and (seen.found if place.is_defect else seen.any)
-            as_said = judged.result is not Result.ERROR and seen is not None and called == place.is_defect
-            false_calls, gone = false_calls + (not place.is_defect), gone + (not place.is_defect and as_said)
-            defects, found = defects + place.is_defect, found + (place.is_defect and as_said)
-            if not as_said:
-                word = "called" if called else "not found" if seen is not None else "lies outside of the frame"
-                word = judged.reason if judged.result is Result.ERROR else word
-                x, y, _, _ = place.box_xywh
-                not_so.append(f"{board.unit or board.name}: {place.kind} at {x:.0f}, {y:.0f}: {word}"[:200])
+        reason = judged.reason if judged.result is Result.ERROR else ""
+        not_so = tuple(_why_not(mask, place, reason) for place in decided(board))
+        out.append(SeenBoard(board, not_so, reason, judged.evidence))
+    return out
+
+
+def decided(board: ReviewedBoard) -> list[ReviewedPlace]:
+    """The places of a board of which people have said what is there."""
+    return [place for place in board.places if place.kind != "open"]
+
+
+def _why_not(mask: Bool, place: ReviewedPlace, reason: str = "") -> str:
+    """In what a place is not as people said, with this mask of the frame (h, w); empty: it is."""
+    seen = where(mask, place)
+    if reason or seen is None:
+        return reason or "lies outside of the frame"
+    if place.is_defect:
+        return "" if seen.found else "not found"
+    return "called" if seen.any else ""
+
+
+def told_of(boards: list[SeenBoard]) -> ReviewedModel:
+    """What became of each place, for the manifest."""
+    told = [
+        (place, why, f"{one.board.unit or one.board.name}: {place.kind} at {place.box_xywh[0]:.0f}, "
+         f"{place.box_xywh[1]:.0f}: {why}"[:200])
+        for one in boards
+        for place, why in zip(decided(one.board), one.not_so, strict=True)
+    ]  # fmt: skip
+    defects, others = ([one for one in told if one[0].is_defect == is_defect] for is_defect in (True, False))
     return ReviewedModel(
-        boards=len(boards), false_calls=false_calls, gone=gone, defects=defects, found=found,
-        not_so=tuple(not_so[:MOST_LISTED]),
+        boards=len(boards),
+        false_calls=len(others), gone=sum(not why for _, why, _ in others),
+        defects=len(defects), found=sum(not why for _, why, _ in defects),
+        not_so=tuple(text for _, why, text in told if why)[:MOST_LISTED],
     )  # fmt: skip
+
+
+def _another_rate(boards: list[SeenBoard], bundle: Bundle) -> str:
+    """The rate of false calls at which most places would be as people said, where that is more of them; else empty."""
+    so, strength = most_as_said(boards, bundle)
+    rate = expected_calls(bundle.manifest, strength)
+    if strength == 1 or not 0 < rate <= 1:
+        return ""
+    every = sum(len(one.not_so) for one in boards)
+    return f". With --false-calls-per-board {rate:.2g} {so} of these {every} places would be as people said"
+
+
+def most_as_said(boards: list[SeenBoard], bundle: Bundle) -> tuple[int, float]:
+    """How many places are as people said at the best strength, in units of the present one, and that strength.
+
+    1 where none is better, or where what was kept of a map does not tell.
+    """
+    judge, limits = JudgeAgain(bundle), bundle.thresholds
+    best = (sum(not why for one in boards for why in one.not_so), 1.0)
+    for step in range(1, STEPS + 1):
+        for strength in (STEP**-step, STEP**step):
+            if limits.region_peak * strength < 1:
+                continue
+            try:
+                other = judge.with_thresholds(replace(limits, region_peak=limits.region_peak * strength))
+            except InputError:  # what was kept does not tell
+                continue
+            best = max(best, (sum(_as_said(one, other) for one in boards), strength), key=lambda one: one[0])
+    return best
+
+
+def _as_said(one: SeenBoard, judge: JudgeAgain) -> int:
+    """How many places of a board are as people said, judged again."""
+    if one.evidence is None or one.reason:
+        return sum(not why for why in one.not_so)
+    mask = judge.found(one.evidence).mask
+    return sum(not _why_not(mask, place) for place in decided(one.board))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from hisir_edge.errors import InputError
 from hisir_edge.images import Rules, header_of_picture, write_atomic
 from hisir_edge.inspection.registration.finder import Locate, Polygon
 from hisir_edge.learn.data.statistics import BoardMemory
+from hisir_edge.learn.review.boards import where_they_lie
 
 SHIPPED, SCRATCH, OF_RUN = "shipped", "scratch", "run"
 """What a training starts from: the weights that come with the package, random ones, or those of another run."""
@@ -166,7 +167,7 @@ def differing_settings(settings: RunSettings, others: RunSettings) -> str:
 def load_record(run: Path) -> RunRecord:
     """Read ``run.json``; InputError when this is no training run or one of another version."""
     try:
-        raw: dict[str, Any] = json.loads((run / "run.json").read_text())
+        raw: dict[str, Any] = where_they_lie(json.loads((run / "run.json").read_text()), run)
         if raw.get("schema") not in (RUN_SCHEMA, OLDER_SCHEMA):
             raise ValueError(f"schema {raw.get('schema')}")
         known = {f.name for f in fields(RunSettings)}

@@ -164,6 +164,17 @@ def load_reviewed(run: Path) -> tuple[ReviewedBoard, ...]:
         )
 
 
+def where_they_lie(raw: Any, run: Path) -> Any:
+    """What a run's record names, with its reviewed pictures where they are now: a run may have been moved or copied."""
+    if isinstance(raw, dict):
+        return {key: where_they_lie(one, run) for key, one in raw.items()}
+    if isinstance(raw, list):
+        return [where_they_lie(one, run) for one in raw]
+    if isinstance(raw, str) and Path(raw).parent.name == FOLDER and (run / FOLDER / Path(raw).name).is_file():
+        return str(run / FOLDER / Path(raw).name)
+    return raw
+
+
 def picture_of(run: Path, board: ReviewedBoard) -> Path:
     """Where a board's picture lies."""
     return (run / FOLDER / board.picture).absolute()
