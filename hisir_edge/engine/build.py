@@ -16,6 +16,7 @@ from hisir_edge.engine.compiler import compiler_of
 from hisir_edge.engine.options import BuildOptions, archs_of, calibration_list, check_out, checked_run
 from hisir_edge.engine.staging import finish, resolved, staging
 from hisir_edge.engine.task import OnProgress, OnStage, Task
+from hisir_edge.images.kept import arrays_kept
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.learn.data.run import words_of_steps
 from hisir_edge.learn.training.reached import progress_of
@@ -23,6 +24,7 @@ from hisir_edge.machine.cpu import available_threads
 from hisir_edge.registry import TARGETS
 
 
+@arrays_kept()
 def build_bundle(
     run: Path,
     out: Path,

@@ -26,6 +26,7 @@ from hisir_edge.engine.options import counting
 from hisir_edge.engine.staging import finish, resolved, staging
 from hisir_edge.engine.task import OnProgress, OnStage
 from hisir_edge.errors import InputError
+from hisir_edge.images.kept import arrays_kept
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.rops import Rops
 from hisir_edge.learn.data.datasets import frame_size, good_images
@@ -72,6 +73,7 @@ def add_good_boards(run: Path, folder: Path, recursive: bool = False) -> list[st
     return [str(path) for path in good if path not in new]
 
 
+@arrays_kept()
 def rethreshold(
     run: Path,
     out: Path,

@@ -18,6 +18,7 @@ from hisir_edge.images import bmp, jpeg, png, tiff
 from hisir_edge.images.exif import upright
 from hisir_edge.images.folders import is_picture
 from hisir_edge.images.header import PictureHeader, Unreadable
+from hisir_edge.images.kept import decoded_once
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.images.wire import Levels, through_window
 
@@ -197,7 +198,7 @@ def _check_rgb(header: PictureHeader, grey: bool | None) -> None:
 
 def _decoded(path: Path, form: _Format, header: PictureHeader, data: bytes) -> U8 | U16:
     """The pixels, upright, of the header's size."""
-    pixels = form.pixels(data)
+    pixels = decoded_once(data, lambda: form.pixels(data))
     if pixels.shape[:2] != (header.height, header.width):
         raise Unreadable(f"{pixels.shape[1]}x{pixels.shape[0]} px where its header says {header.width}x{header.height}")
     if header.trailing_bytes:

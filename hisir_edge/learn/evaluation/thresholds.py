@@ -62,7 +62,8 @@ def block_peaks(logits: F32) -> F64:
     h, w = logits.shape
     padded = np.pad(logits, ((0, -h % NOISE_CELL_PX), (0, -w % NOISE_CELL_PX)), constant_values=-np.inf)
     rows, columns = padded.shape[0] // NOISE_CELL_PX, padded.shape[1] // NOISE_CELL_PX
-    cells = padded.reshape(rows, NOISE_CELL_PX, columns, NOISE_CELL_PX).max((1, 3))
+    # along the columns first: whole rows at a time
+    cells = padded.reshape(rows, NOISE_CELL_PX, -1).max(1).reshape(rows, columns, NOISE_CELL_PX).max(2)
     return np.asarray(cells, np.float64)
 
 

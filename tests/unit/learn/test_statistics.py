@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hisir_edge.errors import InputError
-from hisir_edge.learn.data.statistics import mean_memory, robust_memory, trimmed_of
+from hisir_edge.learn.data.statistics import mean_memory, robust_memory, sort_boards, trimmed_of
 from hisir_edge.net.position import DEVIATION_GAIN
 
 
@@ -60,3 +62,13 @@ def test_few_boards_are_not_trimmed():
 def test_no_board_is_refused():
     with pytest.raises(InputError, match="at least one good board"):
         mean_memory([])
+
+
+@given(st.integers(1, 70), st.integers(0, 2**32 - 1), st.sampled_from([np.uint8, np.int16]))
+@settings(max_examples=60, deadline=None)
+def test_boards_are_sorted_as_numpy_sorts_them(boards, seed, kind):
+    rng = np.random.default_rng(seed)
+    stack = rng.integers(-300 if kind is np.int16 else 0, 256, (boards, 19, 5, 3)).astype(kind)
+    expected = np.sort(stack, axis=0)
+    sort_boards(stack)
+    assert np.array_equal(stack, expected)
