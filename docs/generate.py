@@ -31,7 +31,7 @@ REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by docs/generate.py from the code. Change the descriptions there. -->"
 LINE_COMMANDS = (
     "run", "status", "control", "watch", "forward", "decide", "view", "view-user", "keygen", "camera",
-    "install-service", "check", "revision",
+    "install-service", "check", "revision", "boards",
 )  # fmt: skip
 LEARNING_COMMANDS = ("synth", "pretrain", "teach", "train", "build-engine", "evaluate")
 

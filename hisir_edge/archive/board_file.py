@@ -156,9 +156,9 @@ class ArchivedBoard:
 
     def __init__(self, source: Path | bytes, name: str = "") -> None:
         self._name = name or (str(source) if isinstance(source, Path) else "an archived board")
-        with self._told():
+        with damage_told(self._name):
             self._file = zipfile.ZipFile(source if isinstance(source, Path) else io.BytesIO(source))
-            self.facts = _facts(self._read(FACTS))
+            self.facts = facts_from_json(self._read(FACTS))
 
     def __enter__(self) -> ArchivedBoard:
         """Itself."""
@@ -171,41 +171,34 @@ class ArchivedBoard:
     @property
     def verdict(self) -> bytes:
         """The verdict's JSON as it was published."""
-        with self._told():
+        with damage_told(self._name):
             return self._read(VERDICT)
 
     @property
     def mask_png(self) -> bytes:
         """The verdict's mask as it was published, empty where nothing is marked."""
-        with self._told():
+        with damage_told(self._name):
             return self._read(MASK)
 
     def picture(self, view: View) -> bytes:
         """A camera's picture as stored, PNG or JPEG."""
-        with self._told():
+        with damage_told(self._name):
             return self._read(view.picture)
 
     def frame(self, view: View) -> Pixels:
         """A camera's frame, as it was inspected (PNG), or nearly so (JPEG)."""
-        data = np.frombuffer(self.picture(view), np.uint8)
-        with self._told():
-            found = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-            if found is None or found.dtype != np.uint8 or view.pixel_format not in CONVERSIONS:
-                raise ValueError("no picture of 8 bits")
-            if found.ndim == 3:
-                found = cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
-            return Pixels(u8(np.asarray(found)), view.pixel_format)
+        return frame_from_picture(self.picture(view), view, self._name)
 
     def evidence(self, view: View) -> Evidence | None:
         """What a camera's judgement came from; None where it was not judged, or its backend does not give it."""
         if not view.evidence:
             return None
-        with self._told():
+        with damage_told(self._name):
             return evidence_from_npz(self._read(view.evidence))
 
     def member(self, name: str) -> bytes:
         """A member's bytes; InputError where there is none."""
-        with self._told():
+        with damage_told(self._name):
             return self._read(name)
 
     def _read(self, name: str) -> bytes:
@@ -213,30 +206,43 @@ class ArchivedBoard:
             raise ValueError(f"{name} of more than {MOST_BYTES >> 20} MiB")
         return self._file.read(name)
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        try:
-            yield
-        except (
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            zipfile.BadZipFile,
-            cv2.error,
-            EOFError,
-            RuntimeError,
-            zlib.error,
-        ) as error:
-            raise InputError(
-                expected=f"{self._name} as the line wrote it",
-                received=f"{type(error).__name__}: {error}"[:200],
-                fix="copy it again, or leave it out",
-            ) from error
+
+def frame_from_picture(data: bytes, view: View, name: str) -> Pixels:
+    """A camera's frame of its picture's bytes; InputError, which names the board, for what is none."""
+    with damage_told(name):
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        if found is None or found.dtype != np.uint8 or view.pixel_format not in CONVERSIONS:
+            raise ValueError("no picture of 8 bits")
+        if found.ndim == 3:
+            found = cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
+        return Pixels(u8(np.asarray(found)), view.pixel_format)
 
 
-def _facts(text: bytes) -> Facts:
-    """ValueError, LookupError or TypeError for what is none."""
+@contextmanager
+def damage_told(name: str) -> Iterator[None]:
+    """InputError, which names the board, for what is damaged or none of ours."""
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        zipfile.BadZipFile,
+        cv2.error,
+        EOFError,
+        RuntimeError,
+        zlib.error,
+    ) as error:
+        raise InputError(
+            expected=f"{name} as the line wrote it",
+            received=f"{type(error).__name__}: {error}"[:200],
+            fix="copy it again, or leave it out",
+        ) from error
+
+
+def facts_from_json(text: bytes) -> Facts:
+    """What ``board.json`` says; ValueError, LookupError or TypeError for what is none."""
     raw = loads_once(text)
     if raw.pop("schema") != SCHEMA:
         raise ValueError(f"another schema than {SCHEMA}")

@@ -90,8 +90,15 @@ def asked(
     request: dict[str, Any], endpoint: str, config: Path | None, server_key: str, key: str, timeout_s: float
 ) -> dict[str, Any]:
     """The answer of the line at an endpoint, or of the one that a configuration is of."""
-    from hisir_edge.config.file import settings_from_toml
     from hisir_edge.transport.control_client import ask
+
+    endpoint, server_key, key = line_from_options(endpoint, config, server_key, key)
+    return ask(endpoint, request, timeout_s, server_key, key)
+
+
+def line_from_options(endpoint: str, config: Path | None, server_key: str, key: str) -> tuple[str, str, str]:
+    """Endpoint, the line's key and one's own; InputError where one is lacking."""
+    from hisir_edge.config.file import settings_from_toml
 
     if config is not None:
         settings = settings_from_toml(config)
@@ -104,7 +111,7 @@ def asked(
         )
     if server_key and not key:
         raise InputError(expected="--key, since this line asks for keys", received="none", fix="name your *.key_secret")
-    return ask(endpoint, request, timeout_s, server_key, key)
+    return endpoint, server_key, key
 
 
 def install_service(

@@ -13,6 +13,7 @@ import typer
 
 from hisir_edge import __version__
 from hisir_edge.cli.bench import bench
+from hisir_edge.cli.boards import boards
 from hisir_edge.cli.bundle import bundle_app
 from hisir_edge.cli.camera import camera
 from hisir_edge.cli.control import control, install_service, status
@@ -88,8 +89,8 @@ def demo(
 
 app.add_typer(bundle_app, name="bundle")
 for command in (
-    control, status, keygen, watch, forward, decide, verify, view, view_user, revision, install_service, camera, bench,
-    synth, train, build_engine, teach, pretrain,
+    control, status, keygen, watch, forward, decide, verify, view, view_user, revision, boards, install_service, camera,
+    bench, synth, train, build_engine, teach, pretrain,
     check, evaluate, inspect, run, demo,
 ):  # fmt: skip
     app.command()(command)
