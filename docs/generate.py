@@ -30,9 +30,9 @@ COLUMNS = 100
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by docs/generate.py from the code. Change the descriptions there. -->"
 LINE_COMMANDS = (
-    "run", "status", "control", "watch", "forward", "decide", "view", "view-user", "keygen", "camera",
-    "install-service", "check", "revision", "boards",
+    "run", "status", "control", "watch", "forward", "keygen", "camera", "install-service", "check",
 )  # fmt: skip
+PEOPLE_COMMANDS = ("view", "view-user", "decide", "revision", "boards")
 LEARNING_COMMANDS = ("synth", "pretrain", "teach", "train", "build-engine", "evaluate")
 
 
@@ -40,12 +40,15 @@ def pages() -> dict[str, str]:
     """Each page's name and text."""
     found = dict(_commands(typer.main.get_command(app), ""))
     line = {name: command for name, command in found.items() if name in LINE_COMMANDS}
+    people = {name: command for name, command in found.items() if name in PEOPLE_COMMANDS}
     learning = {name: command for name, command in found.items() if name in LEARNING_COMMANDS}
-    others = {name: command for name, command in found.items() if name not in (*LINE_COMMANDS, *LEARNING_COMMANDS)}
+    elsewhere = (*LINE_COMMANDS, *PEOPLE_COMMANDS, *LEARNING_COMMANDS)
+    others = {name: command for name, command in found.items() if name not in elsewhere}
     return {
         "line-toml.md": "\n".join(_line_toml()),
         "metrics.md": "\n".join(_metrics()),
         "commands-line.md": "\n".join(_command_page("Commands of the line PC", line)),
+        "commands-people.md": "\n".join(_command_page("Commands of operators and engineers beside the line", people)),
         "commands-learning.md": "\n".join(_command_page("Commands that teach, train and build", learning)),
         "commands-engineering.md": "\n".join(_command_page("More commands of the engineering PC", others)),
     }
