@@ -43,7 +43,8 @@ class Groups:
         """What the strength of a region in each group (count,) does not exceed.
 
         No peak is higher than the group's highest score, and no mass larger than its pixels over the pixel threshold
-        would make with that score each. ``scale``: golden, scaled pixels to one of the frame.
+        would make with that score each; at the golden image's edge, which goes on in the frame beyond it, there is no
+        bound of the mass. ``scale``: golden, scaled pixels to one of the frame.
         """
         inner = self.evidence.scores[:, RIM_PX:-RIM_PX, RIM_PX:-RIM_PX]
         highest = np.zeros(self.count, np.float32)
@@ -55,7 +56,10 @@ class Groups:
         logits = np.maximum(logit_of_score(highest * limits.pixel), 0)
         mass = (pixels * MORE_PIXELS + RIM_PIXELS) / scale**2 * logits
         worth = score_of_logit(limits.mass.logits_per_root * np.sqrt(mass) + limits.mass.logits_at_none) / limits.pixel
-        return np.asarray(np.maximum(highest, worth) * ROUNDING, np.float64)
+        bound = np.asarray(np.maximum(highest, worth) * ROUNDING, np.float64)
+        edge = np.concatenate([self.labels[[0, -1]].ravel(), self.labels[:, [0, -1]].ravel()])
+        bound[np.unique(edge)] = np.inf
+        return bound
 
     def part(self, wanted: Bool) -> Evidence:
         """The evidence of some of the groups (count,)."""

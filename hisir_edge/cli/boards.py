@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import re
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,168 +15,252 @@ from hisir_edge.cli.control import Config, Endpoint, Key, ServerKey, line_from_o
 from hisir_edge.errors import InputError
 
 if TYPE_CHECKING:
-    from hisir_edge.archive.fetch import PassedBoard
+    from hisir_edge.archive.board_file import ArchivedBoard, View
+    from hisir_edge.arrays import U8
     from hisir_edge.transport.control_client import Asker
+    from hisir_edge.view.boards import Boards
+    from hisir_edge.view.shift.listed import Listed, ListedBoard
+    from hisir_edge.view.shift.passed import Wanted
 
 LIST = "boards.json"
-KEYS = ("picture", "line", "epoch", "seq", "unit", "grabbed_at", "good_says")
-MOST_SHOWN = 60
-UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
+ON_A_SHEET = 60
+MOST_DIGITS = 18
+UNKNOWN = float("inf")
 
 
 def boards(
     endpoint: Endpoint = "",
     config: Config = None,
-    look: Annotated[Path | None, typer.Option(help="Write a sheet (JPEG) of what stands out most, to look at.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the pictures, once somebody has looked.")] = None,
-    who: Annotated[str, typer.Option(help="With --out: who has looked, and says that these boards are good.")] = "",
-    without: Annotated[str, typer.Option(help="Numbers of boards to leave out, such as 41,52.")] = "",
-    since: Annotated[str, typer.Option(help="Grabbed from then on: 2026-11-28T06:00, or with a zone.")] = "",
+    look: Annotated[
+        Path | None, typer.Option(help="NAME.jpg: write sheets of boards that passed, and NAME.json.")
+    ] = None,
+    good: Annotated[Path | None, typer.Option(help="NAME.json, once somebody has looked: the boards are good.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --good: folder for the pictures.")] = None,
+    who: Annotated[str, typer.Option(help="With --good: who has looked, and says so.")] = "",
+    without: Annotated[str, typer.Option(help="With --good: numbers of boards to leave out, such as 41,52.")] = "",
+    since: Annotated[
+        str, typer.Option(help="Grabbed from then on: 2026-11-28T06:00, in local time or with +01:00.")
+    ] = "",
     until: Annotated[str, typer.Option(help="Grabbed before then.")] = "",
     after: Annotated[int, typer.Option(min=0, help="Boards with higher numbers.")] = 0,
-    upto: Annotated[int | None, typer.Option(min=1, help="Boards with numbers up to this one.")] = None,
-    most: Annotated[int, typer.Option(min=1, help="So many boards, evenly over all of them.")] = 200,
+    most: Annotated[int, typer.Option(min=1, max=2000, help="So many boards, evenly over all of them.")] = 200,
     product: Annotated[str, typer.Option(help="The product; default: that of the first board.")] = "",
     camera: Annotated[str, typer.Option(help="The camera; default: the first.")] = "",
-    epoch: Annotated[str, typer.Option(help="Of an earlier journal; default: the present one.")] = "",
     server_key: ServerKey = "",
     key: Key = "",
 ) -> None:
-    """Fetch boards that a line passed from its archive: --look at them, then --out writes them as good boards.
+    """Fetch boards that a line passed from its archive: --look at them, then --good writes them as good boards.
 
     They then count with teach --recursive, or with build-engine --thresholds-only --good. Boards of which somebody
-    confirmed a defect are left out.
+    confirmed a defect are left out, and taken out where that comes later.
     """
-    from hisir_edge.archive.fetch import Wanted, passed_boards
-    from hisir_edge.transport.control_client import Asker
+    from hisir_edge.transport.control_client import PatientAsker
+    from hisir_edge.view.boards import Boards
+    from hisir_edge.view.shift.passed import Wanted
 
-    if (look is None) == (out is None):
+    if (look is None) == (good is None) or (good is None) != (out is None):
         raise InputError(
-            expected="--look SHEET.jpg, and then --out FOLDER",
-            received="neither" if look is None else "both",
+            expected="--look NAME.jpg, and then --good NAME.json --out FOLDER --who YOU",
+            received="another choice of these",
             fix="look first",
         )
-    if out is not None and not who:
-        raise InputError(
-            expected="--who has looked at these boards (--look)", received="nobody", fix="look, and name yourself"
-        )
-    times = (_time_from_text(since, "--since"), _time_from_text(until, "--until"))
-    left_out = _numbers_from_text(without)
+    if good is not None and not who.strip():
+        raise InputError(expected="--who has looked at these boards", received="nobody", fix="look, and name yourself")
     wanted = Wanted(
-        after=after, upto=2**62 if upto is None else upto, since=times[0], until=times[1], epoch=epoch, product=product,
+        after=after, since=_time_from_text(since, "--since"), until=_time_from_text(until, "--until"), product=product,
         camera=camera,
     )  # fmt: skip
-    with Asker(*line_from_options(endpoint, config, server_key, key)) as asker:
-        found = [one for one in passed_boards(asker, wanted) if one.facts.seq not in left_out]
-        if not found:
-            raise InputError(
-                expected='archived boards that passed ([archive] keep = "all")',
-                received="none of these",
-                fix="see hisir-edge status, --since, --product and --camera",
-            )
-        count = min(most, len(found))
-        chosen = [found[at * len(found) // count] for at in range(count)]
+    left_out = _numbers_from_text(without)
+    line = line_from_options(endpoint, config, server_key, key)
+    with PatientAsker(*line) as asker, TemporaryDirectory() as scratch:
+        fetching = Boards(lambda: PatientAsker(*line), Path(scratch))
         if look is not None:
-            _show(asker, chosen, look)
-            first, last = found[0].facts.seq, found[-1].facts.seq
-            print(
-                f"{len(found)} board(s) passed, {first} to {last}; of {len(chosen)} the {min(MOST_SHOWN, len(chosen))} "
-                f"that stand out most are in {look}. Where they are good: the same with --out FOLDER --who NAME "
-                f"--upto {last} instead of --look, and --without those that are not"
-            )
-        elif out is not None:
-            before = _listed(out)
-            written = _write(asker, chosen, out, who)
-            kept, gone = _still_good(asker, out, before)
-            _written(
-                out / LIST, json.dumps([*(one for one in kept if one not in written), *written], indent=1).encode()
-            )
-            print(f"{len(written)} good board(s) in {out}, on the word of {who}")
-            if gone:
-                print(f"{gone} of earlier ones taken out: a defect on them was confirmed since")
+            _look(asker, fetching, wanted, most, look)
+        elif good is not None and out is not None:
+            _keep(asker, fetching, good, out, who.strip(), left_out)
 
 
-def _show(asker: Asker, chosen: list[PassedBoard], look: Path) -> None:
-    from hisir_edge.archive.fetch import evidence_of, frame_of
-    from hisir_edge.archive.sheet import sheet_of, shown_board
-    from hisir_edge.images import jpeg_bytes
+def _look(asker: Asker, fetching: Boards, wanted: Wanted, most: int, look: Path) -> None:
+    from hisir_edge.images import jpeg_bytes, write_atomic
+    from hisir_edge.view.shift.listed import Listed, listed_board, load_list, save_list
+    from hisir_edge.view.shift.passed import passed_boards
+    from hisir_edge.view.shift.sheet import sheet_of
 
-    judged = [(one, evidence_of(asker, one)) for one in chosen]
-    judged.sort(key=lambda one: -max(one[1].highest.tolist(), default=0.0) if one[1] is not None else 0.0)
-    shown = []
-    for one, evidence in judged[:MOST_SHOWN]:
-        frame = frame_of(asker, one)
-        if frame is not None:
-            shown.append(shown_board(frame.rgb, evidence, f"{one.facts.seq}  {one.facts.unit}"))
+    if look.suffix.lower() not in (".jpg", ".jpeg"):
+        raise InputError(expected="--look NAME.jpg", received=str(look), fix="name a JPEG to be written")
+    listing = look.with_suffix(".json")
+    if listing.exists():
+        load_list(listing)  # one of ours, which is replaced; else it is somebody's
+    elif look.exists():
+        raise InputError(expected="a new --look", received=f"{look}, which is there", fix="choose another name")
+    passed = passed_boards(asker, wanted)
+    count = min(most, len(passed.boards))
+    chosen = [passed.boards[at * len(passed.boards) // count] for at in range(count)]
+    line = chosen[0].line if chosen else ""
+    listed = Listed(line=line, product=passed.product, camera=passed.camera, boards=())
+    offered = [listed_board(facts, passed.camera) for facts in chosen]
+    seen = [(_shown(fetching, board, listed), board) for board in offered]
+    shown = [(picture, board) for picture, board in seen if picture is not None]
     if not shown:
-        raise InputError(expected="boards that are archived still", received="none", fix="ask again")
-    _written(look, jpeg_bytes(sheet_of(shown)))
-
-
-def _listed(out: Path) -> list[dict[str, Any]]:
-    """The boards that are in a folder from before."""
-    if not out.exists():
-        return []
-    if not (out / LIST).is_file():
-        if any(out.iterdir()):
-            raise InputError(
-                expected="a new folder, or one of earlier boards",
-                received=f"{out} with other files",
-                fix="choose another",
-            )
-        return []
-    try:
-        found = json.loads((out / LIST).read_text())
-        return [{name: one[name] for name in KEYS} for one in found]
-    except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
-            expected=f"{out / LIST} as it was written",
-            received=f"{type(error).__name__}: {error}"[:200],
-            fix="choose another folder",
-        ) from error
+            expected='archived boards that passed ([archive] keep = "all")',
+            received="none of these" + (f"; {passed.unknown} older than the journal" if passed.unknown else ""),
+            fix="see hisir-edge status, and --since, --product and --camera",
+        )
+    shown.sort(key=lambda one: -one[0][1])
+    sheets = [shown[at : at + ON_A_SHEET] for at in range(0, len(shown), ON_A_SHEET)]
+    names = [look.with_name(f"{look.stem}-{n + 1}{look.suffix}") if n else look for n in range(len(sheets))]
+    for name, sheet in zip(names, sheets, strict=True):
+        write_atomic(name, jpeg_bytes(sheet_of([picture for (picture, _), _ in sheet])))
+    every = tuple(sorted((board for _, board in shown), key=lambda one: one.seq))
+    save_list(listing, listed.with_boards(every))
+    print(f"{len(every)} of {len(passed.boards)} boards of {passed.product} that passed, camera {passed.camera}")
+    if passed.unknown:
+        print(f"{passed.unknown} left out: older than the journal, what people said of them is not known any more")
+    print(
+        f"look at {', '.join(map(str, names))}: what stands out most comes first; where they are good: --good {listing}"
+    )
 
 
-def _write(asker: Asker, chosen: list[PassedBoard], out: Path, who: str) -> list[dict[str, Any]]:
-    """Write the pictures; what the list says of them."""
-    from hisir_edge.archive.fetch import frame_of
-    from hisir_edge.images import png_bytes
+def _shown(fetching: Boards, board: ListedBoard, looked: Listed) -> tuple[U8, float] | None:
+    """A board's picture on the sheet, and how far it stands out; None where the line has it not any more."""
+    from hisir_edge.view.shift.sheet import highest_of, shown_board
 
-    written = []
-    for one in chosen:
-        frame = frame_of(asker, one)
-        if frame is None:
-            continue
-        facts = one.facts
-        name = f"{facts.epoch[:8]}-{facts.seq:010d}-{UNSAFE.sub('_', facts.unit)[:40]}.png"
-        grey = frame.data.ndim == 2 and frame.pixel_format == "Mono8"
-        _written(out / name, png_bytes(frame.data if grey else frame.rgb))
-        values = name, facts.line, facts.epoch, facts.seq, facts.unit, facts.grabbed_at, who
-        written.append(dict(zip(KEYS, values, strict=True)))
-    return written
-
-
-def _still_good(asker: Asker, out: Path, before: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-    """Of earlier boards those that nobody found bad since; the pictures of the others, how many, are deleted."""
-    from hisir_edge.archive.fetch import not_good
-
-    bad = not_good(asker)
-    kept = [one for one in before if (one["epoch"], one["seq"]) not in bad]
-    for one in before:
-        if one not in kept:
-            (out / Path(one["picture"]).name).unlink(missing_ok=True)
-    return kept, len(before) - len(kept)
+    opened = _opened(fetching, board, looked)
+    if opened is None:
+        return None
+    with opened:
+        view = _view_of(opened, looked.camera)
+        evidence = opened.evidence(view)
+        highest = None
+        if evidence is not None:
+            highest = highest_of(fetching.judge(fetching.bundle_of(opened, view)), evidence)
+        picture = shown_board(opened.frame(view).rgb, highest, f"{board.seq}  {board.unit}")
+    # of one without evidence nobody knows: it is looked at first
+    return picture, UNKNOWN if evidence is None else 0.0 if highest is None else highest.reached
 
 
-def _written(path: Path, data: bytes) -> None:
-    from hisir_edge.images import write_atomic
+def _opened(fetching: Boards, board: ListedBoard, looked: Listed) -> ArchivedBoard | None:
+    """A board's file; None where the line has it not any more; InputError for a file that is another board's."""
+    from hisir_edge.view.shift.passed import is_what_it_says
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = fetching.opened(board.epoch, board.seq)
+    except InputError as error:
+        if error.code != "unknown":
+            raise
+        return None
+    if not is_what_it_says(opened.facts, board.epoch, board.seq) or opened.facts.product != looked.product:
+        opened.__exit__()
+        raise InputError(
+            expected=f"board {board.seq} of {looked.product} that passed, as its file's name says",
+            received=f"{opened.facts.seq} of {opened.facts.product}: {opened.facts.result}",
+            fix="leave this board out (--without), and look who renamed files of the archive",
+        )
+    return opened
+
+
+def _view_of(opened: ArchivedBoard, camera: str) -> View:
+    for view in opened.facts.views:
+        if view.camera == camera:
+            return view
+    raise InputError(
+        expected=f"camera {camera} in board {opened.facts.seq}",
+        received=", ".join(view.camera for view in opened.facts.views),
+        fix="leave this board out (--without)",
+    )
+
+
+def _keep(asker: Asker, fetching: Boards, good: Path, out: Path, who: str, left_out: set[int]) -> None:
+    """Write the pictures of a list, and first what the folder is to hold, so that none is there unlisted."""
+    from hisir_edge.view.shift.listed import load_list
+    from hisir_edge.view.shift.passed import not_good
+
+    looked = load_list(good)
+    if not looked.boards:
+        raise InputError(expected=f"boards in {good}", received="none", fix="look again")
+    epoch = looked.boards[0].epoch
+    if unknown := left_out - {one.seq for one in looked.boards}:
+        raise InputError(
+            expected=f"--without numbers of boards in {good}", received=str(min(unknown)), fix="look at them again"
+        )
+    new = tuple(replace(one, good_says=who) for one in looked.boards if one.seq not in left_out)
+    names = {one.picture for one in new}
+    every = (*(one for one in _before(out, looked) if one.picture not in names), *new)
+    left = _without(out, looked, every, epoch, not_good(asker, epoch) | left_out)
+    kinds = {one: _written(fetching, one, looked, out) for one in new if one in left}
+    gone = {one.seq for one, kind in kinds.items() if not kind}
+    bad = not_good(asker, epoch)  # what people said while they were fetched counts, too
+    left = _without(out, looked, left, epoch, bad | gone)
+    print(f"{sum(one in left for one in new)} good board(s) in {out}, on the word of {who}; {len(left)} in all")
+    if confirmed := [one.seq for one in every if one.epoch == epoch and one.seq in bad]:
+        print(f"not good: {', '.join(map(str, confirmed))}, a defect was confirmed; build anew what counted them")
+    if gone:
+        print(f"{len(gone)} not archived any more")
+    if "jpg" in kinds.values():
+        print(
+            'archived as JPEG, a little smoother than the camera\'s pictures; [archive] format = "png" keeps them whole'
+        )
+    if not left:
+        raise InputError(expected="good boards", received="none of these", fix="look again")
+
+
+def _written(fetching: Boards, board: ListedBoard, looked: Listed, out: Path) -> str:
+    """Write a board's picture; as what it was archived (jpg, png), empty where it is not any more."""
+    from hisir_edge.images import png_bytes, write_atomic
+
+    opened = _opened(fetching, board, looked)
+    if opened is None:
+        return ""
+    with opened:
+        view = _view_of(opened, looked.camera)
+        frame = opened.frame(view)
+        grey = frame.data.ndim == 2 and frame.pixel_format == "Mono8"
+        write_atomic(out / board.picture, png_bytes(frame.data if grey else frame.rgb))
+        return view.picture.rpartition(".")[2]
+
+
+def _before(out: Path, looked: Listed) -> tuple[ListedBoard, ...]:
+    """The boards that are in a folder already; InputError for a folder of anything else. It is there afterwards."""
+    from hisir_edge.view.shift.listed import load_list, save_list
+
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / LIST).is_file():
+            if any(out.iterdir()):
+                raise InputError(
+                    expected="a new folder, or one of earlier boards",
+                    received=f"{out} with other files",
+                    fix="choose another",
+                )
+            save_list(out / LIST, looked.with_boards(()))
     except OSError as error:
         raise InputError(
-            expected="a place to write to", received=f"{path} ({error.strerror})", fix="choose another"
+            expected="a folder to write to", received=f"{out} ({error.strerror})", fix="choose another"
         ) from error
-    write_atomic(path, data)
+    there = load_list(out / LIST)
+    if (there.product, there.camera) != (looked.product, looked.camera):
+        raise InputError(
+            expected=f"a folder of {looked.product}, camera {looked.camera}",
+            received=f"{out} of {there.product}, camera {there.camera}",
+            fix="choose another",
+        )
+    return there.boards
+
+
+def _without(
+    out: Path, looked: Listed, every: tuple[ListedBoard, ...], epoch: str, bad: set[int]
+) -> tuple[ListedBoard, ...]:
+    """Write the list without these boards of an epoch, and delete their pictures; what is left."""
+    from hisir_edge.view.shift.listed import save_list
+
+    gone = {one for one in every if one.epoch == epoch and one.seq in bad}
+    left = tuple(one for one in every if one not in gone)
+    save_list(out / LIST, looked.with_boards(left))
+    for one in gone:
+        with suppress(OSError):
+            (out / one.picture).unlink(missing_ok=True)
+    return left
 
 
 def _time_from_text(text: str, option: str) -> datetime | None:
@@ -183,7 +268,7 @@ def _time_from_text(text: str, option: str) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text).astimezone()
-    except ValueError as error:
+    except (ValueError, OverflowError, OSError) as error:
         raise InputError(
             expected=f"{option} as a time, such as 2026-11-28T06:00", received=text[:80], fix="correct it"
         ) from error
@@ -191,7 +276,7 @@ def _time_from_text(text: str, option: str) -> datetime | None:
 
 def _numbers_from_text(text: str) -> set[int]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    wrong = [part for part in parts if not (part.isascii() and part.isdigit())]
+    wrong = [part for part in parts if not (part.isascii() and part.isdigit() and len(part) <= MOST_DIGITS)]
     if wrong:
         raise InputError(expected="--without as numbers, such as 41,52", received=wrong[0][:80], fix="correct it")
     return {int(part) for part in parts}

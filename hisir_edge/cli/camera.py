@@ -69,9 +69,16 @@ def _compared(source: CameraTable, features: dict[str, str], folder: Path) -> st
     recipe = recipe_from_manifest(manifest_from_folder(folder))
     check_settings(source, folder, recipe)
     h, w = recipe.frame_hw
+    unknown = []
     wide, high = (features.get(side, "") for side in ("Width", "Height"))
     if wide.isdecimal() and high.isdecimal():
         check_size(source.name, (int(wide), int(high)), recipe)
-    if known := WIRE_FORMATS.get(features.get("PixelFormat", "")):
+    else:
+        unknown.append("the size, which the camera does not say")
+    known = WIRE_FORMATS.get(features.get("PixelFormat", ""))
+    if known is not None and recipe.grey is not None:
         check_colours(known.line_format, recipe.grey)
-    return f"bundle {folder}: these are the frames that it was built for, {w}x{h}"
+    else:
+        unknown.append("grey or colour")
+    left = f"; not compared: {', '.join(unknown)}" if unknown else ""
+    return f"bundle {folder}: these are the frames that it was built for, {w}x{h}{left}"

@@ -107,10 +107,16 @@ def line_from_options(endpoint: str, config: Path | None, server_key: str, key: 
         server_key = server_key or keyed
     if not endpoint:
         raise InputError(
-            expected="--endpoint, or --config of a line with control.endpoint", received="neither", fix="name one"
+            expected="--endpoint, or --config of a line with control.endpoint",
+            received="neither" if config is None else f"{config} without [control] endpoint",
+            fix="name one" if config is None else "add it to the file, and start the line with it",
         )
     if server_key and not key:
-        raise InputError(expected="--key, since this line asks for keys", received="none", fix="name your *.key_secret")
+        raise InputError(
+            expected="--key beside the line's public key",
+            received="none",
+            fix="name your *.key_secret",
+        )
     return endpoint, server_key, key
 
 

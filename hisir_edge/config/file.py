@@ -83,6 +83,13 @@ def _one_line(error: ValidationError, path: Path) -> ConfigError:
     )
 
 
+def _strings_of(raw: object) -> str:
+    """All strings of a parsed file, one behind the other."""
+    if isinstance(raw, dict):
+        return "".join(key + _strings_of(value) for key, value in raw.items())
+    return "".join(map(_strings_of, raw)) if isinstance(raw, list) else raw if isinstance(raw, str) else ""
+
+
 def settings_from_toml(path: Path) -> Settings:
     """Read and validate a line's configuration; relative paths in it count from the file's folder.
 
@@ -98,8 +105,10 @@ def settings_from_toml(path: Path) -> Settings:
         raise ConfigError(
             expected=f"{path} in UTF-8", received=f"another encoding ({error.reason})", fix="save it as UTF-8"
         ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(expected=f"TOML in {path}", received=str(error), fix="correct this line") from error
+    except (ValueError, RecursionError) as error:  # of tomllib, and numbers of thousands of digits
+        raise ConfigError(expected=f"TOML in {path}", received=str(error)[:300], fix="correct this line") from error
+    if "\0" in _strings_of(raw):
+        raise ConfigError(expected=f"text without NUL in {path}", received="one with it", fix="correct it")
     try:
         return _with_absolute_paths(Settings.model_validate(raw), path.parent.absolute())
     except ValidationError as error:
@@ -116,5 +125,6 @@ def _with_absolute_paths(table: TableT, base: Path) -> TableT:
         elif isinstance(value, tuple) and any(isinstance(one, Table) for one in value):
             changed[name] = tuple(_with_absolute_paths(one, base) for one in value)
         elif name in table.paths and value:
-            changed[name] = tuple(str(base / one) for one in value) if isinstance(value, tuple) else str(base / value)
+            each = tuple(str(base / one) if one else one for one in (value if isinstance(value, tuple) else (value,)))
+            changed[name] = each if isinstance(value, tuple) else each[0]
     return table.model_copy(update=changed)

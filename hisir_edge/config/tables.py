@@ -220,6 +220,15 @@ class Settings(Table, defer_build=True):
         return self
 
     @model_validator(mode="after")
+    def _each_its_own(self) -> Settings:
+        if self.publish.endpoint == self.control.endpoint:
+            raise ValueError(f"another publish.endpoint than control.endpoint, {self.control.endpoint}")
+        folders = [table.folder for table in (self.journal, self.archive, self.revisions) if table.folder]
+        if len(set(folders)) < len(folders):
+            raise ValueError("folders of their own for journal, archive and revisions")
+        return self
+
+    @model_validator(mode="after")
     def _closed_to_strangers(self) -> Settings:
         for name, endpoint in (("publish", self.publish.endpoint), ("control", self.control.endpoint)):
             if reachable_by_others(endpoint) and not (self.security.server_key or self.security.insecure):

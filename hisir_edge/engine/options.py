@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import structlog
+
 from hisir_edge.bundle.files import MANIFEST
 from hisir_edge.bundle.integrity import sha256_of
 from hisir_edge.bundle.manifest import DEFAULT_LEAST_PLANTED_RECALL, DEFAULT_MAX_DROP, ComponentModel, Target, ZoneModel
@@ -18,9 +20,12 @@ from hisir_edge.errors import InputError
 from hisir_edge.inspection.gain import inside_zone, sensitivity_map
 from hisir_edge.learn.data.run import RunRecord, check_pictures
 from hisir_edge.learn.evaluation.thresholds import check_rate
+from hisir_edge.learn.review.boards import FOLDER
 from hisir_edge.learn.training.reached import trained_net
 from hisir_edge.net.hisir_net import HisirNet
 from hisir_edge.registry import TARGETS
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +117,16 @@ def calibration_list(listing: Path | None, record: RunRecord) -> tuple[str, ...]
 
 
 def counting(record: RunRecord, keep_odd: bool) -> RunRecord:
-    """A run's record for a build; with ``keep_odd`` what one board alone shows is as good as all else."""
+    """A run's record for a build; with ``keep_odd`` what one board alone shows is as good as all else.
+
+    Boards that came later (``--good``) and whose pictures are not there any more count no more: somebody took them out.
+    """
+    later = record.held_out[len(record.begun_with) :]
+    there = tuple(path for path in later if Path(path).is_file() or Path(path).parent.name == FOLDER)
+    if len(there) < len(later):
+        gone = [path for path in later if path not in there]
+        log.warning("good boards that were added and taken out again count no more", boards=len(gone), first=gone[0])
+        record = replace(record, held_out=(*record.begun_with, *there), added=len(there))
     return replace(record, odd=(), settings=replace(record.settings, keep_odd=True)) if keep_odd else record
 
 

@@ -16,6 +16,7 @@ from hisir_edge.transport.curve_keys import key_pair, public_key
 from hisir_edge.transport.handshake import BROKEN_OFF, Handshake
 
 POLL_MS, AGAIN_S = 100, 0.5
+PATIENCE_S, WAIT_S = 20.0, 0.1
 DEAD_MS = 15_000
 LARGE_REQUEST_BYTES = 65536
 """The most that a line takes."""
@@ -183,6 +184,23 @@ class Asker:
             socket.close(linger=0)
             raise
         self._socket, self._handshake = socket, handshake
+
+
+class PatientAsker(Asker):
+    """One that asks again where the line cannot answer just now: of many requests it takes so many a second."""
+
+    def ask(
+        self, request: dict[str, Any], timeout_s: float = 5.0, stop: Callable[[], bool] = lambda: False
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        """As ``Asker.ask``; TryLater after ``PATIENCE_S``."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return super().ask(request, timeout_s, stop)
+            except TryLater:
+                if time.monotonic() > end or stop():
+                    raise
+                time.sleep(WAIT_S)
 
 
 def ask(

@@ -259,7 +259,7 @@ def _of_network(found: Thresholds, scale: float) -> Thresholds:
 
 def _quiet_logits(path: Path, scores: F32, sensitivity: F32) -> F32:
     """Logits of a map that is in a file, less what zones hide: asked for again in each round."""
-    key = ("logits", path, path.stat().st_mtime_ns, crc32(sensitivity.tobytes()))
+    key = ("logits", path, crc32(scores.tobytes()), crc32(sensitivity.tobytes()))
     return made_once(key, lambda: _logits(scores * np.minimum(sensitivity, 1)))
 
 

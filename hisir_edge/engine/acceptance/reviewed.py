@@ -27,6 +27,8 @@ from hisir_edge.revisions.change import expected_calls
 
 MOST_TOLD = 6
 LEAST_SHARE = 0.05
+MOST_EVIDENCE_BYTES = 1_000_000_000
+"""Beyond them what becomes of a board at another strength is not known."""
 STEP, STEPS = 1.1, 14
 """Strengths that are tried: the present one times and by powers of it, the nearest first."""
 
@@ -62,7 +64,7 @@ def with_reviewed(
             expected="every false call that people rejected gone, and every defect that they confirmed or drew found",
             received="; ".join(found.not_so[:MOST_TOLD]) + ("; ..." if len(found.not_so) > MOST_TOLD else ""),
             fix="train longer (--max-minutes), look whether the reviews are right, or take it so: --despite-reviewed"
-            + _another_rate(seen, bundle),
+            + _another_rate(seen, bundle, on_stage),
         )
     return manifest.model_copy(update={"reviewed": found})
 
@@ -85,13 +87,15 @@ def seen_with(
 ) -> list[SeenBoard]:
     """Inspect the reviewed boards."""
     inspector.keep_evidence()
-    out = []
+    out, room = [], MOST_EVIDENCE_BYTES
     for board in boards:
         judged = inspector.inspect(read_rgb(picture_of(run, board), rules=record.rules))
         mask: Bool = np.zeros(record.frame_hw, np.bool_) if judged.mask is None else judged.mask
-        reason = judged.reason if judged.result is Result.ERROR else ""
+        reason = judged.reason or "an ERROR" if judged.result is Result.ERROR else ""
         not_so = tuple(_why_not(mask, place, reason) for place in decided(board))
-        out.append(SeenBoard(board, not_so, reason, judged.evidence))
+        kept = judged.evidence if room > 0 else None
+        room -= 0 if kept is None else kept.scores.nbytes
+        out.append(SeenBoard(board, not_so, reason, kept))
     return out
 
 
@@ -127,8 +131,9 @@ def told_of(boards: list[SeenBoard]) -> ReviewedModel:
     )  # fmt: skip
 
 
-def _another_rate(boards: list[SeenBoard], bundle: Bundle) -> str:
+def _another_rate(boards: list[SeenBoard], bundle: Bundle, on_stage: OnStage) -> str:
     """The rate of false calls at which most places would be as people said, where that is more of them; else empty."""
+    on_stage("strengths at which more of them are as people said")
     so, strength = most_as_said(boards, bundle)
     rate = expected_calls(bundle.manifest, strength)
     if strength == 1 or not 0 < rate <= 1:
@@ -178,16 +183,20 @@ def where(mask: Bool, place: ReviewedPlace) -> Where | None:
     A defect is found where a twentieth of the place is called, or most of a called region lies in it: a place may be
     drawn generously, and a region that only reaches into it is another one.
     """
-    inside = np.zeros(mask.shape, np.uint8)
-    cv2.fillPoly(inside, [np.round(np.array(place.polygon)).astype(np.int32)], 1)
+    polygon = np.round(np.array(place.polygon)).astype(np.int32)
+    (left, top), (right, bottom) = np.clip(polygon.min(0), 0, None), np.minimum(polygon.max(0) + 1, mask.shape[::-1])
+    box = (slice(int(top), int(max(bottom, top))), slice(int(left), int(max(right, left))))
+    inside = np.zeros(mask[box].shape, np.uint8)
+    if inside.size:
+        cv2.fillPoly(inside, [polygon - (int(left), int(top))], 1)
     area = int(inside.sum())
     if not area:
         return None
-    both = mask & (inside > 0)
+    both = mask[box] & (inside > 0)
     if not both.any():
         return Where(False, False)
     if both.sum() >= LEAST_SHARE * area:
         return Where(True, True)
     count, labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
-    whole, part = np.bincount(labels.ravel(), minlength=count), np.bincount(labels[both], minlength=count)
+    whole, part = np.bincount(labels.ravel(), minlength=count), np.bincount(labels[box][both], minlength=count)
     return Where(True, bool((part[1:] * 2 >= whole[1:])[part[1:] > 0].any()))

@@ -7,6 +7,7 @@ keeps them in its folder ``reviewed``: a picture a board, and one list.
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from hisir_edge.json_once import loads_once
 
 SCHEMA = "hisir-edge/reviewed/1.0"
 LIST, FOLDER = "reviewed.json", "reviewed"
+OURS = re.compile(r"[0-9a-f]{8}-\d{10}\.png")
+"""What a run calls its reviewed pictures."""
 Kind = Literal["false call", "confirmed", "repaired", "escape", "open"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DEFECTS = ("confirmed", "repaired", "escape")
@@ -170,8 +173,9 @@ def where_they_lie(raw: Any, run: Path) -> Any:
         return {key: where_they_lie(one, run) for key, one in raw.items()}
     if isinstance(raw, list):
         return [where_they_lie(one, run) for one in raw]
-    if isinstance(raw, str) and Path(raw).parent.name == FOLDER and (run / FOLDER / Path(raw).name).is_file():
-        return str(run / FOLDER / Path(raw).name)
+    if isinstance(raw, str) and Path(raw).parent.name == FOLDER and OURS.fullmatch(Path(raw).name):
+        here = run.absolute() / FOLDER / Path(raw).name
+        return str(here) if here.is_file() else raw
     return raw
 
 

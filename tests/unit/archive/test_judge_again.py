@@ -165,10 +165,11 @@ def test_whether_a_place_is_called_is_what_judging_all_of_the_frame_finds(judged
     raw = np.zeros(padded_size(hw), np.float32)
     for _ in range(int(rng.integers(0, 12))):
         y, x, side = int(rng.integers(hw[0])), int(rng.integers(hw[1])), int(rng.integers(1, 40))
+        y, x = (0 if rng.random() < 0.2 else y), (0 if rng.random() < 0.2 else x)
         raw[y : y + side, x : x + side] = rng.uniform(0.3, 3 * bundle.thresholds.region_peak) * bundle.thresholds.pixel
     cell_max = raw.reshape(raw.shape[0] // 16, 16, raw.shape[1] // 16, 16).max((1, 3))
     matrix = np.eye(3)
-    matrix[:2, 2] = rng.uniform(-9, 9, 2)
+    matrix[:2, 2] = rng.uniform(-40, 40, 2)  # beyond the golden image its edge goes on
     evidence = evidence_of_map(raw[: hw[0], : hw[1]], cell_max, base.gain, Pose(matrix, None) if seed % 3 else None)
     assert evidence is not None
     judge = base.with_thresholds(replace(here.thresholds, region_peak=here.thresholds.region_peak * times))

@@ -52,11 +52,11 @@ clients = "X"
 [output]
 overlay_folder = "X"
 [journal]
-folder = "X"
+folder = "X/j"
 [archive]
-folder = "X"
+folder = "X/a"
 [revisions]
-folder = "X"
+folder = "X/r"
 """
 NAMES_OF_FILES = re.compile("folder|path|cti|profile|others|server_key|clients")
 
@@ -75,8 +75,8 @@ def test_every_file_and_folder_counts_from_the_files_own_folder(tmp_path):
             yield name, value
 
     found = list(walk(dumped))
-    assert {value for _, value in found} == {str(tmp_path / "X")}, found
-    assert len(found) == FOLDERS.count('"X"')
+    assert {value for _, value in found} == {str(tmp_path / one) for one in ("X", "X/j", "X/a", "X/r")}, found
+    assert len(found) == FOLDERS.count('"X')
 
 
 def test_a_camera(tmp_path):
@@ -102,6 +102,10 @@ def test_a_camera(tmp_path):
         (lambda t: t + '[publish]\nendpoint = "127.0.0.1:5556"', ["publish.endpoint", "tcp://"]),
         (lambda t: t + '[line]\nname = "a b/c"', ["line.name", "a b/c"]),
         (lambda t: t + "[infer]\nthreads = 1.5", ["infer.threads", "1.5"]),
+        (lambda t: t + '[control]\nendpoint = "tcp://127.0.0.1:5556"', ["another publish.endpoint", "5556"]),
+        (lambda t: t + '[journal]\nfolder = "j"\n[archive]\nfolder = "j"', ["folders of their own", "archive"]),
+        (lambda t: t + "[line]\ndeadline_ms = " + "9" * 5001, ["TOML", "digits"]),
+        (lambda t: t.replace('"boards"', '"a\\u0000b"'), ["text without NUL"]),
         (lambda t: t + "levels = [1]", ["source.levels", "more values", "[1]"]),
         (lambda t: t + "levels = [1, 2, 3]", ["source.levels", "at most 2 values", "[1, 2, 3]"]),
         (lambda t: t + "levels = [30, 20]", ["0 <= black < white", "[source] in", "others in"]),
