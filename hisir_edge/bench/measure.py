@@ -42,6 +42,8 @@ KEPT_TILES = 128
 """Number of different tiles for the engine alone; larger frames use them repeatedly."""
 LEAST_IN_A_ROW, MOST_IN_A_ROW, ROW_S = 4, 400, 1.0
 """Frames in a row: as many as take a second or so."""
+SLOW_S = 10.0
+"""Of frames that take so long each (a line camera's of 160 Mpx) as many in a row as are in flight, and no more."""
 
 
 def bundle_of_size(bundle: Bundle, frame_hw: tuple[int, int]) -> Bundle:
@@ -94,9 +96,11 @@ def measured(
         in_flight(inspector, slots), lambda one, _: work.verdict(one), lambda _: None
     )
     with pipeline:
+        start = time.perf_counter()
         first = work.verdict(inspector)  # warms up, and shows whether it can be done
-        one_s = _in_a_row(pipeline, LEAST_IN_A_ROW)
-        frames = int(np.clip(ROW_S / one_s, LEAST_IN_A_ROW, MOST_IN_A_ROW))
+        least = slots if time.perf_counter() - start > SLOW_S else LEAST_IN_A_ROW
+        one_s = _in_a_row(pipeline, least)
+        frames = int(np.clip(ROW_S / one_s, least, MOST_IN_A_ROW))
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
         engine_alone = _engine_alone(inspector, frame)
         limits = GpuLimits(inspector) if isinstance(inspector, CudaInspector) else CpuLimits()
@@ -105,7 +109,7 @@ def measured(
             rows.append(row | {"frame_s": _in_a_row(pipeline, frames)})
             on_round()
         inspector.trace(_into(spans))
-        traced_s = _in_a_row(pipeline, LEAST_IN_A_ROW) * LEAST_IN_A_ROW
+        traced_s = _in_a_row(pipeline, least) * least
         inspector.trace(None)
     figures = figures_of_run(sized, inspector, rows, first.result, peak_mb, threads, slots)
     figures |= {"engine": "torch", "precision": "fp16"} if torch_run is not None else {}

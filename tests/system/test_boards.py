@@ -12,9 +12,7 @@ from support.commands import here
 from support.daemon import JOURNAL, WatchedDaemon
 
 from hisir_edge.bundle.load import manifest_from_folder
-from hisir_edge.errors import TryLater
 from hisir_edge.images import read_rgb
-from hisir_edge.transport.control_client import Asker, PatientAsker
 from hisir_edge.view.shift.listed import load_list
 
 TABLES = f'{JOURNAL}[archive]\nkeep = "all"\nformat = "png"\n[line]\nname = "smt-3"\n'
@@ -60,12 +58,6 @@ def test_boards_are_looked_at_and_then_counted(photos, small_run, small_bundle, 
         assert [(one.seq, one.unit, one.good_says) for one in load_list(out / "boards.json").boards] == [
             (1, "B/0", "eva"), (3, "B/2", "eva")
         ]  # fmt: skip
-
-        with Asker(line.control) as hasty, pytest.raises(TryLater, match="ask more slowly"):
-            for _ in range(900):
-                hasty.ask({"do": "archived"})
-        with PatientAsker(line.control) as patient:  # of a thousand boards: a request each, and more
-            assert {len(patient.ask({"do": "archived"})[0]["boards"]) for _ in range(900)} == {4}
 
         # somebody confirms a defect on a board that passed: it is good no more, also where it was counted before
         epoch = line.bodies[0]["epoch"]
