@@ -17,6 +17,7 @@ import statistics
 from pathlib import Path
 
 from hisir_edge.cli.main import app
+from hisir_edge.errors import InputError
 from hisir_edge.images import header_of_picture
 from hisir_edge.inspection.registration import anywhere
 
@@ -100,9 +101,11 @@ def main() -> None:
         kept, name = anywhere.bend_of, f"without-{part}"
         if part == "bend":
             anywhere.bend_of = lambda *_: None  # type: ignore[assignment]
-        found = [measured(asked.data, asked.work, name, seed, limits, more) for seed in asked.seeds]
+        try:
+            rows.append((name, [measured(asked.data, asked.work, name, seed, limits, more) for seed in asked.seeds]))
+        except InputError as error:  # without it there is nothing to measure, which is an answer, too
+            print(f"{name}: {error}")
         anywhere.bend_of = kept
-        rows.append((name, found))
     print("| | " + " | ".join(COLUMNS) + " |\n" + "|---" * (len(COLUMNS) + 1) + "|")
     for name, found in rows:
         cells = [spread([one[column] for one in found]) for column in COLUMNS]
