@@ -10,6 +10,7 @@ import pytest
 from support.building import one_line
 from support.commands import here
 from support.daemon import JOURNAL, WatchedDaemon
+from support.small import writable_copy
 
 from hisir_edge.bundle.load import manifest_from_folder
 from hisir_edge.images import read_rgb
@@ -117,15 +118,16 @@ def test_boards_are_looked_at_and_then_counted(photos, small_run, small_bundle, 
         (out / "boards.json").write_text(json.dumps({**listed, "camera": "other"}))
         wrong = here(*keep)
         assert wrong.returncode == 2 and "camera other" in one_line(wrong)
+    run = writable_copy(small_run, tmp_path / "run")  # which keeps what is added
     built = here(
-        "build-engine", small_run, "--good", out, "--out", tmp_path / "bundle", "--product", "p3",
+        "build-engine", run, "--good", out, "--out", tmp_path / "bundle", "--product", "p3",
         "--false-calls-per-board", 0.2, "--least-planted-recall", 0,
     )  # fmt: skip
     assert built.returncode == 0, built.stderr
     before = manifest_from_folder(small_bundle).thresholds.held_out_boards
     assert manifest_from_folder(tmp_path / "bundle").thresholds.held_out_boards == before + 2
     min(out.glob("*.png")).unlink()  # taken out: it counts no more
-    again = here("build-engine", small_run, "--thresholds-only", "--out", tmp_path / "bundle")
+    again = here("build-engine", run, "--thresholds-only", "--out", tmp_path / "bundle")
     assert again.returncode == 0, again.stderr
     assert "taken out again count no more" in again.stderr
     assert manifest_from_folder(tmp_path / "bundle").thresholds.held_out_boards == before + 1
