@@ -16,6 +16,7 @@ from hisir_edge.errors import InputError
 
 if TYPE_CHECKING:
     from hisir_edge.archive.board_file import ArchivedBoard, View
+    from hisir_edge.archive.judge_again import JudgeAgain
     from hisir_edge.arrays import U8
     from hisir_edge.transport.control_client import Asker
     from hisir_edge.view.boards import Boards
@@ -131,13 +132,22 @@ def _shown(fetching: Boards, board: ListedBoard, looked: Listed) -> tuple[U8, fl
         return None
     with opened:
         view = _view_of(opened, looked.camera)
-        evidence = opened.evidence(view)
-        highest = None
-        if evidence is not None:
-            highest = highest_of(fetching.judge(fetching.bundle_of(opened, view)), evidence)
+        evidence, judge = opened.evidence(view), _judge_of(fetching, opened, view)
+        highest = None if evidence is None or judge is None else highest_of(judge, evidence)
         picture = shown_board(opened.frame(view).rgb, highest, f"{board.seq}  {board.unit}")
-    # of one without evidence nobody knows: it is looked at first
-    return picture, UNKNOWN if evidence is None else 0.0 if highest is None else highest.reached
+    # of one without evidence, or whose bundle is gone, nobody can say: it is looked at first
+    unknown = evidence is None or judge is None
+    return picture, UNKNOWN if unknown else 0.0 if highest is None else highest.reached
+
+
+def _judge_of(fetching: Boards, opened: ArchivedBoard, view: View) -> JudgeAgain | None:
+    """What judges a board again; None where the line has not the bundle any more that inspected it."""
+    try:
+        return fetching.judge(fetching.bundle_of(opened, view))
+    except InputError as error:
+        if error.code != "unknown":
+            raise
+        return None
 
 
 def _opened(fetching: Boards, board: ListedBoard, looked: Listed) -> ArchivedBoard | None:
