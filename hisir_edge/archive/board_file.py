@@ -37,6 +37,14 @@ QUICK_PNG = (
 )  # fmt: skip
 """0.4 of the time of level 1 alone, and fewer bytes: a photo's noise has no repetitions to be looked for."""
 Format = Literal["jpeg", "png"]
+DAMAGED = "damaged"
+"""The code of the error for a board's file that is none."""
+LEAST_DETERMINANT = 1e-9
+DAMAGE = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, zipfile.BadZipFile, cv2.error, EOFError, RuntimeError,
+    zlib.error,
+)  # fmt: skip
+"""What reading a file raises that is damaged, or none of ours."""
 MOST_BYTES = 1 << 30
 """Of a member: what claims to be larger is no board of ours."""
 
@@ -145,6 +153,9 @@ def evidence_from_npz(data: bytes) -> Evidence:
             raise ValueError("other scores than expected")
         matrix = stored["matrix"] if "matrix" in stored.files else None
         bend = stored["bend"] if "bend" in stored.files else None
+        whole = matrix is None or (matrix.shape == (3, 3) and np.isfinite(matrix).all())
+        if not whole or (matrix is not None and not abs(np.linalg.det(matrix)) > LEAST_DETERMINANT):
+            raise ValueError("no pose")
     return Evidence(
         cells_yx=cells.astype(np.int32), scores=scores.astype(np.float32), highest=highest.astype(np.float32),
         matrix=matrix, bend=bend,
@@ -213,6 +224,8 @@ def frame_from_picture(data: bytes, view: View, name: str) -> Pixels:
         found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         if found is None or found.dtype != np.uint8 or view.pixel_format not in CONVERSIONS:
             raise ValueError("no picture of 8 bits")
+        if (1 if found.ndim == 2 else found.shape[2]) != CONVERSIONS[view.pixel_format][0]:
+            raise ValueError(f"no picture in {view.pixel_format}")
         if found.ndim == 3:
             found = cv2.cvtColor(found, cv2.COLOR_BGR2RGB)
         return Pixels(u8(np.asarray(found)), view.pixel_format)
@@ -223,21 +236,12 @@ def damage_told(name: str) -> Iterator[None]:
     """InputError, which names the board, for what is damaged or none of ours."""
     try:
         yield
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        zipfile.BadZipFile,
-        cv2.error,
-        EOFError,
-        RuntimeError,
-        zlib.error,
-    ) as error:
+    except DAMAGE as error:
         raise InputError(
             expected=f"{name} as the line wrote it",
             received=f"{type(error).__name__}: {error}"[:200],
             fix="copy it again, or leave it out",
+            code=DAMAGED,
         ) from error
 
 

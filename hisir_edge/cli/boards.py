@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -27,6 +29,7 @@ LIST = "boards.json"
 ON_A_SHEET = 60
 MOST_DIGITS = 18
 UNKNOWN = float("inf")
+Fetched = TypeVar("Fetched")
 
 
 def boards(
@@ -100,7 +103,7 @@ def _look(asker: Asker, fetching: Boards, wanted: Wanted, most: int, look: Path)
     line = chosen[0].line if chosen else ""
     listed = Listed(line=line, product=passed.product, camera=passed.camera, boards=())
     offered = [listed_board(facts, passed.camera) for facts in chosen]
-    seen = [(_shown(fetching, board, listed), board) for board in offered]
+    seen = [(_or_not_there(partial(_shown, fetching, board, listed)), board) for board in offered]
     shown = [(picture, board) for picture, board in seen if picture is not None]
     if not shown:
         raise InputError(
@@ -116,6 +119,8 @@ def _look(asker: Asker, fetching: Boards, wanted: Wanted, most: int, look: Path)
     every = tuple(sorted((board for _, board in shown), key=lambda one: one.seq))
     save_list(listing, listed.with_boards(every))
     print(f"{len(every)} of {len(passed.boards)} boards of {passed.product} that passed, camera {passed.camera}")
+    if missing := passed.gone + len(offered) - len(shown):
+        print(f"{missing} left out: not archived any more, or damaged")
     if passed.unknown:
         print(f"{passed.unknown} left out: older than the journal, what people said of them is not known any more")
     print(
@@ -123,13 +128,11 @@ def _look(asker: Asker, fetching: Boards, wanted: Wanted, most: int, look: Path)
     )
 
 
-def _shown(fetching: Boards, board: ListedBoard, looked: Listed) -> tuple[U8, float] | None:
-    """A board's picture on the sheet, and how far it stands out; None where the line has it not any more."""
+def _shown(fetching: Boards, board: ListedBoard, looked: Listed) -> tuple[U8, float]:
+    """A board's picture on the sheet, and how far it stands out."""
     from hisir_edge.view.shift.sheet import highest_of, shown_board
 
     opened = _opened(fetching, board, looked)
-    if opened is None:
-        return None
     with opened:
         view = _view_of(opened, looked.camera)
         evidence, judge = opened.evidence(view), _judge_of(fetching, opened, view)
@@ -150,16 +153,23 @@ def _judge_of(fetching: Boards, opened: ArchivedBoard, view: View) -> JudgeAgain
         return None
 
 
-def _opened(fetching: Boards, board: ListedBoard, looked: Listed) -> ArchivedBoard | None:
-    """A board's file; None where the line has it not any more; InputError for a file that is another board's."""
-    from hisir_edge.view.shift.passed import is_what_it_says
+def _or_not_there(fetch: Callable[[], Fetched]) -> Fetched | None:
+    """What is fetched of a board; None where the line has it not any more, or it is damaged."""
+    from hisir_edge.view.shift.passed import NOT_THERE
 
     try:
-        opened = fetching.opened(board.epoch, board.seq)
+        return fetch()
     except InputError as error:
-        if error.code != "unknown":
+        if error.code not in NOT_THERE:
             raise
         return None
+
+
+def _opened(fetching: Boards, board: ListedBoard, looked: Listed) -> ArchivedBoard:
+    """A board's file; InputError for a file that is another board's."""
+    from hisir_edge.view.shift.passed import is_what_it_says
+
+    opened = fetching.opened(board.epoch, board.seq)
     if not is_what_it_says(opened.facts, board.epoch, board.seq) or opened.facts.product != looked.product:
         opened.__exit__()
         raise InputError(
@@ -198,7 +208,7 @@ def _keep(asker: Asker, fetching: Boards, good: Path, out: Path, who: str, left_
     names = {one.picture for one in new}
     every = (*(one for one in _before(out, looked) if one.picture not in names), *new)
     left = _without(out, looked, every, epoch, not_good(asker, epoch) | left_out)
-    kinds = {one: _written(fetching, one, looked, out) for one in new if one in left}
+    kinds = {one: _or_not_there(partial(_written, fetching, one, looked, out)) for one in new if one in left}
     gone = {one.seq for one, kind in kinds.items() if not kind}
     bad = not_good(asker, epoch)  # what people said while they were fetched counts, too
     left = _without(out, looked, left, epoch, bad | gone)
@@ -206,7 +216,7 @@ def _keep(asker: Asker, fetching: Boards, good: Path, out: Path, who: str, left_
     if confirmed := [one.seq for one in every if one.epoch == epoch and one.seq in bad]:
         print(f"not good: {', '.join(map(str, confirmed))}, a defect was confirmed; build anew what counted them")
     if gone:
-        print(f"{len(gone)} not archived any more")
+        print(f"{len(gone)} not archived any more, or damaged")
     if "jpg" in kinds.values():
         print(
             'archived as JPEG, a little smoother than the camera\'s pictures; [archive] format = "png" keeps them whole'
@@ -216,12 +226,10 @@ def _keep(asker: Asker, fetching: Boards, good: Path, out: Path, who: str, left_
 
 
 def _written(fetching: Boards, board: ListedBoard, looked: Listed, out: Path) -> str:
-    """Write a board's picture; as what it was archived (jpg, png), empty where it is not any more."""
+    """Write a board's picture; as what it was archived (jpg, png)."""
     from hisir_edge.images import png_bytes, write_atomic
 
     opened = _opened(fetching, board, looked)
-    if opened is None:
-        return ""
     with opened:
         view = _view_of(opened, looked.camera)
         frame = opened.frame(view)

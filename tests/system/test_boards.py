@@ -88,6 +88,9 @@ def test_boards_are_looked_at_and_then_counted(photos, small_run, small_bundle, 
         assert wrong.returncode == 2 and "that passed, as its file's name says" in one_line(wrong)
         looked = here("boards", *at, "--look", tmp_path / "again.jpg")
         assert looked.returncode == 0 and "1 of 1 boards" in looked.stdout, looked.stdout + looked.stderr
+        good.write_bytes(kept.replace(b"IHDR", b"IHDX"))  # a damaged one does not stand in the others' way
+        looked = here("boards", *at, "--look", tmp_path / "once-more.jpg")
+        assert looked.returncode == 0 and "1 left out: not archived any more, or damaged" in looked.stdout
         good.write_bytes(kept)
 
         notes, empty = tmp_path / "notes.json", tmp_path / "empty.json"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from hisir_edge.archive.board_file import ArchivedBoard, View
+from hisir_edge.archive.board_file import DAMAGE, ArchivedBoard, View
 from hisir_edge.errors import InputError
 from hisir_edge.images import png_bytes, write_atomic
 from hisir_edge.images.pixels import Pixels
@@ -249,16 +248,7 @@ def _told(path: Path) -> Iterator[None]:
     """InputError for what is damaged, or none."""
     try:
         yield
-    except (
-        OSError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        RuntimeError,
-        zlib.error,
-    ) as error:
+    except DAMAGE as error:
         raise InputError(
             expected=f"reviewed boards in {path}, as the operator's page exports them",
             received=f"{type(error).__name__}: {error}"[:200],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hisir_edge.archive.board_file import FACTS, Facts, damage_told, facts_from_json
+from hisir_edge.archive.board_file import DAMAGED, FACTS, Facts, damage_told, facts_from_json
 from hisir_edge.errors import InputError
 from hisir_edge.mes.stored import stored_file
 from hisir_edge.transport.control_client import Asker
@@ -16,6 +16,8 @@ from hisir_edge.transport.control_client import Asker
 MOST_ASKED = 1000
 NOT_GOOD = ("DefectConfirmed", "DefectAccepted")
 """What people have written back of a board that is not good: a defect, or one that was repaired."""
+NOT_THERE = ("unknown", DAMAGED)
+"""Codes of what the line has not any more, or cannot be read: one such board does not stand in the others' way."""
 EPOCH = re.compile(r"[0-9a-f]{32}")
 
 
@@ -122,8 +124,7 @@ def _first_journaled(asker: Asker) -> int:
 
 
 def _in_time(facts: Facts, wanted: Wanted) -> bool:
-    with damage_told(f"board {facts.seq}"):
-        at = datetime.fromisoformat(facts.grabbed_at).astimezone()
+    at = datetime.fromisoformat(facts.grabbed_at).astimezone()
     return (wanted.since is None or at >= wanted.since) and (wanted.until is None or at < wanted.until)
 
 
@@ -131,10 +132,11 @@ def _facts_of(asker: Asker, epoch: str, seq: int) -> Facts | None:
     request: dict[str, Any] = {"do": "archived_board", "epoch": epoch, "seq": seq, "member": FACTS}
     try:
         _, data = stored_file(asker, request)
+        with damage_told(f"board {seq}"):
+            facts = facts_from_json(data)
+            datetime.fromisoformat(facts.grabbed_at)
     except InputError as error:
-        if error.code != "unknown":
+        if error.code not in NOT_THERE:
             raise
         return None
-    with damage_told(f"board {seq}"):
-        facts = facts_from_json(data)
     return facts if is_what_it_says(facts, epoch, seq) else None

@@ -34,7 +34,8 @@ def highest_of(judge: JudgeAgain, evidence: Evidence) -> Highest | None:
         return None
     pose, at = pose_of_evidence(evidence), np.array([[column, row]], np.float64)
     x, y = (at if pose is None else pose.to_frame(at))[0]
-    return Highest(float(x), float(y), value / judge.thresholds.region_peak)
+    h, w = judge.bundle.recipe.frame_hw
+    return Highest(float(np.clip(x, 0, w - 1)), float(np.clip(y, 0, h - 1)), value / judge.thresholds.region_peak)
 
 
 def shown_board(rgb: U8, highest: Highest | None, name: str) -> U8:

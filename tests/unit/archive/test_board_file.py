@@ -7,13 +7,15 @@ import json
 import time
 import zipfile
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.messages import sample_message
 
-from hisir_edge.archive.board_file import ArchivedBoard, board_bytes
+from hisir_edge.archive.board_file import ArchivedBoard, board_bytes, evidence_from_npz, frame_from_picture
+from hisir_edge.archive.board_file import View as ArchivedView
 from hisir_edge.archive.folder import OURS, ArchiveFolder, name_of
 from hisir_edge.errors import InputError
 from hisir_edge.images.pixels import CONVERSIONS, Pixels
@@ -190,3 +192,20 @@ def test_a_file_that_cannot_be_deleted_stays_in_the_account(tmp_path, monkeypatc
 def test_every_board_has_a_name_that_a_folder_takes(unit, seq):
     name = name_of(seq, "20260302T091407", "ERROR", unit)
     assert OURS.fullmatch(name) and len(name.encode()) < 200
+
+
+@pytest.mark.parametrize("pixel_format", ["Mono8", "RGB8", "BayerRG8", "RGBa8", "Mono12"])
+def test_a_picture_of_other_channels_than_its_format_is_told(pixel_format):
+    data = cv2.imencode(".png", np.zeros((20, 30) if pixel_format == "RGB8" else (20, 30, 3), np.uint8))[1].tobytes()
+    with pytest.raises(InputError, match="board 7 as the line wrote it") as told:
+        frame_from_picture(data, ArchivedView("camera", 1, "0.png", pixel_format, ""), "board 7")
+    assert told.value.code == "damaged"
+
+
+@pytest.mark.parametrize("matrix", [np.zeros((3, 3)), np.full((3, 3), np.nan), np.eye(2)])
+def test_evidence_with_a_pose_that_is_none_is_told(matrix):
+    out = io.BytesIO()
+    np.savez(out, cells_yx=np.zeros((1, 2), np.int32), scores=np.zeros((1, 18, 18), np.float32),
+             highest=np.zeros(1, np.float32), matrix=matrix)  # fmt: skip
+    with pytest.raises(ValueError, match="no pose"):
+        evidence_from_npz(out.getvalue())
