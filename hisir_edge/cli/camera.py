@@ -42,6 +42,7 @@ def camera(
             fix="name another --config",
         )
     found = camera_profile(source)
+    notes = found.pop("notes")
     if save is not None:
         try:
             write_atomic(save, (json.dumps(found, indent=1) + "\n").encode())
@@ -53,6 +54,8 @@ def camera(
     else:
         for feature, value in {**found["camera"], **found["features"]}.items():
             print(f"{feature:40s} {value}")
+    for note in notes:
+        print(note)
     bundle = bundles[source.name]
     for folder in (bundle.path, *bundle.others):
         print(_compared(source, found["features"], Path(folder)))

@@ -16,6 +16,7 @@ from hisir_edge.images import write_atomic
 UNITS = {"cpu": "hisir-edge@.service", "gpu": "hisir-edge-gpu@.service"}
 PAGE = "hisir-edge-view.service"
 NOTIFY_RELOAD_FROM = 253
+SYSCTL = "/etc/sysctl.d/60-hisir-edge.conf"
 EXEC = "/opt/hisir-edge/bin/hisir-edge"
 
 
@@ -28,7 +29,7 @@ class ServiceFile:
 
 
 def service_files(gpu: bool, program: Path, systemd_version: int, page: bool = False) -> tuple[ServiceFile, ...]:
-    """The unit, the user and the folders; ``program``: the hisir-edge that the service is to run.
+    """The unit, its user and folders, and what a socket may hold; ``program``: the hisir-edge that it is to run.
 
     ``page``: the operator's page, too.
 
@@ -42,6 +43,7 @@ def service_files(gpu: bool, program: Path, systemd_version: int, page: bool = F
         ServiceFile(f"/etc/systemd/system/{name}", unit),
         ServiceFile("/etc/sysusers.d/hisir-edge.conf", _text("hisir-edge.sysusers.conf")),
         ServiceFile("/etc/tmpfiles.d/hisir-edge.conf", _text("hisir-edge.tmpfiles.conf")),
+        ServiceFile(SYSCTL, _text("hisir-edge.sysctl.conf")),
         *([ServiceFile(f"/etc/systemd/system/{PAGE}", _text(PAGE).replace(EXEC, str(program)))] if page else []),
     )
 
@@ -94,6 +96,7 @@ def install(files: tuple[ServiceFile, ...], root: Path) -> list[Path]:
 NEXT = """next, as root:
   systemd-sysusers /etc/sysusers.d/hisir-edge.conf
   systemd-tmpfiles --create /etc/tmpfiles.d/hisir-edge.conf
+  sysctl -p /etc/sysctl.d/60-hisir-edge.conf         # a GigE Vision camera's frame fits into a socket
   cp -r BUNDLE /var/lib/hisir-edge/bundles/          # owned by root, not writable for others
   cp line.toml /etc/hisir-edge/LINE.toml             # bundle.path = "/var/lib/hisir-edge/bundles/..."
   systemctl daemon-reload

@@ -434,6 +434,9 @@ class LateCamera:
         self.nodes = SimpleNamespace(Width=value(value=8), Height=value(value=4), PixelFormat=value(value="Mono8"))
         self.running, self.late, self.let_go = False, 1, []
 
+    def notes(self) -> list[str]:
+        return []
+
     def start(self) -> None:
         self.running = True
 

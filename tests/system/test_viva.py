@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import structlog
 from support import namespace
 from support.commands import here
 from support.grabbed import frames, take
 
+from hisir_edge.camera.driver.receive_buffer import LIMIT
 from hisir_edge.camera.process_host import GenicamCamera
 from hisir_edge.cli.doctor import examine
 from hisir_edge.config.sources import VivaSource
@@ -144,6 +146,28 @@ def test_settings_triggers_and_a_profile(tmp_path):
             assert take(source, frames(1))
         with pytest.raises(CameraError, match=r"ExposureTime is 900.*saved as 2500"):
             camera(profile=str(saved), exposure_us=900.0).__enter__()
+
+
+def test_a_socket_that_holds_no_whole_frame_is_told(tmp_path):
+    if not inside("test_a_socket_that_holds_no_whole_frame_is_told"):
+        return
+    if not LIMIT.exists():
+        pytest.skip("this kernel shows net.core.rmem_max in no namespace but the first")
+    limit_bytes, config = int(LIMIT.read_text()), tmp_path / "line.toml"
+    config.write_text('[bundle]\npath = "x"\n[source]\ntype = "viva"\n')
+    height = -(-limit_bytes // 4096) + 1
+    if height > 40_000:
+        pytest.skip(f"frames of {limit_bytes} bytes are none of this test's")
+    with fake(width=4096, height=height, fps=1):
+        shown = here("camera", "--config", config)
+        assert shown.returncode == 0, shown.stderr
+        assert f"keeps at most {limit_bytes} bytes (net.core.rmem_max)" in shown.stdout
+        with structlog.testing.capture_logs() as told, camera(ring_slots=2) as source:
+            take(source, lambda _: bool(told))
+        assert f"keeps at most {limit_bytes} bytes" in told[0]["event"]
+    with fake():
+        shown = here("camera", "--config", config)
+        assert "packets may be lost" not in shown.stdout or limit_bytes < WIDTH * HEIGHT
 
 
 def test_lost_packets_are_faults_and_a_revoked_camera_comes_back():

@@ -20,6 +20,7 @@ from hisir_edge.camera.driver.identity import Seen, chosen, in_use
 from hisir_edge.camera.driver.leader import Leader
 from hisir_edge.camera.driver.main import run
 from hisir_edge.camera.driver.nodes import SetupError
+from hisir_edge.camera.driver.receive_buffer import network_notes
 from hisir_edge.images.wire import name_of_code
 
 SYSTEM_PACKAGES = Path("/usr/lib/python3/dist-packages")
@@ -68,6 +69,10 @@ class AravisDevice:
         payload = camera.get_payload()
         for _ in range(max(settings["ring_slots"], 4)):
             self.stream.push_buffer(aravis.Buffer.new_allocate(payload))
+
+    def notes(self) -> list[str]:
+        """See ``GrabbingDevice.notes``."""
+        return network_notes(self.nodes) if isinstance(self.camera.get_device(), self.aravis.GvDevice) else []
 
     def _on_lost(self, *_: Any) -> None:
         self.lost = True

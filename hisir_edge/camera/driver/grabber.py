@@ -60,6 +60,10 @@ class GrabbingDevice(Protocol):
     nodes: Any
     """Its features, as genapi shows them."""
 
+    def notes(self) -> list[str]:
+        """What a technician should know though frames come, a sentence each."""
+        ...
+
     def start(self) -> None:
         """Begin the acquisition; nothing from before is fetched any more."""
         ...
@@ -121,6 +125,7 @@ class Grabber:
         }  # fmt: skip
         socket.send_fds(self.channel, [json.dumps(opened).encode()], [self.ring.fd])
         self.channel.setblocking(False)
+        self.outbox.extend({"kind": "note", "text": text} for text in self.device.notes())
         self.device.start()
         try:
             while not self.stopped:

@@ -33,6 +33,10 @@ class HarvestersDevice:
         self.harvester, self.acquirer = harvester, acquirer
         self.nodes = acquirer.remote_device.node_map
 
+    def notes(self) -> list[str]:
+        """See ``GrabbingDevice.notes``: the packets are the producer's own business."""
+        return []
+
     def start(self) -> None:
         """Buffers are allocated and announced anew each time, so that none from before is left."""
         self.acquirer.start()

@@ -55,7 +55,9 @@ def print_profile(settings: dict[str, Any], open_device: Callable[[dict[str, Any
         device = open_device(settings)
         names = ("DeviceVendorName", "DeviceModelName", "DeviceSerialNumber", "DeviceID", "DeviceFirmwareVersion")
         camera = {name: text for name in names if (text := text_of(device.nodes, name)) is not None}
-        found = {"version": PROFILE_VERSION, "camera": camera, "features": profile_of(device.nodes)}
+        found = {
+            "version": PROFILE_VERSION, "camera": camera, "features": profile_of(device.nodes), "notes": device.notes(),
+        }  # fmt: skip
         data = json.dumps(found, indent=1).encode()
         while data:
             data = data[os.write(answer, data) :]

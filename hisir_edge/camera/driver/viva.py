@@ -20,6 +20,7 @@ from hisir_edge.camera.driver.identity import Seen, chosen, in_use
 from hisir_edge.camera.driver.leader import Leader
 from hisir_edge.camera.driver.main import run
 from hisir_edge.camera.driver.nodes import SetupError, value_of
+from hisir_edge.camera.driver.receive_buffer import network_notes
 from hisir_edge.images.wire import name_of_code
 
 DISCOVERY_MS = 1000
@@ -141,14 +142,19 @@ class Nodes:
 class VivaDevice:
     """See ``grabber.GrabbingDevice``."""
 
-    def __init__(self, viva: Any, camera: Any, settings: dict[str, Any]) -> None:
+    def __init__(self, viva: Any, camera: Any, settings: dict[str, Any], network: bool) -> None:
         self.viva, self.camera, self.resend = viva, camera, bool(settings["packet_resend"])
+        self.network = network
         self.nodes: Any = Nodes(camera)
         set_up(self.nodes, settings)
         ticks = value_of(self.nodes, "GevTimestampTickFrequency")
         self.ns_a_tick = 1e9 / ticks if ticks else 1.0
         self.stream: Any = None
         self.checked_at = time.monotonic()
+
+    def notes(self) -> list[str]:
+        """See ``GrabbingDevice.notes``."""
+        return network_notes(self.nodes) if self.network else []
 
     def start(self) -> None:
         """A stream of its own for each acquisition: nothing from before is left in it."""
@@ -252,7 +258,7 @@ def open_device(settings: dict[str, Any]) -> VivaDevice:
             raise in_use(words) from error
         raise SetupError(f"to open {words.words}", str(error), "check power, cable and address") from error
     try:
-        return VivaDevice(viva, camera, settings)
+        return VivaDevice(viva, camera, settings, connect == viva.connect_gige)
     except BaseException:
         camera.close()
         raise

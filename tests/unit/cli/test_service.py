@@ -65,7 +65,8 @@ def test_the_command_writes_or_prints_them(tmp_path):
     assert done.returncode == 0, done.stderr
     written = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
     assert written == [
-        "etc/systemd/system/hisir-edge@.service", "etc/sysusers.d/hisir-edge.conf", "etc/tmpfiles.d/hisir-edge.conf",
+        "etc/sysctl.d/60-hisir-edge.conf", "etc/systemd/system/hisir-edge@.service", "etc/sysusers.d/hisir-edge.conf",
+        "etc/tmpfiles.d/hisir-edge.conf",
     ]  # fmt: skip
     assert "systemctl enable --now hisir-edge@smt-3.service" in done.stdout
     with_page = here("install-service", "--root", tmp_path / "page", "--program", "/opt/x/hisir-edge", "--view")
