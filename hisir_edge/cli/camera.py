@@ -21,7 +21,8 @@ def camera(
 ) -> None:
     """Open the camera of a line as configured and print every setting; --save them as a profile for source.profile.
 
-    Its frames are compared with what the line's bundles were built for, as far as they are there yet.
+    Its frames are compared with what the line's bundles were built for, as far as they are there yet. Of a camera on a
+    network it says where the kernel gives its socket too little room.
     """
     from hisir_edge.camera.kinds import camera_profile
     from hisir_edge.config.file import settings_from_toml

@@ -128,7 +128,10 @@ def install_service(
     program: Annotated[Path | None, typer.Option(help="The hisir-edge to run; default: this one.")] = None,
     show: Annotated[bool, typer.Option("--print", help="Print the files, write nothing.")] = False,
 ) -> None:
-    """Install the systemd units: the service for each line, its user, its folders. Prints what to do next."""
+    """Install the systemd units: the service for each line, its user, its folders. Prints what to do next.
+
+    Also a file for /etc/sysctl.d, of the whole machine: how much a network camera's socket may hold.
+    """
     from hisir_edge.cli import service
 
     files = service.service_files(gpu, program or service.program_here(), service.systemd_version(), view)

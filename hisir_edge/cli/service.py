@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
+from hisir_edge.machine.sockets import SHIPPED_BYTES, largest_receive_buffer
 
 UNITS = {"cpu": "hisir-edge@.service", "gpu": "hisir-edge-gpu@.service"}
 PAGE = "hisir-edge-view.service"
@@ -43,9 +44,14 @@ def service_files(gpu: bool, program: Path, systemd_version: int, page: bool = F
         ServiceFile(f"/etc/systemd/system/{name}", unit),
         ServiceFile("/etc/sysusers.d/hisir-edge.conf", _text("hisir-edge.sysusers.conf")),
         ServiceFile("/etc/tmpfiles.d/hisir-edge.conf", _text("hisir-edge.tmpfiles.conf")),
-        ServiceFile(SYSCTL, _text("hisir-edge.sysctl.conf")),
+        ServiceFile(SYSCTL, _with_room(_text("hisir-edge.sysctl.conf"), largest_receive_buffer())),
         *([ServiceFile(f"/etc/systemd/system/{PAGE}", _text(PAGE).replace(EXEC, str(program)))] if page else []),
     )
+
+
+def _with_room(text: str, present_bytes: int | None) -> str:
+    """The kernel's settings, none of them lower than what the machine has now; ``text`` has ``SHIPPED_BYTES``."""
+    return text.replace(str(SHIPPED_BYTES), str(max(SHIPPED_BYTES, present_bytes or 0)))
 
 
 def _text(name: str) -> str:
@@ -96,7 +102,7 @@ def install(files: tuple[ServiceFile, ...], root: Path) -> list[Path]:
 NEXT = """next, as root:
   systemd-sysusers /etc/sysusers.d/hisir-edge.conf
   systemd-tmpfiles --create /etc/tmpfiles.d/hisir-edge.conf
-  sysctl -p /etc/sysctl.d/60-hisir-edge.conf         # a GigE Vision camera's frame fits into a socket
+  sysctl -p /etc/sysctl.d/60-hisir-edge.conf         # room for the frames of a GigE Vision camera
   cp -r BUNDLE /var/lib/hisir-edge/bundles/          # owned by root, not writable for others
   cp line.toml /etc/hisir-edge/LINE.toml             # bundle.path = "/var/lib/hisir-edge/bundles/..."
   systemctl daemon-reload

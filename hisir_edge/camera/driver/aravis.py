@@ -25,6 +25,8 @@ from hisir_edge.images.wire import name_of_code
 
 SYSTEM_PACKAGES = Path("/usr/lib/python3/dist-packages")
 FLUSH_S = 0.05
+SOCKET_FRAMES = 1
+"""Frames that Aravis 0.8 asks the kernel to hold for it."""
 
 
 def _aravis() -> Any:
@@ -72,7 +74,8 @@ class AravisDevice:
 
     def notes(self) -> list[str]:
         """See ``GrabbingDevice.notes``."""
-        return network_notes(self.nodes) if isinstance(self.camera.get_device(), self.aravis.GvDevice) else []
+        network = isinstance(self.camera.get_device(), self.aravis.GvDevice)
+        return network_notes(self.nodes, SOCKET_FRAMES) if network else []
 
     def _on_lost(self, *_: Any) -> None:
         self.lost = True

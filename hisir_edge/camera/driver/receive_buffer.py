@@ -7,36 +7,33 @@ camera's process that comes a few milliseconds late loses packets.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from hisir_edge.camera.driver.nodes import value_of
-
-LIMIT = Path("/proc/sys/net/core/rmem_max")
-SHIPPED_BYTES = 1 << 26
-"""What ``systemd/hisir-edge.sysctl.conf`` sets."""
+from hisir_edge.machine.sockets import MOST_BYTES, SHIPPED_BYTES, largest_receive_buffer
 
 
-def too_small_for(frame_bytes: int, limit: Path = LIMIT) -> str:
-    """Why packets of a camera on a network can get lost on this PC, and what to do; empty: a whole frame is kept.
+def too_small_for(wanted_bytes: int, limit_bytes: int | None) -> str:
+    """Why packets of a camera on a network can get lost on this PC, and what to do; empty: there is room.
 
-    ``frame_bytes``: of one frame on the wire. ``limit``: the file that holds the limit; none: nothing is known.
+    ``wanted_bytes``: what the library asks for, a frame or two on the wire. ``limit_bytes``: what the kernel gives at
+    most; None: nothing is known.
     """
-    try:
-        limit_bytes = int(limit.read_text())
-    except (OSError, ValueError):
+    if limit_bytes is None or limit_bytes >= min(wanted_bytes, MOST_BYTES):
         return ""
-    if limit_bytes >= frame_bytes:
-        return ""
-    wanted = max(SHIPPED_BYTES, 1 << (2 * frame_bytes - 1).bit_length())
+    advised = min(max(SHIPPED_BYTES, 1 << (wanted_bytes - 1).bit_length()), MOST_BYTES)
     return (
-        f"packets may be lost: the kernel keeps at most {limit_bytes} bytes (net.core.rmem_max) of a frame's "
-        f"{frame_bytes}; sudo sysctl -w net.core.rmem_max={wanted}, and in /etc/sysctl.d for the next start"
+        f"packets may be lost where the PC is busy: a socket may hold {limit_bytes} bytes (net.core.rmem_max), the "
+        f"camera's is to hold {wanted_bytes}; sudo sysctl -w net.core.rmem_max={advised}, then start the line again; "
+        "to keep it after a reboot, write it into a file in /etc/sysctl.d"
     )
 
 
-def network_notes(node_map: Any) -> list[str]:
-    """``too_small_for`` what a GigE Vision camera sends as it is set now (SFNC, PayloadSize); none: nothing to say."""
-    payload_bytes = value_of(node_map, "PayloadSize")
-    note = too_small_for(int(payload_bytes)) if payload_bytes else ""
+def network_notes(node_map: Any, frames: int) -> list[str]:
+    """``too_small_for`` so many frames of a GigE Vision camera as it is set now (SFNC, PayloadSize); mostly none."""
+    try:
+        payload_bytes = int(value_of(node_map, "PayloadSize") or 0)
+    except (TypeError, ValueError, OverflowError):  # no number
+        return []
+    note = too_small_for(frames * payload_bytes, largest_receive_buffer()) if payload_bytes > 0 else ""
     return [note] if note else []

@@ -24,6 +24,8 @@ from hisir_edge.camera.driver.receive_buffer import network_notes
 from hisir_edge.images.wire import name_of_code
 
 DISCOVERY_MS = 1000
+SOCKET_FRAMES = 2
+"""Frames that viva-genicam 0.10 asks the kernel to hold for it."""
 CONTROL_CHECK_S = 0.5
 NONE, WO, RO, RW = 1, 2, 3, 4
 """Access modes as genapi numbers them."""
@@ -154,7 +156,7 @@ class VivaDevice:
 
     def notes(self) -> list[str]:
         """See ``GrabbingDevice.notes``."""
-        return network_notes(self.nodes) if self.network else []
+        return network_notes(self.nodes, SOCKET_FRAMES) if self.network else []
 
     def start(self) -> None:
         """A stream of its own for each acquisition: nothing from before is left in it."""
