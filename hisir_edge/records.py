@@ -167,6 +167,8 @@ class Judgement:
     """What was unusual and did not make it an ERROR."""
     evidence: Evidence | None = field(default=None, repr=False)
     """Where the inspector was asked to keep it."""
+    looked_share: float = 1.0
+    """The share of the tiles that the whole network saw; the first look found nothing to look at in the others."""
     views: tuple[View, ...] = ()
     """One for each camera where several look at a board; then ``mask`` has theirs one below the other."""
 

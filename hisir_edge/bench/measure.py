@@ -70,10 +70,12 @@ def measured(
     rounds: int,
     on_round: Callable[[], None],
     torch_run: Path | None = None,
+    whole: bool = False,
 ) -> tuple[dict[str, Any], list[Span]]:
     """Figures of a bundle on frames of a size, None: its own, and what every thread did with some frames at the end.
 
-    ``torch_run``: a training run whose network torch runs on the GPU, in place of the bundle's engine.
+    ``torch_run``: a training run whose network torch runs on the GPU, in place of the bundle's engine. ``whole``: the
+    network sees every tile, whatever a first look would say.
     """
     frame_hw = frame_hw or bundle.recipe.frame_hw
     if not all(LEAST_SIDE_PX <= side <= MAX_SIDE_PX for side in frame_hw):
@@ -87,6 +89,8 @@ def measured(
     manifest, sized = bundle.manifest, bundle_of_size(bundle, frame_hw)
     del bundle  # where the caller has not kept it, only the one of this size takes memory from here on
     inspector = inspector_from_bundle(sized, threads) if torch_run is None else _by_torch(sized, torch_run)
+    if not whole:
+        inspector.look_first()
     inspector.watch_optics("off")  # at another size than its own a board is not as sharp as its good boards
     spans: list[Span] = []
     recipe = Provenance(line="bench", epoch="0" * 32, product=manifest.product, bundle_sha256=sized.manifest_sha256)
@@ -112,11 +116,20 @@ def measured(
         traced_s = _in_a_row(pipeline, least) * least
         inspector.trace(None)
     figures = figures_of_run(sized, inspector, rows, first.result, peak_mb, threads, slots)
+    figures |= _of_first_look(sized, first) if not whole else {}
     figures |= {"engine": "torch", "precision": "fp16"} if torch_run is not None else {}
     figures |= _of_spans(spans, traced_s) | limits.memory()
     limits.close()
     inspector.close()
     return figures, spans
+
+
+def _of_first_look(bundle: Bundle, first: Judgement) -> dict[str, float]:
+    """The share of tiles that the whole network sees, here and of good boards; nothing without a first look."""
+    cascade = bundle.manifest.cascade
+    return {} if cascade is None else {
+        "looked_share": first.looked_share, "looked_share_good": cascade.looked_share_good,
+    }  # fmt: skip
 
 
 def _by_torch(bundle: Bundle, run: Path) -> CudaInspector:

@@ -6,7 +6,7 @@ MANIFEST = "manifest.json"
 
 MODEL, GOLDEN, DEVIATION, NOISE = "model.onnx", "golden.jpg", "deviation.jpg", "noise.png"
 
-VARIANTS = "variants.png"
+VARIANTS, FIRST_LOOK = "variants.png", "first_look.onnx"
 
 ENGINE, CALIBRATION, SELF_TEST = "engine.plan", "calibration.json", "selftest.jpg"
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from hisir_edge import __version__
 from hisir_edge.arrays import U8
 from hisir_edge.bundle.describe import rebuild_command
-from hisir_edge.bundle.files import DEVIATION, GOLDEN, MANIFEST, MODEL, NOISE, VARIANTS
+from hisir_edge.bundle.files import DEVIATION, FIRST_LOOK, GOLDEN, MANIFEST, MODEL, NOISE, VARIANTS
 from hisir_edge.bundle.integrity import check_files, how_to_find, seal_of, sha256_of
 from hisir_edge.bundle.manifest import SCHEMA_VERSION, Manifest
 from hisir_edge.bundle.replace import MOST_EXCHANGES
@@ -61,7 +61,7 @@ class Bundle:
 
     ``noise``: (rows, columns) of its cells. ``area``: polygon around the board in golden pixels of the camera's frame;
     None: all of it. What lies off it is the first of the ``zones``, of sensitivity 0. ``places``: where good boards
-    differ; ``memory`` shows the first variant of each.
+    differ; ``memory`` shows the first variant of each. ``first_look``: the cascade's network, where there is one.
     """
 
     folder: Path
@@ -74,6 +74,7 @@ class Bundle:
     noise: U8 = field(repr=False)
     area: tuple[tuple[float, float], ...] | None = field(default=None, repr=False)
     network: bytes = field(repr=False)
+    first_look: bytes | None = field(default=None, repr=False)
     places: tuple[Place, ...] = field(default=(), repr=False)
 
     @property
@@ -165,7 +166,8 @@ def _loaded(folder: Path, manifest: Manifest) -> Bundle:
     check_files(folder, manifest)
     bundle = bundle_from_manifest(folder, manifest, sha256_of(folder / MANIFEST))
     check_files(folder, manifest)
-    if hashlib.sha256(bundle.network).hexdigest() != manifest.files[MODEL]:
+    networks = {MODEL: bundle.network} | ({} if bundle.first_look is None else {FIRST_LOOK: bundle.first_look})
+    if any(hashlib.sha256(content).hexdigest() != manifest.files.get(name) for name, content in networks.items()):
         raise BundleError(
             expected=f"{folder} to stay as it is while it is loaded", received="another network", fix="load it again"
         )
@@ -203,6 +205,7 @@ def bundle_from_manifest(folder: Path, manifest: Manifest, manifest_sha256: str)
         noise=noise,
         area=r.board_area,
         network=(folder / MODEL).read_bytes(),
+        first_look=None if manifest.cascade is None else (folder / FIRST_LOOK).read_bytes(),
         places=_places_from_picture(folder, manifest, expected_hw),
     )
 

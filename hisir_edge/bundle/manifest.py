@@ -225,6 +225,23 @@ class MetricsModel(_Record):
     )
 
 
+class CascadeModel(_Record):
+    """The first look, ``first_look.onnx``, and what it was proven on: planted defects that the whole network calls.
+
+    A tile goes through the whole network where the first look expects ``look_from`` times the region threshold or more
+    in a region that it sees, or beside it. ``waved`` of ``called`` calls would have been lost.
+    """
+
+    look_from: float = Field(gt=0, le=1)
+    most_residual_px: float = Field(ge=0, description="frames that are registered worse are looked at everywhere")
+    planted: int = Field(ge=1, description="planted defects that it was proven on")
+    called: int = Field(ge=1, description="regions that the whole network called on them")
+    called_by_class: dict[str, int]
+    waved: Literal[0]
+    waved_upper_bound_95: float = Field(gt=0, le=1, description="share of calls, with 95 % confidence")
+    looked_share_good: float = Field(ge=0, le=1, description="share of good boards' tiles that are looked at")
+
+
 class PlantModel(_Record):
     """A planted defect of the self-test, in frame pixels: a patch of the picture copied to where it does not belong.
 
@@ -276,6 +293,7 @@ class Manifest(_Record):
     optics: OpticsModel | None = None
     judged_on: JudgedOnModel | None = None
     self_test: SelfTestModel
+    cascade: CascadeModel | None = Field(default=None, description="null: the whole network sees every tile")
     reviewed: ReviewedModel | None = Field(default=None, description="null: trained without reviewed boards")
     revision: RevisionModel | None = Field(default=None, description="null: as it was built")
     files: dict[FileName, Sha256]

@@ -23,6 +23,9 @@ def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures as JSON.")] = None,
     versus: Annotated[Path | None, typer.Option("--vs", help="An earlier --json to compare with.")] = None,
     trace: Annotated[Path | None, typer.Option(help="Write what each thread did, for ui.perfetto.dev.")] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Every tile through the whole network, whatever a first look would say.")
+    ] = False,
     torch_run: Annotated[
         Path | None, typer.Option("--torch", help="On the GPU, with this training run's network by torch.")
     ] = None,
@@ -48,7 +51,7 @@ def bench(
             done += 1
             advance(done, rounds)
 
-        figures, spans = measured(load_bundle(bundle), frame_hw, threads, slots, rounds, on_round, torch_run)
+        figures, spans = measured(load_bundle(bundle), frame_hw, threads, slots, rounds, on_round, torch_run, whole)
     Console(width=100).print(_table(figures, ratios(figures, before) if before else {}))
     for file, text in ((json_file, json.dumps(figures, indent=1)), (trace, trace_json(spans))):
         if file is not None:

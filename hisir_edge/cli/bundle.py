@@ -61,7 +61,7 @@ def verify(
     """Check every file against the manifest, load the engine here, run the self-test and a fresh draw of defects."""
     from hisir_edge.backends import inspector_from_bundle
     from hisir_edge.bundle.load import load_bundle
-    from hisir_edge.inspection.selftest import check_draw, self_test
+    from hisir_edge.inspection.selftest import check_draw, check_first_look, self_test
 
     loaded = load_bundle(bundle)
     print(f"{len(loaded.manifest.files)} files as the manifest says")
@@ -72,6 +72,9 @@ def verify(
     draw = check_draw(inspector, chosen, VERIFY_ROUNDS)
     print(f"fresh draw (--seed {chosen}): {sum(draw.found.values())} of {draw.total} planted defects found")
     print(f"  by class: {draw.words()}")
+    share = check_first_look(inspector)
+    if share is not None:
+        print(f"first look: its own boards are judged as without it; {share:.0%} of a good one's tiles go on")
 
 
 @bundle_app.command()

@@ -129,6 +129,14 @@ class InferTable(Table):
             " pixel. Times of boards that come faster than they are inferred contain the wait for the ones before"
         ),
     )
+    cascade: Literal["auto", "off"] = Field(
+        default="auto",
+        description=(
+            '`"auto"`: where the bundle has a first look, the network sees what that finds suspicious, and all of a '
+            'frame that is taken or lies otherwise than good boards; `"off"`: it sees all of every frame, for audits. '
+            "A line that keeps an archive looks at all of every frame"
+        ),
+    )
 
 
 class OpticsTable(Table):

@@ -6,12 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from hisir_edge.backends import onnxruntime_engine
+from hisir_edge.bundle.load import bundle_from_manifest
 from hisir_edge.bundle.manifest import Manifest
 from hisir_edge.engine.acceptance.alone import show_places
 from hisir_edge.engine.acceptance.maps import boards_compared
 from hisir_edge.engine.acceptance.reviewed import with_reviewed
 from hisir_edge.engine.assemble import float_bundle, with_engine, with_network, with_self_test
 from hisir_edge.engine.attempt import accepted
+from hisir_edge.engine.cascade.make import with_first_look
 from hisir_edge.engine.compiler import compiler_of
 from hisir_edge.engine.options import BuildOptions, archs_of, calibration_list, check_out, checked_run
 from hisir_edge.engine.staging import finish, resolved, staging
@@ -64,6 +66,9 @@ def build_bundle(
         manifest = with_network(bundle.manifest, found, staged)
         inspector = CpuInspector(bundle, onnxruntime_engine(found.runs_here, bundle.recipe, available_threads()))
         show_places(inspector, record, found.reading.alone, run, on_stage)
+        if options.cascade:
+            so_far = bundle_from_manifest(staged, manifest, "")
+            manifest = with_first_look(manifest, so_far, found.runs_here, record, scratch, on_stage, on_progress)
         manifest = with_self_test(manifest, staged, found.runs_here, record, on_stage)
         manifest = with_reviewed(manifest, staged, found.runs_here, run, record, options.despite_reviewed, on_stage)
         if compiler is not None:

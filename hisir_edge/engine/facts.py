@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hisir_edge.backends import PORTABLE_WORDS
-from hisir_edge.bundle.manifest import Manifest, OpticsModel
+from hisir_edge.bundle.manifest import CascadeModel, Manifest, OpticsModel
 from hisir_edge.corruption.plant import words_of_classes
 
 IDENTITY = ("created_at", "seal_sha256")
@@ -79,6 +79,7 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
         )
         if m.planted_by_class:
             lines.append(f"planted      {words_of_classes(m.planted_by_class, m.recall_by_class)}")
+    lines += _of_cascade(manifest.cascade)
     if (j := manifest.judged_on) is not None:
         lines.append(f"judged on    ONNX Runtime {j.onnxruntime}, int8 instructions {j.int8_instructions or 'none'}")
     if (e := manifest.engine) is not None:
@@ -88,6 +89,14 @@ def lines_of_manifest(manifest: Manifest) -> list[str]:
         )
     lines.append(f"self-test    {manifest.self_test.image}, {len(manifest.self_test.plants)} planted defects")
     return [*lines, *(f"file         {name} {digest[:12]}" for name, digest in sorted(manifest.files.items()))]
+
+
+def _of_cascade(look: CascadeModel | None) -> list[str]:
+    if look is None:
+        return []
+    share, bound = f"{look.looked_share_good:.0%}", f"{look.waved_upper_bound_95:.2%}"
+    words = f"first look   {share} of good boards' tiles go on to the network; of {look.called} calls on {look.planted}"
+    return [f"{words} planted defects none is lost, at most {bound} with 95 % confidence"]
 
 
 def differences(first: Manifest, second: Manifest) -> dict[str, tuple[Any, Any]]:

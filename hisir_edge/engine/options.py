@@ -33,7 +33,7 @@ class BuildOptions:
     """Options of a build. ``calib``: a calibration list; ``gpu_arch``: sm86, ... for TensorRT for RTX.
 
     ``keep_odd``: what one good board alone shows counts, too. ``despite_reviewed``: a bundle is written also where
-    reviewed boards are judged otherwise than people said.
+    reviewed boards are judged otherwise than people said. ``cascade``: with a first look, where the target takes one.
     """
 
     target: Target = "onnxruntime"
@@ -51,6 +51,7 @@ class BuildOptions:
     least_planted_recall: float = DEFAULT_LEAST_PLANTED_RECALL
     keep_odd: bool = False
     despite_reviewed: bool = False
+    cascade: bool = False
 
 
 @dataclass(frozen=True, slots=True)

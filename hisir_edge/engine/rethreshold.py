@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from hisir_edge.backends import onnxruntime_engine
-from hisir_edge.bundle.files import MODEL, SELF_TEST
+from hisir_edge.bundle.files import FIRST_LOOK, MODEL, SELF_TEST
 from hisir_edge.bundle.integrity import sha256_of
 from hisir_edge.bundle.load import Bundle, bundle_from_manifest, load_bundle
 from hisir_edge.bundle.manifest import Manifest, MetricsModel
@@ -105,6 +105,8 @@ def rethreshold(
         def tell(done: int, total: int) -> None:
             on_progress("good boards", done, total)
 
+        if bundle.manifest.cascade is not None:
+            on_stage("without its first look, which was proven for other thresholds: build-engine --cascade makes one")
         maps = maps_from_inspector(inspector, record, scratch / "maps", tell, others, boards_compared(record))
         reading = reading_from_maps(opened, maps, wanted)
         show_places(inspector, record, reading.alone, run, on_stage)
@@ -144,12 +146,12 @@ def _check_of_run(bundle: Bundle, run: Path, record: RunRecord) -> None:
 def _opened(bundle: Bundle, staged: Path) -> Bundle:
     """A copy of a bundle with open thresholds and no noise map: every score counts."""
     for name in bundle.manifest.files:
-        if name != SELF_TEST:
+        if name not in (SELF_TEST, FIRST_LOOK):  # the first look was proven for the thresholds of before
             shutil.copyfile(bundle.folder / name, staged / name)
     write_noise(staged, np.zeros(bundle.noise.shape, np.uint8))
     manifest = bundle.manifest
     open_ones = manifest.thresholds.model_copy(update={"pixel": 1.0, "region_peak": 1.0, "min_area_px": 1})
-    return bundle_from_manifest(staged, manifest.model_copy(update={"thresholds": open_ones}), "")
+    return bundle_from_manifest(staged, manifest.model_copy(update={"thresholds": open_ones, "cascade": None}), "")
 
 
 def _metrics(manifest: Manifest, reading: Reading, boards: int, least: float | None) -> MetricsModel | None:

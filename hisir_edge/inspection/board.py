@@ -40,7 +40,8 @@ from hisir_edge.records import BoardPose, Evidence, Judgement, Region, StageTime
 class Findings:
     """Findings of a backend on a frame: the highest calibrated score, regions in frame pixels, their mask (h, w).
 
-    ``variants``: what it shows at each place where good boards differ.
+    ``variants``: what it shows at each place where good boards differ. ``looked_share``: the share of the tiles that
+    the whole network saw.
     """
 
     score: float
@@ -50,6 +51,7 @@ class Findings:
     times: StageTimes
     variants: tuple[int, ...] = ()
     evidence: Evidence | None = field(default=None, repr=False)
+    looked_share: float = 1.0
 
 
 class BoardInspector(ABC):
@@ -76,7 +78,15 @@ class BoardInspector(ABC):
         self.chooser = Chooser(bundle.places, self.plan.frame_hw, seen)
         self._watch: OpticsWatch | None = None
         self._beyond: Beyond = "warning"
-        self._keeps_evidence = self._of_called_only = False
+        self._keeps_evidence = self._of_called_only = self._looks_everywhere = False
+
+    def look_first(self) -> bool:
+        """From now on let the whole network see only what the bundle's first look finds suspicious.
+
+        A frame that was taken or lies otherwise than the good boards is looked at everywhere. False: the bundle, or
+        this backend, has no first look, and all goes on as before.
+        """
+        return False
 
     def watch_optics(self, beyond: Beyond = "warning") -> None:
         """From now on say of each frame how it was taken, and make what lies beyond the good boards' limits this.
@@ -123,8 +133,23 @@ class BoardInspector(ABC):
         return fail_closed(partial(self._inspected, frame), error_judgement)
 
     def _inspected(self, frame: U8 | Pixels) -> Judgement:
-        start = time.perf_counter()
         image = frame if isinstance(frame, Pixels) else Pixels(frame)
+        judged = self._judged(image)
+        if judged.looked_share < 1 and self._is_unusual(judged):
+            self._looks_everywhere = True
+            try:
+                judged = self._judged(image)
+            finally:
+                self._looks_everywhere = False
+        return judged
+
+    def _is_unusual(self, judged: Judgement) -> bool:
+        """Whether a frame was taken, or lies, as no good board that the first look was proven on."""
+        cascade, residual_px = self.bundle.manifest.cascade, judged.registration_residual_px
+        return bool(judged.warnings) or cascade is None or (residual_px or 0.0) > cascade.most_residual_px
+
+    def _judged(self, image: Pixels) -> Judgement:
+        start = time.perf_counter()
         try:
             findings = self._find(image)
         except InspectionError as error:
@@ -136,7 +161,7 @@ class BoardInspector(ABC):
         lay = None if registration is None else board_pose(registration, self._middle_xy, self.bundle.recipe.scale)
         times = replace(findings.times, total_s=time.perf_counter() - start)
         judged = judgement_from_regions(found, findings.score, times, residual_px, lay, findings.variants)
-        judged = replace(judged, evidence=findings.evidence)
+        judged = replace(judged, evidence=findings.evidence, looked_share=findings.looked_share)
         return self._as_taken(judged, image, self.pose_of_camera(registration))
 
     def _not_found(self, image: Pixels, error: InspectionError) -> Judgement:

@@ -22,7 +22,7 @@ MISFIT_WEIGHT = 0.5
 AGREEMENT_WEIGHT = 0.25
 COHERENCE_WEIGHT = 0.3
 SWEEPS = 2
-FORBIDDEN = np.float32(1e9)
+FORBIDDEN, LAST = np.float32(1e9), np.float32(1e6)
 KEPT_FROM = np.float32(0.25)
 """Calibrated score from which a region's pixels are kept where not the whole map is wanted; 1.0 is the threshold."""
 
@@ -57,6 +57,7 @@ class Rops:
         self._slot = np.where(self._away, np.cumsum(self._away).reshape(n, side, side) - 1, -1)
         self._others = np.zeros((int(self._away.sum()), REGION_PX, REGION_PX), np.float32)
         self._level, self._misfit, self._peak = np.zeros((3, n, side, side), np.float32)
+        self._waved = np.zeros(n, np.bool_)
         self._contest = _Contest(plan)
         self._replaced: tuple[Bool, F32] | None = None
         self.cell_max = np.zeros(grid, np.float32)
@@ -74,6 +75,7 @@ class Rops:
             raise RuntimeError("undo first: what was chosen for the last frame lies over the tiles' own regions")
         check_finite(scores, misfit)
         k, side = len(numbers), self._level.shape[1]
+        self._waved[numbers] = False
         bands = scores.reshape(k, side, REGION_PX, side, REGION_PX)
         self._misfit[numbers] = misfit
         # one row of each region stands for its level: enough to see which candidate is the odd one out
@@ -89,6 +91,13 @@ class Rops:
         away = self._away[numbers]
         self._others[self._slot[numbers][away]] = bands.swapaxes(2, 3)[away]
 
+    def wave(self, numbers: I64) -> None:
+        """These tiles were not run, since nothing is expected in them: scores of 0, chosen where nothing else is."""
+        self._misfit[numbers] = self._level[numbers] = self._peak[numbers] = 0
+        self._waved[numbers] = True
+        seen = np.zeros((len(numbers), *self._away.shape[1:]), np.bool_)
+        self._clear(numbers, seen)
+
     def _keep_seen(self, numbers: I64, regions: F32, floor: F32) -> None:
         """Keep what reaches the floor and what lies around it; ``regions`` (k, side, side, 16, 16)."""
         seen = self._peak[numbers] >= floor[numbers]
@@ -96,16 +105,22 @@ class Rops:
             self._kept_away[numbers] = False
             return
         keep, away, place = _with_neighbours(seen), self._away[numbers], self._place[numbers]
+        columns = self._cells.shape[1]
+        self._clear(numbers, keep)
+        if keep.any():
+            here = place[keep & ~away]
+            self._cells[here // columns, here % columns] = regions[keep & ~away]
+            self._others[self._slot[numbers][keep & away]] = regions[keep & away]
+
+    def _clear(self, numbers: I64, keep: Bool) -> None:
+        """What the last frame left of these tiles' regions goes, but for those to ``keep`` (k, side, side)."""
+        away, place = self._away[numbers], self._place[numbers]
         kept, columns = self._kept.ravel(), self._cells.shape[1]
         gone = place[~keep & ~away]
         gone = gone[kept[gone]]
         self._cells[gone // columns, gone % columns] = 0
         kept[place[~away]] = keep[~away]
         self._kept_away[numbers] = keep & away
-        if keep.any():
-            here = place[keep & ~away]
-            self._cells[here // columns, here % columns] = regions[keep & ~away]
-            self._others[self._slot[numbers][keep & away]] = regions[keep & away]
 
     def undo(self) -> None:
         """See ``Merger.undo``."""
@@ -118,7 +133,7 @@ class Rops:
         """See ``Merger.merged``."""
         if self._replaced is not None:  # asked again
             return self.out[: self.plan.plan.frame_hw[0], : self.plan.plan.frame_hw[1]]
-        tile, cell = self._contest.choose(self._level, self._misfit)
+        tile, cell = self._contest.choose(self._level, self._misfit, self._waved)
         side = self._level.shape[1]
         where = (tile >= 0) & (tile != self._home)
         chosen, local = tile[where], cell[where]
@@ -181,10 +196,18 @@ class _Contest:
         groups = (_Group(plan, (count > least) & (count <= most)) for least, most in ((1, 2), (2, len(plan.candidate))))
         self.groups = [group for group in groups if len(group.where[0])]
 
-    def choose(self, level: F32, misfit: F32) -> tuple[I32, I32]:
-        """Per region of the grid the tile, -1 where there is none, and the region's flat number in it."""
+    def choose(self, level: F32, misfit: F32, waved: Bool) -> tuple[I32, I32]:
+        """Per region of the grid the tile, -1 where there is none, and the region's flat number in it.
+
+        ``waved`` (n,): tiles that were not run, which are chosen where no other one was either.
+        """
         tile, cell = self.only.copy(), self.only_cell.copy()
         costs = [group.cost(level, misfit) for group in self.groups]
+        if waved.any():
+            costs = [
+                cost + np.where(waved[np.maximum(group.candidate, 0)], LAST, np.float32(0))
+                for group, cost in zip(self.groups, costs, strict=True)
+            ]
         best = [cost.argmin(0) for cost in costs]
         for _ in range(SWEEPS):
             for group, chosen in zip(self.groups, best, strict=True):

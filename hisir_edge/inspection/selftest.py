@@ -69,6 +69,30 @@ def check_draw(inspector: BoardInspector, seed: int, rounds: int = 1) -> Draw:
     return draw
 
 
+def check_first_look(inspector: BoardInspector) -> float | None:
+    """The share of tiles that the whole network sees of the bundle's own good board; None without a first look.
+
+    BundleError unless the board, and the board with the manifest's planted defects, are judged as without it. From now
+    on the inspector looks first.
+    """
+    bundle = inspector.bundle
+    picture = picture_of(bundle)
+    boards = {"its good board": picture, "its planted defects": with_plants(picture, bundle.manifest.self_test.plants)}
+    whole = {name: inspector.inspect(board) for name, board in boards.items()}
+    if not inspector.look_first():
+        return None
+    for name, board in boards.items():
+        judged = inspector.inspect(board)
+        if judged.result is not whole[name].result or [r.box_xywh for r in judged.regions] != [
+            r.box_xywh for r in whole[name].regions
+        ]:
+            raise _failed(
+                bundle, f"{name} to be judged with its first look as without it",
+                f"{judged.result.value} ({judged.reason}) instead of {whole[name].result.value} ({whole[name].reason})",
+            )  # fmt: skip
+    return inspector.inspect(picture).looked_share
+
+
 def _failed(bundle: Bundle, expected: str, received: str) -> BundleError:
     return BundleError(
         expected=f"the self-test of {bundle.folder}: {expected}",

@@ -218,6 +218,8 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str, ch
     _check_optics(settings, bundle)
     inspector = inspector_from_bundle(bundle, settings.infer.threads)
     try:
+        if settings.infer.cascade == "auto":
+            inspector.look_first()
         self_test(inspector)
         inspector.watch_optics(settings.optics.beyond)
         if settings.archive.keep != "none":

@@ -119,7 +119,7 @@ def maps_from_inspector(
                 on_board=area,
             )  # fmt: skip
             windows += len(places)
-            touched = set(_touched(inspector, places))
+            touched = set(touched_tiles(inspector, places))
             seen = inspector.map_with_tiles(sorted(touched | before), gains)
             before = touched
             planted.append(_saved(folder / f"planted{which}.npy", seen))
@@ -172,7 +172,7 @@ def _noise_boards(record: RunRecord) -> list[str]:
     return [record.train[int(i)] for i in rng.permutation(len(record.train))[:wanted]]
 
 
-def _touched(inspector: CpuInspector, places: list[tuple[int, int]]) -> list[int]:
+def touched_tiles(inspector: CpuInspector, places: list[tuple[int, int]]) -> list[int]:
     """Tiles that see one of the windows."""
     t = inspector.plan.tile_px
     origins = np.array(inspector.plan.origins_yx)

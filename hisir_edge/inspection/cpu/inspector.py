@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, U8, Bool
+from hisir_edge.arrays import F32, F64, I64, U8, Bool
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.geometry.merge_plan import MergePlan
 from hisir_edge.geometry.tile import padded_frame, scaled_frame
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector, Findings, check_frame
+from hisir_edge.inspection.cascade.first_look import FirstLook, calibrated_on_board, suspicious
 from hisir_edge.inspection.cpu.tile_workers import Cues, Merger, TileWorkers
 from hisir_edge.inspection.engine import Engine, OnSpan
 from hisir_edge.inspection.light import gains_from_light, light_of_frame
@@ -39,6 +40,7 @@ class RawMap:
     registration: Registration | None
     times: StageTimes
     variants: tuple[int, ...] = ()
+    looked_share: float = 1.0
 
 
 MakeMerger = Callable[[MergePlan], Merger]
@@ -61,6 +63,7 @@ class CpuInspector(BoardInspector):
         kept = self.numbers[:0] if bundle.places or own_memory else self.numbers
         self.workers = TileWorkers(engine, self.plan, Cues(self.plan, bundle.memory, kept))
         self._make_merger = merger
+        self._first_look: FirstLook | None = None
         self._make_buffers()
 
     def _make_buffers(self) -> None:
@@ -70,6 +73,13 @@ class CpuInspector(BoardInspector):
         self.padded = np.empty((*self.plan.padded_hw, 3), np.uint8)
         self.memory = ShownMemory(self.chooser, self.bundle.memory)
         self._light: F64 | None = None
+
+    def look_first(self) -> bool:
+        """See ``BoardInspector.look_first``."""
+        if self.bundle.first_look is None or self._make_merger is not None:
+            return False
+        self._first_look = FirstLook(self.bundle.first_look)
+        return True
 
     def sibling(self) -> CpuInspector:
         """Another one for the same bundle, with frame buffers of its own and this one's engine and threads."""
@@ -122,14 +132,15 @@ class CpuInspector(BoardInspector):
         end = time.perf_counter()
         self.span("judge", start, end)
         times = replace(golden.times, judge_s=end - start)
-        return Findings(score, regions, mask, golden.registration, times, golden.variants, kept)
+        return Findings(score, regions, mask, golden.registration, times, golden.variants, kept, golden.looked_share)
 
     def _merged_map(self, image: Pixels) -> RawMap:
         t0 = time.perf_counter()
         registration, gains = self.prepare(image)
         t1 = time.perf_counter()
         self.merger.undo()
-        spent = self.workers.run(self.padded, gains, self.memory.planes, self.numbers, self.merger)
+        numbers = self._numbers_to_run(gains)
+        spent = self.workers.run(self.padded, gains, self.memory.planes, numbers, self.merger)
         t2 = time.perf_counter()
         merged = self.merger.merged()
         t3 = time.perf_counter()
@@ -140,7 +151,21 @@ class CpuInspector(BoardInspector):
         times = StageTimes(
             register_s=t1 - t0, tile_s=spent.tile_s, infer_s=t2 - t1 - spent.tile_s - spent.put_s, merge_s=merge_s
         )
-        return RawMap(merged, self.merger.cell_max, registration, times, self.memory.chosen)
+        share = len(numbers) / max(len(self.numbers), 1)
+        return RawMap(merged, self.merger.cell_max, registration, times, self.memory.chosen, share)
+
+    def _numbers_to_run(self, gains: F32 | None) -> I64:
+        """The tiles that the whole network has to see; the merger takes the others as waved through."""
+        look, cascade = self._first_look, self.bundle.manifest.cascade
+        everywhere = self._looks_everywhere or self._keeps_evidence
+        if look is None or cascade is None or everywhere or not isinstance(self.merger, Rops):
+            return self.numbers
+        expected = self.workers.expect(self.padded, gains, self.memory.planes, self.numbers, look)
+        level = cascade.look_from * self.bundle.thresholds.region_peak
+        on_board = calibrated_on_board(self.plan, self.numbers, expected, self.gain.most)
+        numbers = suspicious(self.plan, self.numbers, on_board, level)
+        self.merger.wave(np.setdiff1d(self.numbers, numbers))
+        return numbers
 
     def prepare(self, image: Pixels) -> tuple[Registration | None, F32 | None]:
         """Put a frame into ``self.padded`` as the network is to see it: (registration, light table per tile).

@@ -14,6 +14,7 @@ import numpy as np
 
 from hisir_edge.arrays import F32, I64, U8
 from hisir_edge.geometry.tile import REGION_PX, TilePlan, tiles_from_frame, tiles_from_planes
+from hisir_edge.inspection.cascade.first_look import FirstLook
 from hisir_edge.inspection.engine import Engine, OnSpan
 
 Call = TypeVar("Call")
@@ -138,6 +139,21 @@ class TileWorkers:
         times = self._each(batches, one)
         spent = np.sum(times, axis=0) / self.engine.callers if times else np.zeros(3)
         return TileTimes(*spent.tolist())
+
+    def expect(self, padded: U8, gains: F32 | None, memory: U8, numbers: I64, look: FirstLook) -> F32:
+        """What the first look expects of these tiles, (k, t/16, t/16); see ``FirstLook.expected``, and ``run``."""
+        k, side = self.engine.batch, self.plan.tile_px // REGION_PX
+        out = np.empty((len(numbers), side, side), np.float32)
+
+        def one(first: int, buffers: _Buffers) -> None:
+            here, start = numbers[first : first + k], time.perf_counter()
+            tiles_from_frame(self.plan, padded, here, buffers.tiles, gains)
+            cues = self.cues.of(here, buffers.cues, memory)
+            out[first : first + k] = look.expected(buffers.tiles[: len(here)], cues)
+            self.span("look", start, time.perf_counter())
+
+        self._each(list(range(0, len(numbers), k)), one)
+        return out
 
     def span(self, what: str, start: float, end: float) -> None:
         """Tell ``on_span``, where it is set, what this thread did from when to when (``time.perf_counter``)."""

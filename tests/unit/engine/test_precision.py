@@ -48,9 +48,11 @@ def network(request, tmp_path_factory) -> tuple[onnx.ModelProto, dict]:
     return prepared, {name: range_by_method(one, "minmax") for name, one in seen.items()}
 
 
-def outputs(model: onnx.ModelProto, optimised: bool = True) -> list[np.ndarray]:
+def outputs(model: onnx.ModelProto, optimised: bool = True, exact: bool = False) -> list[np.ndarray]:
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    if exact:
+        options.add_session_config_entry("session.x64quantprecision", "1")
     if not optimised:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     return ort.InferenceSession(model.SerializeToString(), options).run(None, FEED)
@@ -67,6 +69,23 @@ def test_all_but_the_named_convolutions_are_int8(network, style):
     assert quantised_nodes(fewer) == {"int8": len(layers) - 3, "float": 4}
     exact, close = outputs(prepared)[0], outputs(int8_model(prepared, ranges, (), style))[0]
     assert 0 < np.abs(exact - close).mean() < 0.1 * exact.std() + 0.01
+
+
+def highest_weight(model: onnx.ModelProto) -> int:
+    weights = [numpy_helper.to_array(t) for t in model.graph.initializer if t.data_type == onnx.TensorProto.INT8]
+    return max(int(np.abs(w.astype(np.int16)).max()) for w in weights if w.ndim == 4)
+
+
+def test_quick_sums_of_a_processor_without_vnni_are_exact(network):
+    """Two products of 255 and 64 are the most that sixteen bits hold; a GPU's sums have more, and keep eight bits."""
+    prepared, ranges = network
+    model = int8_model(prepared, ranges, (), "cpu")
+    assert highest_weight(model) == 64
+    assert 2 * 255 * 64 <= np.iinfo(np.int16).max < 2 * 255 * 65
+    assert highest_weight(int8_model(prepared, ranges, (), "gpu")) > 64
+    quick, exact = outputs(model), outputs(model, exact=True)
+    for a, b in zip(quick, exact, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_the_arithmetic_of_scores_is_never_quantised(network):

@@ -1,0 +1,219 @@
+"""The first look leaves out what cannot be a defect, and nothing else; whatever is unusual or broken is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from hisir_edge.bundle.manifest import CascadeModel
+from hisir_edge.config.tables import InferTable
+from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
+from hisir_edge.geometry.tile import REGION_PX, plan_from_size
+from hisir_edge.images import read_rgb
+from hisir_edge.inspection.cascade.first_look import beside, calibrated_on_board, suspicious
+from hisir_edge.inspection.cascade.planes import MIDDLE, planes_of_tiles
+from hisir_edge.inspection.cpu.inspector import CpuInspector
+from hisir_edge.inspection.rops import Rops
+from hisir_edge.inspection.selftest import check_first_look, with_plants
+from hisir_edge.records import Result
+
+CASCADE = CascadeModel(
+    look_from=0.3, most_residual_px=5.0, planted=10, called=10, called_by_class={}, waved=0, waved_upper_bound_95=0.3,
+    looked_share_good=0.1,
+)  # fmt: skip
+
+
+def network(expected: float) -> bytes:
+    """A first look that expects the same everywhere: the logarithm of a raw score."""
+    planes = helper.make_tensor_value_info("planes", TensorProto.UINT8, ["n", 8, "h", "w"])
+    out = helper.make_tensor_value_info("expected", TensorProto.FLOAT, ["n", "r", "c"])
+    mean = [
+        helper.make_node("Cast", ["planes"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("AveragePool", ["floats"], ["pooled"], kernel_shape=[16, 16], strides=[16, 16]),
+        helper.make_node("ReduceMean", ["pooled"], ["grey"], axes=[1], keepdims=0),
+        helper.make_node("Mul", ["grey", "nothing"], ["none"]),
+        helper.make_node("Add", ["none", "level"], ["expected"]),
+    ]
+    values = [
+        helper.make_tensor(name, TensorProto.FLOAT, [], [value])
+        for name, value in (("nothing", 0.0), ("level", expected))
+    ]
+    graph = helper.make_graph(mean, "g", [planes], [out], values)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
+
+
+EVERYTHING, NOTHING = 9.0, -20.0
+
+
+def looking(inspector: CpuInspector, expected: float) -> CpuInspector:
+    """An inspector of the same bundle with such a first look."""
+    bundle = inspector.bundle
+    manifest = bundle.manifest.model_copy(update={"cascade": CASCADE})
+    one = CpuInspector(replace(bundle, manifest=manifest, first_look=network(expected)), inspector.engine)
+    one.watch_optics()
+    assert one.look_first()
+    return one
+
+
+@pytest.fixture
+def boards(small_boards, inspector) -> list[np.ndarray]:
+    good = [read_rgb(path) for path in sorted((small_boards / "test" / "good").iterdir())[:2]]
+    return [*good, with_plants(good[0], inspector.bundle.manifest.self_test.plants)]
+
+
+def test_planes_say_how_far_a_pixel_is_from_what_good_boards_show():
+    tile = np.array([[10, 200], [30, 40]], np.uint8)[None].repeat(3, 0)
+    tile[1] += 5
+    cue = np.stack([np.full((2, 2), v, np.uint8) for v in (20, 20, 20, 8)])
+    out = np.empty((1, 8, 2, 2), np.uint8)
+    planes_of_tiles(tile[None], cue[None], out)
+    assert out[0, 0].tolist() == [[MIDDLE - 5, MIDDLE + 90], [MIDDLE + 5, MIDDLE + 10]]
+    np.testing.assert_array_equal(out[0, 3:7], cue)
+    # |15 - 20| is less than |10 - 20|; the deviation comes off, and nothing is below 0
+    assert out[0, 7].tolist() == [[2, 177], [7, 17]]
+
+
+@given(
+    seed=st.integers(0, 10**6), hw=st.tuples(st.integers(64, 300), st.integers(64, 300)), level=st.floats(0.05, 0.95)
+)
+def test_whatever_may_be_called_is_seen_by_every_tile_that_can_see_it(seed, hw, level):
+    plan, rng = plan_from_size(hw, 64, 16), np.random.default_rng(seed)
+    grid = (plan.padded_hw[0] // REGION_PX, plan.padded_hw[1] // REGION_PX)
+    calibrated = np.where(rng.random(grid) < 0.03, rng.random(grid), 0).astype(np.float32)
+    numbers = np.arange(len(plan.origins_yx))[rng.random(len(plan.origins_yx)) < 0.9]
+    looked = set(suspicious(plan, numbers, calibrated, level).tolist())
+    for number in numbers.tolist():
+        y, x = (side // REGION_PX for side in plan.origins_yx[number])
+        around = calibrated[max(y - 1, 0) : y + 5, max(x - 1, 0) : x + 5]
+        assert (number in looked) == bool((around >= np.float32(level)).any())
+
+
+def test_what_is_no_number_is_looked_at():
+    plan = plan_from_size((128, 128), 64, 16)
+    calibrated = np.zeros((8, 8), np.float32)
+    calibrated[4, 4] = np.nan
+    assert len(suspicious(plan, np.arange(len(plan.origins_yx)), calibrated, 0.5))
+
+
+def test_of_several_tiles_the_highest_counts_and_the_gain_with_it():
+    plan = plan_from_size((64, 112), 64, 16)
+    expected = np.full((2, 4, 4), np.log(0.5), np.float32)
+    expected[1, :, 0] = np.log(2.0)
+    gain = np.full((4, 7), 3.0, np.float32)
+    board = calibrated_on_board(plan, np.arange(2), expected, gain)
+    np.testing.assert_allclose(board[:, 3], 6.0, rtol=1e-5)
+    np.testing.assert_allclose(np.delete(board, 3, 1), 1.5, rtol=1e-5)
+    assert beside(np.eye(5, dtype=bool))[0].tolist() == [True, True, True, False, False]
+
+
+def test_where_everything_is_suspicious_nothing_changes(inspector, boards):
+    inspector.watch_optics()
+    for board in boards:
+        whole, looked = inspector.inspect(board), looking(inspector, EVERYTHING).inspect(board)
+        assert looked.looked_share == whole.looked_share == 1
+        assert (looked.result, looked.score, looked.regions) == (whole.result, whole.score, whole.regions)
+        np.testing.assert_array_equal(looked.mask, whole.mask)
+
+
+def test_where_nothing_is_nothing_is_looked_at_and_nothing_is_left_of_the_board_before(inspector, boards):
+    one = looking(inspector, EVERYTHING)
+    assert one.inspect(boards[-1]).result is Result.FAIL
+    one._first_look = looking(inspector, NOTHING)._first_look
+    judged = one.inspect(boards[0])
+    assert (judged.result, judged.looked_share, judged.score) == (Result.PASS, 0, 0)
+    assert not judged.mask.any()
+
+
+@pytest.mark.parametrize("unusual", ["warning", "residual", "evidence"])
+def test_a_board_that_is_unusual_is_looked_at_everywhere(inspector, boards, monkeypatch, unusual):
+    one = looking(inspector, NOTHING)
+    if unusual == "warning":
+        fault = SimpleNamespace(words="blurred", fix="look")
+        monkeypatch.setattr(one._watch, "faults", lambda seen: (fault,))
+        monkeypatch.setattr(one._watch, "is_lost", lambda seen: False)
+    elif unusual == "residual":
+        strict = CASCADE.model_copy(update={"most_residual_px": 0.0})
+        one.bundle = replace(one.bundle, manifest=one.bundle.manifest.model_copy(update={"cascade": strict}))
+    else:
+        one.keep_evidence()
+    judged = one.inspect(boards[-1])
+    assert (judged.result, judged.looked_share) == (Result.FAIL, 1)
+    assert one.sibling().inspect(boards[-1]).result is Result.FAIL
+
+
+@pytest.mark.parametrize("broken", ["no number", "fails"])
+def test_a_first_look_that_breaks_is_an_error(inspector, boards, broken):
+    one = looking(inspector, float("nan") if broken == "no number" else NOTHING)
+    if broken == "fails":
+        one._first_look._session = SimpleNamespace(run=lambda *_: 1 / 0)
+    judged = one.inspect(boards[0])
+    assert judged.result is Result.ERROR
+    assert 'infer.cascade = "off"' in judged.reason
+
+
+def test_without_a_first_look_all_goes_on_as_before(inspector, boards):
+    assert not inspector.look_first()
+    assert check_first_look(inspector) is None
+    assert inspector.inspect(boards[0]).looked_share == 1
+    assert InferTable().cascade == "auto"
+
+
+def test_a_first_look_that_loses_what_the_bundle_finds_is_told(inspector):
+    one = looking(inspector, NOTHING)
+    one._first_look = None
+    with pytest.raises(Exception, match="with its first look as without it"):
+        check_first_look(one)
+
+
+@given(seed=st.integers(0, 10**6), share=st.floats(0, 1))
+def test_tiles_that_are_waved_through_are_chosen_last(seed, share):
+    """The map is that of the tiles that were run, where they see it; elsewhere it is 0; whatever was there before."""
+    rng = np.random.default_rng(seed)
+    plan = plan_from_size((150, 170), 64, 32)
+    n = len(plan.origins_yx)
+    every, gain = np.arange(n), np.ones((plan.padded_hw[0] // REGION_PX, plan.padded_hw[1] // REGION_PX), np.float32)
+    merged = merge_plan_from_tiles(plan, np.ones(n, np.bool_))
+    scores = (rng.random((2, n, 64, 64)) ** 4 * 3).astype(np.float32)
+    misfit = rng.random((2, n, 4, 4)).astype(np.float32)
+    waved = rng.random(n) < share
+    rops = Rops(merged, gain)
+    rops.put(every, scores[0], misfit[0])
+    rops.merged()
+    rops.undo()
+    rops.wave(every[waved])
+    rops.put(every[~waved], scores[1][~waved], misfit[1][~waved])
+    found = rops.merged().copy()
+    seen = np.zeros(plan.padded_hw, np.bool_)
+    for number in every[~waved].tolist():
+        y, x = plan.origins_yx[number]
+        seen[y : y + 64, x : x + 64] = True
+    seen = seen[:150, :170]
+    assert not found[~seen].any()
+    assert not rops.cell_max[~cells_of(seen, gain.shape)].any()
+    # each pixel that was seen is one of the scores that its tiles gave it, or 0 where that is too low to be kept
+    for y, x in rng.integers(0, (150, 170), (60, 2)).tolist():
+        if seen[y, x]:
+            given_here = [
+                scores[1][number, y - top, x - left]
+                for number, (top, left) in enumerate(plan.origins_yx)
+                if not waved[number] and 0 <= y - top < 64 and 0 <= x - left < 64
+            ]
+            assert found[y, x] == 0 or found[y, x] in given_here
+
+
+def cells_of(pixels: np.ndarray, grid: tuple[int, ...]) -> np.ndarray:
+    padded = np.zeros((grid[0] * REGION_PX, grid[1] * REGION_PX), np.bool_)
+    padded[: pixels.shape[0], : pixels.shape[1]] = pixels
+    return np.asarray(padded.reshape(grid[0], REGION_PX, grid[1], REGION_PX).any((1, 3)))
+
+
+def test_the_networks_of_these_tests_are_valid():
+    onnx.checker.check_model(onnx.load_from_string(network(1.0)))
