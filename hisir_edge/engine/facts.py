@@ -95,8 +95,8 @@ def _of_cascade(look: CascadeModel | None) -> list[str]:
     if look is None:
         return []
     share, bound = f"{look.looked_share_good:.0%}", f"{look.waved_upper_bound_95:.2%}"
-    words = f"first look   {share} of good boards' tiles go on to the network; of {look.called} calls on {look.planted}"
-    return [f"{words} planted defects none is lost, at most {bound} with 95 % confidence"]
+    words = f"first look   {share} of good boards' tiles go on to the network; of {look.called} planted defects that it"
+    return [f"{words} calls none is lost, at most {bound} with 95 % confidence"]
 
 
 def differences(first: Manifest, second: Manifest) -> dict[str, tuple[Any, Any]]:

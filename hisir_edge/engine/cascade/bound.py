@@ -17,15 +17,17 @@ from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.regions import regions_in_window
 from hisir_edge.inspection.windows import calibrated_windows
 
+BESIDE = np.ones((9, 9), np.uint8)
+"""A region that lies so near a defect is a call of it."""
 MARGIN = 0.7
 """The whole network looks from this share of the least that was expected of any call."""
 
 
 @dataclass(slots=True)
 class Proof:
-    """What was expected of each call of the whole network, in units of the region threshold, and of good boards.
+    """What was expected of each planted defect that the whole network calls, in units of the region threshold.
 
-    ``kinds``: by call the class of the planted defect, -1 where it is none of them. ``good``: by good board what is
+    ``kinds``: its class. Of a defect that is called in pieces the highest counts. ``good``: by good board what is
     expected of each of its regions.
     """
 
@@ -46,7 +48,7 @@ class Proof:
         return float(1 - 0.05 ** (1 / max(len(self.expected), 1)))
 
     def by_class(self) -> dict[str, int]:
-        """How many calls of each class there were."""
+        """How many defects of each class are called."""
         return {name: self.kinds.count(number) for number, name in enumerate(NAMES)}
 
 
@@ -70,9 +72,11 @@ def proven(inspector: CpuInspector, look: FirstLook, boards: Iterable[Spoilt]) -
         now[where] = inspector.workers.expect(inspector.padded, board.gains, inspector.memory.planes, touched, look)
         shares = _share_of_threshold(inspector, now)
         proof.planted += board.planted
-        for cells, kind in _calls(inspector, scores, board):
-            proof.expected.append(float(shares[beside(cells)].max()))
-            proof.kinds.append(kind)
+        found: dict[int, tuple[float, int]] = {}
+        for cells, defect, kind in _calls(inspector, scores, board):
+            found[defect] = max(found.get(defect, (0.0, kind)), (float(shares[beside(cells)].max()), kind))
+        proof.expected += [expected for expected, _ in found.values()]
+        proof.kinds += [kind for _, kind in found.values()]
     return proof
 
 
@@ -88,21 +92,27 @@ def _share_of_threshold(inspector: CpuInspector, expected: F32) -> F32:
     return np.asarray(board / np.float32(inspector.bundle.thresholds.region_peak), np.float32)
 
 
-def _calls(inspector: CpuInspector, scores: F32, board: Spoilt) -> list[tuple[Bool, int]]:
-    """Each region that the whole network calls: its regions of 16 x 16 px (gh, gw), and the planted class in it."""
+def _calls(inspector: CpuInspector, scores: F32, board: Spoilt) -> list[tuple[Bool, int, int]]:
+    """Each region that the whole network calls on a planted defect: its regions of 16 x 16 px, the defect, its class.
+
+    What it calls elsewhere is no defect.
+    """
     h, w = inspector.plan.frame_hw
     mask = np.zeros((h, w), np.bool_)
     cell_max = inspector.merger.cell_max
     for y, x, window in calibrated_windows(scores, cell_max, inspector.gain, None, (h, w)):
         regions_in_window(window, inspector.bundle.thresholds, (y, x), mask)
+    defects = cv2.dilate(board.defects[:h, :w], BESIDE)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     found = []
     for label in range(1, count):
         x, y, wide, high, _ = stats[label].tolist()
         inside = labels[y : y + high, x : x + wide] == label
+        defect = int(defects[y : y + high, x : x + wide][inside].max())
+        if not defect:
+            continue
         cells = np.zeros(cell_max.shape, np.bool_)
         rows, columns = np.nonzero(inside)
         cells[(rows + y) // REGION_PX, (columns + x) // REGION_PX] = True
-        kinds = board.truth[y : y + high, x : x + wide][inside]
-        found.append((cells, int(kinds.max()) - 1))
+        found.append((cells, defect, int(board.truth[board.defects == defect].max()) - 1))
     return found

@@ -68,8 +68,8 @@ def with_first_look(
     share = looked_share(inspector, proof)
     if not proof.expected or not proof.look_from > 0 or share > WORTH_IT:
         on_stage(
-            f"no first look: {len(proof.expected)} calls on {proof.planted} planted defects, "
-            f"{share:.0%} of good boards would have to be looked at (up to {WORTH_IT:.0%} is worth it)"
+            f"no first look: of {proof.planted} planted defects, {len(proof.expected)} of which are called, "
+            f"some look so plain that {share:.0%} of good boards would be looked at (up to {WORTH_IT:.0%} is worth it)"
         )
         return manifest
     (bundle.folder / FIRST_LOOK).write_bytes(content)
@@ -90,8 +90,8 @@ def with_first_look(
 def words_of_cascade(cascade: CascadeModel) -> str:
     """What the first look leaves to the whole network, and what it was proven on."""
     return (
-        f"first look: {cascade.looked_share_good:.0%} of good boards' tiles are looked at; of {cascade.called} calls "
-        f"on {cascade.planted} planted defects none would be lost (at most {cascade.waved_upper_bound_95:.2%} of all, "
+        f"first look: {cascade.looked_share_good:.0%} of good boards' tiles are looked at; of {cascade.called} "
+        f"planted defects that the network calls none is lost (at most {cascade.waved_upper_bound_95:.2%} of all, "
         "with 95 % confidence)"
     )
 

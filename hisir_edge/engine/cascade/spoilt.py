@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, I64, U8
+from hisir_edge.arrays import F32, I16, I64, U8
 from hisir_edge.corruption.plant import NAMES, plant
 from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.engine.acceptance.left_out import Others
@@ -34,13 +34,15 @@ BLURS_PX, NOISES, QUALITIES = (0.0, 0.5, 0.8), (0.0, 2.0, 4.0), (100, 85, 75)
 class Spoilt:
     """A board that lies in ``inspector.padded``: as it was (no ``numbers``), or with planted defects.
 
-    ``numbers``: the tiles that see a window with a defect. ``truth`` (h, w): 0, or 1 + the class's place in ``NAMES``.
+    ``numbers``: the tiles that see a window with a defect. ``truth`` (h, w): 0, or 1 + the class's place in ``NAMES``;
+    ``defects`` (h, w): 0, or the number of the defect, from 1, which may have several pieces.
     ``gains``: the light of each tile; ``residual_px``: how exactly the board was registered.
     """
 
     gains: F32 | None = field(repr=False)
     numbers: I64 = field(repr=False)
     truth: U8 = field(repr=False)
+    defects: I16 = field(repr=False)
     planted: int = 0
     residual_px: float = 0.0
 
@@ -58,7 +60,8 @@ def spoilt_boards(
         registration, gains = inspector.prepare(Pixels(read_rgb(Path(path), rules=record.rules)))
         residual_px = registration.residual_px if registration else 0.0
         clean = inspector.padded.copy()
-        yield Spoilt(gains, np.empty(0, np.int64), np.zeros((h, w), np.uint8), 0, residual_px)
+        nothing = np.zeros((h, w), np.int16)
+        yield Spoilt(gains, np.empty(0, np.int64), nothing.astype(np.uint8), nothing, 0, residual_px)
         for turn in range(rounds):
             key = (record.settings.seed, seed, number, turn)
             inspector.padded[:] = clean
@@ -67,7 +70,11 @@ def spoilt_boards(
             )
             if turn % 2:
                 _taken_worse(inspector.padded, key)
-            yield Spoilt(gains, np.array(touched_tiles(inspector, places), np.int64), truth, len(places), residual_px)
+            defects = np.zeros((h, w), np.int16)
+            for defect, (y, x) in enumerate(places, 1):  # windows do not overlap
+                defects[y : y + t, x : x + t][truth[y : y + t, x : x + t] > 0] = defect
+            numbers = np.array(touched_tiles(inspector, places), np.int64)
+            yield Spoilt(gains, numbers, truth, defects, len(places), residual_px)
         inspector.padded[:] = clean
 
 
