@@ -90,7 +90,7 @@ def measured(
     del bundle  # where the caller has not kept it, only the one of this size takes memory from here on
     inspector = inspector_from_bundle(sized, threads) if torch_run is None else _by_torch(sized, torch_run)
     if not whole:
-        inspector.look_first()
+        inspector.look_first(guarded=False)
     inspector.watch_optics("off")  # at another size than its own a board is not as sharp as its good boards
     spans: list[Span] = []
     recipe = Provenance(line="bench", epoch="0" * 32, product=manifest.product, bundle_sha256=sized.manifest_sha256)

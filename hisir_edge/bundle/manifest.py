@@ -228,16 +228,16 @@ class MetricsModel(_Record):
 class CascadeModel(_Record):
     """The first look, ``first_look.onnx``, and what it was proven on: planted defects that the whole network calls.
 
-    A tile goes through the whole network where the first look expects ``look_from`` times the region threshold or more
-    in a region that it sees, or beside it. ``waved`` of the ``called`` defects would have been lost.
+    The whole network sees tiles where ``look_from`` times the region threshold or more is expected, there or beside.
     """
 
     look_from: float = Field(gt=0, le=1)
     most_residual_px: float = Field(ge=0, description="frames that are registered worse are looked at everywhere")
-    planted: int = Field(ge=1, description="planted defects that it was proven on")
+    boards: int = Field(ge=1, description="good boards that it was proven on, with planted defects")
+    planted: int = Field(ge=1, description="planted defects")
     called: int = Field(ge=1, description="of these, that the whole network calls")
     called_by_class: dict[str, int]
-    waved: Literal[0]
+    waved: Literal[0] = Field(description="called defects that would be lost")
     waved_upper_bound_95: float = Field(gt=0, le=1, description="share of them, with 95 % confidence")
     looked_share_good: float = Field(ge=0, le=1, description="share of good boards' tiles that are looked at")
 

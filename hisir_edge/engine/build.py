@@ -21,6 +21,7 @@ from hisir_edge.engine.task import OnProgress, OnStage, Task
 from hisir_edge.images.kept import arrays_kept
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.learn.data.run import words_of_steps
+from hisir_edge.learn.review.boards import load_reviewed
 from hisir_edge.learn.training.reached import progress_of
 from hisir_edge.machine.cpu import available_threads
 from hisir_edge.registry import TARGETS
@@ -66,7 +67,9 @@ def build_bundle(
         manifest = with_network(bundle.manifest, found, staged)
         inspector = CpuInspector(bundle, onnxruntime_engine(found.runs_here, bundle.recipe, available_threads()))
         show_places(inspector, record, found.reading.alone, run, on_stage)
-        if options.cascade:
+        if options.cascade and load_reviewed(run):
+            on_stage("no first look: reviewed boards are judged by the whole network alone")
+        elif options.cascade:
             so_far = bundle_from_manifest(staged, manifest, "")
             manifest = with_first_look(manifest, so_far, found.runs_here, record, scratch, on_stage, on_progress)
         manifest = with_self_test(manifest, staged, found.runs_here, record, on_stage)

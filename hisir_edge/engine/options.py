@@ -156,6 +156,10 @@ def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
         )
     if (compiler := compiler_of(options.target)) is not None:
         compiler.check(options.recipe.tensorrt, archs_of(options), options.precision)
+    if options.cascade and TARGETS[options.target].graph != "cpu":
+        raise InputError(
+            expected="--cascade with --target onnxruntime", received=f"--target {options.target}", fix="leave one out"
+        )
     record, net = trained_net(run)
     record = counting(record, options.keep_odd)
     if options.recipe.backbone not in ("", record.settings.backbone):

@@ -58,6 +58,7 @@ def finish(staged: Path, out: Path, manifest: Manifest) -> None:
     loaded = load_bundle(staged)
     if compiler_of(manifest.target) is None:  # the very draw that every daemon with this bundle will make
         with closing(inspector_from_bundle(loaded)) as inspector:
+            inspector.look_first(guarded=False)
             check_drawn(inspector, draw_seed(loaded))
     _make_private(staged)
     check_out(out)  # somebody may have put something there meanwhile

@@ -79,12 +79,14 @@ class BoardInspector(ABC):
         self._watch: OpticsWatch | None = None
         self._beyond: Beyond = "warning"
         self._keeps_evidence = self._of_called_only = self._looks_everywhere = False
+        self._is_guarded = True
 
-    def look_first(self) -> bool:
+    def look_first(self, guarded: bool = True) -> bool:
         """From now on let the whole network see only what the bundle's first look finds suspicious.
 
-        A frame that was taken or lies otherwise than the good boards is looked at everywhere. False: the bundle, or
-        this backend, has no first look, and all goes on as before.
+        A frame that was taken or lies otherwise than the good boards is looked at everywhere, and so is every frame
+        where that is not watched (``watch_optics``), unless it is not ``guarded``: for benchmarks alone. False: the
+        bundle, or this backend, has no first look, and all goes on as before. BundleError for one that does not load.
         """
         return False
 
@@ -135,18 +137,22 @@ class BoardInspector(ABC):
     def _inspected(self, frame: U8 | Pixels) -> Judgement:
         image = frame if isinstance(frame, Pixels) else Pixels(frame)
         judged = self._judged(image)
-        if judged.looked_share < 1 and self._is_unusual(judged):
+        if judged.looked_share < 1 and self._is_guarded and self._is_unusual(judged):
             self._looks_everywhere = True
             try:
-                judged = self._judged(image)
+                again = self._judged(image)
             finally:
                 self._looks_everywhere = False
+            judged = replace(again, times=replace(again.times, total_s=again.times.total_s + judged.times.total_s))
         return judged
 
     def _is_unusual(self, judged: Judgement) -> bool:
-        """Whether a frame was taken, or lies, as no good board that the first look was proven on."""
-        cascade, residual_px = self.bundle.manifest.cascade, judged.registration_residual_px
-        return bool(judged.warnings) or cascade is None or (residual_px or 0.0) > cascade.most_residual_px
+        """Whether a frame was taken, or lies, as no good board that the first look was proven on, or cannot tell."""
+        cascade, watch = self.bundle.manifest.cascade, self._watch
+        if cascade is None or watch is None or judged.optics is None or watch.model.most_blur_px is None:
+            return True
+        usual = (judged.registration_residual_px or 0.0) <= cascade.most_residual_px  # also where it is no number
+        return not usual or bool(judged.warnings) or bool(watch.faults(judged.optics))
 
     def _judged(self, image: Pixels) -> Judgement:
         start = time.perf_counter()

@@ -22,7 +22,7 @@ MISFIT_WEIGHT = 0.5
 AGREEMENT_WEIGHT = 0.25
 COHERENCE_WEIGHT = 0.3
 SWEEPS = 2
-FORBIDDEN, LAST = np.float32(1e9), np.float32(1e6)
+FORBIDDEN = np.float32(1e9)
 KEPT_FROM = np.float32(0.25)
 """Calibrated score from which a region's pixels are kept where not the whole map is wanted; 1.0 is the threshold."""
 
@@ -202,12 +202,7 @@ class _Contest:
         ``waved`` (n,): tiles that were not run, which are chosen where no other one was either.
         """
         tile, cell = self.only.copy(), self.only_cell.copy()
-        costs = [group.cost(level, misfit) for group in self.groups]
-        if waved.any():
-            costs = [
-                cost + np.where(waved[np.maximum(group.candidate, 0)], LAST, np.float32(0))
-                for group, cost in zip(self.groups, costs, strict=True)
-            ]
+        costs = [group.cost(level, misfit, waved if waved.any() else None) for group in self.groups]
         best = [cost.argmin(0) for cost in costs]
         for _ in range(SWEEPS):
             for group, chosen in zip(self.groups, best, strict=True):
@@ -248,13 +243,21 @@ class _Group:
         flat = tile.ravel()
         return np.asarray(sum((self.candidate != flat[place]).astype(np.float32) for place in self.around), np.float32)
 
-    def cost(self, level: F32, misfit: F32) -> F32:
-        """(k, m): cost of each candidate, without the Potts penalty."""
+    def cost(self, level: F32, misfit: F32, waved: Bool | None = None) -> F32:
+        """(k, m): cost of each candidate, without the Potts penalty; ``waved``: see ``_Contest.choose``."""
+        present, middle = (self.present, self.middle) if waved is None else self._without(waved)
         level, fit = level.ravel()[self.source], misfit.ravel()[self.source]
-        best_fit = np.where(self.present, fit, np.float32(np.inf)).min(0)
+        best_fit = np.where(present, fit, np.float32(np.inf)).min(0)
         worse = np.minimum((fit - best_fit) / (best_fit + np.float32(0.01)), np.float32(2))
-        ordered = np.sort(np.where(self.present, level, np.float32(np.inf)), axis=0)
-        median = (ordered[self.middle[0], self.number] + ordered[self.middle[1], self.number]) / np.float32(2)
+        ordered = np.sort(np.where(present, level, np.float32(np.inf)), axis=0)
+        median = (ordered[middle[0], self.number] + ordered[middle[1], self.number]) / np.float32(2)
         odd = np.abs(level - median)
         cost = self.border + np.float32(MISFIT_WEIGHT) * worse + np.float32(AGREEMENT_WEIGHT) * odd / (odd + 1)
-        return np.asarray(np.where(self.present, cost, FORBIDDEN), np.float32)
+        return np.asarray(np.where(present, cost, FORBIDDEN), np.float32)
+
+    def _without(self, waved: Bool) -> tuple[Bool, tuple[I64, I64]]:
+        """Which candidates are there, and the two middle ones, without tiles that were not run beside one that was."""
+        ran = self.present & ~waved[np.maximum(self.candidate, 0)]
+        present: Bool = np.where(ran.any(0), ran, self.present)
+        count = present.sum(0)
+        return present, ((count - 1) // 2, count // 2)

@@ -79,7 +79,7 @@ def check_first_look(inspector: BoardInspector) -> float | None:
     picture = picture_of(bundle)
     boards = {"its good board": picture, "its planted defects": with_plants(picture, bundle.manifest.self_test.plants)}
     whole = {name: inspector.inspect(board) for name, board in boards.items()}
-    if not inspector.look_first():
+    if not inspector.look_first(guarded=False):
         return None
     for name, board in boards.items():
         judged = inspector.inspect(board)

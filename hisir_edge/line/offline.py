@@ -62,8 +62,9 @@ def inspect_files(
     check_apart("--out", out, {path.parent for path in files})
     bundle = load_bundle(bundle_folder)
     inspector = inspector_from_bundle(bundle, threads)
-    inspector.look_first()
+    inspector.look_first(guarded=False)
     self_test(inspector)
+    inspector.look_first()
     inspector.watch_optics()
     provenance = provenance_from_manifest("inspect", uuid.uuid4().hex, bundle.manifest, bundle.manifest_sha256)
     try:

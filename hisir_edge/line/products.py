@@ -218,9 +218,7 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str, ch
     _check_optics(settings, bundle)
     inspector = inspector_from_bundle(bundle, settings.infer.threads)
     try:
-        if settings.infer.cascade == "auto":
-            inspector.look_first()
-        self_test(inspector)
+        _self_tested(inspector, settings)
         inspector.watch_optics(settings.optics.beyond)
         if settings.archive.keep != "none":
             inspector.keep_evidence(called_only=settings.archive.keep == "called")
@@ -230,6 +228,18 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str, ch
         raise
     provenance = provenance_from_manifest(settings.line.name, epoch, bundle.manifest, bundle.manifest_sha256)
     return Product(bundle, provenance, inspectors, configured_sha256)
+
+
+def _self_tested(inspector: BoardInspector, settings: Settings) -> None:
+    """The self-test of what the line runs, the first look before it; that looks on, guarded from then on."""
+    looks = settings.infer.cascade == "auto" and inspector.look_first(
+        guarded=False
+    )  # no camera took the bundle's board
+    self_test(inspector)
+    if looks:
+        inspector.look_first()
+        if settings.archive.keep != "none":
+            log.warning("first look not in use: boards that are archived are looked at everywhere")
 
 
 def check_frames(sources: Sequence[Source], products: Products) -> None:

@@ -73,15 +73,9 @@ def with_change(manifest: Manifest, change: Change) -> Manifest:
         update={
             "thresholds": limits.model_copy(update={"region_peak": peak}),
             "zones": zones,
-            "cascade": None if peak < limits.region_peak or _is_sharper(manifest.zones, zones) else manifest.cascade,
+            "cascade": None,  # a first look was proven for the thresholds and zones of its build
         }
     )
-
-
-def _is_sharper(before: tuple[ZoneModel, ...], zones: tuple[ZoneModel, ...]) -> bool:
-    """Whether some place may be called from less than the first look of a bundle was proven for."""
-    hidden = {zone for zone in before if zone.sensitivity < 1} - set(zones)
-    return bool(hidden) or any(zone.sensitivity > 1 and zone not in before for zone in zones)
 
 
 def strength_of(manifest: Manifest) -> float:

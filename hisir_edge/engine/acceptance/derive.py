@@ -223,7 +223,7 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
     judged = _judged(bundle, maps, seen, false_calls_per_board)
     derived, noise = judged.derived, seen.noise
     scale, found = bundle.recipe.scale, derived.thresholds
-    here = _of_network(found, scale)
+    here = of_network(found, scale)
     gain = gain_map(np.load(maps.good[0], mmap_mode="r").shape, scale, found, noise, bundle.zones)
     tally, peaks, marks, kinds = PixelTally(), [], [], []
     for path, where in zip(maps.planted, maps.truth, strict=True):
@@ -251,7 +251,7 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
     )
 
 
-def _of_network(found: Thresholds, scale: float) -> Thresholds:
+def of_network(found: Thresholds, scale: float) -> Thresholds:
     """Thresholds for maps, which lie in the network's pixels."""
     mass = None if found.mass is None else replace(found.mass, logits_per_root=found.mass.logits_per_root / scale)
     return replace(found, min_area_px=max(1, round(found.min_area_px * scale**2)), mass=mass)

@@ -10,6 +10,7 @@ import numpy as np
 
 from hisir_edge.arrays import F32, Bool
 from hisir_edge.corruption.plant import NAMES
+from hisir_edge.engine.acceptance.derive import of_network
 from hisir_edge.engine.cascade.spoilt import Spoilt
 from hisir_edge.geometry.tile import REGION_PX
 from hisir_edge.inspection.cascade.first_look import FirstLook, beside, calibrated_on_board, suspicious
@@ -101,7 +102,7 @@ def _calls(inspector: CpuInspector, scores: F32, board: Spoilt) -> list[tuple[Bo
     mask = np.zeros((h, w), np.bool_)
     cell_max = inspector.merger.cell_max
     for y, x, window in calibrated_windows(scores, cell_max, inspector.gain, None, (h, w)):
-        regions_in_window(window, inspector.bundle.thresholds, (y, x), mask)
+        regions_in_window(window, of_network(inspector.bundle.thresholds, inspector.bundle.recipe.scale), (y, x), mask)
     defects = cv2.dilate(board.defects[:h, :w], BESIDE)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     found = []

@@ -22,25 +22,30 @@ from hisir_edge.engine.task import OnProgress, OnStage
 from hisir_edge.inspection.cascade.first_look import FirstLook
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.rops import Rops
+from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.run import RunRecord
 from hisir_edge.machine.cpu import available_threads
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How many tiles it learns from, in how many steps, and on how many planted defects it is proven."""
+    """How many tiles it learns from, in how many steps, and on how many planted defects it is proven.
+
+    ``worth_it``: of good boards' tiles it may leave this share to the network; beyond, it costs more than it saves.
+    """
 
     tiles: int = 4000
     steps: int = 1500
     proven_on: int = 5000
+    worth_it: float = 0.6
 
 
-WORTH_IT = 0.6
-"""Where good boards have to be looked at in a larger share, the first look costs more than it saves."""
 RESIDUALS, LEAST_RESIDUAL_PX = 1.5, 0.3
 """Frames that are registered so many times worse than the worst good board are looked at everywhere."""
 LEARN_SEED, PROVE_SEED = 3301, 3302
-MOST_ROUNDS, MORE = 400, 1.25
+LEAST_BOARDS, MOST_LEARNT = 2, 20
+"""Boards that prove a first look at least; pictures that it learns from at most."""
+MOST_ROUNDS, MORE = 2000, 1.25
 """Places for defects are drawn: some boards take fewer than the one that was tried."""
 
 
@@ -57,25 +62,30 @@ def with_first_look(
     inspector = CpuInspector(bundle, engine, Rops, own_memory=record.each_left_out)
     others = others_of_run(inspector, record, scratch) if record.each_left_out else None
     learnt_from, proven_on = _shared_out(record)
+    if not learnt_from or len(set(proven_on)) < LEAST_BOARDS:
+        on_stage(f"no first look: it takes {2 * LEAST_BOARDS} good boards, to learn from and to be proven on")
+        return manifest
     lessons = _lessons(inspector, record, others, learnt_from, scratch, effort, on_progress)
     net = distilled(lessons, effort.steps, record.settings.seed, partial(on_progress, "first look learns"))
     shown = lessons.planes[: min(lessons.used, CALIBRATED_ON)]
     content = onnx_of_first_look(net, shown, bundle.recipe.tile_px, scratch)
-    look, rounds = FirstLook(content), _rounds(inspector, record, others, proven_on, effort)
+    look, rounds = FirstLook(content, bundle.folder), _rounds(inspector, record, others, proven_on, effort)
     boards = spoilt_boards(inspector, record, others, proven_on, PROVE_SEED, rounds)
     total = len(proven_on) * (rounds + 1)
     proof = proven(inspector, look, _counted(boards, "first look proven", total, on_progress))
     share = looked_share(inspector, proof)
-    if not proof.expected or not proof.look_from > 0 or share > WORTH_IT:
+    if proof.planted < effort.proven_on or not proof.expected or not proof.look_from > 0 or share > effort.worth_it:
         on_stage(
             f"no first look: of {proof.planted} planted defects, {len(proof.expected)} of which are called, "
-            f"some look so plain that {share:.0%} of good boards would be looked at (up to {WORTH_IT:.0%} is worth it)"
+            f"some look so plain that {share:.0%} of good boards would be looked at (up to {effort.worth_it:.0%} is "
+            "worth it)"
         )
         return manifest
     (bundle.folder / FIRST_LOOK).write_bytes(content)
     cascade = CascadeModel(
         look_from=proof.look_from,
         most_residual_px=max(RESIDUALS * proof.most_residual_px, LEAST_RESIDUAL_PX),
+        boards=len(set(boards_among(tuple(proven_on), record.same_board))),
         planted=proof.planted,
         called=len(proof.expected),
         called_by_class=proof.by_class(),
@@ -97,9 +107,19 @@ def words_of_cascade(cascade: CascadeModel) -> str:
 
 
 def _shared_out(record: RunRecord) -> tuple[list[str], list[str]]:
-    """Boards to learn from, and others to be proven on; the same one where there is one alone."""
-    boards = list(record.held_out) if len(record.held_out) > 1 else [*record.held_out, *record.train]
-    return boards[::2], boards[1::2] or boards
+    """Pictures to learn from, and of other boards to be proven on.
+
+    Boards that the network has learnt teach the first look, too; those that it has not prove it. Where all are held
+    out, each half of the boards does one.
+    """
+    boards = boards_among(record.held_out, record.same_board)
+    if not record.taught and len(set(boards)) >= LEAST_BOARDS:
+        return list(record.train[:MOST_LEARNT]), list(record.held_out)
+    halves: tuple[list[str], list[str]] = ([], [])
+    order = {board: number for number, board in enumerate(dict.fromkeys(boards))}
+    for path, board in zip(record.held_out, boards, strict=True):
+        halves[order[board] % 2].append(path)
+    return halves
 
 
 def _rounds(

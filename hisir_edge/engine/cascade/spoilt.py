@@ -26,7 +26,7 @@ LARGEST_PART = 0.86
 """Of a tile: parts that are larger are no defect's spot."""
 FILLED = 0.5
 """Share of a board that windows with a defect cover at most; they do not overlap."""
-BLURS_PX, NOISES, QUALITIES = (0.0, 0.5, 0.8), (0.0, 2.0, 4.0), (100, 85, 75)
+BLURS_PX, NOISES, QUALITIES = (0.0, 0.6, 1.2), (0.0, 2.0, 4.0), (100, 85, 75)
 """How a spoilt board may have been taken, each drawn for itself; the first of each is as it was."""
 
 

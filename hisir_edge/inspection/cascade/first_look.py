@@ -7,12 +7,15 @@ is measured in the build stage (``engine/cascade``), on planted defects of every
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from pathlib import Path
+
 import cv2
 import numpy as np
 import onnxruntime as ort
 
 from hisir_edge.arrays import F32, I64, U8, Bool
-from hisir_edge.errors import InspectionError
+from hisir_edge.errors import BundleError, InspectionError
 from hisir_edge.geometry.tile import REGION_PX, TilePlan
 from hisir_edge.inspection.cascade.planes import PLANES, planes_of_tiles
 from hisir_edge.inspection.cpu.onnxruntime import session_options
@@ -23,16 +26,21 @@ NEAR = np.ones((3, 3), np.uint8)
 class FirstLook:
     """One loaded network; may be called from several threads."""
 
-    def __init__(self, network: bytes) -> None:
-        """``network``: an ONNX file's content. BundleError where it does not load is the caller's to say."""
-        self._session = ort.InferenceSession(network, session_options(1), providers=["CPUExecutionProvider"])
+    def __init__(self, network: bytes, where: Path) -> None:
+        """``network``: an ONNX file's content, of a bundle ``where``; BundleError where it does not load."""
+        try:
+            self._session = ort.InferenceSession(network, session_options(1), providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime raises many types, all of them "this does not load"
+            raise BundleError(
+                expected=f"a first look that ONNX Runtime {ort.__version__} can load",
+                received=f"{where}: {str(error).splitlines()[0][:160]}",
+                fix="build the bundle again with build-engine --cascade",
+            ) from error
 
     def expected(self, tiles: U8, cues: U8) -> F32:
         """Tiles (n, 3, t, t), cues (n, 4, t, t) -> logarithm of the highest score expected in each region of 16 px.
 
-        (n, t/16, t/16).
-
-        InspectionError where the engine fails, or gives what is no number: the frame is then no PASS.
+        (n, t/16, t/16). InspectionError where the engine fails, or gives what is no number: the frame is then no PASS.
         """
         planes = np.empty((len(tiles), PLANES, *tiles.shape[2:]), np.uint8)
         planes_of_tiles(tiles, cues, planes)
@@ -44,13 +52,22 @@ class FirstLook:
                 received=str(error).splitlines()[0][:160],
                 fix='verify or rebuild the bundle, or set infer.cascade = "off"',
             ) from error
-        if not np.isfinite(expected).all():
+        wanted = (len(tiles), *(side // REGION_PX for side in tiles.shape[2:]))
+        if expected.shape != wanted or not np.isfinite(expected).all():
             raise InspectionError(
-                expected="finite scores of the first look",
-                received="NaN or infinity",
+                expected=f"finite scores of the first look, {wanted}",
+                received="NaN or infinity" if expected.shape == wanted else f"{expected.shape}",
                 fix='verify or rebuild the bundle, or set infer.cascade = "off"',
             )
         return np.asarray(expected, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicious:
+    """The tiles that the whole network has to see, and the highest calibrated score that is expected beside them."""
+
+    numbers: I64 = field(repr=False)
+    expected_beyond: float
 
 
 def calibrated_on_board(plan: TilePlan, numbers: I64, expected: F32, most_gain: F32) -> F32:

@@ -15,7 +15,7 @@ from hisir_edge.geometry.merge_plan import MergePlan
 from hisir_edge.geometry.tile import padded_frame, scaled_frame
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector, Findings, check_frame
-from hisir_edge.inspection.cascade.first_look import FirstLook, calibrated_on_board, suspicious
+from hisir_edge.inspection.cascade.first_look import FirstLook, Suspicious, calibrated_on_board, suspicious
 from hisir_edge.inspection.cpu.tile_workers import Cues, Merger, TileWorkers
 from hisir_edge.inspection.engine import Engine, OnSpan
 from hisir_edge.inspection.light import gains_from_light, light_of_frame
@@ -41,6 +41,7 @@ class RawMap:
     times: StageTimes
     variants: tuple[int, ...] = ()
     looked_share: float = 1.0
+    expected_beyond: float = 0.0
 
 
 MakeMerger = Callable[[MergePlan], Merger]
@@ -74,11 +75,11 @@ class CpuInspector(BoardInspector):
         self.memory = ShownMemory(self.chooser, self.bundle.memory)
         self._light: F64 | None = None
 
-    def look_first(self) -> bool:
+    def look_first(self, guarded: bool = True) -> bool:
         """See ``BoardInspector.look_first``."""
         if self.bundle.first_look is None or self._make_merger is not None:
             return False
-        self._first_look = FirstLook(self.bundle.first_look)
+        self._first_look, self._is_guarded = FirstLook(self.bundle.first_look, self.bundle.folder), guarded
         return True
 
     def sibling(self) -> CpuInspector:
@@ -120,6 +121,7 @@ class CpuInspector(BoardInspector):
         golden = self._last = self._merged_map(image)
         start = time.perf_counter()
         score = highest_calibrated(golden.scores, golden.cell_max, self.gain)
+        score = max(score, golden.expected_beyond) if np.isfinite(score) else score
         frame_hw, pose = self.bundle.recipe.frame_hw, self.pose_of_camera(golden.registration)
         mask: Bool = np.zeros(frame_hw, np.bool_)
         regions: list[Region] = []
@@ -139,11 +141,14 @@ class CpuInspector(BoardInspector):
         registration, gains = self.prepare(image)
         t1 = time.perf_counter()
         self.merger.undo()
-        numbers = self._numbers_to_run(gains)
+        looked = self._suspicious_tiles(gains)
+        numbers = self.numbers if looked is None else looked.numbers
         spent = self.workers.run(self.padded, gains, self.memory.planes, numbers, self.merger)
         t2 = time.perf_counter()
         merged = self.merger.merged()
         t3 = time.perf_counter()
+        if looked is not None:
+            merged, numbers = self._grown(merged, numbers, gains)
         merge_s = spent.put_s + t3 - t2
         self.span("register", t0, t1)
         self.span("choose", t2, t3)
@@ -152,20 +157,38 @@ class CpuInspector(BoardInspector):
             register_s=t1 - t0, tile_s=spent.tile_s, infer_s=t2 - t1 - spent.tile_s - spent.put_s, merge_s=merge_s
         )
         share = len(numbers) / max(len(self.numbers), 1)
-        return RawMap(merged, self.merger.cell_max, registration, times, self.memory.chosen, share)
+        beyond = 0.0 if looked is None else looked.expected_beyond
+        return RawMap(merged, self.merger.cell_max, registration, times, self.memory.chosen, share, beyond)
 
-    def _numbers_to_run(self, gains: F32 | None) -> I64:
-        """The tiles that the whole network has to see; the merger takes the others as waved through."""
+    def _suspicious_tiles(self, gains: F32 | None) -> Suspicious | None:
+        """The tiles that the whole network has to see, the merger takes the others as waved through; None: all of them.
+
+        Who keeps what judgements came from looks everywhere: boards are judged again under lower thresholds.
+        """
         look, cascade = self._first_look, self.bundle.manifest.cascade
         everywhere = self._looks_everywhere or self._keeps_evidence
         if look is None or cascade is None or everywhere or not isinstance(self.merger, Rops):
-            return self.numbers
+            return None
         expected = self.workers.expect(self.padded, gains, self.memory.planes, self.numbers, look)
         level = cascade.look_from * self.bundle.thresholds.region_peak
         on_board = calibrated_on_board(self.plan, self.numbers, expected, self.gain.most)
-        numbers = suspicious(self.plan, self.numbers, on_board, level)
-        self.merger.wave(np.setdiff1d(self.numbers, numbers))
-        return numbers
+        found = suspicious(self.plan, self.numbers, on_board, level)
+        self.merger.wave(np.setdiff1d(self.numbers, found))
+        return Suspicious(found, float(on_board[on_board < level].max(initial=0.0)))
+
+    def _grown(self, merged: F32, numbers: I64, gains: F32 | None) -> tuple[F32, I64]:
+        """The map and the tiles that were run, once no pixel over the threshold lies beside a tile that was not.
+
+        A region that reaches beyond what was looked at is seen whole.
+        """
+        while True:
+            over = self.merger.cell_max * self.gain.most
+            more = np.setdiff1d(suspicious(self.plan, self.numbers, over, 1.0), numbers)
+            if not len(more):
+                return merged, numbers
+            self.merger.undo()
+            self.workers.run(self.padded, gains, self.memory.planes, more, self.merger)
+            merged, numbers = self.merger.merged(), np.union1d(numbers, more)
 
     def prepare(self, image: Pixels) -> tuple[Registration | None, F32 | None]:
         """Put a frame into ``self.padded`` as the network is to see it: (registration, light table per tile).

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
+from support.commands import here
 from support.small import writable_copy
 
 from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.files import FIRST_LOOK, MANIFEST, MODEL
 from hisir_edge.bundle.load import load_bundle
-from hisir_edge.bundle.manifest import Manifest, ZoneModel
+from hisir_edge.bundle.manifest import ZoneModel
 from hisir_edge.bundle.write import write_manifest
 from hisir_edge.corruption.plant import NAMES, plant
 from hisir_edge.corruption.spots import part_boxes
@@ -22,7 +24,8 @@ from hisir_edge.engine.cascade.bound import MARGIN, Proof
 from hisir_edge.engine.cascade.export import onnx_of_first_look
 from hisir_edge.engine.cascade.make import Effort, with_first_look
 from hisir_edge.engine.facts import lines_of_manifest
-from hisir_edge.errors import BundleError
+from hisir_edge.engine.options import BuildOptions, checked_run
+from hisir_edge.errors import BundleError, InputError
 from hisir_edge.images import read_rgb
 from hisir_edge.inspection.cascade.planes import PLANES
 from hisir_edge.inspection.cpu.inspector import CpuInspector
@@ -32,7 +35,7 @@ from hisir_edge.net.first_look import FirstLookNet
 from hisir_edge.records import Result
 from hisir_edge.revisions.change import Change, with_change
 
-EFFORT = Effort(tiles=500, steps=200, proven_on=150)
+EFFORT = Effort(tiles=600, steps=300, proven_on=150, worth_it=0.95)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,8 @@ def looking(small_run, small_bundle, tmp_path_factory) -> Path:
 def inspectors(looking):
     bundle = load_bundle(looking)
     both = [CpuInspector(bundle, engine_from_bundle(bundle, 1)) for _ in range(2)]
+    for one in both:
+        one.watch_optics()
     assert both[1].look_first()
     yield both
     for one in both:
@@ -64,7 +69,9 @@ def inspectors(looking):
 def test_it_is_proven_on_every_class_and_says_so(looking):
     cascade = load_bundle(looking).manifest.cascade
     assert cascade.planted >= EFFORT.proven_on
-    assert set(cascade.called_by_class) == set(NAMES)
+    assert set(cascade.called_by_class) == set(NAMES) and min(cascade.called_by_class.values()) > 0
+    assert cascade.called == sum(cascade.called_by_class.values()) <= cascade.planted
+    assert cascade.boards >= 2
     assert 0 < cascade.look_from <= 1 and cascade.waved == 0
     assert cascade.waved_upper_bound_95 == pytest.approx(1 - 0.05 ** (1 / cascade.called))
     assert any(line.startswith("first look") for line in lines_of_manifest(load_bundle(looking).manifest))
@@ -102,17 +109,38 @@ def test_a_changed_or_missing_first_look_is_refused(looking, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sensitivity", "strength", "kept"), [(None, 1.3, True), (None, 0.8, False), (0.5, 1.0, True), (2.0, 1.0, False)]
+    "change",
+    [
+        Change(strength=1.3),
+        Change(strength=0.8),
+        Change(zones=(ZoneModel(name="a", polygon=((0, 0), (90, 0), (90, 90)), sensitivity=0.5),)),
+    ],
 )
-def test_a_revision_that_calls_from_less_looks_everywhere(looking, sensitivity, strength, kept):
-    manifest: Manifest = load_bundle(looking).manifest
-    zones = None
-    if sensitivity is not None:
-        zones = (ZoneModel(name="a", polygon=((0, 0), (90, 0), (90, 90)), sensitivity=sensitivity),)
-    assert (with_change(manifest, Change(zones=zones, strength=strength)).cascade is not None) == kept
-    if sensitivity == 0.5:  # and back: what the zone hid may be called again
-        hidden = manifest.model_copy(update={"zones": zones})
-        assert with_change(hidden, Change(zones=())).cascade is None
+def test_a_revision_looks_everywhere(looking, change):
+    """The first look was proven for the thresholds and zones of its build."""
+    assert with_change(load_bundle(looking).manifest, change).cascade is None
+
+
+@pytest.mark.parametrize("options", [BuildOptions(cascade=True, target="tensorrt-rtx"), None])
+def test_where_it_does_nothing_it_is_refused(small_run, options):
+    if options is None:
+        done = here("build-engine", small_run, "--out", "x", "--thresholds-only", "--cascade")
+        assert done.returncode == 2
+        assert "--cascade without --thresholds-only" in done.stderr
+        return
+    with pytest.raises(InputError, match="--cascade with --target onnxruntime"):
+        checked_run(small_run, options)
+
+
+def test_too_few_boards_prove_nothing(small_run, small_bundle, tmp_path):
+    bundle, record, told = load_bundle(small_bundle), load_record(small_run), []
+    pictures = record.held_out + record.train
+    one_board = replace(record, same_board=(pictures,), held_out=record.held_out[:1])
+    made = with_first_look(
+        bundle.manifest, bundle, small_bundle / MODEL, one_board, tmp_path, told.append, lambda *_: True, EFFORT
+    )
+    assert made.cascade is None
+    assert "it takes 4 good boards" in told[-1]
 
 
 def test_the_bound_is_that_of_none_of_so_many():
