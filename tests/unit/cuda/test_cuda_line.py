@@ -54,12 +54,21 @@ def frames(small_boards):
     return [read_rgb(p) for p in sorted((small_boards / "test").rglob("*.png"))]
 
 
-def _alike(one, other, rel=0.1):
-    """The same verdict; positions are rounded to 1/256 px here and to 1/32 px in OpenCV's warp, so nearly the map."""
-    assert (one.result, one.regions_total) == (other.result, other.regions_total)
+def _alike(one, other, rel=0.1, region_peak=None):
+    """The same verdict; positions are rounded to 1/256 px here and to 1/32 px in OpenCV's warp, so nearly the map.
+
+    With ``region_peak`` a region within ``rel`` of it may be called on one side alone.
+    """
+    near = region_peak is not None and one.regions_total != other.regions_total
+    if near:
+        sides = [{r.box_xywh for r in side.regions if r.peak > (1 + rel) * region_peak} for side in (one, other)]
+        assert len(sides[0]) == len(sides[1]) > 0, "what differs lies at the threshold"
+        assert abs(one.regions_total - other.regions_total) == 1
+    assert one.result == other.result
+    assert near or one.regions_total == other.regions_total
     assert one.score == pytest.approx(other.score, rel=rel, abs=0.05)
     union = (one.mask | other.mask).sum()
-    assert (one.mask & other.mask).sum() >= 0.9 * union
+    assert (one.mask & other.mask).sum() >= (0.8 if near else 0.9) * union
 
 
 def test_both_backends_see_how_a_frame_was_taken(gpu, cpu, frames):
@@ -236,7 +245,7 @@ def test_a_frame_crosses_as_its_camera_gave_it(small_bundle, kernels, frames, pi
     gpu = CudaInspector(bundle, HostDevice(kernels), lambda: HostEngine(bundle, 16))
     for frame in frames:
         raw = _as_from_camera(frame, pixel_format)
-        _alike(gpu.inspect(raw), gpu.inspect(raw.rgb))
+        _alike(gpu.inspect(raw), gpu.inspect(raw.rgb), region_peak=bundle.thresholds.region_peak)
     sizes = {len(one.owner) for one in (slot.there for slot in gpu._slot.inputs.values())}
     assert raw.data.nbytes in sizes
     gpu.close()
