@@ -108,7 +108,7 @@ class Side:
         bundle = str(checkout / BUNDLE)
         self.process = subprocess.Popen(
             [str(python), "-c", WORKER, bundle], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env={"PYTHONPATH": str(checkout), "PATH": "/usr/bin:/bin"},
+            env={"PATH": "/usr/bin:/bin"}, cwd=checkout,  # Python looks for modules there first
         )  # fmt: skip
         self._line()
 
