@@ -85,8 +85,8 @@ class BoardInspector(ABC):
         """From now on let the whole network see only what the bundle's first look finds suspicious.
 
         A frame that was taken or lies otherwise than the good boards is looked at everywhere, and so is every frame
-        where that is not watched (``watch_optics``), unless it is not ``guarded``: for benchmarks alone. False: the
-        bundle, or this backend, has no first look, and all goes on as before. BundleError for one that does not load.
+        where that cannot be told (``watch_optics``), unless it is not ``guarded``: for benchmarks and self-tests.
+        False: the bundle, or this backend, has no first look. BundleError for one that does not load.
         """
         return False
 
@@ -147,12 +147,17 @@ class BoardInspector(ABC):
         return judged
 
     def _is_unusual(self, judged: Judgement) -> bool:
-        """Whether a frame was taken, or lies, as no good board that the first look was proven on, or cannot tell."""
+        """Whether a frame was taken, or lies, as no good board that the first look was proven on."""
         cascade, watch = self.bundle.manifest.cascade, self._watch
-        if cascade is None or watch is None or judged.optics is None or watch.model.most_blur_px is None:
+        if cascade is None or watch is None or judged.optics is None:
             return True
         usual = (judged.registration_residual_px or 0.0) <= cascade.most_residual_px  # also where it is no number
         return not usual or bool(judged.warnings) or bool(watch.faults(judged.optics))
+
+    @property
+    def _tells_unusual(self) -> bool:
+        """Whether blur is watched: of a frame that may be soft nothing is left out."""
+        return self._watch is not None and self._watch.model.most_blur_px is not None
 
     def _judged(self, image: Pixels) -> Judgement:
         start = time.perf_counter()

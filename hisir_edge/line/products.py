@@ -231,12 +231,13 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str, ch
 
 
 def _self_tested(inspector: BoardInspector, settings: Settings) -> None:
-    """The self-test of what the line runs, the first look before it; that looks on, guarded from then on."""
-    looks = settings.infer.cascade == "auto" and inspector.look_first(
-        guarded=False
-    )  # no camera took the bundle's board
+    """The self-test of what the line runs: with the first look, which is guarded only from then on.
+
+    No camera took the bundle's own board, which would be looked at everywhere.
+    """
+    looks_first = settings.infer.cascade == "auto" and inspector.look_first(guarded=False)
     self_test(inspector)
-    if looks:
+    if looks_first:
         inspector.look_first()
         if settings.archive.keep != "none":
             log.warning("first look not in use: boards that are archived are looked at everywhere")

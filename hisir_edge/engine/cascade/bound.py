@@ -61,7 +61,7 @@ def proven(inspector: CpuInspector, look: FirstLook, boards: Iterable[Spoilt]) -
     for board in boards:
         proof.most_residual_px = max(proof.most_residual_px, board.residual_px)
         if not board.planted:
-            scores = inspector.map_with_tiles(every, board.gains)
+            inspector.map_with_tiles(every, board.gains)
             clean = inspector.workers.expect(inspector.padded, board.gains, inspector.memory.planes, every, look)
             proof.good.append(_share_of_threshold(inspector, clean))
             before = np.empty(0, np.int64)

@@ -62,6 +62,9 @@ def with_first_look(
     inspector = CpuInspector(bundle, engine, Rops, own_memory=record.each_left_out)
     others = others_of_run(inspector, record, scratch) if record.each_left_out else None
     learnt_from, proven_on = _shared_out(record)
+    if bundle.manifest.optics is None or bundle.manifest.optics.most_blur_px is None:
+        on_stage("no first look: blur cannot be told on these boards, and of a soft frame nothing may be left out")
+        return manifest
     if not learnt_from or len(set(proven_on)) < LEAST_BOARDS:
         on_stage(f"no first look: it takes {2 * LEAST_BOARDS} good boards, to learn from and to be proven on")
         return manifest

@@ -166,7 +166,8 @@ class CpuInspector(BoardInspector):
         Who keeps what judgements came from looks everywhere: boards are judged again under lower thresholds.
         """
         look, cascade = self._first_look, self.bundle.manifest.cascade
-        everywhere = self._looks_everywhere or self._keeps_evidence
+        unguarded = self._is_guarded and not self._tells_unusual
+        everywhere = self._looks_everywhere or self._keeps_evidence or unguarded
         if look is None or cascade is None or everywhere or not isinstance(self.merger, Rops):
             return None
         expected = self.workers.expect(self.padded, gains, self.memory.planes, self.numbers, look)

@@ -137,11 +137,13 @@ def test_too_few_boards_prove_nothing(small_run, small_bundle, tmp_path):
     bundle, record, told = load_bundle(small_bundle), load_record(small_run), []
     pictures = record.held_out + record.train
     one_board = replace(record, same_board=(pictures,), held_out=record.held_out[:1])
-    made = with_first_look(
-        bundle.manifest, bundle, small_bundle / MODEL, one_board, tmp_path, told.append, lambda *_: True, EFFORT
-    )
-    assert made.cascade is None
-    assert "it takes 4 good boards" in told[-1]
+    blind = replace(bundle, manifest=bundle.manifest.model_copy(update={"optics": None}))
+    for of, boards, words in ((bundle, one_board, "it takes 4 good boards"), (blind, record, "blur cannot be told")):
+        made = with_first_look(
+            of.manifest, of, small_bundle / MODEL, boards, tmp_path, told.append, lambda *_: True, EFFORT
+        )
+        assert made.cascade is None
+        assert words in told[-1]
 
 
 def test_the_bound_is_that_of_none_of_so_many():
