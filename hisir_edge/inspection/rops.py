@@ -95,8 +95,12 @@ class Rops:
         """These tiles were not run, since nothing is expected in them: scores of 0, chosen where nothing else is."""
         self._misfit[numbers] = self._level[numbers] = self._peak[numbers] = 0
         self._waved[numbers] = True
-        seen = np.zeros((len(numbers), *self._away.shape[1:]), np.bool_)
-        self._clear(numbers, seen)
+        if self._floor is not None:
+            self._clear(numbers, np.zeros((len(numbers), *self._away.shape[1:]), np.bool_))
+            return
+        for y0, y1, x0, x1 in np.array(self.plan.home)[numbers].tolist():
+            self.out[y0:y1, x0:x1] = 0
+        self._others[self._slot[numbers][self._away[numbers]]] = 0
 
     def _keep_seen(self, numbers: I64, regions: F32, floor: F32) -> None:
         """Keep what reaches the floor and what lies around it; ``regions`` (k, side, side, 16, 16)."""

@@ -145,6 +145,12 @@ class Verdict:
         return tuple(f"{one['camera']}: {one['text']}" for one in self._vision.get("warnings", ()))
 
     @property
+    def looked_share(self) -> float | None:
+        """The share of the first camera's tiles that the whole network saw; None where none was, or before 2.4."""
+        share = self._first.get("looked_share")
+        return None if share is None else float(share)
+
+    @property
     def times_s(self) -> dict[str, float]:
         """Seconds in each stage, and ``total``."""
         times: dict[str, float] = self._vision["times_s"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import zmq
 
-GOLDEN = Path(__file__).parents[1] / "data" / "messages" / "2.3"
+GOLDEN = Path(__file__).parents[1] / "data" / "messages" / "2.4"
 LINE = "line-1"
 BEAT_S = 0.5
 MOST_AT_ONCE = 256

@@ -55,6 +55,9 @@ def test_a_shift_that_hides_the_board_counts_against_it_and_is_reported(small_bu
     assert seen["recall"] == 0.0
     assert f"{seen['images']} of {seen['images']} pictures could not be judged" in done.stderr
     assert "fixture=60" in (page / "index.html").read_text()
+    refused = here("evaluate", *options[:4], "--first-look")
+    assert refused.returncode == 2
+    assert "expected a bundle with a first look" in refused.stderr
     refused = here("evaluate", *options[:4], "--shift", "standard", "--report", page)
     assert refused.returncode == 2
     assert "standard" in refused.stderr

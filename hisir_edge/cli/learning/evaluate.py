@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hisir_edge.cli.console import Recursive, needs_training_packages, print_notes, progress
 from hisir_edge.errors import InputError
+
+if TYPE_CHECKING:
+    from hisir_edge.learn.evaluation.evaluate import Evaluation
+
+Measure = Callable[..., "Evaluation"]
+"""``learn.evaluation.evaluate.evaluate`` of one bundle and data set."""
 
 
 def evaluate(
@@ -26,6 +34,9 @@ def evaluate(
         ),
     ] = None,
     merge: Annotated[str, typer.Option(help="rops; mean, max or centre for comparison.")] = "rops",
+    first_look: Annotated[
+        bool, typer.Option("--first-look", help="As a line does: what the first look waves through is not looked at.")
+    ] = False,
     recursive: Recursive = False,
     threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: every core.")] = 0,
 ) -> None:
@@ -39,10 +50,15 @@ def evaluate(
             fix="leave one of them out",
         )
     _check_results_folders(data, json_file, report, recursive)
+    from hisir_edge.learn.evaluation.evaluate import evaluate as inspected
+
+    measure: Measure = partial(
+        inspected, bundle, data, threads=threads, merge=merge, recursive=recursive, first_look=first_look
+    )
     if shift == ["standard"]:
-        _evaluate_standard_shifts(bundle, data, threads, merge, json_file, recursive)
+        _evaluate_standard_shifts(measure, json_file)
     else:
-        _evaluate(bundle, data, threads, merge, json_file, report, tuple(shift or ()), recursive)
+        _evaluate(measure, data, json_file, report, tuple(shift or ()), recursive)
 
 
 def _check_results_folders(data: Path, json_file: Path | None, report: Path | None, recursive: bool = False) -> None:
@@ -64,10 +80,8 @@ def _check_results_folders(data: Path, json_file: Path | None, report: Path | No
 
 
 def _evaluate(
-    bundle: Path,
+    measure: Measure,
     data: Path,
-    threads: int,
-    merge: str,
     json_file: Path | None,
     report: Path | None,
     shifts: tuple[str, ...],
@@ -76,13 +90,12 @@ def _evaluate(
     """Measure a bundle, print its figures, and write them and a page where asked for."""
     from hisir_edge.images import write_atomic
     from hisir_edge.learn.data.datasets import test_items, test_words
-    from hisir_edge.learn.evaluation.evaluate import evaluate
     from hisir_edge.learn.evaluation.figures import figures
     from hisir_edge.learn.evaluation.shifts import shift_from_text
 
     changes = tuple(shift_from_text(text) for text in shifts)
     with progress("inspecting") as advance:
-        evaluation = evaluate(bundle, data, threads, advance, changes, merge, recursive)
+        evaluation = measure(on_done=advance, shifts=changes)
     print_notes(test_words(data, test_items(data, recursive), recursive))
     result = figures(evaluation)
     print(json.dumps(result, indent=2))
@@ -97,19 +110,16 @@ def _evaluate(
     _print_not_judged(result, bool(changes))
 
 
-def _evaluate_standard_shifts(
-    bundle: Path, data: Path, threads: int, merge: str, json_file: Path | None, recursive: bool = False
-) -> None:
+def _evaluate_standard_shifts(measure: Measure, json_file: Path | None) -> None:
     """Measure a bundle under each of the standard shifts and print a table."""
     from hisir_edge.images import write_atomic
-    from hisir_edge.learn.evaluation.evaluate import evaluate
     from hisir_edge.learn.evaluation.figures import figures
     from hisir_edge.learn.evaluation.shifts import STANDARD
 
     result: dict[str, Any] = {}
     for one in STANDARD:
         with progress(str(one)) as advance:
-            result[str(one)] = figures(evaluate(bundle, data, threads, advance, (one,), merge, recursive))
+            result[str(one)] = figures(measure(on_done=advance, shifts=(one,)))
     print(shift_table(result))
     if json_file is not None:
         write_atomic(json_file, json.dumps(result, indent=2).encode())

@@ -48,7 +48,7 @@ def teach(
 
     check_out(out)
     settings = RunSettings(
-        data=str(photos.absolute()), backbone=backbone, width=default_width(backbone), tile_px=256, overlap_px=32,
+        data=str(photos.absolute()), backbone=backbone, width=default_width(backbone), tile_px=256, overlap_px=16,
         scale=None, register=register.value, batch=8, steps=0, learning_rate=0.0, seed=0, recursive=recursive,
         area=None if area is None else area_from_json(area), keep_odd=keep_odd, variants=variants, start=SHIPPED,
         levels=levels_from_text(levels),

@@ -68,7 +68,7 @@ def train(
         int | None, typer.Option(min=8, max=256, help="Channels of the network's first level; default by backbone.")
     ] = None,
     tile: Annotated[int, typer.Option(help="Tile side in (scaled) pixels, a multiple of 32.")] = 256,
-    overlap: Annotated[int, typer.Option(help="Least overlap of tiles in (scaled) pixels, a multiple of 16.")] = 32,
+    overlap: Annotated[int, typer.Option(help="Least overlap of tiles in (scaled) pixels, a multiple of 16.")] = 16,
     scale: Annotated[
         float | None,
         typer.Option(

@@ -77,7 +77,7 @@ class CpuInspector(BoardInspector):
 
     def look_first(self, guarded: bool = True) -> bool:
         """See ``BoardInspector.look_first``."""
-        if self.bundle.first_look is None or self._make_merger is not None:
+        if self.bundle.first_look is None or not isinstance(self.merger, Rops):
             return False
         self._first_look, self._is_guarded = FirstLook(self.bundle.first_look, self.bundle.folder), guarded
         return True

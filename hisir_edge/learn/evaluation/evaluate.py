@@ -55,6 +55,7 @@ class ScoredBoard:
     result: Result
     reason: str
     score: float | None
+    looked_share: float
     defects: tuple[TrueDefect, ...]
     false_peaks: tuple[float, ...]
     pixels: PixelTally = field(repr=False)
@@ -86,11 +87,22 @@ def evaluate(
     shifts: tuple[Shift, ...] = (),
     merge: str = "rops",
     recursive: bool = False,
+    first_look: bool = False,
 ) -> Evaluation:
-    """Inspect every test picture of a data set, under ``shifts`` where asked for; ``recursive``: folders below, too."""
+    """Inspect every test picture of a data set, under ``shifts`` where asked for; ``recursive``: folders below, too.
+
+    ``first_look``: as a line does that leaves out what the bundle's first look waves through; there the map is 0.
+    InputError where the bundle has none.
+    """
     bundle = load_bundle(bundle_folder)
     inspector = CpuInspector(bundle, engine_from_bundle(bundle, threads), merge_from_name(merge))
     inspector.watch_optics()
+    if first_look and not inspector.look_first():
+        raise InputError(
+            expected="a bundle with a first look, and --merge rops",
+            received=f"{bundle_folder} {'without one' if bundle.first_look is None else f'and --merge {merge}'}",
+            fix="build it with build-engine --cascade, or leave --first-look out",
+        )
     return evaluate_inspector(inspector, data, on_done, shifts, recursive)
 
 
@@ -195,6 +207,7 @@ def _seen(
         result=judgement.result,
         reason=judgement.reason,
         score=judgement.score,
+        looked_share=judgement.looked_share,
         defects=tuple(defects),
         false_peaks=false_peaks,
         pixels=tally,
@@ -214,6 +227,7 @@ def _not_judged(number: int, item: TestItem, judgement: Judgement, truth: Bool) 
         result=judgement.result,
         reason=judgement.reason,
         score=None,
+        looked_share=1.0,
         defects=missed,
         false_peaks=false_peaks,
         pixels=tally,

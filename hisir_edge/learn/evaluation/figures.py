@@ -77,6 +77,8 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
         "recall_by_class": {k: recall(_sizeable(evaluation, 1, k)) for k in kinds},
         "defects_by_class": {k: len(_sizeable(evaluation, 1, k)) for k in kinds},
         "by_class": {k: _class_figures(evaluation, k) for k in kinds},
+        "looked_share_good": float(np.mean([one.looked_share for one in good])) if good else None,
+        "looked_share": float(np.mean([one.looked_share for one in seen])),
         "errors": [f"{one.item.image}: {one.reason}" for one in seen if one.result is Result.ERROR],
     }
 

@@ -25,6 +25,7 @@ from hisir_edge.records import GrabFault, Judgement, by_camera
 STAGES = ("register", "tile", "infer", "merge", "judge", "total")
 RESIDUALS_PX = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+LOOKED = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 0.99, 1.0)
 POSE = ("shift_x_px", "shift_y_px", "turn_deg", "scale")
 OPTICS = ("blur_px", "brightness", "white_share")
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -74,6 +75,10 @@ class Metrics:
         )
         self.optics = Gauge(
             "hisir_optics", "How the last frame was taken, against the good boards", ("camera", "of"),
+            registry=registry,
+        )  # fmt: skip
+        self.looked = Histogram(
+            "hisir_looked_share", "Share of a board's tiles that the whole network saw", ("camera",), buckets=LOOKED,
             registry=registry,
         )  # fmt: skip
         self.warnings = Counter("hisir_warnings_total", "Frames with a warning", ("camera", "of"), registry=registry)
@@ -147,6 +152,8 @@ class Metrics:
         for source, part in by_camera(outcome.item, outcome.judgement):
             self._count_pose(source, part)
             self._count_optics(source, part)
+            if part.score is not None:
+                self.looked.labels(source).observe(part.looked_share)
 
     def _count_pose(self, source: str, judgement: Judgement) -> None:
         pose, residual_px = judgement.board_pose, judgement.registration_residual_px

@@ -20,7 +20,7 @@ from hisir_edge.images import mask_png_bytes, mask_rle_bytes
 from hisir_edge.inspection.overlay import overlay_of_views_jpeg
 from hisir_edge.records import BoardPose, Frame, GrabFault, Judgement, Region, Result, View, by_camera
 
-SCHEMA = "hisir-edge/verdict/2.3"
+SCHEMA = "hisir-edge/verdict/2.4"
 CFX_RESULT = {Result.PASS: "Passed", Result.FAIL: "Failed", Result.ERROR: "Error"}
 NOT_VERIFIED = "NotVerifiedYet"
 DEFECT_CODE = "ANOMALY"
@@ -221,6 +221,7 @@ def _inspection(
             "board_pose": _pose(part.board_pose),
             "variants": list(part.variants),
             "optics": _optics(view),
+            "looked_share": None if part.score is None else _rounded(part.looked_share),
             "bundle_sha256": view.bundle_sha256,
         },
     }

@@ -23,6 +23,8 @@ from hisir_edge.inspection.cascade.planes import MIDDLE, planes_of_tiles
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.rops import Rops
 from hisir_edge.inspection.selftest import check_first_look, with_plants
+from hisir_edge.learn.evaluation.evaluate import evaluate_inspector
+from hisir_edge.learn.evaluation.figures import figures
 from hisir_edge.records import Result
 
 CASCADE = CascadeModel(
@@ -215,6 +217,23 @@ def test_without_a_first_look_all_goes_on_as_before(inspector, boards):
     assert InferTable().cascade == "auto"
 
 
+def test_figures_with_the_first_look_are_those_of_a_line(inspector, small_boards):
+    """Whatever it waves through is 0 in the map, and a defect there is missed."""
+    whole = figures(evaluate_inspector(CpuInspector(inspector.bundle, inspector.engine, Rops), small_boards))
+    for expected, share in ((EVERYTHING, 1.0), (NOTHING, 0.0)):
+        manifest = inspector.bundle.manifest.model_copy(update={"cascade": CASCADE})
+        bundle = replace(inspector.bundle, manifest=manifest, first_look=network(expected))
+        one = CpuInspector(bundle, inspector.engine, Rops)
+        one.watch_optics()
+        assert one.look_first()
+        seen = figures(evaluate_inspector(one, small_boards))
+        assert (seen["looked_share"], seen["looked_share_good"]) == (share, share)
+        if share:
+            assert {k: v for k, v in seen.items() if v != whole[k]} == {}
+        else:
+            assert (seen["recall"], seen["false_calls_per_board"], seen["pixel_auroc"]) == (0, 0, 0.5)
+
+
 def test_a_first_look_that_loses_what_the_bundle_finds_is_told(inspector):
     one = looking(inspector, NOTHING)
     one._first_look = None
@@ -222,8 +241,8 @@ def test_a_first_look_that_loses_what_the_bundle_finds_is_told(inspector):
         check_first_look(one)
 
 
-@given(seed=st.integers(0, 10**6), share=st.floats(0, 1))
-def test_tiles_that_are_waved_through_are_chosen_last(seed, share):
+@given(seed=st.integers(0, 10**6), share=st.floats(0, 1), whole=st.booleans())
+def test_tiles_that_are_waved_through_are_chosen_last(seed, share, whole):
     """The map is that of the tiles that were run, where they see it; elsewhere it is 0; whatever was there before."""
     rng = np.random.default_rng(seed)
     plan = plan_from_size((150, 170), 64, 32)
@@ -233,7 +252,7 @@ def test_tiles_that_are_waved_through_are_chosen_last(seed, share):
     scores = (rng.random((2, n, 64, 64)) ** 4 * 3).astype(np.float32)
     misfit = rng.random((2, n, 4, 4)).astype(np.float32)
     waved = rng.random(n) < share
-    rops = Rops(merged, gain)
+    rops = Rops(merged, None if whole else gain)
     rops.put(every, scores[0], misfit[0])
     rops.merged()
     rops.undo()
@@ -248,7 +267,7 @@ def test_tiles_that_are_waved_through_are_chosen_last(seed, share):
     assert not found[~seen].any()
     assert not rops.cell_max[~cells_of(seen, gain.shape)].any()
     # as if there were no other tiles: what was not run has no say
-    alone = Rops(merge_plan_from_tiles(plan, ~waved), gain)
+    alone = Rops(merge_plan_from_tiles(plan, ~waved), None if whole else gain)
     alone.put(every[~waved], scores[1][~waved], misfit[1][~waved])
     np.testing.assert_array_equal(found, alone.merged())
     np.testing.assert_array_equal(rops.cell_max, alone.cell_max)

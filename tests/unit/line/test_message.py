@@ -101,6 +101,7 @@ def samples() -> dict[str, tuple]:
         mask=np.zeros((48, 64), bool),
         times=TIMES,
         registration_residual_px=0.29,
+        looked_share=0.123456,
         optics=Optics(blur_px=1.23456, brightness=0.98765, white_share=0.001),
         warnings=(OpticsFault("blur", "blurred by 1.2 px against the good boards (at most 0.9)", "check focus"),),
     )
@@ -192,6 +193,8 @@ def test_every_version_that_was_ever_published_is_read(version, name):
             assert (first.confidence, first.component) == (99.9, "R22")
             assert first.box_mm == pytest.approx((0.85, 0.45, 0.3, 0.2))
             assert (second.confidence, second.component, second.box_mm) == (96.1, "", None)
+    whole = {"pass": 0.1235, "views": 0.1235, "fail": 1.0, "error": None}[name]
+    assert v.looked_share == (whole if version == "2.4" else None)
     if version in ("1.1", "2.0", "2.1", "2.2"):
         assert v.warnings == ()
     elif name in ("pass", "views"):
