@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 from hisir_edge.bundle.describe import rebuild_command
+from hisir_edge.bundle.files import FIRST_LOOK_ENGINE
 from hisir_edge.bundle.load import Bundle, Recipe
 from hisir_edge.bundle.manifest import EngineModel, Manifest
 from hisir_edge.by_name import part
@@ -47,15 +48,14 @@ def tensorrt_inspector(bundle: Bundle, threads: int) -> BoardInspector:
     check_compiled_for(bundle.folder, manifest, trt.__version__, here[0] if here else None)
     from hisir_edge.cuda.on_gpu import inspector_on_gpu
 
-    return inspector_on_gpu(bundle, trt, _compiled_engine(bundle))
+    plan = _compiled(bundle, manifest.engine.file if manifest.engine else "")
+    return inspector_on_gpu(bundle, trt, plan, _compiled(bundle, FIRST_LOOK_ENGINE) if manifest.cascade else None)
 
 
-def _compiled_engine(bundle: Bundle) -> bytes:
-    """The engine file, as it was verified when the bundle was loaded."""
-    manifest = bundle.manifest
-    name = manifest.engine.file if manifest.engine else ""
+def _compiled(bundle: Bundle, name: str) -> bytes:
+    """An engine file, as it was verified when the bundle was loaded."""
     content = (bundle.folder / name).read_bytes()
-    if hashlib.sha256(content).hexdigest() != manifest.files[name]:
+    if hashlib.sha256(content).hexdigest() != bundle.manifest.files[name]:
         raise BundleError(
             expected=f"{bundle.folder} to stay as it is while it is loaded", received="another engine",
             fix="load it again",

@@ -89,8 +89,7 @@ def measured(
     manifest, sized = bundle.manifest, bundle_of_size(bundle, frame_hw)
     del bundle  # where the caller has not kept it, only the one of this size takes memory from here on
     inspector = inspector_from_bundle(sized, threads) if torch_run is None else _by_torch(sized, torch_run)
-    if not whole:
-        inspector.look_first(guarded=False)
+    looks_first = not whole and inspector.look_first(guarded=False)
     inspector.watch_optics("off")  # at another size than its own a board is not as sharp as its good boards
     spans: list[Span] = []
     recipe = Provenance(line="bench", epoch="0" * 32, product=manifest.product, bundle_sha256=sized.manifest_sha256)
@@ -116,20 +115,47 @@ def measured(
         traced_s = _in_a_row(pipeline, least) * least
         inspector.trace(None)
     figures = figures_of_run(sized, inspector, rows, first.result, peak_mb, threads, slots)
-    figures |= _of_first_look(sized, first) if not whole else {}
+    if looks_first:
+        figures |= _of_first_look(
+            sized, first, [s[3] - s[2] for s in spans if s[1] == "look"], least * inspector.callers
+        )
     figures |= {"engine": "torch", "precision": "fp16"} if torch_run is not None else {}
     figures |= _of_spans(spans, traced_s) | limits.memory()
     limits.close()
     inspector.close()
+    if looks_first:
+        figures["suspicious_frames_per_s"] = 1 / _suspicious_s(sized, threads, slots, work, frames)
     return figures, spans
 
 
-def _of_first_look(bundle: Bundle, first: Judgement) -> dict[str, float]:
-    """The share of tiles that the whole network sees, here and of good boards; nothing without a first look."""
+def _of_first_look(bundle: Bundle, first: Judgement, looks_s: list[float], looked: int) -> dict[str, float]:
+    """The share of tiles that the whole network sees, here and of good boards, and what the first look takes.
+
+    ``looks_s``: seconds of each call of it, of so many frames times threads.
+    """
     cascade = bundle.manifest.cascade
-    return {} if cascade is None else {
-        "looked_share": first.looked_share, "looked_share_good": cascade.looked_share_good,
-    }  # fmt: skip
+    found = {} if cascade is None else {"looked_share_good": cascade.looked_share_good}
+    return found | {"looked_share": first.looked_share} | ({"look_s": sum(looks_s) / looked} if looks_s else {})
+
+
+def _suspicious_s(bundle: Bundle, threads: int, slots: int, work: _Work, frames: int) -> float:
+    """Seconds a frame where the first look finds everything suspicious: it, and the whole network over all tiles."""
+    cascade = bundle.manifest.cascade
+    if cascade is None:
+        raise RuntimeError("a bundle without a first look")
+    any_score = cascade.model_copy(update={"look_from": 1e-9})
+    inspector = inspector_from_bundle(
+        replace(bundle, manifest=bundle.manifest.model_copy(update={"cascade": any_score})), threads
+    )
+    inspector.look_first(guarded=False)
+    pipeline = Pipeline[BoardInspector, int, Judgement](
+        in_flight(inspector, slots), lambda one, _: work.verdict(one), lambda _: None
+    )
+    with pipeline:
+        _in_a_row(pipeline, 1)
+        took_s = _in_a_row(pipeline, max(frames // 2, slots))
+    inspector.close()
+    return took_s
 
 
 def _by_torch(bundle: Bundle, run: Path) -> CudaInspector:

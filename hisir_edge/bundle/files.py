@@ -6,7 +6,9 @@ MANIFEST = "manifest.json"
 
 MODEL, GOLDEN, DEVIATION, NOISE = "model.onnx", "golden.jpg", "deviation.jpg", "noise.png"
 
-VARIANTS, FIRST_LOOK = "variants.png", "first_look.onnx"
+VARIANTS = "variants.png"
+
+FIRST_LOOK, FIRST_LOOK_ENGINE = "first_look.onnx", "first_look.plan"
 
 ENGINE, CALIBRATION, SELF_TEST = "engine.plan", "calibration.json", "selftest.jpg"
 

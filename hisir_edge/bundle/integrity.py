@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hisir_edge.bundle.describe import rebuild_command
-from hisir_edge.bundle.files import FIRST_LOOK, MANIFEST, REQUIRED, VARIANTS
+from hisir_edge.bundle.files import FIRST_LOOK, FIRST_LOOK_ENGINE, MANIFEST, REQUIRED, VARIANTS
 from hisir_edge.bundle.manifest import Manifest
 from hisir_edge.errors import BundleError
 
@@ -48,7 +48,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     """BundleError unless every file is there with the hash that the manifest lists."""
     rebuild = rebuild_command(folder, manifest)
     engine, variants = [manifest.engine.file] if manifest.engine else [], [VARIANTS] if manifest.variants else []
-    first_look = [] if manifest.cascade is None else [FIRST_LOOK]
+    first_look = [] if manifest.cascade is None else [FIRST_LOOK, *([FIRST_LOOK_ENGINE] if manifest.engine else [])]
     named = [manifest.self_test.image, *engine, *variants, *first_look]
     for name in (*REQUIRED, *named, *manifest.files):
         if name not in manifest.files or Path(name).name != name:

@@ -67,7 +67,7 @@ def shipped_folder() -> Path:
 
 def stem() -> str:
     """``kernels-`` and the hash of what they are made of."""
-    sources = SOURCE.read_bytes() + SOURCE.with_name("portable.h").read_bytes()
+    sources = b"".join(SOURCE.with_name(name).read_bytes() for name in ("kernels.cu", "portable.h", "look.cuh"))
     sources += " ".join((*OPTIONS, *map(str, ARCHITECTURES))).encode()
     return f"kernels-{hashlib.sha256(sources).hexdigest()[:16]}"
 

@@ -12,7 +12,7 @@ import copy
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock, current_thread
 
 import numpy as np
@@ -20,7 +20,7 @@ import structlog
 
 from hisir_edge.arrays import U8, Bool
 from hisir_edge.bundle.load import Bundle
-from hisir_edge.cuda.device import Device, Event
+from hisir_edge.cuda.device import Buffer, Device, Event
 from hisir_edge.cuda.readback import (
     crop_of_frame,
     evidence_of_padded,
@@ -32,10 +32,11 @@ from hisir_edge.cuda.readback import (
     windows_in_frame,
     windows_of_bits,
 )
-from hisir_edge.cuda.slot import STEPS, Rig, Shared, Slot
+from hisir_edge.cuda.rig import LookEngine, LookRig, Rig, uploaded
+from hisir_edge.cuda.slot import Slot
 from hisir_edge.cuda.tensorrt_engine import DeviceEngine
 from hisir_edge.errors import BundleError, HisirEdgeError, InspectionError
-from hisir_edge.geometry.tile import scaled_frame, tiles_from_planes
+from hisir_edge.geometry.tile import scaled_frame
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector, Findings, check_frame
 from hisir_edge.inspection.engine import OnSpan
@@ -60,6 +61,7 @@ class _Family:
 
     members: list[CudaInspector] = field(default_factory=list)
     on_span: OnSpan | None = None
+    memory: list[Buffer] = field(default_factory=list)
     origin: tuple[Event, float] | None = None
     """An event and when it was over (``time.perf_counter``): the GPU's clock on the host's."""
     unmade: int = 0
@@ -70,8 +72,12 @@ class _Family:
 class CudaInspector(BoardInspector):
     """A bundle on a GPU; see ``BoardInspector``. ``device`` and ``engine`` are shared by all siblings."""
 
-    def __init__(self, bundle: Bundle, device: Device, make_engine: Callable[[], DeviceEngine]) -> None:
+    def __init__(
+        self, bundle: Bundle, device: Device, make_engine: Callable[[], DeviceEngine],
+        make_look: Callable[[], LookEngine] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(bundle)
+        self._make_look = make_look
         depth = len(self.merge_plan.candidate)
         if depth > MOST_CANDIDATES:
             raise BundleError(
@@ -87,29 +93,30 @@ class CudaInspector(BoardInspector):
             self.rig = Rig(
                 device=device, engine=engine, merge=self.merge_plan, frame_hw=bundle.recipe.frame_hw, tiles=n,
                 calls=calls, per_call=self.batch, lit=self.light is not None,
-                shared=self._uploaded(calls * self.batch, engine.half_planes), records=[not engine.captures],
-                own_cues=bool(bundle.places),
+                shared=uploaded(
+                    device, bundle, self.merge_plan, self.numbers, self.gain, calls * self.batch, engine.half_planes
+                ),
+                records=[not engine.captures], own_cues=bool(bundle.places),
             )  # fmt: skip
             self._slot: Slot | None = Slot(self.rig) if n else None
         self._memory = ShownMemory(self.chooser, bundle.memory)
 
-    def _uploaded(self, tiles: int, half_planes: bool) -> Shared:
-        n, t = len(self.numbers), self.plan.tile_px
-        cues = self.bundle.memory
-        if not half_planes:
-            cues = np.zeros((max(tiles, 1), 4, t, t), np.uint8)
-            tiles_from_planes(self.plan, self.bundle.memory, self.numbers, cues)
-        position = np.full(len(self.plan.origins_yx), -1, np.int32)
-        position[self.numbers] = np.arange(n)
-        merge = self.merge_plan
-        candidate = np.where(merge.candidate >= 0, position[merge.candidate], -1).astype(np.int32)
-        origins = np.array(self.plan.origins_yx, np.int32)[self.numbers] if n else np.zeros((1, 2), np.int32)
-        gain = self.gain.window(0, self.plan.frame_hw[0], 0, self.plan.frame_hw[1])
-        upload = self.device.upload
-        return Shared(
-            origins_yx=upload(origins), cues=upload(cues), candidate=upload(candidate), cell=upload(merge.cell),
-            border=upload(merge.border), gain=upload(gain), most_gain=upload(self.gain.most),
-        )  # fmt: skip
+    def look_first(self, guarded: bool = True) -> bool:
+        """See ``BoardInspector.look_first``: in the frame's stream; the slot is made anew."""
+        cascade = self.bundle.manifest.cascade
+        if self._make_look is None or cascade is None or self.rig.engine.half_planes or not len(self.numbers):
+            return False
+        self._is_guarded = guarded
+        if self.rig.look is None:
+            level = np.float32(cascade.look_from * self.bundle.thresholds.region_peak)
+            with self.device.active():
+                look = LookRig(engine=self._make_look(), level=level, look_from=self.device.upload(np.array([level])))
+                self._family.memory.append(look.look_from)
+                self.rig = replace(self.rig, look=look)
+                if self._slot is not None:
+                    self._slot.free()
+                self._slot = Slot(self.rig)
+        return True
 
     @property
     def lost(self) -> bool:
@@ -135,11 +142,8 @@ class CudaInspector(BoardInspector):
                 if one._slot is not None:
                     one._slot.free()
                     one._slot = None
-            shared = self.rig.shared
-            self.device.free(
-                shared.origins_yx, shared.cues, shared.candidate, shared.cell, shared.border, shared.gain,
-                shared.most_gain,
-            )  # fmt: skip
+            self.device.free(*self.rig.shared.buffers, *self._family.memory)
+            self._family.memory.clear()
 
     def span(self, what: str, start: float, end: float) -> None:
         """See ``BoardInspector.span``."""
@@ -180,12 +184,10 @@ class CudaInspector(BoardInspector):
                 slot = self._ready_slot()
                 self._fill(slot, work, pose, tables)
                 t2 = time.perf_counter()
-                slot.run(work.pixel_format, traced=self._family.on_span is not None)
+                looks_first = slot.look is not None and self._may_wave
+                slot.run(work.pixel_format, self._family.on_span is not None, looks_first)
+                share, beyond = slot.grown(self.numbers) if looks_first else (1.0, 0.0)
                 t3 = time.perf_counter()
-                if slot.host.no_number[0]:
-                    raise InspectionError(
-                        expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle"
-                    )
                 regions, strongest = self._regions(slot, mask, bent)
                 wanted = self._keeps_evidence and (regions or not self._of_called_only)
                 camera = self.pose_of_camera(registration)
@@ -203,8 +205,8 @@ class CudaInspector(BoardInspector):
             self.span(what, start, end)
         self._tell_steps(slot)
         times = StageTimes(register_s=t1 - t0, tile_s=t2 - t1, infer_s=t3 - t2, judge_s=t4 - t3)
-        score = max(float(slot.host.small.max()), strongest)
-        return Findings(score, regions, mask, registration, times, self._memory.chosen, kept)
+        score = max(float(slot.host.small.max()), strongest, beyond)
+        return Findings(score, regions, mask, registration, times, self._memory.chosen, kept, share)
 
     @contextlib.contextmanager
     def _current_device(self) -> Iterator[None]:
@@ -283,7 +285,7 @@ class CudaInspector(BoardInspector):
             return
         with self.device.active():
             at = [origin[1] + mark.seconds_since(origin[0]) for mark in slot.marks]
-        for step, start, end in zip(STEPS, at[:-1], at[1:], strict=True):
+        for step, start, end in zip(slot.steps, at[:-1], at[1:], strict=True):
             tell(f"{GPU_THREAD} {slot.stream.handle:#x}", step, start, end)
 
     def network_seconds(self) -> float:

@@ -2,6 +2,8 @@
 //
 // Every kernel has a NumPy reference in reference.py, and is run on a CPU against it by the tests (portable.h). Compile
 // with -fmad=false (nvcc) or -ffp-contract=off: then results are the same to the bit everywhere.
+#include <math.h>
+
 #include "portable.h"
 
 enum Layout { MONO, RGB, BGR, RGBA, BAYER_RG, BAYER_GR, BAYER_GB, BAYER_BG };
@@ -156,19 +158,26 @@ EXPORT_LAUNCH(
 
 // Who is heard at each region (rops.py): candidate, cell (k, gh, gw), border (k, gh, gw); level, misfit of all regions
 // of all tiles. `before` (gh, gw): who was heard after the last pass, null in the first one; never the same array as
-// `tile`. The host refuses a depth over MOST_CANDIDATES. A thread a region.
+// `tile`. `look` (n): the tiles that were run, whose candidates alone have a say where there is one; null: all were. The
+// host refuses a depth over MOST_CANDIDATES. A thread a region.
 extern "C" __global__ void choose(
     const int32_t *__restrict__ candidate, const int32_t *__restrict__ cell, const float *__restrict__ border, int depth,
     int rows, int columns, int cells_a_tile, const float *__restrict__ level, const float *__restrict__ misfit,
-    const int32_t *__restrict__ before, int32_t *__restrict__ tile, int32_t *__restrict__ cell_of_tile) {
+    const int32_t *__restrict__ before, const int32_t *__restrict__ look, int32_t *__restrict__ tile,
+    int32_t *__restrict__ cell_of_tile) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= columns || y >= rows) return;
     const int grid = rows * columns, here = y * columns + x;
     int count = 0;
+    bool any = false;
+    for (int k = 0; look != nullptr && k < depth; ++k) {
+        const int who = candidate[k * grid + here];
+        any = any || (who >= 0 && look[who]);
+    }
     float fit[MOST_CANDIDATES], seen[MOST_CANDIDATES], ordered[MOST_CANDIDATES], best_fit = 0.0f;
     for (int k = 0; k < depth; ++k) {
         const int who = candidate[k * grid + here];
-        if (who < 0) continue;
+        if (who < 0 || (any && !look[who])) continue;
         const int64_t at = (int64_t)who * cells_a_tile + cell[k * grid + here];
         fit[k] = misfit[at];
         seen[k] = level[at];
@@ -184,7 +193,7 @@ extern "C" __global__ void choose(
     float least = 0.0f;
     for (int k = 0; k < depth; ++k) {
         const int who = candidate[k * grid + here];
-        if (who < 0) continue;
+        if (who < 0 || (any && !look[who])) continue;
         float worse = (fit[k] - best_fit) / (best_fit + 0.01f);
         worse = worse < 2.0f ? worse : 2.0f;
         const float odd = seen[k] > median ? seen[k] - median : median - seen[k];
@@ -208,9 +217,9 @@ extern "C" __global__ void choose(
 EXPORT_LAUNCH(
     choose,
     (const int32_t *candidate, const int32_t *cell, const float *border, int depth, int rows, int columns,
-     int cells_a_tile, const float *level, const float *misfit, const int32_t *before, int32_t *tile,
-     int32_t *cell_of_tile),
-    (candidate, cell, border, depth, rows, columns, cells_a_tile, level, misfit, before, tile, cell_of_tile))
+     int cells_a_tile, const float *level, const float *misfit, const int32_t *before, const int32_t *look,
+     int32_t *tile, int32_t *cell_of_tile),
+    (candidate, cell, border, depth, rows, columns, cells_a_tile, level, misfit, before, look, tile, cell_of_tile))
 
 // The map of the padded golden image from the tile that is heard at each region. A thread a pixel.
 extern "C" __global__ void gather(
@@ -318,3 +327,5 @@ EXPORT_LAUNCH(
     (const float *map, const float *gain, int height, int width, int row_px, const float *small, const int64_t *matrix,
      int frame_h, int frame_w, uint8_t *out, float *values),
     (map, gain, height, width, row_px, small, matrix, frame_h, frame_w, out, values))
+
+#include "look.cuh"

@@ -1,85 +1,39 @@
 """One frame in flight on a GPU: a stream, an engine's context, memory, and the order in which all is launched.
 
-``Rig`` is what slots of a bundle share. A slot allocates when it is made and where a frame comes in a layout that it
+A slot allocates when it is made and where a frame comes in a layout that it
 has not had; after that a frame costs no allocation, and the host waits for one event.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import structlog
 
 from hisir_edge.arrays import F32, I32, I64, U8, Bool
 from hisir_edge.cuda.cues import OwnCues
-from hisir_edge.cuda.device import Buffer, Device, Event, Graph, Stream
+from hisir_edge.cuda.device import Buffer, Event, Stream
+from hisir_edge.cuda.look import Look
+from hisir_edge.cuda.recorded import Recorded, Steps
 from hisir_edge.cuda.reference import LAYOUTS
-from hisir_edge.cuda.tensorrt_engine import DeviceEngine
-from hisir_edge.geometry.merge_plan import MergePlan
+from hisir_edge.cuda.rig import LOOKING, STEPS, Rig
+from hisir_edge.errors import InspectionError
 from hisir_edge.geometry.tile import REGION_PX
 from hisir_edge.inspection.rops import SWEEPS
-
-log = structlog.get_logger()
-
-STEPS = ("copy in", "tiles", "network", "rops", "mask", "copy out")
-"""Steps of a frame on the GPU, in this order."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
-    """Arrays that are on the GPU once a bundle. Tiles are numbered as they are run; ``cues``: see ``half_planes``."""
-
-    origins_yx: Buffer
-    cues: Buffer
-    candidate: Buffer
-    cell: Buffer
-    border: Buffer
-    gain: Buffer
-    most_gain: Buffer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rig:
-    """Facts that slots share: ``tiles`` are run in ``calls`` of ``per_call``; ``frame_hw``: the camera's."""
-
-    device: Device
-    engine: DeviceEngine
-    merge: MergePlan
-    frame_hw: tuple[int, int]
-    tiles: int
-    calls: int
-    per_call: int
-    lit: bool
-    shared: Shared
-    records: list[bool]
-    """Whether the work of a frame is recorded as a graph; of all slots, the first that fails decides."""
-    own_cues: bool = False
-    """Whether frames differ in their cues: then each slot has its own."""
-
-    @property
-    def tile_px(self) -> int:
-        """Side of a tile."""
-        return self.merge.plan.tile_px
-
-    @property
-    def regions_a_tile(self) -> int:
-        """Regions of 16 x 16 px in a tile."""
-        return (self.tile_px // REGION_PX) ** 2
 
 
 @dataclass
 class _Input:
-    """A frame in one layout, page-locked and on the GPU, and the graph of the work from there on."""
+    """A frame in one layout, page-locked and on the GPU, and the work from there on: all of it, or up to the look."""
 
     layout: int
     host: U8 = field(repr=False)
     there: Buffer
-    runs: int = 0
-    graph: Graph | None = None
+    whole: Recorded = field(default_factory=Recorded)
+    front: Recorded = field(default_factory=Recorded)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,46 +57,51 @@ class Slot:
         grid, n, run = rig.merge.contested.shape, rig.tiles, rig.calls * rig.per_call
         self.rig = rig
         self._memory: list[Buffer | Any] = []
-        self.whole: Any = None
+        self.whole_map: Any = None
+        self.look: Look | None = None
         try:
             self.stream: Stream = device.stream()
             self.done: Event = device.event()
             self.context = rig.engine.context()
             self.inputs: dict[str, _Input] = {}
             self.host = _Host(
-                matrices=self._pinned((12,), np.int64), tables=self._pinned((n, 1, 256, 3), np.uint8),
-                no_number=self._pinned((2,), np.int32), small=self._pinned(grid, np.float32),
-                bits=self._pinned((fh, -(-fw // 8)), np.uint8), values=self._pinned((fh, fw), np.float32),
+                matrices=self.pinned((12,), np.int64), tables=self.pinned((n, 1, 256, 3), np.uint8),
+                no_number=self.pinned((2,), np.int32), small=self.pinned(grid, np.float32),
+                bits=self.pinned((fh, -(-fw // 8)), np.uint8), values=self.pinned((fh, fw), np.float32),
             )  # fmt: skip
             host = self.host
-            self.matrices, self.tables = self._alloc(host.matrices.nbytes), self._alloc(host.tables.nbytes)
-            self.no_number, self.small = self._alloc(4), self._alloc(host.small.nbytes)
-            self.bits, self.values = self._alloc(host.bits.nbytes), self._alloc(host.values.nbytes)
+            self.matrices, self.tables = self.alloc(host.matrices.nbytes), self.alloc(host.tables.nbytes)
+            self.no_number, self.small = self.alloc(4), self.alloc(host.small.nbytes)
+            self.bits, self.values = self.alloc(host.bits.nbytes), self.alloc(host.values.nbytes)
             cells = n * side * side * 4
-            self.level, self.peak, self.misfit = self._alloc(cells), self._alloc(cells), self._alloc(run * side**2 * 4)
-            self.choices = (self._alloc(host.small.nbytes), self._alloc(host.small.nbytes))
-            self.cell, self.map = self._alloc(host.small.nbytes), self._alloc(plan.padded_hw[0] * plan.padded_hw[1] * 4)
+            self.level, self.peak, self.misfit = self.alloc(cells), self.alloc(cells), self.alloc(run * side**2 * 4)
+            self.choices = (self.alloc(host.small.nbytes), self.alloc(host.small.nbytes))
+            self.cell, self.map = self.alloc(host.small.nbytes), self.alloc(plan.padded_hw[0] * plan.padded_hw[1] * 4)
             # to whole calls of the engine: a graph holds for one shape of its inputs
             pixel_bytes = 7 * 2 if rig.engine.half_planes else 3
-            self.tiles, self.scores = self._alloc(run * pixel_bytes * t * t), self._alloc(run * t * t * 4)
+            self.tiles, self.scores = self.alloc(run * pixel_bytes * t * t), self.alloc(run * t * t * 4)
             self.cues = rig.shared.cues
             self.own_cues: OwnCues | None = None
             if rig.own_cues:
                 whole = (4, *plan.padded_hw) if rig.engine.half_planes else (max(run, 1), 4, t, t)
-                self.cues = self._alloc(rig.shared.cues.nbytes)
-                self.own_cues = OwnCues(plan, self.cues, self._pinned(whole, np.uint8), rig.engine.half_planes)
+                self.cues = self.alloc(rig.shared.cues.nbytes)
+                self.own_cues = OwnCues(plan, self.cues, self.pinned(whole, np.uint8), rig.engine.half_planes)
+            if rig.look is not None:
+                self.look = Look(self, rig.look)
         except BaseException:
             self.free()
             raise
         self.marks: list[Event] = []
-        """While there is a trace: the start of the last frame's work and the end of each of ``STEPS``."""
+        """While there is a trace: the start of the last frame's work and the end of each step of it."""
 
-    def _pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """Page-locked memory that is freed with the slot."""
         made = self.rig.device.pinned(shape, dtype)
         self._memory.append(made)
         return made
 
-    def _alloc(self, nbytes: int) -> Buffer:
+    def alloc(self, nbytes: int) -> Buffer:
+        """Memory of the GPU that is freed with the slot."""
         made = self.rig.device.alloc(nbytes)
         self._memory.append(made)
         return made
@@ -153,8 +112,11 @@ class Slot:
             self.done.record(self.stream)
             self.done.wait()
         for one in getattr(self, "inputs", {}).values():
-            if one.graph is not None:
-                one.graph.free()
+            one.whole.free()
+            one.front.free()
+        if self.look is not None:
+            self.look.free()
+            self.look = None
         self.rig.device.free(*self._memory)
         self._memory.clear()
         # streams and events are given back by whoever drops them, which is to be here
@@ -165,46 +127,71 @@ class Slot:
         """A frame's pixels, its matrices (kernels.cu) and its light into page-locked memory."""
         one = self.inputs.get(layout)
         if one is None:
-            host = self._pinned(pixels.shape, np.uint8)
-            one = self.inputs[layout] = _Input(LAYOUTS.index(layout), host, self._alloc(host.nbytes))
+            host = self.pinned(pixels.shape, np.uint8)
+            one = self.inputs[layout] = _Input(LAYOUTS.index(layout), host, self.alloc(host.nbytes))
         np.copyto(one.host, pixels)
         self.host.matrices[:6], self.host.matrices[6:] = to_frame.ravel(), to_golden.ravel()
         if tables is not None:
             np.copyto(self.host.tables, tables)
 
-    def run(self, layout: str, traced: bool) -> None:
-        """The frame that was filled in to its results; the second one's work is recorded, for engines must run once."""
-        one = self.inputs[layout]
-        if one.runs == 1 and self.rig.records[0]:
-            try:
-                one.graph = self.stream.recorded(lambda: self._enqueue(one))
-            except Exception as error:  # whatever cannot be recorded can still be done step by step
-                self.rig.records[0] = False
-                log.warning("no CUDA graph, every step is launched by itself", error=f"{type(error).__name__}: {error}")
-        if one.graph is not None and not traced:
-            one.graph()
-        else:
-            self._enqueue(one, self._marks() if traced else None)
+    def run(self, layout: str, traced: bool, look: bool = False) -> None:
+        """The frame that was filled in to its results; ``look``: of the tiles that the first look finds suspicious.
+
+        InspectionError where the network, or the first look, gives what is no number.
+        """
+        one, records, marks = self.inputs[layout], self.rig.records, self._marks(look) if traced else None
+        start = (lambda: self._copy_in(one), lambda: self._tiles(one))
+        if not look or self.look is None:
+            one.whole.run(self.stream, (*start, self.enqueue_network, *self._after()), records, marks)
+            self._wait()
+            return
+        cascade = self.look
+        one.front.run(self.stream, (*start, cascade.enqueue), records, marks)
+        self._wait()
+        calls = cascade.calls_of(int(cascade.host.count[0]))
+        steps = (lambda: cascade.enqueue_network(calls), *self._after(cascade.look))
+        cascade.rest.setdefault(calls, Recorded()).run(self.stream, steps, records, marks)
+        self._wait()
+
+    def grown(self, numbers: I64) -> tuple[float, float]:
+        """Look at tiles beside a region over the threshold as well, until there is none that was not run.
+
+        ``numbers``: of the tiles in the plan. The share of them that was run, and what is expected beside these.
+        """
+        if self.look is None:
+            raise RuntimeError("without a first look every tile was run")
+        while len(more := self.look.more(numbers)):
+            self.look.enqueue_network(self.look.add(more))
+            for step in self._after(self.look.look):
+                step()
+            self._wait()
+        return self.look.host.look.sum() / len(numbers), self.look.expected_beyond()
+
+    def _wait(self) -> None:
         self.done.record(self.stream)
         self.done.wait()
-        one.runs += 1
+        if self.host.no_number[0]:
+            raise InspectionError(
+                expected="finite scores", received="NaN or infinity", fix="verify or rebuild the bundle"
+            )
 
-    def _marks(self) -> Iterator[Event]:
-        if not self.marks:
-            self.marks = [self.rig.device.event(timed=True) for _ in range(len(STEPS) + 1)]
-        return iter(self.marks)
+    def _marks(self, look: bool) -> Iterator[Event]:
+        """Events for the steps of a frame, the first of which is there: its start."""
+        names = LOOKING if look and self.look is not None else STEPS
+        if len(self.marks) != len(names) + 1:
+            self.marks = [self.rig.device.event(timed=True) for _ in range(len(names) + 1)]
+        marks = iter(self.marks)
+        next(marks).record(self.stream)
+        return marks
 
-    def _enqueue(self, one: _Input, marks: Iterator[Event] | None = None) -> None:
-        steps: tuple[Callable[[], None], ...] = (
-            lambda: self._copy_in(one), lambda: self._tiles(one), self.enqueue_network, self._rops, self._mask,
-            self._copy_out,
-        )  # fmt: skip
-        if marks is not None:
-            next(marks).record(self.stream)
-        for step in steps:
-            step()
-            if marks is not None:
-                next(marks).record(self.stream)
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """What the marks of the last frame are of."""
+        return LOOKING if len(self.marks) > len(STEPS) + 1 else STEPS
+
+    def _after(self, look: Buffer | None = None) -> Steps:
+        """What follows the network; ``look``: which tiles were run, all without it."""
+        return (lambda: self._rops(look), self._mask, self._copy_out)
 
     def _copy_in(self, one: _Input) -> None:
         host, stream = self.host, self.stream
@@ -237,7 +224,7 @@ class Slot:
                 self.misfit.ptr + first * rig.regions_a_tile * 4, self.stream,
             )  # fmt: skip
 
-    def _rops(self) -> None:
+    def _rops(self, look: Buffer | None) -> None:
         rig, stream, shared = self.rig, self.stream, self.rig.shared
         t, side = rig.tile_px, rig.tile_px // REGION_PX
         depth, rows, columns = rig.merge.candidate.shape
@@ -250,7 +237,7 @@ class Slot:
             now = self.choices[sweep % 2]
             stream.launch(
                 "choose", (columns, rows, 1), shared.candidate, shared.cell, shared.border, depth, rows, columns,
-                rig.regions_a_tile, self.level, self.misfit, before, now, self.cell,
+                rig.regions_a_tile, self.level, self.misfit, before, look, now, self.cell,
             )  # fmt: skip
             before = now
         h, w = rig.merge.plan.padded_hw
@@ -286,15 +273,13 @@ class Slot:
         row_bytes = self.host.values.shape[1] * 4
         for first, end in edges.reshape(-1, 2).tolist():
             self.stream.copy_out(self.host.values[first:end], self.values, first * row_bytes)
-        self.done.record(self.stream)
-        self.done.wait()
+        self._wait()
 
     def fetch_map(self) -> F32:
         """The merged map (padded h, padded w) of raw scores over the golden image; the next frame writes over it."""
-        if self.whole is None:  # of a line that archives its boards
-            self.whole = self._pinned(self.rig.merge.plan.padded_hw, np.float32)
-        whole: F32 = self.whole
+        if self.whole_map is None:  # of a line that archives its boards
+            self.whole_map = self.pinned(self.rig.merge.plan.padded_hw, np.float32)
+        whole: F32 = self.whole_map
         self.stream.copy_out(whole, self.map)
-        self.done.record(self.stream)
-        self.done.wait()
+        self._wait()
         return whole

@@ -26,6 +26,7 @@ class TorchEngine:
     """See ``DeviceEngine``; made and used within ``Device.active``, where the device is a GPU."""
 
     captures = half_planes = True
+    least = 1
 
     def __init__(self, net: nn.Module, tile_px: int, device: str = "cuda", batch: int = TILES_A_CALL) -> None:
         """``net``: seven centred planes (n, 7, t, t) -> float32 score (n, t, t) and misfit (n, t / 16, t / 16)."""

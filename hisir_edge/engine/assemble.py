@@ -14,7 +14,16 @@ import onnxruntime as ort
 from hisir_edge import __version__
 from hisir_edge.arrays import U8
 from hisir_edge.backends import onnxruntime_engine
-from hisir_edge.bundle.files import CALIBRATION, ENGINE, GOLDEN, MODEL, SELF_TEST, VARIANTS
+from hisir_edge.bundle.files import (
+    CALIBRATION,
+    ENGINE,
+    FIRST_LOOK,
+    FIRST_LOOK_ENGINE,
+    GOLDEN,
+    MODEL,
+    SELF_TEST,
+    VARIANTS,
+)
 from hisir_edge.bundle.load import Bundle, bundle_from_manifest
 from hisir_edge.bundle.manifest import (
     EngineModel,
@@ -200,12 +209,18 @@ def _as_stored(picture: U8) -> U8:
 def with_engine(
     manifest: Manifest, staged: Path, options: BuildOptions, compiler: Compiler, on_progress: OnProgress
 ) -> Manifest:
-    """Compile the accepted network."""
+    """Compile the accepted network, and the first look where there is one."""
     network = (staged / MODEL).read_bytes()
     archs = archs_of(options)
     compiler.check_network(archs, network)
     plan = compiler.engine_from_onnx(network, manifest.recipe.tile_px, options.recipe.tensorrt, archs, on_progress)
     (staged / ENGINE).write_bytes(plan.engine)
+    if manifest.cascade is not None:
+        look = (staged / FIRST_LOOK).read_bytes()
+        compiled = compiler.engine_from_onnx(
+            look, manifest.recipe.tile_px, options.recipe.tensorrt, archs, on_progress
+        )  # fmt: skip
+        (staged / FIRST_LOOK_ENGINE).write_bytes(compiled.engine)
     return manifest.model_copy(update={"engine": _engine_model(plan, options)})
 
 

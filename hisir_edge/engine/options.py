@@ -69,7 +69,10 @@ def builds_of_recipes(recipes: dict[Path, EngineRecipe], out: Path, options: Bui
         for item in recipe.builds:
             # architectures are for the one target that can build for others
             archs = options.gpu_arch if TARGETS[item.target].for_other_gpus else ()
-            asked = replace(options, target=item.target, precision=item.precision, recipe=recipe, gpu_arch=archs)
+            asked = replace(
+                options, target=item.target, precision=item.precision, recipe=recipe, gpu_arch=archs,
+                cascade=options.cascade or item.cascade,
+            )  # fmt: skip
             yield Build(Path(recipe.run), out / f"{path.stem}-{item.target}-{item.precision}", asked)
 
 
@@ -156,10 +159,6 @@ def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
         )
     if (compiler := compiler_of(options.target)) is not None:
         compiler.check(options.recipe.tensorrt, archs_of(options), options.precision)
-    if options.cascade and TARGETS[options.target].graph != "cpu":
-        raise InputError(
-            expected="--cascade with --target onnxruntime", received=f"--target {options.target}", fix="leave one out"
-        )
     record, net = trained_net(run)
     record = counting(record, options.keep_odd)
     if options.recipe.backbone not in ("", record.settings.backbone):

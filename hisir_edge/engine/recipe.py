@@ -57,10 +57,11 @@ class TensorRtTable(_RecipeTable):
 
 
 class BuildItem(_RecipeTable):
-    """One of the bundles that ``build-engine --recipe`` without a RUN makes."""
+    """One of the bundles that ``build-engine --recipe`` without a RUN makes; ``cascade``: with a first look."""
 
     target: Target
     precision: Precision
+    cascade: bool = False
 
 
 class EngineRecipe(_RecipeTable):

@@ -155,9 +155,14 @@ class BoardInspector(ABC):
         return not usual or bool(judged.warnings) or bool(watch.faults(judged.optics))
 
     @property
-    def _tells_unusual(self) -> bool:
-        """Whether blur is watched: of a frame that may be soft nothing is left out."""
-        return self._watch is not None and self._watch.model.most_blur_px is not None
+    def _may_wave(self) -> bool:
+        """Whether the first look may leave something of a frame out.
+
+        Of one that may be soft nothing is. Who keeps what judgements came from looks everywhere: boards are judged
+        again under lower thresholds.
+        """
+        tells_blur = self._watch is not None and self._watch.model.most_blur_px is not None
+        return not (self._looks_everywhere or self._keeps_evidence or (self._is_guarded and not tells_blur))
 
     def _judged(self, image: Pixels) -> Judgement:
         start = time.perf_counter()

@@ -117,7 +117,7 @@ def kernels_of(device: PycudaDevice, stream, hw: tuple[int, int]) -> Kernels:
             "region_figures", (SIDE, SIDE, n), scores, misfit, t, level, peaks["nothing seen"], no_number)),
         "choose": ((3 * depth + 3) * grid * 4 + 2 * cells * 4, lambda: stream.launch(
             "choose", (columns, rows, 1), candidate, cell0, border, depth, rows, columns, SIDE**2, level, misfit,
-            before, tile, cell)),
+            before, None, tile, cell)),
         "gather": (2 * ph * pw * 4, lambda: stream.launch(
             "gather", (pw, ph, 1), scores, t, tile, cell, ph, pw, out)),
     }  # fmt: skip

@@ -154,7 +154,7 @@ def test_rops_and_mask_are_those_of_the_cpu(device, kernels, hw):
         tile = np.zeros((rows, columns), np.int32)
         both.assert_same(
             "choose", (columns, rows, 1), merge.candidate, merge.cell, merge.border, depth, rows, columns, side * side,
-            level, misfit, before, tile, cell,
+            level, misfit, before, None, tile, cell,
         )  # fmt: skip
         before = tile
     out = np.zeros(merge.plan.padded_hw, np.float32)

@@ -13,6 +13,7 @@ from hisir_edge.backends import engine_from_bundle
 from hisir_edge.cuda.device import Buffer
 from hisir_edge.cuda.pycuda_device import BLOCK
 from hisir_edge.errors import InspectionError
+from hisir_edge.inspection.cascade.first_look import FirstLook
 
 
 class HostDevice:
@@ -164,7 +165,7 @@ class HostGraph:
 class HostEngine:
     """ONNX Runtime on addresses; ``spoil`` makes it fail or forget numbers."""
 
-    captures = False
+    captures, least = False, 1
 
     def __init__(self, bundle, batch, half_planes=False):
         self.half_planes = half_planes
@@ -186,10 +187,7 @@ class HostEngine:
 
     def run_at(self, count, tile, cue, score, misfit):
         t, r = self.t, self.t // 16
-
-        def at(address, shape, kind):
-            length = int(np.prod(shape)) * np.dtype(kind).itemsize
-            return np.frombuffer((ctypes.c_uint8 * length).from_address(address), kind).reshape(shape)
+        at = array_at
 
         if self.spoil == "failure":
             raise InspectionError(expected="the engine to run", received="no", fix="none")
@@ -206,3 +204,28 @@ class HostEngine:
             scores[-1, 3, 5] = float(self.spoil)
         if self.spoil == "misfit":
             fit[0, 1, 1] = np.nan
+
+
+class HostLook:
+    """A bundle's first look on addresses; ``level``: what it expects everywhere instead."""
+
+    def __init__(self, bundle, batch, level=None):
+        self.look, self.batch, self.t, self.level = FirstLook(bundle.first_look, bundle.folder), batch, 0, level
+        self.t = bundle.recipe.tile_px
+
+    def context(self):
+        return self
+
+    def enqueue(self, count, planes, expected, stream):
+        stream.do(lambda: self.run_at(count, planes, expected))
+
+    def run_at(self, count, planes, expected):
+        seen = array_at(planes, (count, 8, self.t, self.t), np.uint8)
+        out = array_at(expected, (count, self.t // 16, self.t // 16), np.float32)
+        out[:] = self.look._session.run(None, {"planes": seen})[0] if self.level is None else self.level
+
+
+def array_at(address, shape, kind):
+    """An array at an address."""
+    length = int(np.prod(shape)) * np.dtype(kind).itemsize
+    return np.frombuffer((ctypes.c_uint8 * length).from_address(address), kind).reshape(shape)

@@ -99,8 +99,8 @@ def build_engine(
         bool,
         typer.Option(
             "--cascade",
-            help="With a first look that leaves to the network what may be a defect: quicker on processors; a quarter "
-            "of an hour more to build.",
+            help="With a first look that leaves to the network what may be a defect: several times as fast on good "
+            "boards; a quarter of an hour more to build.",
         ),
     ] = False,
     zones: Annotated[

@@ -33,6 +33,7 @@ def teach(
     least_planted_recall: Annotated[
         float, typer.Option(help="Least share of planted defects that must be found; below it no bundle is written.")
     ] = 0.5,
+    cascade: Annotated[bool, typer.Option("--cascade", help="As for build-engine: a quarter of an hour more.")] = False,
 ) -> None:
     """Make a bundle from 10 good boards or more without training: the shipped network and a memory of these boards.
 
@@ -57,6 +58,7 @@ def teach(
         product=product or out.absolute().name,
         false_calls_per_board=false_calls_per_board,
         least_planted_recall=least_planted_recall,
+        cascade=cascade,
     )
     folder = run if run is not None else out.absolute().with_name(f"{out.absolute().name}-run")
     with arrays_kept():

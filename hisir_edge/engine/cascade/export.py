@@ -1,4 +1,4 @@
-"""The file of a first look: eight bits in and inside, for ONNX Runtime on a processor."""
+"""The file of a first look: eight bits in; inside eight bits on a processor, half precision where it is compiled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from hisir_edge.arrays import U8
 from hisir_edge.engine.export import OPSET
-from hisir_edge.engine.precision import quiet
+from hisir_edge.engine.precision import Style, fp16_model, quiet
 from hisir_edge.inspection.cascade.planes import PLANES
 from hisir_edge.net.first_look import FirstLookNet
 
@@ -24,10 +24,11 @@ CALIBRATED_ON, AT_ONCE = 256, 16
 """Tiles whose activations set the ranges."""
 
 
-def onnx_of_first_look(net: FirstLookNet, planes: U8, tile_px: int, scratch: Path) -> bytes:
+def onnx_of_first_look(net: FirstLookNet, planes: U8, tile_px: int, scratch: Path, style: Style = "cpu") -> bytes:
     """``planes`` uint8 (n, 8, t, t) in, ``expected`` (n, t/16, t/16) out; int8, weights of seven bits.
 
-    ``planes``: tiles that the ranges come from.
+    ``planes``: tiles that the ranges come from. With the style of a GPU it is what is compiled: half precision but for
+    the first convolution, whose sums of whole grey levels need more digits.
     """
     floats, int8 = scratch / "first_look.float.onnx", scratch / "first_look.int8.onnx"
     with warnings.catch_warnings():
@@ -37,6 +38,10 @@ def onnx_of_first_look(net: FirstLookNet, planes: U8, tile_px: int, scratch: Pat
             input_names=["planes"], output_names=["expected"],
             dynamic_axes={"planes": {0: "n"}, "expected": {0: "n"}}, opset_version=OPSET, dynamo=False,
         )  # fmt: skip
+    if style == "gpu":
+        plain = onnx.load(str(floats))
+        first = next(node.name for node in plain.graph.node if node.op_type == "Conv")
+        return bytes(fp16_model(plain, [first]).SerializeToString())
     with quiet():
         quantize_static(
             str(floats), str(int8), _Tiles(planes), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,

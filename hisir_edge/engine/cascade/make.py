@@ -25,6 +25,7 @@ from hisir_edge.inspection.rops import Rops
 from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.run import RunRecord
 from hisir_edge.machine.cpu import available_threads
+from hisir_edge.registry import TARGETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def with_first_look(
     lessons = _lessons(inspector, record, others, learnt_from, scratch, effort, on_progress)
     net = distilled(lessons, effort.steps, record.settings.seed, partial(on_progress, "first look learns"))
     shown = lessons.planes[: min(lessons.used, CALIBRATED_ON)]
-    content = onnx_of_first_look(net, shown, bundle.recipe.tile_px, scratch)
+    content = onnx_of_first_look(net, shown, bundle.recipe.tile_px, scratch, TARGETS[manifest.target].graph)
     look, rounds = FirstLook(content, bundle.folder), _rounds(inspector, record, others, proven_on, effort)
     boards = spoilt_boards(inspector, record, others, proven_on, PROVE_SEED, rounds)
     total = len(proven_on) * (rounds + 1)

@@ -161,14 +161,9 @@ class CpuInspector(BoardInspector):
         return RawMap(merged, self.merger.cell_max, registration, times, self.memory.chosen, share, beyond)
 
     def _suspicious_tiles(self, gains: F32 | None) -> Suspicious | None:
-        """The tiles that the whole network has to see, the merger takes the others as waved through; None: all of them.
-
-        Who keeps what judgements came from looks everywhere: boards are judged again under lower thresholds.
-        """
+        """The tiles that the whole network has to see, the merger takes the others as waved through; None: all."""
         look, cascade = self._first_look, self.bundle.manifest.cascade
-        unguarded = self._is_guarded and not self._tells_unusual
-        everywhere = self._looks_everywhere or self._keeps_evidence or unguarded
-        if look is None or cascade is None or everywhere or not isinstance(self.merger, Rops):
+        if look is None or cascade is None or not self._may_wave or not isinstance(self.merger, Rops):
             return None
         expected = self.workers.expect(self.padded, gains, self.memory.planes, self.numbers, look)
         level = cascade.look_from * self.bundle.thresholds.region_peak

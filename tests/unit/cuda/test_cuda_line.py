@@ -24,7 +24,7 @@ from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.cuda.inspector import CudaInspector
 from hisir_edge.cuda.readback import windows_of_bits
 from hisir_edge.cuda.reference import LAYOUTS
-from hisir_edge.cuda.slot import STEPS
+from hisir_edge.cuda.rig import STEPS
 from hisir_edge.errors import HisirEdgeError
 from hisir_edge.images import read_rgb
 from hisir_edge.images.pixels import RED_YX, Pixels
@@ -174,7 +174,7 @@ def test_what_cannot_be_recorded_is_done_step_by_step(gpu, frames):
     gpu.rig.engine.spoil = "no graph"
     first, second, third = (gpu.inspect(frames[0]) for _ in range(3))
     assert first.result is second.result is third.result is not Result.ERROR
-    assert all(one.graph is None for one in gpu._slot.inputs.values())
+    assert all(one.whole.graph is None for one in gpu._slot.inputs.values())
     assert gpu.device.streams == 1
 
 

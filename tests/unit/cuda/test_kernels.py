@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -114,7 +115,7 @@ def test_half_float_tiles_carry_their_cues(kernels):
     assert np.array_equal(out, reference.tiles_f16(tiles, memory, origins[first:]))
 
 
-def _merged(library, merge, scores, misfit):
+def _merged(library, merge, scores, misfit, look=None):
     """ROPS by the kernels: figures, three passes of choice, gather; (map, highest score per region)."""
     n, t, _ = scores.shape
     side = t // 16
@@ -128,7 +129,7 @@ def _merged(library, merge, scores, misfit):
         tile = np.zeros((rows, columns), np.int32)
         launch(
             library, "choose", (columns, rows, 1), merge.candidate, merge.cell, merge.border, depth, rows, columns,
-            side * side, level, misfit, before, tile, cell,
+            side * side, level, misfit, before, look, tile, cell,
         )  # fmt: skip
         before = tile
     out = np.full(merge.plan.padded_hw, -1, np.float32)
@@ -236,5 +237,5 @@ def test_nvcc_takes_the_same_source(tmp_path, arch):
         [nvcc, *options, str(SOURCE), "-o", str(out)], capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    for name in ("tiles_u8", "tiles_f16", "region_figures", "choose", "gather", "region_scores", "mask_bits"):
+    for name in re.findall(r"__global__ void (\w+)", SOURCE.read_text() + SOURCE.with_name("look.cuh").read_text()):
         assert name.encode() in out.read_bytes()

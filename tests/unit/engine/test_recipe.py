@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hisir_edge.engine.options import BuildOptions, builds_of_recipes
 from hisir_edge.engine.recipe import matching_nodes, recipe_from_toml
 from hisir_edge.errors import InputError
 from hisir_edge.registry import BACKBONES
@@ -19,6 +20,9 @@ def test_each_backbone_has_its_recipe_for_both_targets_and_precisions():
         assert recipe.backbone == name
         made = {(item.target, item.precision) for item in recipe.builds}
         assert {(t, p) for t in ("onnxruntime", "tensorrt-rtx") for p in ("fp16", "int8")} <= made
+        builds = builds_of_recipes({ENGINES / f"{name}.toml": recipe}, Path("engines"), BuildOptions())
+        looking = {(one.options.target, one.options.precision) for one in builds if one.options.cascade}
+        assert looking == {("onnxruntime", "int8")}, "quick ones for processors have a first look"
 
 
 @pytest.mark.parametrize(
