@@ -198,7 +198,7 @@ $(DEV): requirements/dev.lock $(BASE)
 
 # what tests run against: a GigE Vision camera, a database, a broker, ZeroMQ and JSON Schema in C and C++, a browser; where they
 # cannot be installed those tests are skipped, with the reason
-TEST_PACKAGES := gir1.2-aravis-0.8 python3-gi postgresql mosquitto libzmq3-dev libvalijson-dev nlohmann-json3-dev g++ chromium
+TEST_PACKAGES := gir1.2-aravis-0.8 python3-gi postgresql mosquitto rabbitmq-server libssl-dev libzmq3-dev libvalijson-dev nlohmann-json3-dev g++ chromium
 # no service is started: RUNLEVEL=1 is what invoke-rc.d goes by
 INSTALL := RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 
@@ -220,7 +220,7 @@ lock:
 	  --no-annotate pyproject.toml --extra barcode --extra tiff -o requirements/lowest.lock
 
 # what an extra adds to the base install; gpu-check and gpu-check-torch are no extras, they have an .in file alone
-EXTRAS_LOCKED := barcode gpu gpu-check gpu-check-torch mqtt postgres tensorrt-rtx tiff train view viva webhook
+EXTRAS_LOCKED := barcode cfx gpu gpu-check gpu-check-torch mqtt postgres tensorrt-rtx tiff train view viva webhook
 extra_of = $(filter-out gpu-check gpu-check-torch,$(1))
 
 .PHONY: $(EXTRAS_LOCKED:%=requirements/extras/%.lock)

@@ -65,6 +65,7 @@ SINKS = {
     "postgres": "hisir_edge.mes.sinks.postgres:PostgresSink",
     "mqtt": "hisir_edge.mes.sinks.mqtt:MqttSink",
     "webhook": "hisir_edge.mes.sinks.webhook:WebhookSink",
+    "cfx": "hisir_edge.mes.sinks.cfx:CfxSink",
 }
 """By ``forward --to``: ``(target, on_retry) -> mes.sinks.base.Sink``."""
 

@@ -77,7 +77,10 @@ def forward(
     endpoint: Endpoint,
     to: Annotated[To, typer.Option(help="What to forward to.")],
     target: Annotated[
-        str, typer.Option(help="A file; postgresql://USER@HOST/DATABASE; mqtt://HOST/TOPIC; https://HOST/PATH.")
+        str,
+        typer.Option(
+            help="A file; postgresql://USER@HOST/DATABASE; mqtt://HOST/TOPIC; https://HOST/PATH; amqp://HOST/ADDRESS."
+        ),
     ],
     name: Annotated[
         str, typer.Option(help="Under which the line knows how far this is; default: forward-TO, with keys KEY.TO.")
@@ -109,7 +112,7 @@ def forward(
     lock = CursorFile(state / f"{name}.{to.value}.lock")  # one of a name: the line knows how far a name is, not who
     seen = 0
     try:
-        sink = opened(Target(to.value, target, name, state, masks), _Retries())
+        sink = opened(Target(to.value, target, name, state, masks, endpoint, control, (server_key, key)), _Retries())
         stream = subscribe(
             endpoint, name, masks=masks, since="beginning" if from_beginning else "now", control=control,
             server_key=server_key, key=key, cursor=sink, timeout_s=timeout_s, stop=lambda: bool(stopped),

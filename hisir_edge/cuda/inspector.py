@@ -46,7 +46,6 @@ from hisir_edge.inspection.variants import ShownMemory
 from hisir_edge.records import Region, StageTimes
 
 log = structlog.get_logger()
-
 MOST_CANDIDATES = 16
 """As in ``kernels.cu``: tiles that may see one region."""
 GPU_THREAD = "gpu stream"

@@ -8,18 +8,16 @@ Meanwhile other slots' streams go on.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 
 from hisir_edge.arrays import F32, I32, I64
+from hisir_edge.cuda.device import Buffer, Stream
 from hisir_edge.cuda.recorded import Recorded
-from hisir_edge.cuda.rig import LookRig
+from hisir_edge.cuda.rig import LookRig, Rig
 from hisir_edge.inspection.cascade.first_look import suspicious
 from hisir_edge.inspection.cascade.planes import PLANES
-
-if TYPE_CHECKING:
-    from hisir_edge.cuda.slot import Slot
 
 SIZES = (1, 4, 16)
 """Tiles of a call of the engine, beside its own most: the least that holds what is left is taken."""
@@ -35,10 +33,31 @@ class _Host:
     calibrated: F32 = field(repr=False)
 
 
+class Frame(Protocol):
+    """What it takes of its slot."""
+
+    rig: Rig
+    stream: Stream
+    host: Any
+    tiles: Buffer
+    cues: Buffer
+    scores: Buffer
+    misfit: Buffer
+    no_number: Buffer
+
+    def alloc(self, nbytes: int) -> Buffer:
+        """See ``Slot``."""
+        ...
+
+    def pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """See ``Slot``."""
+        ...
+
+
 class Look:
     """A slot's; made and used with it."""
 
-    def __init__(self, slot: Slot, look: LookRig) -> None:
+    def __init__(self, slot: Frame, look: LookRig) -> None:
         rig, self.slot, self.rig = slot.rig, slot, look
         n, t, cells = rig.tiles, rig.tile_px, rig.regions_a_tile
         self.calls = -(-n // look.engine.batch)

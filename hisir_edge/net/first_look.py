@@ -1,4 +1,4 @@
-"""The first look: a small network that expects how high the whole one's scores will be, at a tenth of its work or less.
+"""The first look: a small network that expects how high the whole one's scores will be, at a twenty-fifth of its work.
 
 It is distilled from one product's whole network (``engine/cascade/distil.py``). A convolution of the tile's pixels in
 blocks of 4 x 4 comes first, so that a pixel that is unusual at its place is seen as such; what pools before it loses
@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from hisir_edge.inspection.cascade.planes import MIDDLE, PLANES
 
-WIDTH = 24
+SEEN, WIDTH = 24, 16
+"""Channels of the first convolution, and of those that follow at its resolution; at half of it twice as many."""
 STRIDE = 4
 SPREAD = (32.0, 32.0, 32.0, 128.0, 128.0, 128.0, 64.0, 64.0)
 """What each plane is divided by."""
@@ -27,9 +28,10 @@ def _per_plane(values: tuple[float, ...]) -> Tensor:
 class FirstLookNet(nn.Module):
     """(N, 8, H, W) planes of eight bits (``inspection.cascade.planes``) -> logarithms of scores (N, H/16, W/16)."""
 
-    def __init__(self, width: int = WIDTH) -> None:
+    def __init__(self, seen: int = SEEN, width: int = WIDTH) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(PLANES, width, STRIDE, STRIDE)
+        self.stem = nn.Conv2d(PLANES, seen, STRIDE, STRIDE)
+        self.narrow = nn.Conv2d(seen, width, 1)
         self.fine = nn.Conv2d(width, width, 3, 1, 1)
         self.finer = nn.Conv2d(width, width, 3, 1, 1)
         self.down = nn.Conv2d(width, 2 * width, 3, 2, 1)
@@ -50,7 +52,7 @@ class FirstLookNet(nn.Module):
 
     def _rest(self, features: Tensor) -> Tensor:
         features = functional.relu(features)
-        for layer in (self.fine, self.finer, self.down, self.coarse):
+        for layer in (self.narrow, self.fine, self.finer, self.down, self.coarse):
             features = functional.relu(layer(features))
         highest: Tensor = functional.max_pool2d(self.head(features), 2)[:, 0]
         return highest

@@ -19,7 +19,7 @@ STAND_INS = {
 MODULES = ("cv2", "onnxruntime", "zmq", "simplejpeg", "PIL", "tifffile", "hisir_edge.cli.main", "harvesters.core")
 OF_EXTRA = {
     "gpu": ("pycuda.driver",), "barcode": ("zxingcpp",), "tiff": ("imagecodecs",), "tensorrt-rtx": ("tensorrt_rtx",),
-    "postgres": ("psycopg",), "mqtt": ("paho.mqtt",), "webhook": ("httpx",),
+    "postgres": ("psycopg",), "mqtt": ("paho.mqtt",), "cfx": ("proton",), "webhook": ("httpx",),
     "train": ("torch", "onnx", "scipy", "sklearn", "matplotlib", "jinja2"),
 }  # fmt: skip
 FIXES = {

@@ -34,3 +34,7 @@ class Target:
     name: str
     state_dir: Path
     masks: bool
+    endpoint: str = ""
+    control: str = ""
+    keys: tuple[str, str] = ("", "")
+    """Where the line publishes and is asked, and the keys for it: sinks that tell of the line's state, too."""

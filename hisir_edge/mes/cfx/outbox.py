@@ -1,0 +1,66 @@
+"""Messages of a CFX endpoint that the broker has not accepted yet, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Event, Lock
+
+from proton import Delivery, Message
+
+MOST_TOLD = 1000
+"""Messages that nobody waits for; beyond, the oldest are dropped while the broker is away."""
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One message. ``delivery``: since it was sent on the present connection; ``told``: nobody waits for it."""
+
+    message: Message = field(repr=False)
+    told: bool = False
+    done: Event = field(default_factory=Event, repr=False)
+    delivery: Delivery | None = field(default=None, repr=False)
+
+
+class Outbox:
+    """May be used by several threads."""
+
+    def __init__(self) -> None:
+        self._items: deque[Item] = deque()
+        self._lock = Lock()
+
+    def add(self, messages: Sequence[Message], told: bool = False) -> list[Item]:
+        """Behind all others; of those that nobody waits for ``MOST_TOLD`` are kept."""
+        items = [Item(message, told) for message in messages]
+        with self._lock:
+            self._items.extend(items)
+            waiting = [item for item in self._items if item.told and item.delivery is None]
+            for item in waiting[: max(len(waiting) - MOST_TOLD, 0)]:
+                self._items.remove(item)
+        return items
+
+    def add_first(self, messages: Sequence[Message]) -> None:
+        """Before all others; nobody waits for them."""
+        with self._lock:
+            self._items.extendleft(Item(message, told=True) for message in reversed(messages))
+
+    def unsent(self) -> list[Item]:
+        """In order, those that were not sent on the present connection."""
+        with self._lock:
+            return [item for item in self._items if item.delivery is None]
+
+    def accepted(self, delivery: Delivery) -> None:
+        """The broker has it."""
+        with self._lock:
+            done = next((item for item in self._items if item.delivery == delivery), None)
+            if done is not None:
+                self._items.remove(done)
+        if done is not None:
+            done.done.set()
+
+    def again(self) -> None:
+        """What was sent and not accepted is to be sent again."""
+        with self._lock:
+            for item in self._items:
+                item.delivery = None

@@ -1,0 +1,92 @@
+"""Verdicts and states to a broker as an endpoint of IPC-CFX, over AMQP 1.0 (Apache Qpid Proton)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from hisir_edge.mes.cfx import messages, states
+from hisir_edge.mes.cfx.address import address_from_text
+from hisir_edge.mes.cfx.endpoint import CfxConnection
+from hisir_edge.mes.cfx.messages import Envelope
+from hisir_edge.mes.cfx.requests import Identity
+from hisir_edge.mes.cfx.station import Station, Watch, clock_s
+from hisir_edge.mes.cursor import Cursor, CursorFile
+from hisir_edge.mes.sinks.base import OnRetry, Target
+from hisir_edge.mes.verdict import Verdict
+
+
+class CfxSink:
+    """``amqp://[USER:PASSWORD@]HOST[:PORT]/ADDRESS[?handle=...&requests=ADDRESS&heartbeat_s=60]`` (amqps: with TLS).
+
+    Of each verdict WorkStarted, UnitsInspected, WorkCompleted, in order, each accepted by the broker before the cursor
+    moves on; at least once, under the same UniqueID. States and faults come from the line's control socket, as they
+    are when they are seen.
+    """
+
+    def __init__(self, target: Target, on_retry: OnRetry) -> None:
+        """InputError for an address that is none, or is not there; waits for the broker."""
+        self._address = address_from_text(target.target)
+        self._cursor = CursorFile(Path(target.state_dir) / f"{target.name}.cursor")
+        self._station, self._recipe = Station(), ("", "")
+        self._beaten_at = 0.0
+        try:
+            me = Identity(
+                self._address.handle or target.name, target.name,
+                self._address.url if self._address.requests else "", self._address.requests,
+            )  # fmt: skip
+            self._connection = CfxConnection(self._address, me, on_retry)
+            self._connection.on_up = self._up
+            self._connection.start()
+            try:
+                self._connection.wait_up()
+                self._watch = Watch(target.endpoint, target.control, target.keys, self._seen)
+            except BaseException:
+                self._connection.close()
+                raise
+        except BaseException:
+            self._cursor.close()
+            raise
+
+    def load(self) -> Cursor | None:
+        """See ``CursorStore``."""
+        return self._cursor.load()
+
+    def put(self, verdict: Verdict) -> None:
+        """See ``Sink``; returns when the broker has accepted its messages, however often they have to be sent."""
+        envelopes: list[Envelope] = []
+        if self._recipe != (recipe := (verdict.product, verdict.bundle_sha256)):
+            envelopes.append(messages.recipe_activated(verdict))
+        self._connection.publish([*envelopes, *messages.of_verdict(verdict)])
+        self._recipe = recipe
+
+    def save(self, cursor: Cursor) -> None:
+        """See ``CursorStore``."""
+        self._cursor.save(cursor)
+
+    def close(self) -> None:
+        """See ``CursorStore``."""
+        self._watch.close()
+        self._connection.close()
+        self._cursor.close()
+
+    def _up(self) -> None:
+        """On the connection's thread: whoever listens learns who is there."""
+        me = self._connection.me
+        self._connection.first([messages.told("CFX.EndpointConnected", me.addresses()), self._beat()])
+        self._beaten_at = time.monotonic()
+
+    def _beat(self) -> Envelope:
+        return states.heartbeat(
+            self._connection.me.handle, self._address.heartbeat_s, list(self._station.faults.values())
+        )
+
+    def _seen(self, status: dict[str, Any] | None) -> None:
+        """On the watch's thread."""
+        envelopes = self._station.seen(status, clock_s())
+        if time.monotonic() - self._beaten_at >= self._address.heartbeat_s and self._connection.is_up:
+            self._beaten_at = time.monotonic()
+            envelopes.append(self._beat())
+        if envelopes:
+            self._connection.tell(envelopes)
