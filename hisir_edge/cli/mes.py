@@ -113,10 +113,11 @@ def forward(
     seen = 0
     try:
         sink = opened(Target(to.value, target, name, state, masks, endpoint, control, (server_key, key)), _Retries())
+        failure = getattr(sink, "failure", lambda: None)
         stream = subscribe(
             endpoint, name, masks=masks, since="beginning" if from_beginning else "now", control=control,
-            server_key=server_key, key=key, cursor=sink, timeout_s=timeout_s, stop=lambda: bool(stopped),
-            waiting=_Retries(),
+            server_key=server_key, key=key, cursor=sink, timeout_s=timeout_s,
+            stop=lambda: bool(stopped) or failure() is not None, waiting=_Retries(),
         )  # fmt: skip
         try:
             for verdict in stream:
@@ -126,10 +127,13 @@ def forward(
                     stopped.append(True)
                     next(stream, None)  # this one is done with
                     break
+            ended = failure()
         finally:
             stream.close()
     finally:
         lock.close()
+    if ended is not None:
+        raise ended
     print(f"{seen} verdict(s) forwarded")
     if timeout_s is not None and (not count or seen < count):
         raise typer.Exit(1)

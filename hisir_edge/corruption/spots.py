@@ -43,7 +43,7 @@ def part_boxes(mean_rgb: U8, smallest_px: int = 6, largest_px: int = 220) -> I32
     h, w = mean_rgb.shape[:2]
     small = cv2.resize(mean_rgb, (max(w // 8, 8), max(h // 8, 8)), interpolation=cv2.INTER_AREA)
     ground = cv2.resize(cv2.medianBlur(small, min(31, int(0.9 * min(small.shape[:2])) | 1)), (w, h))
-    distance = np.abs(mean_rgb.astype(np.int16) - ground).max(2).astype(np.uint8)
+    distance = highest_channel(u8(cv2.absdiff(mean_rgb, ground)))
     _, solid = cv2.threshold(distance, 0, 255, cv2.THRESH_OTSU)
     boxes: list[Box] = []
     # closing joins what belongs together, opening cuts bodies free of the tracks and leads that tie them up

@@ -15,7 +15,8 @@ import numpy as np
 from hisir_edge.arrays import F32, I32, I64
 from hisir_edge.cuda.device import Buffer, Stream
 from hisir_edge.cuda.recorded import Recorded
-from hisir_edge.cuda.rig import LookRig, Rig
+from hisir_edge.cuda.rig import LookContext, LookRig, Rig
+from hisir_edge.cuda.tensorrt_engine import DeviceContext
 from hisir_edge.inspection.cascade.first_look import suspicious
 from hisir_edge.inspection.cascade.planes import PLANES
 
@@ -38,6 +39,7 @@ class Frame(Protocol):
 
     rig: Rig
     stream: Stream
+    context: DeviceContext
     host: Any
     tiles: Buffer
     cues: Buffer
@@ -76,22 +78,33 @@ class Look:
         self.calibrated = alloc(self.host.calibrated.nbytes)
         self.tiles, self.cues = alloc(most * 3 * t * t), alloc(most * 4 * t * t)
         self.scores, self.misfit = alloc(most * t * t * 4), alloc(most * cells * 4)
-        self.context = look.engine.context()
-        # a graph holds for one shape of its engine's inputs, and so does a context that was recorded into one
-        self.contexts = {size: rig.engine.context() for size in self.sizes}
         self.rest: dict[tuple[int, ...], Recorded] = {}
+        self.contexts: dict[int, DeviceContext] = {}
+        self.context: LookContext | None = None
+        try:
+            # a graph holds for one shape of its engine's inputs, and so does a context that was recorded into one
+            self.contexts[most] = slot.context
+            for size in self.sizes[:-1]:
+                self.contexts[size] = rig.engine.context()
+            self.context = look.engine.context()
+        except BaseException:
+            self.free()
+            raise
 
     def enqueue(self) -> None:
         """The first look over the tiles that are on the GPU; which are left, and how many, go to the host."""
         slot, rig, shared = self.slot, self.slot.rig, self.slot.rig.shared
         t, cells, stream = rig.tile_px, rig.regions_a_tile, slot.stream
         depth, rows, columns = rig.merge.candidate.shape
+        context = self.context
+        if context is None:
+            raise RuntimeError("freed")
         for first in range(0, self.calls * self.per_call, self.per_call):
             stream.launch(
                 "planes_u8", (t, t, self.per_call), slot.tiles, slot.cues, t, first, rig.tiles, self.planes
             )  # fmt: skip
             to = self.expected.ptr + first * cells * 4
-            self.context.enqueue(self.per_call, self.planes.ptr, to, stream)
+            context.enqueue(self.per_call, self.planes.ptr, to, stream)
         stream.launch(
             "expected_scores", (columns, rows, 1), shared.candidate, shared.cell, depth, rows, columns, cells,
             self.expected, shared.most_gain, self.calibrated, slot.no_number,
@@ -141,6 +154,10 @@ class Look:
         expected = self.host.calibrated
         return float(expected[expected < self.rig.level].max(initial=0.0))
 
+    def work_of(self, calls: tuple[int, ...]) -> Recorded:
+        """The work from here on: kept as a graph where it is one call at most, of which there are few kinds."""
+        return self.rest.setdefault(calls, Recorded()) if len(calls) <= 1 else Recorded()
+
     def add(self, tiles: I64) -> tuple[int, ...]:
         """Let these tiles, numbered as they are run, be looked at as well: the calls of the engine that they take."""
         host, stream = self.host, self.slot.stream
@@ -155,4 +172,4 @@ class Look:
             one.free()
         self.rest.clear()
         self.contexts.clear()
-        self.__dict__.pop("context", None)
+        self.context = None

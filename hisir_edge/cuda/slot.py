@@ -150,7 +150,7 @@ class Slot:
         self._wait()
         calls = cascade.calls_of(int(cascade.host.count[0]))
         steps = (lambda: cascade.enqueue_network(calls), *self._after(cascade.look))
-        cascade.rest.setdefault(calls, Recorded()).run(self.stream, steps, records, marks)
+        cascade.work_of(calls).run(self.stream, steps, records, marks)
         self._wait()
 
     def grown(self, numbers: I64) -> tuple[float, float]:

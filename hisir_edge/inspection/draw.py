@@ -108,13 +108,14 @@ def _enlarged(picture: U8, small: U8, changed: U8) -> U8:
 def _count(inspected: Bool, judged: Judgement, truth: U8, planted: dict[str, int], found: dict[str, int]) -> None:
     seen = _seen(judged, (truth.shape[0], truth.shape[1]))
     joined = cv2.dilate((truth > 0).astype(np.uint8), np.ones((JOIN_PX, JOIN_PX), np.uint8))
-    count, labels = cv2.connectedComponents(joined)
-    for label in range(1, count):
-        ys, xs = np.nonzero((labels == label) & (truth > 0) & inspected)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(joined)
+    for label, (x, y, w, h, _) in zip(range(1, count), stats[1:].tolist(), strict=True):
+        here = np.s_[y : y + h, x : x + w]
+        ys, xs = np.nonzero((labels[here] == label) & (truth[here] > 0) & inspected[here])
         if len(ys) and max(np.ptp(ys), np.ptp(xs)) + 1 >= SMALLEST_PX:
-            name = NAMES[int(np.bincount(truth[ys, xs]).argmax()) - 1]
+            name = NAMES[int(np.bincount(truth[here][ys, xs]).argmax()) - 1]
             planted[name] += 1
-            found[name] += bool(seen[ys, xs].any())
+            found[name] += bool(seen[here][ys, xs].any())
 
 
 def _seen(judged: Judgement, hw: tuple[int, int]) -> Bool:

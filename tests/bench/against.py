@@ -45,7 +45,11 @@ except ImportError:  # before the house was cut into rooms
     from hisir_edge.engine.bundle import load_bundle
     from hisir_edge.engine.load import inspector_from_bundle
     from hisir_edge.line.board import in_flight
-both = in_flight(inspector_from_bundle(load_bundle(Path(sys.argv[1]))), 2)
+made = inspector_from_bundle(load_bundle(Path(sys.argv[1])))
+if hasattr(made, "look_first"):  # as the line does, guarded
+    made.watch_optics()
+    made.look_first()
+both = in_flight(made, 2)
 pool = ThreadPoolExecutor(2)
 print("ready", flush=True)
 for line in sys.stdin:
@@ -87,7 +91,7 @@ def boards(work: Path, count: int) -> dict[str, list[Path]]:
     found = {"good": [folder / f"good{n}.npy" for n in range(count)]}
     found |= {"three defects": [folder / "three.npy"] * 2, "worst": [folder / "worst.npy"] * 2}
     if not (folder / "worst.npy").exists():
-        made = work / "rendered"
+        made = work / f"rendered-{count}"
         command = ["synth", "--product", 7, "--seed", 11, "--good", 1, "--test-good", count, "--defective", 0]
         command += ["--size", "4096x3000", "--out", made]
         subprocess.run([sys.executable, "-m", "hisir_edge", *(str(c) for c in command)], check=True, cwd=ROOT)

@@ -26,8 +26,32 @@ class Broker:
             (folder / name).mkdir(parents=True)
         (folder / "plugins").write_text("[rabbitmq_amqp1_0].\n")
         (folder / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}\nloopback_users = none\n")
+        self.tls_port, self.ca = 0, folder / "tls" / "ca.pem"
         self._process: subprocess.Popen | None = None
         self._epmd: subprocess.Popen | None = None
+
+    def with_tls(self) -> None:
+        """Listen with TLS, too, as "localhost", by a certificate of an authority of its own (``ca``)."""
+        tls, self.tls_port = self.folder / "tls", free_port()
+        tls.mkdir()
+        new, days = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes"], ["-days", "2"]
+        authority = [*new, *days, "-subj", "/CN=ca", "-keyout", "ca.key", "-out", "ca.pem"]
+        subprocess.run(authority, check=True, capture_output=True, cwd=tls)
+        host = [
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost",
+            "-CA",
+            "ca.pem",
+            "-CAkey",
+            "ca.key",
+        ]
+        broker = [*new, *days, *host, "-keyout", "host.key", "-out", "host.pem"]
+        subprocess.run(broker, check=True, capture_output=True, cwd=tls)
+        with (self.folder / "rabbitmq.conf").open("a") as config:
+            config.write(f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}\nssl_options.cacertfile = {tls}/ca.pem\n")
+            config.write(f"ssl_options.certfile = {tls}/host.pem\nssl_options.keyfile = {tls}/host.key\n")
 
     @property
     def address(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -15,11 +16,17 @@ import uuid
 from collections import Counter
 
 import pytest
+from proton.handlers import MessagingHandler
+from proton.reactor import ApplicationEvent, Container, EventInjector
 from support.journal_line import JournalLine
 from support.rabbitmq import SERVER, Broker
 from support.sockets import free_port
 
+from hisir_edge.mes.cfx import messages
+from hisir_edge.mes.cfx.address import address_from_text
+from hisir_edge.mes.cfx.endpoint import CfxConnection
 from hisir_edge.mes.cfx.messages import of_verdict
+from hisir_edge.mes.cfx.requests import Identity
 from hisir_edge.mes.verdict import Verdict
 
 pytestmark = pytest.mark.skipif(
@@ -73,12 +80,14 @@ def taken(broker: Broker, queue: str, until) -> list[tuple]:
 
 
 @contextlib.contextmanager
-def forwarding(line: JournalLine, target: str, folder, *more):
+def forwarding(line: JournalLine, target: str, folder, *more, **environment):
     command = [
         sys.executable, "-m", "hisir_edge", "forward", line.verdicts, "--to", "cfx", "--target", target,
         "--state", folder / "state", "--from-beginning", *more,
     ]  # fmt: skip
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [str(part) for part in command], stderr=subprocess.PIPE, text=True, env=os.environ | environment
+    )  # fmt: skip
     try:
         yield process
     finally:
@@ -178,15 +187,28 @@ def test_requests_are_answered(broker, line, tmp_path):
                 content = b"\xff{" if name is None else json.dumps(envelope).encode()
                 sender.send(Message(body=content, inferred=True, reply_to=answers, correlation_id=f"c{number}"))
             sender.send(Message(body=b"\xff no request", inferred=True, reply_to=answers))
+            odd = {"SupportedTopicQueryType": "Any", "SupportedTopics": [{"TopicName": ["x"]}]}
+            for name, to in (("CFX.WhoIsThereRequest", answers), ("CFX.X\ud800Request", answers),
+                             ("CFX.XRequest", "/amq/queue/nobody")):  # fmt: skip
+                envelope = {"MessageName": name, "Source": "mes", "MessageBody": odd}
+                sender.send(Message(body=json.dumps(envelope).encode(), inferred=True, reply_to=to))
+            sender.send(
+                Message(
+                    body=json.dumps({"MessageName": "CFX.YRequest", "RequestID": "last", "MessageBody": {}}).encode(),
+                    inferred=True,
+                    reply_to=answers,
+                )
+            )
             got = {}
-            for _ in range(3):
+            for _ in range(4):
                 message = receiver.receive(timeout=20)
                 receiver.accept()
                 envelope = json.loads(bytes(message.body))
                 got[envelope["RequestID"]] = (envelope, message.correlation_id)
             connection.close()
     assert {key: envelope["MessageName"] for key, (envelope, _) in got.items()} == {
-        "r0": "CFX.WhoIsThereResponse", "r2": "CFX.GetEndpointInformationResponse", "r3": "CFX.NotSupportedResponse"
+        "r0": "CFX.WhoIsThereResponse", "r2": "CFX.GetEndpointInformationResponse", "r3": "CFX.NotSupportedResponse",
+        "last": "CFX.NotSupportedResponse",
     }  # fmt: skip
     assert got["r0"][1] == "c0" and got["r0"][0]["Target"] == "mes"
     assert got["r0"][0]["MessageBody"]["RequestTargetAddress"] == asked
@@ -200,6 +222,7 @@ def test_what_nobody_would_read_is_refused_before_the_first_message(broker, line
         (f"{broker.address}/exchange/amq.topic/x", "a queue of RabbitMQ"),
         (f"{broker.address}/topic/x", "a queue of RabbitMQ"),
         (f"{broker.address}/plain", "a queue of RabbitMQ"),
+        (f"{broker.address}/queue/there?requests=/amq/queue/none", "got /amq/queue/none: NOT_FOUND"),
         (f"amqp://guest:secret-word@127.0.0.1:{broker.port}/amq/queue/x", "a user that the broker lets in"),
     )
     for target, words in wrong:
@@ -208,6 +231,94 @@ def test_what_nobody_would_read_is_refused_before_the_first_message(broker, line
             said = process.stderr.read().strip().splitlines()
         assert words in said[-1]
         assert len(said) == 1 and "secret-word" not in said[0]
+
+
+def test_a_broker_that_cannot_be_reached_is_waited_for(line, tmp_path):
+    for nobody in ("no-such-host.invalid", f"127.0.0.1:{free_port()}"):
+        with forwarding(line, f"amqp://{nobody}/amq/queue/x", tmp_path) as process:
+            assert "waiting: " in process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+
+
+def test_what_the_broker_lets_go_of_without_a_word_is_made_again(tmp_path):
+    """A link, a session, a connection closed without a reason; released once: every message, in order, once more."""
+    got: list[str] = []
+    scripted = ScriptedBroker(["link", "session", "connection", "release"], got)
+    with scripted.started():
+        told: list[str] = []
+        me = Identity("h", "l")
+        one = CfxConnection(address_from_text(f"amqp://127.0.0.1:{scripted.port}/x"), me, told.append)
+        one.start()
+        one.wait_up()
+        for number in range(12):
+            one.publish([messages.told("CFX.Heartbeat", {"n": number})])
+        one.close()
+    accepted = [int(n) for n in got]
+    assert first_of_each(accepted) == list(range(12)) and len(accepted) <= 16
+    assert len(told) >= 4, "each is told"
+
+
+class ScriptedBroker(MessagingHandler):
+    """Takes everything; after each third message it does the next thing of its script."""
+
+    def __init__(self, script: list[str], got: list[str]) -> None:
+        super().__init__(prefetch=50, auto_accept=False)
+        self.script, self.got, self.port, self.seen = script, got, free_port(), 0
+
+    @contextlib.contextmanager
+    def started(self):
+        self.container = Container(self)
+        thread = threading.Thread(target=self.container.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.wake.trigger(ApplicationEvent("end"))
+            thread.join(10)
+
+    def on_start(self, event):
+        self.wake = EventInjector()
+        event.container.selectable(self.wake)
+        self.acceptor = event.container.listen(f"127.0.0.1:{self.port}")
+
+    def on_end(self, event):
+        self.wake.close()
+        self.acceptor.close()
+        self.container.stop()
+
+    def on_link_opening(self, event):
+        event.link.target.address = event.link.remote_target.address
+
+    def on_message(self, event):
+        self.seen += 1
+        what = self.script.pop(0) if self.seen % 3 == 0 and self.script else ""
+        if what == "release":
+            self.release(event.delivery, delivered=False)
+            return
+        number = json.loads(bytes(event.message.body))["MessageBody"]["n"]
+        self.got.append(number)
+        if what:
+            {"link": event.link, "session": event.session, "connection": event.connection}[what].close()
+        else:
+            self.accept(event.delivery)
+
+
+def test_with_tls_the_broker_must_be_the_one_that_is_named(line, tmp_path):
+    broker = Broker(tmp_path / "rabbitmq")
+    broker.with_tls()
+    with broker.started():
+        queue = made(broker, "safe")
+        target = f"amqps://guest:guest@localhost:{broker.tls_port}{queue}"
+        with line.started(3, rate_hz=0):
+            with forwarding(line, target, tmp_path, "--count", 3, SSL_CERT_FILE=str(broker.ca)) as process:
+                assert process.wait(60) == 0, process.stderr.read()
+            for wrong, trusted in ((target, os.devnull), (target.replace("localhost", "127.0.0.1"), str(broker.ca))):
+                with forwarding(line, wrong, tmp_path, SSL_CERT_FILE=trusted) as process:
+                    assert process.wait(60) == 2
+                    said = process.stderr.read()
+                assert "a broker whose certificate this machine trusts" in said and "guest:guest" not in said
+        assert len(inspected(taken(broker, queue, lambda found: len(completed(found)) == 3))) == 3
 
 
 class Cable:

@@ -16,7 +16,7 @@ from onnxruntime.transformers.onnx_model import OnnxModel
 
 from hisir_edge.arrays import U8
 from hisir_edge.engine.export import OPSET
-from hisir_edge.engine.precision import Style, fp16_model, quiet
+from hisir_edge.engine.precision import Style, fp16_model, half_emulated, quiet
 from hisir_edge.inspection.cascade.planes import PLANES
 from hisir_edge.net.first_look import FirstLookNet
 
@@ -24,11 +24,14 @@ CALIBRATED_ON, AT_ONCE = 256, 16
 """Tiles whose activations set the ranges."""
 
 
-def onnx_of_first_look(net: FirstLookNet, planes: U8, tile_px: int, scratch: Path, style: Style = "cpu") -> bytes:
-    """``planes`` uint8 (n, 8, t, t) in, ``expected`` (n, t/16, t/16) out; int8, weights of seven bits.
+def onnx_of_first_look(
+    net: FirstLookNet, planes: U8, tile_px: int, scratch: Path, style: Style = "cpu"
+) -> tuple[bytes, bytes]:
+    """(What ships, what it is proven by): ``planes`` uint8 (n, 8, t, t) in, ``expected`` (n, t/16, t/16) out.
 
-    ``planes``: tiles that the ranges come from. With the style of a GPU it is what is compiled: half precision but for
-    the first convolution, whose sums of whole grey levels need more digits.
+    On a processor both are int8 with weights of seven bits; ``planes``: tiles that the ranges come from. With the style
+    of a GPU what ships is compiled: half precision but for the first convolution, whose sums of whole grey levels need
+    more digits; the other one gives what that gives (``half_emulated``).
     """
     floats, int8 = scratch / "first_look.float.onnx", scratch / "first_look.int8.onnx"
     with warnings.catch_warnings():
@@ -41,7 +44,8 @@ def onnx_of_first_look(net: FirstLookNet, planes: U8, tile_px: int, scratch: Pat
     if style == "gpu":
         plain = onnx.load(str(floats))
         first = next(node.name for node in plain.graph.node if node.op_type == "Conv")
-        return bytes(fp16_model(plain, [first]).SerializeToString())
+        shipped = fp16_model(plain, [first])
+        return bytes(shipped.SerializeToString()), bytes(half_emulated(plain, [first]).SerializeToString())
     with quiet():
         quantize_static(
             str(floats), str(int8), _Tiles(planes), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
@@ -49,7 +53,8 @@ def onnx_of_first_look(net: FirstLookNet, planes: U8, tile_px: int, scratch: Pat
         )  # fmt: skip
     model = onnx.load(str(int8))
     _take_in(OnnxModel(model))
-    return bytes(model.SerializeToString())
+    content = bytes(model.SerializeToString())
+    return content, content
 
 
 class _Tiles(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime's has no types

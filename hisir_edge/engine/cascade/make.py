@@ -72,8 +72,9 @@ def with_first_look(
     lessons = _lessons(inspector, record, others, learnt_from, scratch, effort, on_progress)
     net = distilled(lessons, effort.steps, record.settings.seed, partial(on_progress, "first look learns"))
     shown = lessons.planes[: min(lessons.used, CALIBRATED_ON)]
-    content = onnx_of_first_look(net, shown, bundle.recipe.tile_px, scratch, TARGETS[manifest.target].graph)
-    look, rounds = FirstLook(content, bundle.folder), _rounds(inspector, record, others, proven_on, effort)
+    style = TARGETS[manifest.target].graph
+    content, proven_by = onnx_of_first_look(net, shown, bundle.recipe.tile_px, scratch, style)
+    look, rounds = FirstLook(proven_by, bundle.folder), _rounds(inspector, record, others, proven_on, effort)
     boards = spoilt_boards(inspector, record, others, proven_on, PROVE_SEED, rounds)
     total = len(proven_on) * (rounds + 1)
     proof = proven(inspector, look, _counted(boards, "first look proven", total, on_progress))

@@ -15,6 +15,7 @@ PORT, TLS_PORT = 5672, 5671
 QUEUES = ("/amq/queue/", "/queue/")
 KEPT = (*QUEUES, "/exchange/", "/topic/")
 """RabbitMQ's addresses begin with a slash; others' do not."""
+ESCAPE = "correct it; / ? # @ and : of a password are written %2F %3F %23 %40 %3A"
 OPTIONS = ("handle", "requests", "heartbeat_s")
 
 
@@ -47,15 +48,17 @@ class Address:
 def address_from_text(text: str) -> Address:
     """InputError for what is no such address."""
     wanted = "--target amqp://[USER:PASSWORD@]HOST[:PORT]/ADDRESS"
-    parts = urlsplit(text)
     try:
+        parts = urlsplit(text)
         port = parts.port or (TLS_PORT if parts.scheme == "amqps" else PORT)
-    except ValueError as error:
-        raise InputError(expected=wanted, received=str(error), fix="correct the port") from error
+    except ValueError as error:  # its words would show the password
+        raise InputError(expected=wanted, received="an address whose host or port is none", fix=ESCAPE) from error
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise InputError(expected=wanted, received="an @ behind the host", fix=ESCAPE)
     shown = text if "@" not in text else f"{parts.scheme}://...@{text.rpartition('@')[2]}"
     path = unquote(parts.path)
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname or path in ("", "/") or parts.fragment:
-        raise InputError(expected=wanted, received=shown, fix="correct it")
+        raise InputError(expected=wanted, received=shown, fix=ESCAPE)
     options = parse_qs(parts.query, keep_blank_values=True)
     if unknown := sorted(set(options) - set(OPTIONS)):
         raise InputError(

@@ -1,125 +1,55 @@
 """An AMQP 1.0 connection of a CFX endpoint, over Apache Qpid Proton, on a thread of its own.
 
-What is published is sent in order, durable, and counts once the broker has accepted it; where the connection breaks
-first it is sent again, under the same identity. Addresses are looked for before the first message: RabbitMQ accepts
-into a queue that does not exist, and into nowhere.
+What is published is sent in order, one message at a time, durable, and counts once the broker has accepted it; where
+the connection breaks first it is sent again, under the same identity. With RabbitMQ the address is looked for before
+the first message: it accepts into a queue that does not exist, and into nowhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Event as ThreadEvent
-from threading import Thread
 from typing import Any
 
 from proton import Delivery, Endpoint, Terminus, symbol
 from proton.handlers import MessagingHandler
-from proton.reactor import ApplicationEvent, Container, EventInjector
 
-from hisir_edge.errors import InputError
 from hisir_edge.mes.cfx.address import Address, is_queue, ssl_domain
-from hisir_edge.mes.cfx.amqp import Durable, Later, message_from_envelope
+from hisir_edge.mes.cfx.amqp import Durable, Later, Replies, message_from_envelope
 from hisir_edge.mes.cfx.messages import Envelope
-from hisir_edge.mes.cfx.outbox import Outbox
+from hisir_edge.mes.cfx.publisher import END_S, FIRST_S, Publisher, Tell
 from hisir_edge.mes.cfx.requests import Identity, answer, request_from_bytes
 
 LOOK_S = 10.0
-"""An address that has been found is there; one that is not answered for after so long is not."""
+"""A link that is not answered for after so long is none."""
 AGAIN_S = 2.0
-FIRST_S, LONGEST_S = 0.1, 5.0
-"""Between two attempts to connect; each time twice as long."""
-MOST_REPLIES = 64
-"""Addresses of others that answers were sent to, which are kept open."""
-Tell = Callable[[str], None]
 
 
-class CfxConnection(MessagingHandler):
-    """From ``start`` to ``close``; ``publish`` may be called by any thread."""
+class CfxConnection(Publisher, MessagingHandler):
+    """See ``Publisher``; all else is called by Proton, on the connection's thread."""
 
     def __init__(self, address: Address, me: Identity, on_retry: Tell) -> None:
-        super().__init__(prefetch=0, auto_accept=False, peer_close_is_error=True)
-        self.address, self.me, self._on_retry = address, me, on_retry
-        self.on_up: Callable[[], None] = lambda: None
-        """Called on the connection's thread each time that messages can be sent."""
-        self._outbox = Outbox()
-        self._wake = EventInjector()
-        self._container: Container | None = None
+        Publisher.__init__(self, address.shown, me.handle, on_retry)
+        MessagingHandler.__init__(self, prefetch=0, auto_accept=False)
+        self.address, self.me = address, me
+        self.on_up: Callable[[], list[Envelope]] = list
+        """What to say first on each connection; called on the connection's thread."""
+        self.on_beat: Callable[[], Envelope | None] = lambda: None
+        """What to say each ``address.heartbeat_s``; called there, too."""
         self._conn: Any = None
         self._sender: Any = None
-        self._looking: Any = None
         self._requests: Any = None
-        self._replies: dict[str, Any] = {}
-        self._found = self._closing = False
-        self._again_s = FIRST_S
-        self.fatal: InputError | None = None
-        self._was_up, self._ended = ThreadEvent(), ThreadEvent()
-        self._thread = Thread(target=self._run, name="cfx", daemon=True)
-
-    def start(self) -> None:
-        """Connect; the first address that is looked for and not there ends it (``fatal``)."""
-        self._thread.start()
-
-    def wait_up(self) -> None:
-        """Until messages can be sent, however long the broker is away; InputError as for ``publish``."""
-        while not self._was_up.wait(0.2):
-            self._check()
-        self._check()
-
-    @property
-    def is_up(self) -> bool:
-        """Whether messages can be sent just now."""
-        sender = self._sender
-        return sender is not None and bool(sender.state & Endpoint.REMOTE_ACTIVE)
-
-    def publish(self, envelopes: list[Envelope]) -> None:
-        """Send in order; returns once the broker has accepted all.
-
-        InputError for an address that is not there, or a message that the broker rejects.
-        """
-        self._check()
-        items = self._outbox.add([message_from_envelope(one, self.me.handle) for one in envelopes])
-        self._wake.trigger(ApplicationEvent("more"))
-        for item in items:
-            while not item.done.wait(0.5):
-                self._check()
-
-    def tell(self, envelopes: list[Envelope]) -> None:
-        """Send in order, not waited for: the oldest are dropped where the broker is away for long."""
-        self._outbox.add([message_from_envelope(one, self.me.handle) for one in envelopes], told=True)
-        self._wake.trigger(ApplicationEvent("more"))
-
-    def first(self, envelopes: list[Envelope]) -> None:
-        """Send these before all that waits; on the connection's thread alone."""
-        self._outbox.add_first([message_from_envelope(one, self.me.handle) for one in envelopes])
-
-    def close(self) -> None:
-        """Send what waits, as far as that goes at once, and disconnect."""
-        self._closing = True
-        self._wake.trigger(ApplicationEvent("end"))
-        self._ended.wait(5)
-
-    def _check(self) -> None:
-        if self.fatal is not None:
-            raise self.fatal
-        if self._ended.is_set():
-            raise InputError(expected="the CFX connection to go on", received="its end", fix="start it again")
-
-    def _run(self) -> None:
-        try:
-            self._container = Container(self)
-            self._container.run()
-        except Exception as error:  # whatever Proton raises is told to whoever publishes
-            self.fatal = self.fatal or InputError(
-                expected="a CFX connection", received=f"{type(error).__name__}: {error}", fix="check the broker's log"
-            )
-        finally:
-            self._ended.set()
+        self._looking: Any = None
+        self._pending = ""
+        """The address whose link was asked for last."""
+        self._replies = Replies()
+        self._held = False
 
     # what Proton calls, on its thread
 
     def on_start(self, event: Any) -> None:
         """Connect for the first time."""
         event.container.selectable(self._wake)
+        event.container.schedule(self.address.heartbeat_s, Later(self._beat))
         self._connect()
 
     def _connect(self) -> None:
@@ -133,73 +63,84 @@ class CfxConnection(MessagingHandler):
         )  # fmt: skip
 
     def on_connection_opened(self, event: Any) -> None:
-        """Look for the address, before anything is sent to it."""
-        self._forget_links()
-        product = str((event.connection.remote_properties or {}).get(symbol("product"), ""))
-        if product == "RabbitMQ" and not is_queue(self.address.target):
-            self._give_up(
-                "a queue of RabbitMQ, /amq/queue/NAME: what is sent to an exchange without one is accepted and gone",
-                self.address.target,
-            )  # fmt: skip
+        """Look for the address where the broker would not say that it is not there."""
+        properties, target = event.connection.remote_properties or {}, self.address.target
+        event.container.schedule(LOOK_S, Later(lambda: self._looked_long(event.connection)))
+        if properties.get(symbol("product")) != "RabbitMQ":
+            self._open_links()
+        elif is_queue(target):
+            self._looking = event.connection.session()  # of its own, so that its end takes the consumer along
+            self._looking.open()
+            self._pending = target
+            event.container.create_receiver(self._looking, target, options=Durable())
+        else:
+            self._fail("a queue of RabbitMQ, /amq/queue/NAME: what is sent elsewhere is accepted and gone", target)
+
+    def _open_links(self) -> None:
+        """Requests first: once messages can be sent, everything is there."""
+        if self._container is None:
             return
-        self._looking = event.container.create_receiver(event.connection, self.address.target, options=Durable())
-        event.container.schedule(LOOK_S, Later(self._looked_long))
+        options = None if self._looking is None else Durable()
+        if self.me.request_address and self._requests is None:
+            self._pending = self.me.request_address
+            self._requests = self._container.create_receiver(self._conn, self._pending, options=options)
+        else:
+            self._pending = self.address.target
+            self._sender = self._container.create_sender(self._conn, self._pending, options=options)
 
     def on_link_opened(self, event: Any) -> None:
-        """The address is there: send to it, and take requests."""
-        if event.link == self._looking and self._sender is None:
-            if event.link.remote_source is None or event.link.remote_source.type == Terminus.UNSPECIFIED:
-                return  # an error follows
-            self._found = True
-            self._sender = event.container.create_sender(event.connection, self.address.target, options=Durable())
-            if self.me.request_address:
-                self._requests = event.container.create_receiver(
-                    event.connection, self.me.request_address, options=Durable()
-                )
-                self._requests.flow(10)
-        elif event.link == self._sender:
-            self._again_s = FIRST_S
-            self.on_up()
+        """One after the other: the look, requests, the sender."""
+        link = event.link
+        far = link.remote_target if link.is_sender else link.remote_source
+        if link.connection != self._conn or far is None or far.type == Terminus.UNSPECIFIED:
+            return  # of before; or an error follows
+        if self._looking is not None and link.session == self._looking:
+            self._looking.close()
+            self._open_links()
+        elif link == self._requests:
+            link.flow(10)
+            self._open_links()
+        elif link == self._sender:
+            self._pending = ""
+            self._outbox.add_first([message_from_envelope(one, self.me.handle) for one in self.on_up()])
+            self.is_up = True
             self._was_up.set()
             self._send()
 
     def on_sendable(self, event: Any) -> None:
         """The broker gives credit."""
-        if event.link == self._sender:
-            self._send()
+        self._send()
 
     def on_accepted(self, event: Any) -> None:
         """The broker has a message."""
         if event.link == self._sender:
+            self._again_s = FIRST_S
             self._outbox.accepted(event.delivery)
-
-    def on_rejected(self, event: Any) -> None:
-        """It does not want one: no repetition would mend that."""
-        if event.link == self._sender:
-            condition = event.delivery.remote.condition
-            self._give_up("the broker to accept CFX messages", f"a rejection ({condition or 'no reason'})")
+            self._send()
 
     def on_released(self, event: Any) -> None:
-        """Not now: sent again after a while."""
+        """Not now, for a full queue perhaps: it is sent again after a while, and nothing before it."""
         if event.link == self._sender:
-            self._on_retry(f"{self.address.shown} takes no message now")
+            self._on_retry(
+                f"{self.address.shown} takes no message now ({event.delivery.remote.condition or 'no reason'})"
+            )
+            self._held = True
             self._outbox.again()
-            event.container.schedule(AGAIN_S, Later(self._send))
+            event.container.schedule(AGAIN_S, Later(self._go_on))
 
-    on_modified = on_released
+    on_rejected = on_modified = on_released
 
     def on_message(self, event: Any) -> None:
         """Another endpoint asks."""
-        body = event.message.body
-        content = body if isinstance(body, (bytes, memoryview)) else str(body).encode()
-        request = request_from_bytes(bytes(content))
         event.delivery.update(Delivery.ACCEPTED)
         event.delivery.settle()
         event.receiver.flow(1)
-        reply_to = event.message.reply_to
+        body, reply_to = event.message.body, event.message.reply_to
+        content = bytes(body) if isinstance(body, (bytes, memoryview)) else str(body).encode(errors="replace")
+        request = request_from_bytes(content)
         response = None if request is None else answer(request, self.me)
         if response is not None and reply_to and len(reply_to) <= 1000:
-            self._reply(event, reply_to, response)
+            self._replies.send(event, reply_to, message_from_envelope(response, self.me.handle), response.request_id)
 
     def on_more(self, event: Any) -> None:
         """Something was published."""
@@ -207,21 +148,38 @@ class CfxConnection(MessagingHandler):
 
     def on_end(self, event: Any) -> None:
         """``close`` was called."""
-        if self._conn is not None:
-            self._conn.close()
-        self._wake.close()
-        event.container.stop()
+        self._send()
+        if self._outbox.is_empty or not self.is_up:
+            self._finish()
+        elif self._container is not None:
+            self._container.schedule(END_S, Later(self._finish))
 
     def on_session_error(self, event: Any) -> None:
         """RabbitMQ's way to say that an address is not there."""
-        self._refused(event.session.remote_condition)
+        self._session_ended(event, event.session.remote_condition)
+
+    def on_session_closing(self, event: Any) -> None:
+        """Without a reason."""
+        if event.session != self._looking:
+            self._session_ended(event, None)
+
+    def _session_ended(self, event: Any, condition: Any) -> None:
+        if self._replies.is_of(event.session):
+            self._on_retry(f"{self.address.shown}: no answer to a request: {condition or 'no reason'}")
+            self._replies.forget(event.session)
+            event.session.close()
+        else:
+            self._refused(event.connection, condition)
 
     def on_link_error(self, event: Any) -> None:
-        """Other brokers' way."""
-        if event.link in (self._looking, self._sender):
-            self._refused(event.link.remote_condition)
-        else:
-            self._on_retry(f"{self.address.shown}: {event.link.remote_condition}")
+        """Other brokers' way; also of an address that an answer was to go to."""
+        if event.link in (self._sender, self._requests) or event.link.session == self._looking:
+            self._refused(event.connection, event.link.remote_condition)
+
+    def on_link_closing(self, event: Any) -> None:
+        """Without a reason."""
+        if event.link in (self._sender, self._requests):
+            self._refused(event.connection, None)
 
     def on_connection_error(self, event: Any) -> None:
         """The broker ends the connection."""
@@ -230,61 +188,64 @@ class CfxConnection(MessagingHandler):
     def on_transport_error(self, event: Any) -> None:
         """The connection broke, or the user is not let in."""
         condition = event.transport.condition
-        if condition is not None and str(condition.name) == "amqp:unauthorized-access":
-            self._give_up("a user that the broker lets in", f"{self.address.shown}: {condition.description}")
-            return
-        self._on_retry(f"{self.address.shown}: {condition.description if condition else 'the connection broke'}")
+        why = f"{self.address.shown}: {condition.description if condition else 'the connection broke'}"
+        if self._was_up.is_set() or condition is None:
+            self._on_retry(why)
+        elif str(condition.name) == "amqp:unauthorized-access":
+            self._fail("a user that the broker lets in", why)
+        elif "certificate verify failed" in why:
+            self._fail("a broker whose certificate this machine trusts (SSL_CERT_FILE names another authority)", why)
+        else:
+            self._on_retry(why)
 
     def on_transport_closed(self, event: Any) -> None:
         """What was not accepted is sent again, on another connection."""
-        if event.connection != self._conn:
+        if event.connection == self._conn:
+            if self.is_up and not self._closing:
+                self._on_retry(f"{self.address.shown}: the connection ended")
+            self._down()
+            event.container.schedule(self._longer(), Later(self._connect))
+
+    def _looked_long(self, connection: Any) -> None:
+        if connection == self._conn and not self.is_up and connection.state & Endpoint.REMOTE_ACTIVE:
+            self._refused(connection, None)
+
+    def _refused(self, connection: Any, condition: Any) -> None:
+        """A link is not there: the end at first; later it may come back."""
+        if connection != self._conn or self._closing:
             return
-        self._forget_links()
-        self._again_s = min(self._again_s * 2, LONGEST_S)
-        event.container.schedule(self._again_s, Later(self._connect))
-
-    def _looked_long(self) -> None:
-        if self._sender is None and self._conn is not None and self._conn.state & Endpoint.REMOTE_ACTIVE:
-            self._refused(None)
-
-    def _refused(self, condition: Any) -> None:
-        """The address is not there: the end at first; later it may come back."""
-        why = f"{self.address.target}: {condition.description or condition.name if condition else 'no answer'}"
-        if not self._found:
-            self._give_up("an address that exists: make the queue first", why)
+        said = f"{condition.description or condition.name}" if condition else "no answer"
+        why = f"{self._pending or self.address.target}: {said}"
+        if not self._was_up.is_set():
+            self._fail("an address that exists: make the queue first", why)
             return
         self._on_retry(f"{self.address.shown}: {why}")
-        if self._conn is not None:
-            self._conn.close()
+        self.is_up = False
+        connection.close()
 
-    def _give_up(self, expected: str, received: str) -> None:
-        self.fatal = InputError(expected=expected, received=received, fix="correct --target, or the broker's settings")
-        self._closing = True
-        if self._conn is not None:
-            self._conn.close()
-        self._wake.close()
-        if self._container is not None:
-            self._container.stop()
-
-    def _forget_links(self) -> None:
+    def _down(self) -> None:
+        self.is_up = self._held = False
         self._sender = self._looking = self._requests = None
-        self._replies.clear()
+        self._replies = Replies()
         self._outbox.again()
 
-    def _send(self) -> None:
-        sender = self._sender
-        if sender is None or not sender.state & Endpoint.REMOTE_ACTIVE:
-            return
-        for item in self._outbox.unsent():
-            if sender.credit <= 0:
-                return
-            item.delivery = sender.send(item.message)
+    def _go_on(self) -> None:
+        self._held = False
+        self._send()
 
-    def _reply(self, event: Any, to: str, response: Envelope) -> None:
-        if to not in self._replies:
-            if len(self._replies) >= MOST_REPLIES:
-                self._replies.pop(next(iter(self._replies))).close()
-            self._replies[to] = event.container.create_sender(event.connection, to)
-        message = message_from_envelope(response, self.me.handle)
-        message.correlation_id = event.message.correlation_id or response.request_id
-        self._replies[to].send(message)
+    def _send(self) -> None:
+        """The next one, where none is on its way: what the broker gives back is then followed by nothing."""
+        if self.is_up and not self._held and self._sender.credit > 0:
+            item = self._outbox.next()
+            if item is not None:
+                item.delivery = self._sender.send(item.message)
+            elif self._closing and self._outbox.is_empty:
+                self._finish()
+
+    def _beat(self) -> None:
+        if self._container is None or self._closing:
+            return
+        self._container.schedule(self.address.heartbeat_s, Later(self._beat))
+        beat = self.on_beat() if self.is_up else None
+        if beat is not None:
+            self.tell([beat])

@@ -17,8 +17,8 @@ from hisir_edge.mes.verdict import Verdict
 VERSION = "1.7"
 """Of the standard; everything that is sent exists since then, readers of later versions take it."""
 NAMESPACE = uuid.uuid5(uuid.NAMESPACE_OID, "hisir-edge/cfx")
-WORK = {"PASS": "Completed", "FAIL": "Completed", "ERROR": "Failed"}
-"""Work was completed where the board was judged, whatever the judgement."""
+WORK = {"PASS": "Completed", "FAIL": "Failed", "ERROR": "Aborted"}
+"""Failed: completed, with a result that nobody wants. Aborted: the board was not judged."""
 TOPICS = {
     "CFX": ("EndpointConnected", "Heartbeat", "WhoIsThereResponse", "AreYouThereResponse",
             "GetEndpointInformationResponse"),
@@ -201,6 +201,8 @@ def _defect(defect: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+JUDGED = ("score", "peak")
+"""Measurements that the result comes from; the others have none of their own."""
 Row = tuple[str, float | None, str, float | None]
 """Name, value, units, the highest acceptable value."""
 
@@ -214,12 +216,11 @@ def _measurements(of: str, at: str | None, result: str, rows: tuple[Row, ...]) -
             "MeasurementName": name,
             "TimeRecorded": at,
             "Sequence": number,
-            "Result": result,
+            "Result": result if name in JUDGED else "Passed",
             "CRDs": None,
             "MeasuredValue": {
                 "Value": value, "ValueUnits": units or None, "ExpectedValue": None, "ExpectedValueUnits": None,
-                "MinimumAcceptableValue": None, "MinimumAcceptableValueUnits": None,
-                "MaximumAcceptableValue": most, "MaximumAcceptableValueUnits": None,
+                "MinimumAcceptableValue": None, "MaximumAcceptableValue": most,
             },
         }
         for number, (name, value, units, most) in enumerate(known, 1)

@@ -1,4 +1,4 @@
-"""Messages of a CFX endpoint that the broker has not accepted yet, in order."""
+"""Messages of a CFX endpoint that the broker has not accepted yet, in order, one on its way at a time."""
 
 from __future__ import annotations
 
@@ -15,16 +15,20 @@ MOST_TOLD = 1000
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """One message. ``delivery``: since it was sent on the present connection; ``told``: nobody waits for it."""
+    """One message. ``delivery``: since it was sent on the present connection; ``told``: nobody waits for it.
+
+    ``greeting``: what a connection begins with.
+    """
 
     message: Message = field(repr=False)
     told: bool = False
+    greeting: bool = False
     done: Event = field(default_factory=Event, repr=False)
     delivery: Delivery | None = field(default=None, repr=False)
 
 
 class Outbox:
-    """May be used by several threads."""
+    """May be used by several threads; deliveries by the connection's alone."""
 
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
@@ -41,14 +45,21 @@ class Outbox:
         return items
 
     def add_first(self, messages: Sequence[Message]) -> None:
-        """Before all others; nobody waits for them."""
+        """Before all others, in place of what the connection before was to begin with."""
         with self._lock:
-            self._items.extendleft(Item(message, told=True) for message in reversed(messages))
+            rest = [item for item in self._items if not item.greeting]
+            self._items = deque([*(Item(message, told=True, greeting=True) for message in messages), *rest])
 
-    def unsent(self) -> list[Item]:
-        """In order, those that were not sent on the present connection."""
+    def next(self) -> Item | None:
+        """The first, where it is not on its way."""
         with self._lock:
-            return [item for item in self._items if item.delivery is None]
+            return self._items[0] if self._items and self._items[0].delivery is None else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the broker has everything."""
+        with self._lock:
+            return not self._items
 
     def accepted(self, delivery: Delivery) -> None:
         """The broker has it."""
@@ -57,6 +68,7 @@ class Outbox:
             if done is not None:
                 self._items.remove(done)
         if done is not None:
+            done.delivery = None  # Proton's objects end on their own thread
             done.done.set()
 
     def again(self) -> None:

@@ -56,14 +56,15 @@ def request_from_bytes(content: bytes) -> Request | None:
         if not isinstance(body, dict):
             return None
         sender, target, request_id = (_text(found, key) for key in ("Source", "Target", "RequestID"))
-        return Request(str(found["MessageName"]), sender, target, request_id, body)
+        name = _text(found, "MessageName")
+        return None if name is None else Request(name, sender, target, request_id, body)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
 def _text(found: dict[str, Any], key: str) -> str | None:
     value = found.get(key)
-    return value if isinstance(value, str) and len(value) <= 1000 else None
+    return value if isinstance(value, str) and len(value) <= 1000 and value.isprintable() else None
 
 
 def answer(request: Request, me: Identity) -> Envelope | None:
@@ -98,7 +99,7 @@ def _is_meant(request: Request) -> bool:
     wanted = [t.get("TopicName") for t in topics if isinstance(t, dict)] if isinstance(topics, list) else []
     if kind == "Ignore" or not wanted:
         return True
-    return (all if kind == "All" else any)(name in TOPICS for name in wanted)
+    return (all if kind == "All" else any)(isinstance(name, str) and name in TOPICS for name in wanted)
 
 
 def information(me: Identity) -> dict[str, Any]:

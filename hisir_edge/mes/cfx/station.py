@@ -12,7 +12,7 @@ from typing import Any
 
 import zmq
 
-from hisir_edge.errors import HisirEdgeError
+from hisir_edge.errors import HisirEdgeError, NoAnswer, TryLater
 from hisir_edge.mes.cfx import states
 from hisir_edge.mes.cfx.messages import Envelope, now
 from hisir_edge.mes.cfx.states import PAUSED, STATES, UNKNOWN, Fault
@@ -20,8 +20,9 @@ from hisir_edge.mes.subscription import Subscription
 from hisir_edge.transport.addresses import beside
 from hisir_edge.transport.control_client import Asker
 
-EACH_S, OFFLINE_S = 1.0, 5.0
-"""How often the line is asked, and for how long it may not answer before it is offline."""
+EACH_S, OFFLINE_S, AGAIN_S = 1.0, 5.0, 5.0
+"""How often the line is asked, and for how long it may not answer before it is offline; and when it is
+tried again where keys or addresses cannot be used."""
 
 
 class Station:
@@ -82,9 +83,11 @@ class Watch:
     """Asks the line's control socket again and again, on a thread of its own, from construction to ``close``."""
 
     def __init__(
-        self, endpoint: str, control: str, keys: tuple[str, str], on_status: Callable[[dict[str, Any] | None], None]
-    ) -> None:
-        self._endpoint, self._control, self._keys, self._on_status = endpoint, control, keys, on_status
+        self, endpoint: str, control: str, keys: tuple[str, str],
+        on_status: Callable[[dict[str, Any] | None], None], on_retry: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._endpoint, self._control, self._keys = endpoint, control, keys
+        self._on_status, self._on_retry = on_status, on_retry
         self._stopped = Event()
         self._thread = Thread(target=self._run, name="cfx-status", daemon=True)
         self._thread.start()
@@ -97,18 +100,26 @@ class Watch:
     def _run(self) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            control = self._control or self._told(context)
-            if not control:
-                return
-            with Asker(control, *self._keys, context) as line:
-                while not self._stopped.wait(EACH_S):
-                    status: dict[str, Any] | None = None
-                    with suppress(HisirEdgeError):
-                        status, _ = line.ask({"do": "status"}, 2.0, self._stopped.is_set)
-                    if not self._stopped.is_set():
-                        self._on_status(status)
+            while not self._stopped.is_set():
+                try:
+                    self._ask(context)
+                except HisirEdgeError as error:  # keys or an address that cannot be used: the caller meets them, too
+                    self._on_retry(f"states and faults are not told: {error}")
+                    self._stopped.wait(AGAIN_S)
         finally:
             context.destroy(linger=0)
+
+    def _ask(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
+        control = self._control or self._told(context)
+        if not control:
+            return
+        with Asker(control, *self._keys, context) as line:
+            while not self._stopped.wait(EACH_S):
+                status: dict[str, Any] | None = None
+                with suppress(NoAnswer, TryLater):
+                    status, _ = line.ask({"do": "status"}, 2.0, self._stopped.is_set)
+                if not self._stopped.is_set():
+                    self._on_status(status)
 
     def _told(self, context: zmq.Context[zmq.Socket[bytes]]) -> str:
         """The control address that the line's heartbeats tell; empty where it is to end before."""

@@ -22,7 +22,10 @@ class Sink(CursorStore, Protocol):
     """Stores verdicts; what ``put`` has taken is stored, or comes again under the same epoch and number."""
 
     def put(self, verdict: Verdict) -> None:
-        """Store one. InputError for what no retry can mend."""
+        """Store one. InputError for what no retry can mend.
+
+        A sink that may end while nothing comes has a ``failure``, too: the InputError, or None.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
+from hisir_edge.errors import InputError
 from hisir_edge.mes.cfx import messages, states
 from hisir_edge.mes.cfx.address import address_from_text
 from hisir_edge.mes.cfx.endpoint import CfxConnection
@@ -30,18 +30,17 @@ class CfxSink:
         self._address = address_from_text(target.target)
         self._cursor = CursorFile(Path(target.state_dir) / f"{target.name}.cursor")
         self._station, self._recipe = Station(), ("", "")
-        self._beaten_at = 0.0
         try:
             me = Identity(
                 self._address.handle or target.name, target.name,
                 self._address.url if self._address.requests else "", self._address.requests,
             )  # fmt: skip
             self._connection = CfxConnection(self._address, me, on_retry)
-            self._connection.on_up = self._up
+            self._connection.on_up, self._connection.on_beat = self._up, self._beat
             self._connection.start()
             try:
                 self._connection.wait_up()
-                self._watch = Watch(target.endpoint, target.control, target.keys, self._seen)
+                self._watch = Watch(target.endpoint, target.control, target.keys, self._seen, on_retry)
             except BaseException:
                 self._connection.close()
                 raise
@@ -71,22 +70,20 @@ class CfxSink:
         self._connection.close()
         self._cursor.close()
 
-    def _up(self) -> None:
+    def failure(self) -> InputError | None:
+        """Why nothing can be forwarded any more, while nothing comes that could be."""
+        return self._connection.failure
+
+    def _up(self) -> list[Envelope]:
         """On the connection's thread: whoever listens learns who is there."""
-        me = self._connection.me
-        self._connection.first([messages.told("CFX.EndpointConnected", me.addresses()), self._beat()])
-        self._beaten_at = time.monotonic()
+        return [messages.told("CFX.EndpointConnected", self._connection.me.addresses()), self._beat()]
 
     def _beat(self) -> Envelope:
-        return states.heartbeat(
-            self._connection.me.handle, self._address.heartbeat_s, list(self._station.faults.values())
-        )
+        faults = list(self._station.faults.values())
+        return states.heartbeat(self._connection.me.handle, self._address.heartbeat_s, faults)
 
     def _seen(self, status: dict[str, Any] | None) -> None:
         """On the watch's thread."""
         envelopes = self._station.seen(status, clock_s())
-        if time.monotonic() - self._beaten_at >= self._address.heartbeat_s and self._connection.is_up:
-            self._beaten_at = time.monotonic()
-            envelopes.append(self._beat())
         if envelopes:
             self._connection.tell(envelopes)

@@ -173,8 +173,13 @@ def test_the_file_gives_what_the_network_gives(tmp_path, style):
     torch.manual_seed(3)
     net = FirstLookNet().eval()
     planes = np.random.default_rng(0).integers(0, 256, (24, PLANES, 64, 64), np.uint8)
-    content = onnx_of_first_look(net, planes, 64, tmp_path, style)
-    (found,) = ort.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, {"planes": planes})
+    shipped, proven_by = onnx_of_first_look(net, planes, 64, tmp_path, style)
+    found, proven = (
+        ort.InferenceSession(one, providers=["CPUExecutionProvider"]).run(None, {"planes": planes})[0]
+        for one in (shipped, proven_by)
+    )
+    assert (shipped == proven_by) == (style == "cpu")
+    np.testing.assert_allclose(found, proven, atol=0.02)
     with torch.no_grad():
         wanted = net(torch.from_numpy(planes)).numpy()
         np.testing.assert_allclose(net.folded()(torch.from_numpy(planes)).numpy(), wanted, atol=1e-4)
@@ -191,7 +196,7 @@ def test_for_a_gpu_it_is_compiled_and_verified_with_the_bundle(looking, tmp_path
     side = bundle.recipe.tile_px
     planes = np.zeros((2, PLANES, side, side), np.uint8)
     onnx_from_net(HisirNet("rep", 8).eval(), side, folder / MODEL, OPSET)
-    (folder / FIRST_LOOK).write_bytes(onnx_of_first_look(FirstLookNet().eval(), planes, side, tmp_path, "gpu"))
+    (folder / FIRST_LOOK).write_bytes(onnx_of_first_look(FirstLookNet().eval(), planes, side, tmp_path, "gpu")[0])
     options = BuildOptions(target="tensorrt-rtx", precision="fp16", gpu_arch=("sm86",))
     compiler = compiler_of("tensorrt-rtx")
     assert compiler is not None

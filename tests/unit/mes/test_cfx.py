@@ -47,7 +47,7 @@ def test_a_failed_board_has_every_field_of_the_standard():
         "RecipeRevision", "InspectedUnits",
     }  # fmt: skip
     assert started["MessageBody"]["TransactionID"] == completed["MessageBody"]["TransactionID"] == body["TransactionId"]
-    assert completed["MessageBody"]["Result"] == "Completed", "the work is done, whatever its result"
+    assert completed["MessageBody"]["Result"] == "Failed", "the work is done, its result is not wanted"
     (unit,) = body["InspectedUnits"]
     assert (unit["UnitIdentifier"], unit["OverallResult"]) == ("B-7", "Failed")
     (inspection,) = unit["Inspections"]
@@ -73,7 +73,8 @@ def test_every_verdict_that_was_ever_published_can_be_told(name, version):
     assert len({e.unique_id for e in (*envelopes, recipe_activated(one))}) == 4
     unit = sent(envelopes[1])["MessageBody"]["InspectedUnits"][0]
     assert {"Passed": "PASS", "Failed": "FAIL", "Error": "ERROR"}[unit["OverallResult"]] == one.result
-    assert sent(envelopes[2])["MessageBody"]["Result"] == ("Failed" if name == "error" else "Completed")
+    work = {"PASS": "Completed", "FAIL": "Failed", "ERROR": "Aborted"}[one.result]
+    assert sent(envelopes[2])["MessageBody"]["Result"] == work
     if name == "views" and version != "1.1":
         assert len(unit["Inspections"]) == unit["TotalInspectionCount"] == 2
 
@@ -133,6 +134,8 @@ def test_states_and_faults_are_told_once_and_in_their_order():
         ("CFX.AreYouThereRequest", {"CFXHandle": "plant.smt-4"}, None),
         ("CFX.GetEndpointInformationRequest", {"CFXHandle": "plant.smt-3"}, "CFX.GetEndpointInformationResponse"),
         ("CFX.Production.LockStationRequest", {}, "CFX.NotSupportedResponse"),
+        ("CFX.WhoIsThereRequest", {"SupportedTopicQueryType": "Any", "SupportedTopics": [
+            {"TopicName": ["x"]}]}, None),
         ("CFX.Heartbeat", {}, None),
     ],
 )  # fmt: skip
@@ -188,13 +191,31 @@ def test_what_waits_stays_in_order_and_bounded():
     box = Outbox()
     box.add([Message(id="v1")])
     box.add([Message(id=f"s{n}") for n in range(MOST_TOLD + 5)], told=True)
-    box.add_first([Message(id="hello"), Message(id="beat")])
-    waiting = [item.message.id for item in box.unsent()]
-    assert waiting[:3] == ["hello", "beat", "v1"] and len(waiting) == MOST_TOLD + 3, "a verdict's are never dropped"
-    assert waiting[-1] == f"s{MOST_TOLD + 4}" and "s4" not in waiting
-    first, *_, last = box.unsent()
-    first.delivery, last.delivery = "one", "two"  # type: ignore[assignment]
-    box.accepted("one")  # type: ignore[arg-type]
-    assert first.done.is_set() and first not in box.unsent()
+    for turn in "12":
+        box.add_first([Message(id=f"hello{turn}"), Message(id="beat")])
+    first = box.next()
+    assert first is not None and first.message.id == "hello2", "one greeting, however often it connected"
+    first.delivery = "one"  # type: ignore[assignment]
+    assert box.next() is None, "one is on its way at a time"
     box.again()
-    assert box.unsent()[-1] is last
+    assert box.next() is first
+    first.delivery = "two"  # type: ignore[assignment]
+    box.accepted("two")  # type: ignore[arg-type]
+    assert first.done.is_set() and first.delivery is None
+    left = []
+    while (item := box.next()) is not None:
+        left.append(item.message.id)
+        item.delivery = "three"  # type: ignore[assignment]
+        box.accepted("three")  # type: ignore[arg-type]
+    assert left[:3] == ["beat", "v1", "s5"] and len(left) == MOST_TOLD + 2, "a verdict's are never dropped"
+    assert box.is_empty
+
+
+@given(st.text(st.sampled_from("ab/?#@:%2\ud800[]"), max_size=12))
+def test_no_address_shows_a_password(secret):
+    try:
+        found = address_from_text(f"amqp://user:{secret}XYZ@host/queue")
+    except InputError as error:
+        assert "XYZ" not in str(error) and "\n" not in str(error)
+    else:
+        assert "XYZ" not in found.shown + found.url + found.target

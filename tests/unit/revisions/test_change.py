@@ -40,7 +40,8 @@ def test_zones_and_strength_are_changed_and_nothing_else(manifest):
     found = with_change(manifest, Change(zones=(ZONE,), strength=0.8))
     assert found.zones == (ZONE,)
     assert found.thresholds.region_peak == pytest.approx(0.8 * manifest.thresholds.region_peak)
-    same = {"zones": manifest.zones, "thresholds": manifest.thresholds}
+    assert found.cascade is None, "the first look was proven for other ones"
+    same = {"zones": manifest.zones, "thresholds": manifest.thresholds, "cascade": manifest.cascade}
     assert found.model_copy(update=same) == manifest
     assert with_change(manifest, Change(zones=(ZONE,))).thresholds == manifest.thresholds
 
