@@ -36,6 +36,7 @@ FORMAT = "hisir-edge wheelhouse 1"
 DOCUMENTS = ("README.md", "CHANGELOG.md", "LICENSE")
 NO_EXTRA = {
     "aravis": "it is built from sources with the desktop's libraries; install python3-gi and gir1.2-aravis-0.8 instead",
+    "cfx": "it is built from sources; install python3-qpid-proton of the system instead, or forward from another PC",
     "dev": "it is for the checkout; use make test",
 }
 
@@ -144,7 +145,7 @@ def options_from_command_line() -> argparse.Namespace:
             raise Refused(f"expected {what} to be one of {', '.join(known)}; got {given}")
     if not re.fullmatch(r"2\.[0-9]{1,2}", options.glibc):
         raise Refused(f"expected GLIBC as 2.35; got {options.glibc}")
-    known = [name for name in extras_locked() if not name.startswith("gpu-check")]
+    known = [name for name in extras_locked() if not name.startswith("gpu-check") and name not in NO_EXTRA]
     for name in options.extras:
         if name not in known:
             why = f": {NO_EXTRA[name]}" if name in NO_EXTRA else ""

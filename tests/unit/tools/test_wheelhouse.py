@@ -43,7 +43,7 @@ def wheel(folder: Path, name: str, version: str, *requires: str) -> Path:
 def test_every_extra_is_locked_with_hashes_for_every_machine(target):
     names = [name for name in extras_locked() if name != "tensorrt-rtx"]
     assert {"starlette", "uvicorn", "argon2-cffi", "cffi"} <= set(pins_for(target, names))
-    pins = pins_for(target, [name for name in names if name != "view"])
+    pins = pins_for(target, [name for name in names if name not in ("view", "cfx")])
     assert {"numpy", "onnxruntime", "pycuda", "pybind11", "zxing-cpp", "pytest", "imagecodecs"} <= set(pins)
     assert not {"torch", "colorama", "tensorrt-rtx", "cffi"} & set(pins)
     assert all(one.startswith("sha256:") for pin in pins.values() for one in pin.hashes)
@@ -142,6 +142,7 @@ def test_what_does_not_fit_goes_into_the_folder_beside(tmp_path):
      (["--machine", "arm64"], "expected MACHINE to be one of x86_64, aarch64; got arm64"),
      (["--glibc", "musl"], "expected GLIBC as 2.35; got musl"),
      (["--extras", "barcode,gpus"], "expected EXTRAS to be of barcode, gpu, mqtt"),
+     (["--extras", "cfx"], "it is built from sources"),
      (["--extras", "aravis"], "install python3-gi and gir1.2-aravis-0.8 instead"),
      (["--have", "/nowhere/list.txt"], "expected what 'pip list' said in /nowhere/list.txt")],
 )  # fmt: skip
