@@ -23,7 +23,7 @@ from hisir_edge.learn.training.train import train
 def test_a_killed_training_is_continued_from_its_checkpoint(small_boards, tmp_path):
     run = tmp_path / "run"
     options = ["train", "--data", small_boards, "--out", run, "--width", 8, "--tile", 128, "--batch", 2]
-    options += ["--scale", 1, "--steps", 60]
+    options += ["--scale", 1, "--steps", 60, "--overlap", 32]
     train(small_settings(small_boards, 60), run, max_minutes=0.001, workers=0)
     assert load_checkpoint(run)["step"] >= 1, "the minute budget leaves a checkpoint"
     with (tmp_path / "log").open("wb") as log:
