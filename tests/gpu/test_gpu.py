@@ -339,7 +339,7 @@ def test_the_emulated_driver_minds_what_a_gpu_forgives(device):
 def opened(arch: str) -> subprocess.CompletedProcess[str]:
     """The device with its kernels, on an emulated GPU of another kind."""
     code = (
-        "import hisir_edge.cli.main as cli\nfrom hisir_edge.cuda.device import first_device\n"
+        "import hisir_edge.cli.main as cli\nfrom hisir_edge.cuda.pycuda_device import first_device\n"
         "def opens():\n"
         "    device = first_device()\n"
         "    with device.active():\n"
