@@ -165,7 +165,7 @@ class Slot:
             for step in self._after(self.look.look):
                 step()
             self._wait()
-        return self.look.host.look.sum() / len(numbers), self.look.expected_beyond()
+        return float(self.look.host.look.sum()) / len(numbers), self.look.expected_beyond()
 
     def _wait(self) -> None:
         self.done.record(self.stream)

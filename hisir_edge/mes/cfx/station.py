@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,9 +19,10 @@ from hisir_edge.mes.subscription import Subscription
 from hisir_edge.transport.addresses import beside
 from hisir_edge.transport.control_client import Asker
 
-EACH_S, OFFLINE_S, AGAIN_S = 1.0, 5.0, 5.0
-"""How often the line is asked, and for how long it may not answer before it is offline; and when it is
-tried again where keys or addresses cannot be used."""
+EACH_S, OFFLINE_S = 1.0, 5.0
+"""How often the line is asked, and for how long it may not answer before it is offline."""
+AGAIN_S = 5.0
+"""Until it is tried again where keys or addresses cannot be used."""
 
 
 class Station:
@@ -32,9 +32,8 @@ class Station:
         self.faults: dict[str, Fault] = {}
         self._online = False
         self._answered_at: float | None = None
-        self._state, self._since = STATES["Halted"], None
-
-    _since: float | None
+        self._state = STATES["Halted"]
+        self._since: float | None = None
 
     def seen(self, status: dict[str, Any] | None, at_s: float) -> list[Envelope]:
         """``status``: the control socket's answer, None where there was none; ``at_s``: a clock that only goes on."""
@@ -103,7 +102,7 @@ class Watch:
             while not self._stopped.is_set():
                 try:
                     self._ask(context)
-                except HisirEdgeError as error:  # keys or an address that cannot be used: the caller meets them, too
+                except (HisirEdgeError, zmq.ZMQError) as error:  # keys or an address that cannot be used, for example
                     self._on_retry(f"states and faults are not told: {error}")
                     self._stopped.wait(AGAIN_S)
         finally:
@@ -134,8 +133,3 @@ class Watch:
             return ""
         finally:
             subscription.close()
-
-
-def clock_s() -> float:
-    """A clock that only goes on."""
-    return time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hisir_edge.mes.cfx.address import address_from_text
 from hisir_edge.mes.cfx.endpoint import CfxConnection
 from hisir_edge.mes.cfx.messages import Envelope
 from hisir_edge.mes.cfx.requests import Identity
-from hisir_edge.mes.cfx.station import Station, Watch, clock_s
+from hisir_edge.mes.cfx.station import Station, Watch
 from hisir_edge.mes.cursor import Cursor, CursorFile
 from hisir_edge.mes.sinks.base import OnRetry, Target
 from hisir_edge.mes.verdict import Verdict
@@ -84,6 +85,6 @@ class CfxSink:
 
     def _seen(self, status: dict[str, Any] | None) -> None:
         """On the watch's thread."""
-        envelopes = self._station.seen(status, clock_s())
+        envelopes = self._station.seen(status, time.monotonic())
         if envelopes:
             self._connection.tell(envelopes)

@@ -157,8 +157,8 @@ def test_requests_are_answered_where_they_are_meant(name, body, response):
         inner, max_size=5), max_leaves=12).map(lambda value: json.dumps(value).encode())))  # fmt: skip
 def test_whatever_comes_in_is_a_request_or_nothing(content):
     request = request_from_bytes(content)
-    if request is not None:
-        answer(request, ME)
+    response = None if request is None else answer(request, ME)
+    assert response is None or sent(response)["MessageName"].endswith("Response")
 
 
 @pytest.mark.parametrize(
