@@ -178,7 +178,9 @@ FULL = textwrap.dedent(
     from hisir_edge.logs import configure_logging
     from support.messages import sample_message
     configure_logging()
+    from support.published_file import told
     folder, out = Path({folder!r}), open({published!r}, "ab", buffering=0)
+    out.truncate(told(Path({published!r}))[1])
     journal = Journal(folder / "journal", JournalTable()).__enter__()
 
     def send(frames, *_):
@@ -213,10 +215,12 @@ def test_killed_on_a_full_disk_no_published_verdict_is_missing_or_told_twice(tmp
         pytest.skip("no right to mount a small file system here")
     published, rounds = tmp_path / "published", textwrap.dedent(
         """
-        import json, os, signal, subprocess, sys
+        import os, signal, subprocess, sys
         from pathlib import Path
         from hisir_edge.config.kept import JournalTable
         from hisir_edge.line.journal.store import Journal
+        sys.path.insert(0, {tests!r})
+        from support.published_file import told
         folder = Path({folder!r})
         for most in (30, 10**9):
             command = [sys.executable, "-c", {script!r}.replace("MOST", str(most))]
@@ -240,12 +244,8 @@ def test_killed_on_a_full_disk_no_published_verdict_is_missing_or_told_twice(tmp
             os.unlink(folder / "filling")
             with Journal(folder / "journal", JournalTable()) as journal:
                 known = {{e.seq: e.body for e in journal.entries(0, 10**6, 10**10)}}
-                data, at, numbers = Path({published!r}).read_bytes(), 0, []
-                while at + 4 <= len(data):
-                    length = int.from_bytes(data[at : at + 4], "big")
-                    body = data[at + 4 : at + 4 + length]
-                    at += 4 + length
-                    seq = json.loads(body)["seq"]
+                numbers = []
+                for seq, body in told(Path({published!r}))[0]:
                     numbers.append(seq)
                     assert known[seq] == body, seq
                 assert numbers == sorted(set(numbers))
@@ -255,7 +255,9 @@ def test_killed_on_a_full_disk_no_published_verdict_is_missing_or_told_twice(tmp
         """
     )  # fmt: skip
     script = FULL.format(tests=str(Path(__file__).parents[2]), folder=str(small), published=str(published), most="MOST")
-    outer = rounds.format(folder=str(small), published=str(published), script=script)
+    outer = rounds.format(
+        tests=str(Path(__file__).parents[2]), folder=str(small), published=str(published), script=script
+    )
     done = subprocess.run([*mount, sys.executable, "-c", outer], capture_output=True, text=True, timeout=240)
     assert "\nfine " in done.stdout, done.stdout[-2000:] + done.stderr[-4000:]
     assert int(done.stdout.split()[-1]) > 100
