@@ -62,9 +62,9 @@ def watch(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.append(True))
     stream = subscribe(
-        endpoint, name, (state or _state_folder()) if name else "", topic=topic, control=control, server_key=server_key,
+        endpoint, name, (state or state_folder()) if name else "", topic=topic, control=control, server_key=server_key,
         key=key, since="beginning" if from_beginning else "now", timeout_s=timeout_s, stop=lambda: bool(stopped),
-        waiting=_Retries(),
+        waiting=Retries(),
     )  # fmt: skip
     seen = watch_verdicts(stream, topic in ("", "verdict/"), count, as_json, masks, lambda: stopped.append(True))
     if timeout_s is not None and ((not stopped and not count) or seen < count):
@@ -104,7 +104,7 @@ def forward(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    state = state or _state_folder()
+    state = state or state_folder()
     name = name or (f"{Path(key).stem}.{to.value}" if key else f"forward-{to.value}")
     if to.value == "jsonl" and "://" in target:
         raise InputError(expected="a file as --target", received=target, fix="correct --to or --target")
@@ -112,12 +112,12 @@ def forward(
     lock = CursorFile(state / f"{name}.{to.value}.lock")  # one of a name: the line knows how far a name is, not who
     seen = 0
     try:
-        sink = opened(Target(to.value, target, name, state, masks, endpoint, control, (server_key, key)), _Retries())
+        sink = opened(Target(to.value, target, name, state, masks, endpoint, control, (server_key, key)), Retries())
         failure = getattr(sink, "failure", lambda: None)
         stream = subscribe(
             endpoint, name, masks=masks, since="beginning" if from_beginning else "now", control=control,
             server_key=server_key, key=key, cursor=sink, timeout_s=timeout_s,
-            stop=lambda: bool(stopped) or failure() is not None, waiting=_Retries(),
+            stop=lambda: bool(stopped) or failure() is not None, waiting=Retries(),
         )  # fmt: skip
         try:
             for verdict in stream:
@@ -196,7 +196,7 @@ def keygen(
         print(path)
 
 
-class _Retries:
+class Retries:
     """Says why it waits, every now and then."""
 
     def __init__(self) -> None:
@@ -209,7 +209,8 @@ class _Retries:
             print(f"hisir-edge: waiting: {' '.join(reason.split())}", file=sys.stderr, flush=True)
 
 
-def _state_folder() -> Path:
+def state_folder() -> Path:
+    """Where a program of this user keeps what it has to remember."""
     if state := os.environ.get("STATE_DIRECTORY", ""):
         return Path(state.split(":", maxsplit=1)[0])
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "hisir-edge" / "subscribers"

@@ -12,9 +12,10 @@ from hisir_edge.mes.cfx.address import address_from_text
 from hisir_edge.mes.cfx.endpoint import CfxConnection
 from hisir_edge.mes.cfx.messages import Envelope
 from hisir_edge.mes.cfx.requests import Identity
-from hisir_edge.mes.cfx.station import Station, Watch
+from hisir_edge.mes.cfx.station import Station
 from hisir_edge.mes.cursor import Cursor, CursorFile
 from hisir_edge.mes.sinks.base import OnRetry, Target
+from hisir_edge.mes.status import StatusWatch
 from hisir_edge.mes.verdict import Verdict
 
 
@@ -41,7 +42,7 @@ class CfxSink:
             self._connection.start()
             try:
                 self._connection.wait_up()
-                self._watch = Watch(target.endpoint, target.control, target.keys, self._seen, on_retry)
+                self._watch = StatusWatch(target.endpoint, target.control, target.keys, self._seen, on_retry)
             except BaseException:
                 self._connection.close()
                 raise
