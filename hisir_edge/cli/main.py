@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from hisir_edge import __version__
-from hisir_edge.cli.automation import opcua
+from hisir_edge.cli.automation import opcua, plc
 from hisir_edge.cli.bench import bench
 from hisir_edge.cli.boards import boards
 from hisir_edge.cli.bundle import bundle_app
@@ -90,8 +90,8 @@ def demo(
 
 app.add_typer(bundle_app, name="bundle")
 for command in (
-    control, status, keygen, watch, forward, opcua, decide, verify, view, view_user, revision, boards, install_service,
-    camera, bench, synth, train, build_engine, teach, pretrain,
+    control, status, keygen, watch, forward, opcua, plc, decide, verify, view, view_user, revision, boards,
+    install_service, camera, bench, synth, train, build_engine, teach, pretrain,
     check, evaluate, inspect, run, demo,
 ):  # fmt: skip
     app.command()(command)

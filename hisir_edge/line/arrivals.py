@@ -66,6 +66,21 @@ class Arrivals:
         except InputError as error:
             self.report(identity, f"not inspected: {error}")
 
+    def stands(self, identity: Identity) -> int:
+        """A board stands under the camera of a line whose frames are triggers: the next frame is its own.
+
+        Without a frame by the deadline, or before the next board stands there, it is an ERROR verdict and its name
+        goes to no other board. How many are announced now; InputError where the line takes none.
+        """
+        with self._lock:
+            if self._arrived is not None and self._waiting.announced:
+                self._waiting.forget_identities()
+                self.report(self._arrived[1], "no frame before the next board arrived")
+            self._arrived = None
+            count = self._intake.announce(identity)
+            self._arrived = (time.monotonic(), identity)
+        return count
+
     def report(self, identity: Identity, reason: str) -> None:
         """A board that cannot be inspected: an ERROR verdict of its own after the next ``answer``."""
         self._unanswered.append((identity, reason))

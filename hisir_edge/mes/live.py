@@ -65,9 +65,7 @@ class LiveLine:
 
     def start(self) -> None:
         """Begin to listen."""
-        self._status = StatusWatch(
-            self._endpoint, self._given, self._keys, self._seen, self._on_retry, self._each_s
-        )
+        self._status = StatusWatch(self._endpoint, self._given, self._keys, self._seen, self._on_retry, self._each_s)
         self._thread.start()
 
     def close(self) -> None:

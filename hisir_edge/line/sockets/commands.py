@@ -79,8 +79,8 @@ def commands(
 
 
 def _of_the_line(line: InspectionLine, reload: Flag) -> dict[str, Answer]:
-    def identity(request: dict[str, Any]) -> Identity:
-        only(request, "unit", "product")
+    def identity(request: dict[str, Any], *more: str) -> Identity:
+        only(request, "unit", "product", *more)
         return Identity(text_of(request, "unit"), text_of(request, "product"))
 
     def trigger(request: dict[str, Any], client: Client) -> dict[str, Any]:
@@ -88,7 +88,9 @@ def _of_the_line(line: InspectionLine, reload: Flag) -> dict[str, Answer]:
         return {"seq": accepted.seq, "unit": accepted.unit, "epoch": line.epoch}
 
     def announce(request: dict[str, Any], client: Client) -> dict[str, Any]:
-        return {"announced": line.intake.announce(identity(request))}
+        named = identity(request, "arrived")
+        announced = line.arrivals.stands if flag_of(request, "arrived", default=False) else line.intake.announce
+        return {"announced": announced(named)}
 
     def select(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request, "product")

@@ -154,7 +154,8 @@ class Model:
     async def _variable(self, path: str, one: Variable) -> None:
         self._kinds[path] = one
         made = await self._parent(path).add_variable(
-            self._id(path), self._name(path.rpartition("/")[2]), [] if one.array else ua.get_default_value(one.kind), one.kind,
+            self._id(path), self._name(path.rpartition("/")[2]),
+            [] if one.array else ua.get_default_value(one.kind), one.kind,
             ua.NodeId(getattr(ua.ObjectIds, one.kind.name)),
         )  # fmt: skip
         rank = ua.ValueRank.OneDimension if one.array else ua.ValueRank.Scalar
