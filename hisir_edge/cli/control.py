@@ -124,6 +124,9 @@ def install_service(
     line: Annotated[str, typer.Option(help="The line's name, as in the commands that are printed.")] = "LINE",
     gpu: Annotated[bool, typer.Option("--gpu", help="For bundles that run on an NVIDIA GPU.")] = False,
     view: Annotated[bool, typer.Option("--view", help="The operator's page, too (extra view).")] = False,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="What runs forward, opcua and plc as services, too.")
+    ] = False,
     root: Annotated[Path, typer.Option(help="Write below this folder.")] = Path("/"),
     program: Annotated[Path | None, typer.Option(help="The hisir-edge to run; default: this one.")] = None,
     show: Annotated[bool, typer.Option("--print", help="Print the files, write nothing.")] = False,
@@ -134,7 +137,7 @@ def install_service(
     """
     from hisir_edge.cli import service
 
-    files = service.service_files(gpu, program or service.program_here(), service.systemd_version(), view)
+    files = service.service_files(gpu, program or service.program_here(), service.systemd_version(), view, connect)
     if show:
         for file in files:
             print(f"# {file.path}\n{file.text}")
@@ -145,3 +148,5 @@ def install_service(
     print(service.NEXT.replace("LINE", line).format(unit=unit))
     if view:
         print(service.NEXT_PAGE)
+    if connect:
+        print(service.NEXT_CONNECTION)

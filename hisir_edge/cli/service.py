@@ -15,7 +15,7 @@ from hisir_edge.images import write_atomic
 from hisir_edge.machine.sockets import SHIPPED_BYTES, largest_receive_buffer
 
 UNITS = {"cpu": "hisir-edge@.service", "gpu": "hisir-edge-gpu@.service"}
-PAGE = "hisir-edge-view.service"
+PAGE, CONNECTION = "hisir-edge-view.service", "hisir-edge-connect@.service"
 NOTIFY_RELOAD_FROM = 253
 SYSCTL = "/etc/sysctl.d/60-hisir-edge.conf"
 EXEC = "/opt/hisir-edge/bin/hisir-edge"
@@ -29,10 +29,12 @@ class ServiceFile:
     text: str = field(repr=False)
 
 
-def service_files(gpu: bool, program: Path, systemd_version: int, page: bool = False) -> tuple[ServiceFile, ...]:
+def service_files(
+    gpu: bool, program: Path, systemd_version: int, page: bool = False, connection: bool = False
+) -> tuple[ServiceFile, ...]:  # fmt: skip
     """The unit, its user and folders, and what a socket may hold; ``program``: the hisir-edge that it is to run.
 
-    ``page``: the operator's page, too.
+    ``page``, ``connection``: the units of the operator's page and of connections to a broker, a PLC, ..., too.
 
     Before systemd 253 there is no Type=notify-reload: there the unit reloads by SIGHUP and does not wait for it.
     """
@@ -45,7 +47,11 @@ def service_files(gpu: bool, program: Path, systemd_version: int, page: bool = F
         ServiceFile("/etc/sysusers.d/hisir-edge.conf", _text("hisir-edge.sysusers.conf")),
         ServiceFile("/etc/tmpfiles.d/hisir-edge.conf", _text("hisir-edge.tmpfiles.conf")),
         ServiceFile(SYSCTL, _with_room(_text("hisir-edge.sysctl.conf"), largest_receive_buffer())),
-        *([ServiceFile(f"/etc/systemd/system/{PAGE}", _text(PAGE).replace(EXEC, str(program)))] if page else []),
+        *(
+            ServiceFile(f"/etc/systemd/system/{name}", _text(name).replace(EXEC, str(program)))
+            for name, is_wanted in ((PAGE, page), (CONNECTION, connection))
+            if is_wanted
+        ),
     )
 
 
@@ -111,3 +117,7 @@ NEXT = """next, as root:
 NEXT_PAGE = """  # each line's publish.endpoint:
   echo 'VIEW_OPTIONS="--connect tcp://127.0.0.1:5556"' > /etc/hisir-edge/view.env
   systemctl enable --now hisir-edge-view.service     # then open http://127.0.0.1:8080/"""
+NEXT_CONNECTION = """  # NAME of your choice; CONNECT: forward, opcua or plc with its options
+  echo 'CONNECT="plc tcp://127.0.0.1:5556 --listen 192.168.1.5:502 --only-from 192.168.1.7"' \\
+    > /etc/hisir-edge/NAME.connect
+  systemctl enable --now hisir-edge-connect@NAME.service"""

@@ -20,6 +20,7 @@ MODULES = ("cv2", "onnxruntime", "zmq", "simplejpeg", "PIL", "tifffile", "hisir_
 OF_EXTRA = {
     "gpu": ("pycuda.driver",), "barcode": ("zxingcpp",), "tiff": ("imagecodecs",), "tensorrt-rtx": ("tensorrt_rtx",),
     "postgres": ("psycopg",), "mqtt": ("paho.mqtt",), "cfx": ("proton",), "webhook": ("httpx",),
+    "opcua": ("asyncua",), "plc": ("pymodbus",),
     "train": ("torch", "onnx", "scipy", "sklearn", "matplotlib", "jinja2"),
 }  # fmt: skip
 FIXES = {

@@ -36,6 +36,21 @@ def test_the_exposure_is_within_its_limit(tmp_path, gpu, most):
 
 
 @needs_systemd
+@pytest.mark.parametrize("number", [4, 5])
+def test_systemd_takes_the_units_of_page_and_connections(tmp_path, number):
+    unit = service_files(False, Path("/bin/true"), 252, page=True, connection=True)[number]
+    path = tmp_path / Path(unit.path).name.replace("@", "@plc")
+    path.write_text(unit.text)
+    verify = ["systemd-analyze", "verify", "--man=no", str(path)]
+    done = subprocess.run(verify, capture_output=True, text=True, timeout=60, check=False)
+    assert path.name not in done.stderr, done.stderr
+    security = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(path)]
+    done = subprocess.run(security, capture_output=True, text=True, timeout=60, check=False)
+    found = re.search(r"Overall exposure level.*: (\d+\.\d+)", done.stdout)
+    assert found and float(found[1]) <= 2.5, done.stdout + done.stderr
+
+
+@needs_systemd
 @pytest.mark.parametrize("gpu", [False, True])
 def test_systemd_takes_every_line_of_the_unit(tmp_path, gpu):
     path = _installed(tmp_path, gpu, 252)
@@ -72,6 +87,9 @@ def test_the_command_writes_or_prints_them(tmp_path):
     with_page = here("install-service", "--root", tmp_path / "page", "--program", "/opt/x/hisir-edge", "--view")
     unit = (tmp_path / "page/etc/systemd/system/hisir-edge-view.service").read_text()
     assert "ExecStart=/opt/x/hisir-edge view $VIEW_OPTIONS" in unit and "view.env" in with_page.stdout
+    connected = here("install-service", "--root", tmp_path / "c", "--program", "/opt/x/hisir-edge", "--connect")
+    unit = (tmp_path / "c/etc/systemd/system/hisir-edge-connect@.service").read_text()
+    assert "ExecStart=/opt/x/hisir-edge $CONNECT" in unit and "NAME.connect" in connected.stdout
     shown = here("install-service", "--print", "--gpu", "--program", "/opt/x/hisir-edge")
     assert "# /etc/systemd/system/hisir-edge-gpu@.service" in shown.stdout
     assert "ExecStart=/opt/x/hisir-edge run" in shown.stdout
