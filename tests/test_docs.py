@@ -18,6 +18,10 @@ REFERENCE = ROOT / "docs" / "reference"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "engines").glob("*.md"))]
 
 
+GROUPS = ("bundle", "parts")
+"""Commands that have commands of their own."""
+
+
 def _commands() -> list[tuple[str, str]]:
     found = []
     for document in DOCUMENTS:
@@ -31,7 +35,7 @@ def _commands() -> list[tuple[str, str]]:
 
 def _options(name: str) -> set[str]:
     help_text = subprocess.run(
-        [sys.executable, "-m", "hisir_edge", name, "--help"],
+        [sys.executable, "-m", "hisir_edge", *name.split(), "--help"],
         capture_output=True, text=True, timeout=60, check=True, env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
     ).stdout  # fmt: skip
     return set(re.findall(r"--[a-z][a-z0-9-]*", help_text))
@@ -42,9 +46,10 @@ def test_commands_in_the_documents_exist_with_their_options():
     assert len(commands) >= 8
     known: dict[str, set[str]] = {}
     for document, text in commands:
-        name = text.split()[0]
-        if name.startswith("--"):
+        words = text.split()
+        if words[0].startswith("--"):
             continue
+        name = " ".join(words[: 2 if words[0] in GROUPS else 1])
         known.setdefault(name, _options(name) if name not in known else known[name])
         for option in re.findall(r"(?<=\s)--[a-z][a-z0-9-]*", text):
             assert option in known[name], f"{document}: hisir-edge {name} has no {option}"

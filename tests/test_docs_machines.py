@@ -17,11 +17,11 @@ def test_every_register_bit_and_code_stands_in_the_page_with_its_number():
     written, read = page.split("the PLC reads |")[0], page.split("the PLC reads |")[1]
     for address in FromPlc:
         if address is not FromPlc.END:
-            assert re.search(rf"^\| {address.value}( to \d+)? \| {address.name} \|", written, re.M), address
-    for address in ToPlc:
-        if address in (ToPlc.END, ToPlc.TOP, ToPlc.WIDTH, ToPlc.HEIGHT):
+            assert re.search(rf"^\| {address.value}( to \d+)? \| {address.name} \|", written, re.MULTILINE), address
+    for one in ToPlc:
+        if one in (ToPlc.END, ToPlc.TOP, ToPlc.WIDTH, ToPlc.HEIGHT):
             continue
-        assert re.search(rf"^\| {address.value}( to \d+|, \d+)? \| {address.name}\b", read, re.M), address
+        assert re.search(rf"^\| {one.value}( to \d+|, \d+)? \| {one.name}\b", read, re.MULTILINE), one
     for bit in Status:
         assert f"{bit.bit_length() - 1} {bit.name}" in read, bit
     for code in Code:

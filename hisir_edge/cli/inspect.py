@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hisir_edge.cli.console import Recursive, print_notes
-from hisir_edge.cli.watch import warned
+from hisir_edge.cli.receiving.watch import warned
 from hisir_edge.labels import shown
 
 

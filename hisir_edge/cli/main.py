@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from hisir_edge import __version__
-from hisir_edge.cli.automation import opcua, plc
 from hisir_edge.cli.bench import bench
 from hisir_edge.cli.boards import boards
 from hisir_edge.cli.bundle import bundle_app
@@ -21,10 +20,12 @@ from hisir_edge.cli.control import control, install_service, status
 from hisir_edge.cli.inspect import inspect
 from hisir_edge.cli.learning.build import build_engine
 from hisir_edge.cli.learning.evaluate import evaluate
+from hisir_edge.cli.learning.parts import parts_app
 from hisir_edge.cli.learning.synth import pretrain, synth
 from hisir_edge.cli.learning.teach import teach
 from hisir_edge.cli.learning.train import train
-from hisir_edge.cli.mes import decide, forward, keygen, verify, watch
+from hisir_edge.cli.receiving.automation import opcua, plc
+from hisir_edge.cli.receiving.mes import decide, forward, keygen, verify, watch
 from hisir_edge.cli.revision import revision
 from hisir_edge.cli.view import view, view_user
 from hisir_edge.errors import HisirEdgeError, HungError
@@ -89,6 +90,7 @@ def demo(
 
 
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(parts_app, name="parts")
 for command in (
     control, status, keygen, watch, forward, opcua, plc, decide, verify, view, view_user, revision, boards,
     install_service, camera, bench, synth, train, build_engine, teach, pretrain,

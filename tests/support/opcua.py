@@ -110,7 +110,7 @@ class Seen:
 
     async def call(self, path: str, *arguments: Any) -> Any:
         parent = self.client.get_node(f"ns={self.index};s=VisionSystem/{path.rpartition('/')[0]}")
-        return await parent.call_method(ua.NodeId(f"VisionSystem/{path}", self.index), *arguments)
+        return await parent.call_method(f"{self.index}:{path.rpartition('/')[2]}", *arguments)
 
     async def events(self, period_ms: float = 20) -> Events:
         handler = Events()

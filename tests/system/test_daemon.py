@@ -212,7 +212,7 @@ def test_a_killed_daemon_goes_on_in_its_epoch(mixed, small_bundle, tmp_path):
 def test_no_training_package_is_loaded_on_the_line():
     code = (
         "import sys, hisir_edge.cli.main, hisir_edge.line.daemon, hisir_edge.camera.process_host,"
-        " hisir_edge.camera.replay, hisir_edge.line.offline, hisir_edge.cli.watch, hisir_edge.cli.demo\n"
+        " hisir_edge.camera.replay, hisir_edge.line.offline, hisir_edge.cli.receiving.watch, hisir_edge.cli.demo\n"
         "print([m for m in ('torch', 'onnx', 'sklearn', 'scipy', 'harvesters') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)

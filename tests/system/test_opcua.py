@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
@@ -16,7 +17,7 @@ from asyncua import Client, ua
 from support.commands import here
 from support.daemon import DaemonProcess, replay
 from support.journal_line import JournalLine
-from support.opcua import Connected, OpcUaServer, make_identity
+from support.opcua import Connected, Events, OpcUaServer, make_identity
 
 from hisir_edge.mes.opcua.model import AWAY, LAST_KNOWN
 
@@ -132,6 +133,10 @@ async def _methods(server: OpcUaServer, folder: Path) -> None:
             await seen.call("VisionStateMachine/Pause")
 
 
+def _has(number: int, events: Events) -> bool:
+    return bool(events.seen) and events.numbers()[-1] >= number
+
+
 def test_each_verdict_is_one_event_over_kills_of_the_line(tmp_path):
     line = JournalLine(tmp_path / "line", rate_hz=200)
     with OpcUaServer(tmp_path, line.verdicts, line.control) as server:
@@ -143,7 +148,7 @@ async def _events(line: JournalLine, server: OpcUaServer) -> None:
         events = await seen.events()
         for until in (150, 300, 450):
             with line.started(until + 60, there=1) as process:
-                await seen.until_events(events, lambda e, until=until: bool(e.seen) and e.numbers()[-1] >= until)
+                await seen.until_events(events, partial(_has, until))
                 process.kill()
         with line.started(600, rate_hz=0):
             await seen.until_events(events, lambda e: e.numbers()[-1] >= 600)

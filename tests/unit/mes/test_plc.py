@@ -44,7 +44,8 @@ class Plc:
     """A PLC and its line; ``now`` is the clock of both."""
 
     def __init__(self, timing: Timing | None = None) -> None:
-        self.now, self.beats, self.asked = 100.0, 0, None
+        self.now, self.beats = 100.0, 0
+        self.asked: Asked | None = None
         self.handshake = Handshake(timing or Timing(), self.now)
         self.number = 0
 

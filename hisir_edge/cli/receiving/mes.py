@@ -55,7 +55,7 @@ def watch(
     key: Key = "",
 ) -> None:
     """Print verdicts as they come; with --name every one, also those that came while nobody watched."""
-    from hisir_edge.cli.watch import watch_verdicts
+    from hisir_edge.cli.receiving.watch import watch_verdicts
     from hisir_edge.mes import subscribe
 
     stopped: list[bool] = []

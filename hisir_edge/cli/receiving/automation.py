@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hisir_edge.cli.mes import Control, Endpoint, Key, Retries, ServerKey, state_folder
+from hisir_edge.cli.receiving.mes import Control, Endpoint, Key, Retries, ServerKey, state_folder
 from hisir_edge.errors import InputError
 
 OPCUA_MISSING = InputError(

@@ -1,0 +1,1 @@
+"""Commands of those who receive verdicts: people, databases, brokers, machines."""

@@ -1,0 +1,23 @@
+"""A bundle that names the parts of a board; apart, since the build stage that tests it takes torch."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from hisir_edge.bundle.files import MANIFEST
+from hisir_edge.bundle.load import manifest_from_folder
+from hisir_edge.bundle.manifest import Manifest
+from hisir_edge.engine.parts.importing import Imported
+from hisir_edge.engine.staging import finish, resolved, staging
+
+
+def bundle_with_parts(bundle: Path, out: Path, found: Imported) -> None:
+    """A copy of a bundle that names these parts; tested as a daemon tests it, put in its place whole or not at all."""
+    manifest = manifest_from_folder(bundle)
+    with staging(resolved(out)) as (staged, _):
+        for path in sorted(bundle.iterdir()):
+            if path.is_file() and path.name != MANIFEST:
+                shutil.copyfile(path, staged / path.name)
+        named = {"components": found.placed.components, "mm_per_px": 1 / found.fit.px_per_mm}
+        finish(staged, resolved(out), Manifest.model_validate(manifest.model_copy(update=named).model_dump()))
