@@ -26,7 +26,12 @@ class Cursor:
 
 
 class CursorStore(Protocol):
-    """Where a cursor is kept. Whoever stores verdicts in a database keeps it there, in the same transaction."""
+    """Where a cursor is kept. Whoever stores verdicts in a database keeps it there, in the same transaction.
+
+    One that is done with verdicts later than its caller has ``settled()``, the cursor that it is really done with
+    (None: none yet), which alone the line is told, and ``flush()``, which waits until it is done with all. One that
+    has ``sync()`` is asked to have it on the disk while nothing comes.
+    """
 
     def load(self) -> Cursor | None:
         """The cursor; None at the very beginning."""

@@ -204,16 +204,25 @@ class _Place:
             sync()
         self.acknowledge()
 
+    def finish(self) -> None:
+        """At the end: nothing is on its way any more, and the line knows."""
+        flush = getattr(self._store, "flush", None)
+        if flush is not None:
+            flush()
+        self.acknowledge(at_once=True)
+
     def acknowledge(self, at_once: bool = False) -> None:
         """Tell the line, every now and then."""
+        settled = getattr(self._store, "settled", None)
+        cursor = self.cursor if settled is None else settled()
         due = at_once or time.monotonic() > self._acked_at + ACK_EACH_S
-        if not self._name or not due or self.cursor is None or not self.cursor.epoch or self.cursor == self._acked:
+        if not self._name or not due or cursor is None or not cursor.epoch or cursor == self._acked:
             return
         self._acked_at = time.monotonic()
-        request = {"do": "ack", "name": self._name, "epoch": self.cursor.epoch, "seq": self.cursor.seq}
+        request = {"do": "ack", "name": self._name, "epoch": cursor.epoch, "seq": cursor.seq}
         try:
             if self._line.ask(request) is not None:
-                self._acked = self.cursor
+                self._acked = cursor
         except InputError as error:
             if not error.expected.startswith("the epoch"):  # the line has lost its journal: the next verdict tells
                 raise
@@ -226,7 +235,7 @@ def whole(line: Line, name: str, store: CursorStore | None, path: Path, since: s
         with line:
             place = _Place(line, name, store)
             yield from _stream(line, place, since)
-            place.acknowledge(at_once=True)
+            place.finish()
     finally:
         store.close()
 

@@ -32,8 +32,6 @@ from hisir_edge.mes.verdict import Verdict
 pytestmark = pytest.mark.skipif(
     not SERVER.exists() or shutil.which("epmd") is None, reason="no RabbitMQ here: apt-get install rabbitmq-server"
 )
-COUNT = 240
-ALL = {f"unit-{n}" for n in range(1, COUNT + 1)}
 
 
 @pytest.fixture
@@ -111,10 +109,11 @@ def first_of_each(pairs):
     return list(dict.fromkeys(pairs))
 
 
-def test_every_verdict_arrives_though_broker_forwarder_and_network_die(broker, line, tmp_path):
-    queue = made(broker, "all")
-    with line.started(COUNT), Cable(broker.port) as cable:
-        target = f"amqp://guest:guest@127.0.0.1:{cable.port}{queue}?handle=plant.smt-3&heartbeat_s=1"
+@pytest.mark.parametrize(("window", "count"), [(1, 240), (60, 3000)])
+def test_every_verdict_arrives_though_broker_forwarder_and_network_die(broker, line, tmp_path, window, count):
+    queue, every = made(broker, "all"), {f"unit-{n}" for n in range(1, count + 1)}
+    with line.started(count), Cable(broker.port) as cable:
+        target = f"amqp://guest:guest@127.0.0.1:{cable.port}{queue}?handle=plant.smt-3&heartbeat_s=1&window={window}"
 
         def came(least: int):
             return lambda found: len(first_of_each(inspected(found))) >= least
@@ -132,14 +131,14 @@ def test_every_verdict_arrives_though_broker_forwarder_and_network_die(broker, l
             cable.cut()
             cable.mend()
             had = completed(found)
-            found += taken(broker, queue, lambda more: had | completed(more) == ALL)
+            found += taken(broker, queue, lambda more: had | completed(more) == every)
     boards = first_of_each(inspected(found))
-    assert [board for board, _ in boards] == [f"unit-{n}" for n in range(1, COUNT + 1)], "in order, none missing"
-    assert len({identity for _, identity in boards}) == COUNT, "what comes twice has the identity that it had"
+    assert [board for board, _ in boards] == [f"unit-{n}" for n in range(1, count + 1)], "in order, none missing"
+    assert len({identity for _, identity in boards}) == count, "what comes twice has the identity that it had"
     names = Counter(envelope["MessageName"] for envelope, _ in found)
     assert names["CFX.EndpointConnected"] >= 4, "at each connection"
     started = {e["MessageBody"]["PrimaryIdentifier"] for e, _ in found if e["MessageName"].endswith(".WorkStarted")}
-    assert started == ALL
+    assert started == every
 
 
 def test_messages_are_as_the_standard_has_them_and_come_from_the_journal(broker, line, tmp_path):
@@ -252,7 +251,7 @@ def test_what_the_broker_lets_go_of_without_a_word_is_made_again(tmp_path):
         one.start()
         one.wait_up()
         for number in range(12):
-            one.publish([messages.told("CFX.Heartbeat", {"n": number})])
+            one.wait(one.publish([messages.told("CFX.Heartbeat", {"n": number})]))
         one.close()
     accepted = [int(n) for n in got]
     assert first_of_each(accepted) == list(range(12)) and len(accepted) <= 16

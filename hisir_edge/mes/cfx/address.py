@@ -16,7 +16,8 @@ QUEUES = ("/amq/queue/", "/queue/")
 KEPT = (*QUEUES, "/exchange/", "/topic/")
 """RabbitMQ's addresses begin with a slash; others' do not."""
 ESCAPE = "correct it; / ? # @ and : of a password are written %2F %3F %23 %40 %3A"
-OPTIONS = ("handle", "requests", "heartbeat_s")
+OPTIONS = ("handle", "requests", "heartbeat_s", "window")
+MOST_WINDOW = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Address:
     handle: str = ""
     requests: str = ""
     heartbeat_s: float = 60.0
+    window: int = 1
+    """Messages that may be on their way at a time."""
 
     @property
     def url(self) -> str:
@@ -73,10 +76,14 @@ def address_from_text(text: str) -> Address:
         raise InputError(
             expected="heartbeat_s of 1 to 300, as CFX asks for", received=first["heartbeat_s"], fix="correct --target"
         )
+    window = first.get("window", "1")
+    if not (window.isdecimal() and len(window) < 6 and 1 <= int(window) <= MOST_WINDOW):
+        raise InputError(expected=f"window of 1 to {MOST_WINDOW}", received=window, fix="correct --target")
     return Address(
         host=parts.hostname, port=port, tls=parts.scheme == "amqps", target=_as_meant(path),
         user=unquote(parts.username or ""), password=unquote(parts.password or ""), handle=first.get("handle", ""),
         requests=_as_meant(first["requests"]) if first.get("requests") else "", heartbeat_s=each_s,
+        window=int(window),
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """An AMQP 1.0 connection of a CFX endpoint, over Apache Qpid Proton, on a thread of its own.
 
-What is published is sent in order, one message at a time, durable, and counts once the broker has accepted it; where
-the connection breaks first it is sent again, under the same identity. With RabbitMQ the address is looked for before
-the first message: it accepts into a queue that does not exist, and into nowhere.
+What is published is sent in order, durable, one message at a time (``window`` of them), and counts once the broker has
+accepted it; where the connection breaks first it is sent again, under the same identity. With RabbitMQ the address is
+looked for before the first message: it accepts into a queue that does not exist, and into nowhere.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class CfxConnection(Publisher, MessagingHandler):
                 f"{self.address.shown} takes no message now ({event.delivery.remote.condition or 'no reason'})"
             )
             self._held = True
-            self._outbox.again()
+            self._outbox.refused(event.delivery)
             event.container.schedule(AGAIN_S, Later(self._go_on))
 
     on_rejected = on_modified = on_released
@@ -234,13 +234,14 @@ class CfxConnection(Publisher, MessagingHandler):
         self._send()
 
     def _send(self) -> None:
-        """The next one, where none is on its way: what the broker gives back is then followed by nothing."""
-        if self.is_up and not self._held and self._sender.credit > 0:
-            item = self._outbox.next()
-            if item is not None:
-                item.delivery = self._sender.send(item.message)
-            elif self._closing and self._outbox.is_empty:
-                self._finish()
+        """What may be on its way; with a window of 1 what the broker gives back is followed by nothing."""
+        while self.is_up and not self._held and self._sender.credit > 0:
+            item = self._outbox.next(self.address.window)
+            if item is None:
+                if self._closing and self._outbox.is_empty:
+                    self._finish()
+                return
+            item.delivery = self._sender.send(item.message)
 
     def _beat(self) -> None:
         if self._container is None or self._closing:

@@ -1,10 +1,11 @@
-"""Messages of a CFX endpoint that the broker has not accepted yet, in order, one on its way at a time."""
+"""Messages of a CFX endpoint that the broker has not accepted yet, in order, of which the first are on their way."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from threading import Event, Lock
 
 from proton import Delivery, Message
@@ -50,10 +51,10 @@ class Outbox:
             rest = [item for item in self._items if not item.greeting]
             self._items = deque([*(Item(message, told=True, greeting=True) for message in messages), *rest])
 
-    def next(self) -> Item | None:
-        """The first, where it is not on its way."""
+    def next(self, window: int = 1) -> Item | None:
+        """The first that is not on its way, of the first ``window``."""
         with self._lock:
-            return self._items[0] if self._items and self._items[0].delivery is None else None
+            return next((item for item in islice(self._items, window) if item.delivery is None), None)
 
     @property
     def is_empty(self) -> bool:
@@ -70,6 +71,13 @@ class Outbox:
         if done is not None:
             done.delivery = None  # Proton's objects end on their own thread
             done.done.set()
+
+    def refused(self, delivery: Delivery) -> None:
+        """It is to be sent again; those behind it may have been accepted, or will be."""
+        with self._lock:
+            for item in self._items:
+                if item.delivery == delivery:
+                    item.delivery = None
 
     def again(self) -> None:
         """What was sent and not accepted is to be sent again."""

@@ -13,7 +13,7 @@ from proton.reactor import ApplicationEvent, Container, EventInjector
 from hisir_edge.errors import InputError
 from hisir_edge.mes.cfx.amqp import Later, message_from_envelope
 from hisir_edge.mes.cfx.messages import Envelope
-from hisir_edge.mes.cfx.outbox import Outbox
+from hisir_edge.mes.cfx.outbox import Item, Outbox
 
 FIRST_S, LONGEST_S = 0.1, 5.0
 """Between two attempts to connect; each time twice as long, until a message is accepted."""
@@ -22,7 +22,7 @@ Tell = Callable[[str], None]
 
 
 class Publisher(ABC):
-    """From ``start`` to ``close``; ``publish`` and ``tell`` may be called by any thread."""
+    """From ``start`` to ``close``; ``publish``, ``wait`` and ``tell`` may be called by any thread."""
 
     def __init__(self, shown: str, handle: str, on_retry: Tell) -> None:
         self._shown, self._handle, self._on_retry = shown, handle, on_retry
@@ -52,11 +52,15 @@ class Publisher(ABC):
             self._check()
         self._check()
 
-    def publish(self, envelopes: list[Envelope]) -> None:
-        """Send in order; returns once the broker has accepted all. InputError where it has ended."""
+    def publish(self, envelopes: list[Envelope]) -> list[Item]:
+        """Send in order, not waited for; see ``wait``. InputError where it has ended."""
         self._check()
         items = self._outbox.add([message_from_envelope(one, self._handle) for one in envelopes])
         self._trigger("more")
+        return items
+
+    def wait(self, items: list[Item]) -> None:
+        """Until the broker has accepted all of these. InputError where it has ended."""
         for item in items:
             while not item.done.wait(0.5):
                 self._check()

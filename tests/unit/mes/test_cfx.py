@@ -211,6 +211,33 @@ def test_what_waits_stays_in_order_and_bounded():
     assert box.is_empty
 
 
+def test_a_window_of_messages_is_on_its_way_and_what_is_refused_goes_first():
+    box = Outbox()
+    items = box.add([Message(id=str(n)) for n in range(6)])
+    for n in range(3):
+        item = box.next(3)
+        assert item is items[n]
+        item.delivery = f"d{n}"  # type: ignore[assignment]
+    assert box.next(3) is None, "three are on their way"
+    box.accepted("d1")  # type: ignore[arg-type]
+    assert items[1].done.is_set() and not items[0].done.is_set()
+    assert box.next(3) is items[3]
+    box.refused("d0")  # type: ignore[arg-type]
+    assert box.next(3) is items[0], "before all that were not sent"
+    box.again()
+    assert [box.next(1), box.next(3)] == [items[0], items[0]], "on another connection everything, from the first on"
+
+
+@pytest.mark.parametrize(("window", "right"), [("1", 1), ("1000", 1000), ("0", 0), ("1001", 0), ("-1", 0), ("x", 0)])
+def test_a_window_in_the_address(window, right):
+    text = f"amqp://broker/amq/queue/cfx?window={window}"
+    if right:
+        assert address_from_text(text).window == right
+        return
+    with pytest.raises(InputError, match="window of 1 to 1000"):
+        address_from_text(text)
+
+
 @given(st.text(st.sampled_from("ab/?#@:%2\ud800[]"), max_size=12))
 def test_no_address_shows_a_password(secret):
     try:
