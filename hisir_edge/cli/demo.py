@@ -36,6 +36,7 @@ from hisir_edge.sim.synth import BoardJob, write_boards
 PRODUCT, BOARDS, DEFECTIVE = 7, 12, 5
 LOOP = "loop = true\nrate_hz = 0.25"
 SILENCE_LIMIT_S = 60.0
+PACKAGE = Path(__file__).resolve().parents[1]
 START_LIMIT_S = 60.0
 
 
@@ -55,6 +56,14 @@ class DemoBoard:
     truth: Truth
     verdict: Verdict | None
     right: bool
+
+
+def demo_bundle() -> Path:
+    """The demonstration bundle: of the checkout, or what the wheel has brought along."""
+    return next(
+        (path for path in (PACKAGE.parent / "engines" / "demo", PACKAGE / "demo_bundle") if path.is_dir()),
+        Path("engines/demo"),
+    )
 
 
 def run_demo(bundle_folder: Path, out: Path, seed: int, view: str = "") -> int:

@@ -74,7 +74,9 @@ def run(config: Annotated[Path, typer.Option(help="The line's TOML file.")]) -> 
 
 
 def demo(
-    bundle: Annotated[Path, typer.Option(help="Bundle of product 7 at 4096x3000.")] = Path("engines/demo"),
+    bundle: Annotated[
+        Path | None, typer.Option(help="Bundle of product 7 at 4096x3000; default: the one that comes along.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for boards, overlays and the daemon's log; emptied first.")] = Path(
         "build/demo"
     ),
@@ -84,9 +86,9 @@ def demo(
     ] = "",
 ) -> None:
     """Inspect 12 rendered boards, 5 of them defective, with the real daemon, and compare with the truth."""
-    from hisir_edge.cli.demo import run_demo
+    from hisir_edge.cli.demo import demo_bundle, run_demo
 
-    raise typer.Exit(run_demo(bundle, out, seed, view_at))
+    raise typer.Exit(run_demo(bundle or demo_bundle(), out, seed, view_at))
 
 
 app.add_typer(bundle_app, name="bundle")

@@ -22,7 +22,8 @@ LEAST_SCORE, MOST_OF_THRESHOLD = 0.03, 2.0
 """Scores below and above do not differ: certainly nothing, certainly a call."""
 UNDER_WEIGHT, CALL_WEIGHT, NEAR_A_CALL = 4.0, 4.0, 0.5
 """To expect too little costs more than too much, and more where there is a call, or half of one."""
-BATCH, RATE = 16, 5e-3
+BATCH, RATE, CUT_PX = 32, 5e-3, 128
+"""Pieces of tiles, around a call where there is one: more calls seen in the same time."""
 
 
 class Lessons:
@@ -92,11 +93,8 @@ def distilled(lessons: Lessons, steps: int, seed: int, on_step: Callable[[int, i
     calls = (lessons.levels[: lessons.used] >= NEAR_A_CALL).any((1, 2))
     with_calls, without = np.flatnonzero(calls), np.flatnonzero(~calls)
     for step in range(steps):
-        chosen = _drawn(rng, with_calls, without)
-        levels = torch.from_numpy(lessons.levels[chosen])
-        loss = _loss(
-            net(torch.from_numpy(np.asarray(lessons.planes[chosen]))), torch.from_numpy(wanted[chosen]), levels
-        )
+        planes, scores, levels = _pieces(rng, lessons, wanted, _drawn(rng, with_calls, without))
+        loss = _loss(net(planes), scores, levels)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -109,6 +107,22 @@ def _drawn(rng: np.random.Generator, with_calls: I64, without: I64) -> I64:
     """Half of a batch with calls, half without, where there are both; in order, as they lie in the file."""
     parts = [one for one in (with_calls, without) if len(one)]
     return np.sort(np.concatenate([rng.choice(one, BATCH // len(parts)) for one in parts]))
+
+
+def _pieces(rng: np.random.Generator, lessons: Lessons, wanted: F32, chosen: I64) -> tuple[Tensor, Tensor, Tensor]:
+    """Of each chosen tile a piece with one of its calls, or any: planes, logarithms of scores, levels."""
+    side = wanted.shape[1]
+    k = min(CUT_PX // REGION_PX, side)
+    planes, scores, levels = [], [], []
+    for n in chosen.tolist():
+        calls = np.argwhere(lessons.levels[n] >= NEAR_A_CALL)
+        at = calls[rng.integers(len(calls))] if len(calls) else rng.integers(0, side, 2)
+        y, x = np.clip(at - rng.integers(0, k, 2), 0, side - k).tolist()
+        px = slice(y * REGION_PX, (y + k) * REGION_PX), slice(x * REGION_PX, (x + k) * REGION_PX)
+        planes.append(np.asarray(lessons.planes[n][:, px[0], px[1]]))
+        scores.append(wanted[n, y : y + k, x : x + k])
+        levels.append(lessons.levels[n, y : y + k, x : x + k])
+    return torch.from_numpy(np.stack(planes)), torch.from_numpy(np.stack(scores)), torch.from_numpy(np.stack(levels))
 
 
 def _loss(expected: Tensor, wanted: Tensor, levels: Tensor) -> Tensor:
