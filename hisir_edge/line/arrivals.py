@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Lock
 
 from hisir_edge.config.tables import Settings
@@ -67,16 +68,17 @@ class Arrivals:
             self.report(identity, f"not inspected: {error}")
 
     def stands(self, identity: Identity) -> int:
-        """A board stands under the camera of a line whose frames are triggers: the next frame is its own.
+        """A board stands under the camera of a line whose frames are triggers: the next frame that is taken is its own.
 
         Without a frame by the deadline, or before the next board stands there, it is an ERROR verdict and its name
         goes to no other board. How many are announced now; InputError where the line takes none.
         """
         with self._lock:
-            if self._arrived is not None and self._waiting.announced:
+            if self._arrived is not None and self._waiting.waits_for(self._arrived[1]):
                 self._waiting.forget_identities()
                 self.report(self._arrived[1], "no frame before the next board arrived")
             self._arrived = None
+            identity = replace(identity, stands_since_ns=time.time_ns())
             count = self._intake.announce(identity)
             self._arrived = (time.monotonic(), identity)
         return count
@@ -109,7 +111,7 @@ class Arrivals:
             if self._arrived is None:
                 return
             arrived_at, identity = self._arrived
-            if not self._waiting.announced:
+            if not self._waiting.waits_for(identity):
                 self._arrived = None
             elif time.monotonic() > arrived_at + self._deadline_s:
                 self._arrived = None

@@ -124,6 +124,15 @@ class Intake:
             )
         return count
 
+    @property
+    def last_seq(self) -> int:
+        """The last number that was given to a board."""
+        return self._sequence.last
+
+    def name_of(self, identity: Identity) -> str:
+        """An announced board's name as its verdict has it."""
+        return board_name(identity.unit, self._selection.products.settings.identity.field) or identity.unit
+
     def answer_without_frame(self, identity: Identity, reason: str, wait: bool) -> bool:
         """Accept a board that cannot be inspected, for an ERROR verdict; whether a slot was free for it.
 
@@ -206,7 +215,7 @@ class Intake:
     def _identity_of(self, item: Frame | GrabFault) -> Identity:
         """The identity that was announced for a frame's board; none where it may be another board's."""
         if isinstance(item, Frame) or item.boards == 1:
-            return self._waiting.identity()
+            return self._waiting.identity(item.grabbed_at_ns)
         if forgotten := self._waiting.forget_identities(item.boards):
             log.warning("announced boards forgotten", boards=forgotten, reason=item.reason)
         return Identity()

@@ -50,6 +50,12 @@ class Identity:
 
     unit: str = ""
     product: str = ""
+    stands_since_ns: int = 0
+    """Since when the board stands under the camera, wall clock: an older frame is another board's. 0: unknown."""
+
+
+CLOCKS_NS = 20_000_000
+"""So exactly a frame's time is known; a board that stands has come to rest before that is said."""
 
 
 class Waiting:
@@ -119,10 +125,17 @@ class Waiting:
             self._identities.append(identity)
             return len(self._identities)
 
-    def identity(self) -> Identity:
-        """The identity of the next board."""
+    def identity(self, grabbed_at_ns: int) -> Identity:
+        """The identity of the board of a frame that was taken then; empty where it is an older frame, or none waits."""
         with self._lock:
-            return self._identities.popleft() if self._identities else Identity()
+            if not self._identities or self._identities[0].stands_since_ns > grabbed_at_ns + CLOCKS_NS:
+                return Identity()
+            return self._identities.popleft()
+
+    def waits_for(self, identity: Identity) -> bool:
+        """Whether this very announcement still waits for its board's frame."""
+        with self._lock:
+            return any(one is identity for one in self._identities)
 
     @property
     def announced(self) -> int:

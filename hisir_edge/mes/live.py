@@ -13,12 +13,13 @@ from typing import Any
 
 import zmq
 
-from hisir_edge.errors import HisirEdgeError, NoAnswer
+from hisir_edge.errors import InputError, NoAnswer
 from hisir_edge.mes.client import subscribe
 from hisir_edge.mes.cursor import Cursor
 from hisir_edge.mes.status import AGAIN_S, EACH_S, StatusWatch
 from hisir_edge.mes.verdict import Verdict, verdict_from_frames
-from hisir_edge.transport.control_client import ask, ask_frames
+from hisir_edge.transport.addresses import not_an_address
+from hisir_edge.transport.control_client import ask, ask_frames, secured
 
 ANSWER_S = 2.0
 """How long a request may take: a client of OPC UA waits for 4 s."""
@@ -42,19 +43,32 @@ class MemoryCursor:
         """See ``CursorStore``."""
 
 
+def check_addresses(endpoint: str, control: str, keys: tuple[str, str]) -> None:
+    """InputError for what no line can be reached by."""
+    for what, address in (("the line's publish.endpoint", endpoint), ("its control.endpoint", control)):
+        if address and (wrong := not_an_address(address)):
+            raise InputError(expected=f"{what}: {wrong}", received=address, fix="as it stands in its line.toml")
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        secured(socket, *keys)
+
+
 class LiveLine:
     """From ``start`` to ``close``; ``on_status`` and ``on_verdict`` are called by threads of its own.
 
     The first verdict that is told is the last one of the journal. ``on_status`` gets None where the line does not
-    answer, ``on_retry`` why. ``keys``: the line's public key file and one's own secret one, where it asks for keys.
+    answer, ``on_retry`` why. ``on_lost`` is called where verdicts cannot be told: the last one may be an old one until
+    the next is told. ``keys``: the line's public key file and one's own secret one, where it asks for keys. InputError
+    for addresses that are none, and for keys that cannot be read.
     """
 
     def __init__(
         self, endpoint: str, control: str, keys: tuple[str, str],
         on_status: Callable[[dict[str, Any] | None], None], on_verdict: Callable[[Verdict], None],
-        on_retry: Callable[[str], None], each_s: float = EACH_S,
+        on_retry: Callable[[str], None], each_s: float = EACH_S, on_lost: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
+        check_addresses(endpoint, control, keys)
         self._endpoint, self._given, self._keys, self._each_s = endpoint, control, keys, each_s
+        self._on_lost = on_lost
         self._on_status, self._on_verdict, self._on_retry = on_status, on_verdict, on_retry
         self._answers = True
         """Whether it did when it was asked last."""
@@ -116,6 +130,8 @@ class LiveLine:
                     self._on_verdict(verdict)
             except NoAnswer:  # the status says so, too
                 self._stopped.wait(0.2)
-            except (HisirEdgeError, zmq.ZMQError) as error:  # keys, for example, or a journal that was put back
-                self._on_retry(f"verdicts are not told: {error}")
+            except Exception as error:  # keys, a journal that was put back, a verdict that cannot be shown
+                self._on_lost()
+                self._on_retry(f"verdicts are not told: {error}; goes on with the line's last one")
+                self._cursor = MemoryCursor()
                 self._stopped.wait(AGAIN_S)

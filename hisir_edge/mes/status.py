@@ -77,7 +77,7 @@ class StatusWatch:
 
     def _told(self, context: zmq.Context[zmq.Socket[bytes]]) -> str:
         """The control address that the line's heartbeats tell; empty where it is to end before."""
-        subscription = Subscription(context, self._endpoint, ("heartbeat/",), self._keys)
+        subscription = Subscription(context, self._endpoint, ("heartbeat/",), self._keys, self._on_retry)
         try:
             while not self._stopped.is_set():
                 frames = subscription.receive(200)

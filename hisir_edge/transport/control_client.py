@@ -168,7 +168,9 @@ class Asker:
         # without keys the request goes out with the end of the handshake: the line may close before that has come back
         if refusal == BROKEN_OFF and self._request_bytes > LARGE_REQUEST_BYTES:
             return TOO_LARGE
-        return refusal or (TOO_LARGE if self._handshake.was_closed else "")
+        if not refusal and self._handshake.was_closed:
+            return TOO_LARGE if self._request_bytes > LARGE_REQUEST_BYTES else "the line closed the connection"
+        return refusal
 
     def _connect(self) -> None:
         socket = self._context.socket(zmq.DEALER)

@@ -112,11 +112,11 @@ class Seen:
         parent = self.client.get_node(f"ns={self.index};s=VisionSystem/{path.rpartition('/')[0]}")
         return await parent.call_method(f"{self.index}:{path.rpartition('/')[2]}", *arguments)
 
-    async def events(self, period_ms: float = 20) -> Events:
+    async def events(self, period_ms: float = 20, of_server: bool = False) -> Events:
         handler = Events()
         kind = await self.client.nodes.base_event_type.get_child([f"{self.index}:ResultReadyEventType"])
         subscription = await self.client.create_subscription(period_ms, handler)
-        root = self.client.get_node(f"ns={self.index};s=VisionSystem")
+        root = self.client.nodes.server if of_server else self.client.get_node(f"ns={self.index};s=VisionSystem")
         await subscription.subscribe_events(root, kind, queuesize=10000)
         return handler
 

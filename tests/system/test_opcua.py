@@ -17,9 +17,11 @@ from asyncua import Client, ua
 from support.commands import here
 from support.daemon import DaemonProcess, replay
 from support.journal_line import JournalLine
-from support.opcua import Connected, Events, OpcUaServer, make_identity
+from support.opcua import URI, Connected, Events, OpcUaServer, make_identity
 
 from hisir_edge.mes.opcua.model import AWAY, LAST_KNOWN
+from hisir_edge.mes.opcua.pki import Pki
+from hisir_edge.mes.opcua.server import Options, _configured
 
 NODE = Path(__file__).parents[1] / "conformance" / "opcua"
 STATE = "VisionStateMachine/CurrentState"
@@ -48,11 +50,13 @@ async def _states_and_results(line: DaemonProcess, server: OpcUaServer) -> None:
         assert (await seen.read(f"{AUTOMATIC}/Id")).Identifier.endswith("AutomaticModeStateMachine/Ready")
         assert await seen.read(VERDICT) == "", "nothing was judged yet"
         assert await seen.read("RecipeManagement/Products") == [await seen.read("RecipeManagement/ActiveProduct")]
-        events = await seen.events()
+        events, of_server = await seen.events(), await seen.events(of_server=True)
         await loop.run_in_executor(None, lambda: line.ask("trigger", unit="B-1"))
         await seen.until_events(events, lambda e: bool(e.seen))
         (event,) = events.seen
         assert (event["Verdict"].Value, event["PartId"].Value) == ("FAIL", "B-1")
+        await seen.until_events(of_server, lambda e: bool(e.seen))
+        assert of_server.seen[0]["SourceName"].Value == event["SourceName"].Value == "VisionSystem"
         assert event["Severity"].Value == 500 and event["DefectCount"].Value >= 1
         assert len(event["DefectBoxes"].Value) == 4 * len(event["DefectPeaks"].Value)
         result_id = await seen.read("ResultManagement/LastResult/ResultId")
@@ -77,6 +81,44 @@ async def _states_and_results(line: DaemonProcess, server: OpcUaServer) -> None:
         await loop.run_in_executor(None, lambda: line.ask("trigger", unit="B-2"))
         await seen.until_events(events, lambda e: len(e.seen) == 2)
         assert events.numbers() == [1, 2]
+
+
+def test_a_session_stays_with_the_channel_that_made_it(tmp_path):
+    """A client that names another one's session over a channel of its own gets none."""
+
+    async def asked() -> None:
+        options = Options("tcp://127.0.0.1:9", "", ("", ""), "opc.tcp://127.0.0.1:4840", tmp_path / "pki", False)
+        pki = Pki(options.pki, URI, "server")
+        server = await _configured(options, pki, "127.0.0.1", 4840)
+        session = server.iserver.create_session("operator", external=True)
+        assert server.iserver.lookup_external_session(session.auth_token) is None
+        await session.close_session()
+
+    asyncio.run(asked())
+
+
+def test_a_result_is_the_last_one_only_while_the_line_answers_and_tells(tmp_path):
+    line = JournalLine(tmp_path / "line", rate_hz=50)
+    with OpcUaServer(tmp_path, line.verdicts, line.control) as server:
+        asyncio.run(_last_results(line, server, tmp_path))
+
+
+async def _last_results(line: JournalLine, server: OpcUaServer, folder: Path) -> None:
+    async with Connected(server.url) as seen:
+        with line.started(20, there=20):
+            await seen.until(VERDICT, lambda found: found.StatusCode.is_good() and bool(found.Value.Value))
+        shutil.copytree(line.folder, folder / "backup")
+        await seen.until(VERDICT, lambda found: found.StatusCode == LAST_KNOWN)
+        with line.started(30, there=30):
+            await seen.until("ResultManagement/LastResult/SequenceNumber", lambda found: found.Value.Value == 30)
+        await seen.until(VERDICT, lambda found: found.StatusCode == LAST_KNOWN)
+        shutil.rmtree(line.folder)
+        shutil.copytree(folder / "backup", line.folder)
+        with line.started(25, there=25):
+            await seen.until(
+                "ResultManagement/LastResult/SequenceNumber",
+                lambda found: found.Value.Value == 25 and found.StatusCode.is_good(),
+            )
 
 
 def test_methods_are_for_those_whose_certificate_allows_it(small_bundle, small_boards, tmp_path):
@@ -200,6 +242,11 @@ def test_what_cannot_be_used_is_one_line(tmp_path):
         )  # fmt: skip
         assert done.returncode == 2 and done.stderr.count("\n") == 1
         assert "expected an address of this machine that is free" in done.stderr
+    for line in ("127.0.0.1:9", "foo"):
+        no_line = here("opcua", line, "--pki", tmp_path)
+        assert no_line.returncode == 2 and "publish.endpoint" in no_line.stderr
+    keyless = here("opcua", "tcp://127.0.0.1:9", "--server-key", tmp_path / "x.key", "--pki", tmp_path)
+    assert keyless.returncode == 2 and "secret key" in keyless.stderr
     wrong = here("opcua", "tcp://127.0.0.1:9", "--listen", "http://x", "--pki", tmp_path)
     assert wrong.returncode == 2 and "correct --listen" in wrong.stderr
     with patch.dict(sys.modules, {"hisir_edge.mes.opcua.server": None}):

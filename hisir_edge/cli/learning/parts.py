@@ -58,11 +58,15 @@ def import_(
 
     if into is not None and not on.is_dir():
         raise InputError(expected="--on BUNDLE with --into", received=str(on), fix="name the bundle")
+    shown = out.with_name(f"{out.stem}.overlay.jpg")
+    inputs = {path.resolve() for path in (file, on, packages) if path is not None}
+    for path in (out, shown):
+        if path.resolve() in inputs or (on.is_dir() and path.resolve().is_relative_to(on.resolve())):
+            raise InputError(expected="--out elsewhere than what is read", received=str(path), fix="name another --out")
     table = sizes_from_csv(packages) if packages is not None else {}
     found = imported(file, on, Wanted(side.value, unit.lower(), tuple(at or ()), mirrored, table))
     write_text(out, csv_of_components(found.placed.components))
-    shown = out.with_suffix(".jpg")
-    write_atomic(shown, overlay(found.picture, found.placed, found.points_px))
+    write_atomic(shown, overlay(found.picture, found.placed, found.points_px, found.scale))
     print("\n".join(found.lines))
     print(f"{out}; look at {shown}")
     if into is not None:

@@ -52,8 +52,12 @@ def plc(
     only_from: Annotated[
         list[str] | None, typer.Option(help="Address of the PLC, which alone may connect; may be repeated.")
     ] = None,
-    plc_silent_s: Annotated[float, typer.Option(min=0.2, help="So long the PLC's heartbeat may stand still.")] = 2.0,
-    verdict_s: Annotated[float, typer.Option(min=0.5, help="So long a verdict may take; then it is ERROR.")] = 30.0,
+    plc_silent_s: Annotated[
+        float, typer.Option(min=0.2, max=60, help="So long the PLC's heartbeat may stand still.")
+    ] = 2.0,
+    verdict_s: Annotated[
+        float, typer.Option(min=0.5, max=3600, help="So long a verdict may take; then it is ERROR.")
+    ] = 30.0,
     control: Control = "",
     server_key: ServerKey = "",
     key: Key = "",

@@ -45,6 +45,10 @@ def found_on_picture(points_mm: F64, sizes_mm: F64, picture: U8, ways: tuple[boo
             fix="name fiducials: --at",
         )
     centres, sides = _things(picture)
+    if len(centres) < LEAST_PARTS:
+        raise InputError(
+            expected="a picture of a board", received=f"one with {len(centres)} things on it", fix="name the right one"
+        )
     tries = [
         (quarter, mirrored, *_laid(points_mm, sizes_mm, centres, sides, quarter, mirrored))
         for mirrored in ways for quarter in range(4)
@@ -56,7 +60,8 @@ def found_on_picture(points_mm: F64, sizes_mm: F64, picture: U8, ways: tuple[boo
         raise InputError(
             expected=f"a place where {LEAST_SHARE:.0%} of the parts lie on something, and clearly more than elsewhere",
             received=f"{best[3]:.0%}, and {second:.0%} the next best way",
-            fix="name two or more fiducials or parts: --at FID1=412,377 --at FID2=3790,2805",
+            fix="name two or more fiducials or parts (--at FID1=412,377 --at FID2=3790,2805); without them the file "
+            "has to hold nearly all parts of the board",
         )
     return Found(best[2], best[3], lead)
 
@@ -64,6 +69,8 @@ def found_on_picture(points_mm: F64, sizes_mm: F64, picture: U8, ways: tuple[boo
 def share_on_things(fit: Fit, points_mm: F64, sizes_mm: F64, picture: U8) -> float:
     """Which share of the parts lies on something of about its size that stands out from the board."""
     centres, sides = _things(picture)
+    if not len(centres):
+        return 0.0
     diagonal = float(np.hypot(*picture.shape[:2]))
     quarter = round(fit.turned_deg / 90) % 4
     return float(_nearest(fit, points_mm, sizes_mm, centres, sides, diagonal * LAST, quarter)[0].mean())

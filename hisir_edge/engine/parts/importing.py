@@ -19,6 +19,8 @@ from hisir_edge.engine.parts.placements import Placement, placements_from_file
 from hisir_edge.errors import InputError
 from hisir_edge.images import read_rgb
 
+MOST_OFF_MM, MOST_OFF_PX = 0.5, 4.0
+"""How far a point may be off the common fit."""
 LEAST_ON_THINGS = 0.3
 """Below this share of parts that lie on something there is a doubt."""
 FIDUCIAL = re.compile(r"fid|fiducial|^fm\d", re.IGNORECASE)
@@ -42,6 +44,10 @@ class Imported:
 
     placed: Placed
     fit: Fit
+    share: float | None
+    """Of the parts of known size that lie on something of that size; None: too few to tell."""
+    scale: float
+    """Pixels of the camera's frame that are one of the picture."""
     points_px: F64 = field(repr=False)
     picture: U8 = field(repr=False)
     lines: tuple[str, ...]
@@ -56,7 +62,7 @@ def imported(file: Path, on: Path, wanted: Wanted) -> Imported:
         raise InputError(
             expected=f"parts on the {wanted.side} side", received=f"{len(parts)} on the other", fix="name it: --side"
         )
-    fit, points_px, how = _laid(here, picture, wanted)
+    fit, points_px, share, how = _laid(here, picture, wanted)
     if scale != 1:
         fit = Fit(fit.matrix * scale, fit.mirrored, fit.residual_px * scale)
     mounted = tuple(one for one in here if not _is_fiducial(one))
@@ -68,7 +74,7 @@ def imported(file: Path, on: Path, wanted: Wanted) -> Imported:
         f"1 mm is {fit.px_per_mm:.2f} px (--mm-per-px {1 / fit.px_per_mm:.5f}), {_way(fit)}",
         *_missing(mounted, made),
     )
-    return Imported(made, fit, points_px, picture, lines)
+    return Imported(made, fit, share, scale, points_px, picture, lines)
 
 
 def _picture(on: Path) -> tuple[U8, float]:
@@ -80,7 +86,9 @@ def _picture(on: Path) -> tuple[U8, float]:
     return golden, manifest.recipe.frame_width / golden.shape[1]
 
 
-def _laid(parts: tuple[Placement, ...], picture: U8, wanted: Wanted) -> tuple[Fit, F64, tuple[str, ...]]:
+def _laid(
+    parts: tuple[Placement, ...], picture: U8, wanted: Wanted
+) -> tuple[Fit, F64, float | None, tuple[str, ...]]:  # fmt: skip
     """By what a person has clicked at; else found."""
     mirrored = wanted.side == "bottom" if wanted.mirrored is None else wanted.mirrored
     sizes = upright_sizes_mm(parts, wanted.table)
@@ -101,27 +109,44 @@ def _laid(parts: tuple[Placement, ...], picture: U8, wanted: Wanted) -> tuple[Fi
         points_px = np.array([disc or at for disc, at in zip(discs, clicked, strict=True)], np.float64)
         points_mm = np.array([(by_name[n.lower()].x_mm, by_name[n.lower()].y_mm) for n in names], np.float64)
         fit = fit_of_points(points_mm, points_px, mirrored, wanted.mirrored is not None)
+        _check_points(names, fit)
         told = ", ".join(
             f"{name} {'found' if disc else 'as clicked'}, off by {off:.1f} px"
             for name, disc, off in zip(names, discs, fit.residual_px, strict=True)
         )
         told += "" if len(names) > 2 else " (two points always fit: a third one checks them)"
         if known.sum() < LEAST_PARTS:
-            return fit, points_px, (told,)
+            return fit, points_px, None, (told,)
         share = share_on_things(fit, all_mm[known], sizes[known], picture)
         doubt = "" if share >= LEAST_ON_THINGS else "; few: look at the overlay"
-        return fit, points_px, (told, f"{share:.0%} of the parts of known size lie on something of that size{doubt}")
+        return (
+            fit,
+            points_px,
+            share,
+            (told, f"{share:.0%} of the parts of known size lie on something of that size{doubt}"),
+        )
     ways = (mirrored, not mirrored) if wanted.mirrored is None else (mirrored,)
     found = found_on_picture(all_mm[known], sizes[known], picture, ways)
     told = (
         f"found: {found.share:.0%} of the parts of known size lie on something of that size, {found.lead:.1f} times as "
         "many as in the next best way: look at the overlay"
     )
-    return found.fit, np.empty((0, 2)), (told,)
+    return found.fit, np.empty((0, 2)), found.share, (told,)
 
 
 def _way(fit: Fit) -> str:
     return f"turned by {fit.turned_deg:.1f} degrees{', mirrored' if fit.mirrored else ''}"
+
+
+def _check_points(names: list[str], fit: Fit) -> None:
+    """InputError for points that do not fit each other: one of them is not what it is called."""
+    worst = int(np.argmax(fit.residual_px))
+    if fit.residual_px[worst] > max(MOST_OFF_MM * fit.px_per_mm, MOST_OFF_PX):
+        off = ", ".join(f"{name} {px:.0f} px" for name, px in zip(names, fit.residual_px, strict=True))
+        raise InputError(
+            expected=f"points that fit each other to {MOST_OFF_MM} mm", received=f"off by: {off}",
+            fix="correct the --at that is wrong, --unit or --side",
+        )  # fmt: skip
 
 
 def _clicked(at: tuple[str, ...]) -> tuple[list[str], list[tuple[float, float]]]:
@@ -135,6 +160,8 @@ def _clicked(at: tuple[str, ...]) -> tuple[list[str], list[tuple[float, float]]]
             raise InputError(
                 expected="NAME=X,Y with pixels of the picture, such as FID1=412,377", received=one, fix="correct --at"
             ) from error
+        if found[1] in names:
+            raise InputError(expected="each name once", received=f"{found[1]} twice", fix="correct --at")
         names.append(found[1])
     return names, points
 

@@ -8,12 +8,21 @@ from pathlib import Path
 from hisir_edge.bundle.files import MANIFEST
 from hisir_edge.bundle.load import manifest_from_folder
 from hisir_edge.bundle.manifest import Manifest
-from hisir_edge.engine.parts.importing import Imported
+from hisir_edge.engine.parts.importing import LEAST_ON_THINGS, Imported
 from hisir_edge.engine.staging import finish, resolved, staging
+from hisir_edge.errors import InputError
 
 
 def bundle_with_parts(bundle: Path, out: Path, found: Imported) -> None:
-    """A copy of a bundle that names these parts; tested as a daemon tests it, put in its place whole or not at all."""
+    """A copy of a bundle that names these parts; tested as a daemon tests it, put in its place whole or not at all.
+
+    InputError where they hardly lie on anything.
+    """
+    if found.share is not None and found.share < LEAST_ON_THINGS:
+        raise InputError(
+            expected=f"parts of which {LEAST_ON_THINGS:.0%} lie on something of their size",
+            received=f"{found.share:.0%}; no bundle was written", fix="look at the overlay, correct --at",
+        )  # fmt: skip
     manifest = manifest_from_folder(bundle)
     with staging(resolved(out)) as (staged, _):
         for path in sorted(bundle.iterdir()):

@@ -29,13 +29,15 @@ ROWS = {
 }  # fmt: skip
 """Two rows of leads: usual pitch, width of the body, width over the leads."""
 SMALLEST_MM, LARGEST_MM = 0.1, 200.0
+IPC_ROWS = re.compile(r"[a-z]+?\d{2,3}p(\d{3,4})x\d+-(\d{1,3})")
+"""SOIC127P600X175-8N: pitch, span over the leads in hundredths of a millimetre, height, pins (IPC-7351)."""
 IPC_CHIP = re.compile(r"(?:cap|res|ind|led|dio|bead|fuse|xtal)[a-z]*?(\d{4})x(\d+)")
 SIDES_OF_NAME = re.compile(
     r"(?<!pad)(?<!ep)(?<![\d.,])(\d+(?:[.,]\d+)?)\s*(?:mm)?\s*x\s*(\d+(?:[.,]\d+)?)\s*(?:x\s*\d+(?:[.,]\d+)?\s*)?mm"
 )
-METRIC = re.compile(r"(?<!\d)(\d\d)(\d\d)(?:metric|m\b)")
+METRIC = re.compile(r"(?<!\d)(\d\d)(\d\d)metric")
 DIAMETER = re.compile(r"[_-]d(\d+(?:[.,]\d+)?)(?:mm)?(?:[_-]|$)")
-PINS = re.compile(r"[a-z]-?(\d{1,3})(?!\d)|(?<!\d)(\d{1,3})[-_ ]?[a-z]")
+PINS = re.compile(r"(?:tssop|vssop|msop|ssop|soic|soj|sop|so|dip)[-_ ]?(\d{1,2})(?![\dp])|-(\d{1,3})[a-z]?$")
 
 
 def sizes_from_csv(path: Path) -> dict[str, Size]:
@@ -60,7 +62,7 @@ def size_of_package(name: str, table: dict[str, Size]) -> Size | None:
         if known in table:
             return table[known]
     low = low.rpartition(":")[2]
-    found = _of_sides(low) or _of_chip(low) or _of_body(low) or _of_rows(low)
+    found = _of_ipc_rows(low) or _of_sides(low) or _of_chip(low) or _of_body(low) or _of_rows(low)
     return found if found and all(SMALLEST_MM <= side <= LARGEST_MM for side in found) else None
 
 
@@ -93,9 +95,18 @@ def _of_chip(low: str) -> Size | None:
 
 
 def _of_body(low: str) -> Size | None:
-    plain = re.sub(r"[^a-z0-9]", "", low)
-    names = sorted((one for one in BODIES if plain.startswith(one)), key=len)
-    return BODIES[names[-1]] if names else None
+    words = re.split(r"[_ ]", low)
+    plain = re.sub(r"[^a-z0-9]", "", words[0])
+    names = sorted((one for one in BODIES if re.fullmatch(rf"{one}(?:\d{{1,2}}[a-z]?)?", plain)), key=len)
+    return BODIES[names[-1]] if names and (len(words) == 1 or words[1] not in ("connector", "socket", "jack")) else None
+
+
+def _of_ipc_rows(low: str) -> Size | None:
+    found = IPC_ROWS.match(low)
+    if found is None:
+        return None
+    pitch, pins = int(re.search(r"(\d{2,3})p", low)[1]) / 100, int(found[2])  # type: ignore[index]  # as it matched
+    return int(found[1]) / 100, max(pins / 2 * pitch + 0.4, 1.0)
 
 
 def _of_rows(low: str) -> Size | None:

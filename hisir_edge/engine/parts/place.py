@@ -68,7 +68,7 @@ def placed(parts: tuple[Placement, ...], fit: Fit, table: dict[str, Size], frame
     if len(outside) > MOST_OUTSIDE * len(parts):
         raise InputError(
             expected="the parts on the picture", received=f"{len(outside)} of {len(parts)} beside it",
-            fix="correct the fiducials, --side or --unit; look at the overlay",
+            fix="correct --at, --side or --unit",
         )  # fmt: skip
     within = _within_others(made, set(unsized))
     if within > MOST_WITHIN:
@@ -116,15 +116,19 @@ def csv_of_components(components: tuple[ComponentModel, ...]) -> str:
     return out.getvalue()
 
 
-def overlay(picture: U8, made: Placed, points_px: F64) -> bytes:
-    """A JPEG to look at: a box and a name for each part (yellow: of unknown size), a cross at each fiducial."""
+def overlay(picture: U8, made: Placed, points_px: F64, frame_px: float = 1.0) -> bytes:
+    """A JPEG to look at: a box and a name for each part (yellow: of unknown size), a cross at each fiducial.
+
+    ``frame_px``: pixels of the camera's frame, which components are in, that are one of the picture.
+    """
     drawn = picture.copy()
     scale = max(drawn.shape[1] / 2400, 0.4)
     thin = max(round(1.5 * scale), 1)
     unsized = set(made.unsized)
     for one in made.components:
         colour = (255, 220, 0) if one.designator in unsized else (0, 230, 255)
-        a, b = (round(one.x), round(one.y)), (round(one.x + one.width), round(one.y + one.height))
+        left, top, right, bottom = (v / frame_px for v in (one.x, one.y, one.x + one.width, one.y + one.height))
+        a, b = (round(left), round(top)), (round(right), round(bottom))
         cv2.rectangle(drawn, a, b, colour, thin)
         text = 0.5 * scale
         cv2.putText(drawn, one.designator, (a[0], a[1] - thin), cv2.FONT_HERSHEY_SIMPLEX, text, (0, 0, 0), 3 * thin)

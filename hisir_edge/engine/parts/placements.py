@@ -17,15 +17,18 @@ from hisir_edge.errors import InputError
 
 MM = {"mm": 1.0, "mil": 0.0254, "mils": 0.0254, "in": 25.4, "inch": 25.4, "inches": 25.4, "um": 0.001, "cm": 10.0}
 """Millimetres of each unit."""
-SIDES = {
+SIDES = {  # also of tools that write Chinese
     "top": "top", "t": "top", "toplayer": "top", "topside": "top", "front": "top", "f": "top", "fcu": "top",
-    "componentside": "top", "primary": "top", "bottom": "bottom", "b": "bottom", "bot": "bottom", "back": "bottom",
-    "bottomlayer": "bottom", "bottomside": "bottom", "bcu": "bottom", "solderside": "bottom", "secondary": "bottom",
+    "componentside": "top", "primary": "top", "顶层": "top", "正面": "top",
+    "bottom": "bottom", "b": "bottom", "bot": "bottom", "back": "bottom", "bottomlayer": "bottom",
+    "bottomside": "bottom", "bcu": "bottom", "solderside": "bottom", "secondary": "bottom", "底层": "bottom",
+    "反面": "bottom",
 }  # fmt: skip
 NUMBER = re.compile(r"([-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?)\s*([a-zA-Z]*)")
 ANGLE = re.compile(r"(M?)R?([-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?)\s*(?:°|deg)?")
 EAGLE = re.compile(r"(\S+)\s+(\S+)\s+(\S+)\s+(M?R?[-+]?[\d.,]+)(?:\s+(.*?))??\s+(\S+)")
 UNIT_LINE = re.compile(r"^\W*units?(?:\s+used)?\s*[:=]\s*([a-z]+)", re.IGNORECASE)
+BOTTOM = re.compile(r"(?<![a-z])(?:bottom|bot|back)(?![a-z])|\.mnb$")
 MOST_PARTS = 100_000
 FIX = "name the columns Designator, X, Y, Rotation, Side, Package, or export as KiCad, Altium or Eagle does"
 
@@ -59,7 +62,8 @@ def placements_from_file(path: Path, unit: str = "") -> tuple[tuple[Placement, .
         rows = _rows_of_eagle(lines) if rows is None else rows
         if rows is None:
             raise InputError(expected="a table of parts", received=f"none in {path}", fix=FIX)
-        side = "bottom" if re.search(r"bot(tom)?\b|\.mnb$|back", path.name.lower()) else "top"
+        side = "bottom" if BOTTOM.search(path.name.lower()) else "top"
+        _check_commas(rows)
         parts = tuple(_placement(row, given, side) for row in rows)
     except ValueError as error:
         raise InputError(expected="a part in each line", received=f"{path}:{error}", fix=FIX) from error
@@ -85,7 +89,7 @@ def _placement(row: Row, unit: str, side: str) -> Placement:
     """ValueError, with the line's number, for a row that is no part."""
     cells = row.cells
     angle = ANGLE.fullmatch(cells.get("rotation", "").strip() or "0")
-    told = re.sub(r"[^a-z]", "", cells.get("side", "").lower())
+    told = re.sub(r"[\s._-]", "", cells.get("side", "").lower())
     if angle is None or (told and told not in SIDES) or not cells["designator"]:
         wrong = f"rotation {cells.get('rotation')!r}" if angle is None else f"side {cells.get('side')!r}"
         raise ValueError(f"{row.number}: {wrong if cells['designator'] else 'no designator'}")
@@ -93,11 +97,26 @@ def _placement(row: Row, unit: str, side: str) -> Placement:
         designator=cells["designator"][:64],
         x_mm=_mm(row, "x", unit),
         y_mm=_mm(row, "y", unit),
-        rotation_deg=float(angle[2].replace(",", ".")) % 360,
+        rotation_deg=_turn(row, angle[2]),
         side="bottom" if angle[1] else SIDES.get(told, side),
         package=cells.get("package", ""),
         value=cells.get("value", ""),
     )
+
+
+def _turn(row: Row, text: str) -> float:
+    degrees = float(text.replace(",", "."))
+    if not abs(degrees) < 1e6:
+        raise ValueError(f"{row.number}: rotation {text!r}")
+    return degrees % 360
+
+
+def _check_commas(rows: list[Row]) -> None:
+    """ValueError where some numbers have points and some commas: a comma may then stand for thousands."""
+    places = [row.cells[what] for row in rows for what in ("x", "y")]
+    if any("." in cell for cell in places) and (comma := next((c for c in places if "," in c), "")):
+        number = next(row.number for row in rows if comma in (row.cells["x"], row.cells["y"]))
+        raise ValueError(f"{number}: {comma!r}, where other numbers have a point")
 
 
 def _mm(row: Row, what: str, unit: str) -> float:

@@ -24,7 +24,8 @@ COLUMNS = {
 }  # fmt: skip
 """What columns are called, letters alone; the first that is there counts: the centre before a reference point."""
 UNIT_OF_NAME = re.compile(r"[(\[_ ](mm|mils?|in|inch|inches|um|cm)[)\]]?\s*$", re.IGNORECASE)
-MOST_BYTES = 64 * 2**20
+MOST_BYTES, MOST_BEFORE = 64 * 2**20, 200
+"""Of a file; lines before the table at most."""
 Split = Callable[[str], list[str]]
 
 
@@ -64,7 +65,7 @@ def rows_of_table(lines: list[tuple[int, str]]) -> list[Row] | None:
 
     ValueError, with the line's number, for a row that is too short.
     """
-    for at, (_, line) in enumerate(lines):
+    for at, (_, line) in enumerate(lines[:MOST_BEFORE]):
         head, below = re.sub(r"^\s*#", " ", line), lines[at + 1 :]
         for split in (*map(_separated_by, ",;\t|"), _between_columns_of(head), str.split):
             names = split(head)
@@ -80,13 +81,15 @@ def _rows(
 ) -> Iterator[Row]:
     for number, line in lines:
         cells = split(line)
-        if line.lstrip().startswith("#") or not any(re.search(r"\d", cell) for cell in cells[1:]):
+        if line.lstrip().startswith("#") or not any(re.search(r"\d", cell) for cell in cells):
             continue  # a remark, a line of dashes
         if split is str.split and len(cells) > count:  # blanks within a value, which is the second column
             extra = len(cells) - count
             cells = [cells[0], " ".join(cells[1 : 2 + extra]), *cells[2 + extra :]]
         if len(cells) <= max(known["designator"], known["x"], known["y"]):
             raise ValueError(f"{number}: {len(cells)} cells where the table has {count} columns")
+        if not any(cells[known[what]].strip() for what in ("x", "y")) and not cells[known["designator"]].strip():
+            continue
         yield Row(number, {what: cells[n].strip() if n < len(cells) else "" for what, n in known.items()}, units)
 
 
@@ -112,7 +115,10 @@ def _unit_of(name: str) -> str:
 
 def _separated_by(sign: str) -> Split:
     def split(line: str) -> list[str]:
-        return next(csv.reader([line], delimiter=sign, skipinitialspace=True), [])
+        try:
+            return next(csv.reader([line], delimiter=sign, skipinitialspace=True), [])
+        except csv.Error:  # a cell of more than 128 kB
+            return []
 
     return split
 
@@ -122,7 +128,9 @@ def _between_columns_of(head: str) -> Split:
     starts = [found.start() for found in re.finditer(r"\S+", head)]
 
     def split(line: str) -> list[str]:
-        ends = [*starts[1:], max(len(line), *starts, 0) if starts else 0]
+        if not starts:
+            return []
+        ends = [*starts[1:], max(len(line), *starts)]
         cells = [line[a:b] for a, b in zip(starts, ends, strict=True)]
         cut = any(0 < a < len(line) and not line[a - 1].isspace() and not line[a].isspace() for a in starts)
         return [] if cut else [cell.strip() for cell in cells]

@@ -20,7 +20,7 @@ from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.reporting.archiver import Archiver
 from hisir_edge.line.state import LineState, State
 from hisir_edge.line.verdicts import NO_BUNDLE, Outcome
-from hisir_edge.records import GrabFault, Judgement, by_camera
+from hisir_edge.records import GrabFault, Judgement, Result, by_camera
 
 STAGES = ("register", "tile", "infer", "merge", "judge", "total")
 RESIDUALS_PX = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -123,6 +123,12 @@ class Metrics:
         self.journal_up.set_function(lambda: float(not journal.wrong))
         for outcome in ("kept", "dropped", "failed"):
             self.archived.labels(outcome).set_function(partial(archiver.counts.__getitem__, outcome))
+        # at 0 from the start: what appears with its first count has grown by nothing for whoever asks about growth
+        for product in line.selection.products.by_name:
+            for result in Result:
+                self.inspections.labels(result.value, product)
+        for reason in (*dict.fromkeys(label for _, label in REASONS), "other"):
+            self.lost.labels(reason)
         settings = line.selection.products.settings
         self.info.labels(__version__, settings.line.name).set(1)
         for number, source in enumerate((settings.source, *(view.source for view in settings.also))):

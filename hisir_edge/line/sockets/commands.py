@@ -88,9 +88,10 @@ def _of_the_line(line: InspectionLine, reload: Flag) -> dict[str, Answer]:
         return {"seq": accepted.seq, "unit": accepted.unit, "epoch": line.epoch}
 
     def announce(request: dict[str, Any], client: Client) -> dict[str, Any]:
-        named = identity(request, "arrived")
+        named, after = identity(request, "arrived"), line.intake.last_seq
         announced = line.arrivals.stands if flag_of(request, "arrived", default=False) else line.intake.announce
-        return {"announced": announced(named)}
+        count = announced(named)
+        return {"announced": count, "epoch": line.epoch, "after": after, "unit": line.intake.name_of(named)}
 
     def select(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request, "product")

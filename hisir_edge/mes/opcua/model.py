@@ -33,7 +33,7 @@ class Model:
         self._server, self._index = server, index
         self._result: dict[str, ua.Variant] = {}
         self._kinds: dict[str, Variable] = {}
-        self._events: Any = None
+        self._events: list[Any] = []
         self._line = ""
 
     async def build(self) -> Node:
@@ -73,28 +73,28 @@ class Model:
         for one in values.OF_STATUS:
             await self._write(one.path, None, AWAY)
         await self._write(ANSWERS.path, ua.Variant(False, ua.VariantType.Boolean))
-        for path, variant in self._result.items():
-            await self._write(path, variant, LAST_KNOWN)
+        await self.show_result_status(is_last=False)
 
-    async def show_back(self) -> None:
-        """The line answers again: its last result is the last one."""
+    async def show_result_status(self, is_last: bool) -> None:
+        """Whether the last result is known to be the line's last one."""
         for path, variant in self._result.items():
-            await self._write(path, variant, GOOD)
+            await self._write(path, variant, GOOD if is_last else LAST_KNOWN)
 
     async def show_nothing_judged(self) -> None:
         """The last result before there is one."""
         await self._show_result(values.of_no_verdict(), "", LAST_KNOWN)
 
-    async def show_verdict(self, verdict: Verdict) -> None:
-        """The last result, then the event."""
+    async def show_verdict(self, verdict: Verdict, is_last: bool = True) -> None:
+        """The last result, then the event, of the vision system and of the server."""
         found = values.of_verdict(verdict)
-        await self._show_result(found, verdict.text.decode(), GOOD)
-        event = self._events.event
-        for path, value in found.items():
-            setattr(event, path, value)
-        event.Severity = values.SEVERITY[verdict.result]
+        await self._show_result(found, verdict.text.decode(), GOOD if is_last else LAST_KNOWN)
         reason = f": {verdict.reason}" if verdict.reason else ""
-        await self._events.trigger(time_attr=found["CreationTime"], message=f"{verdict.result} {verdict.unit}{reason}")
+        for one in self._events:
+            for path, value in found.items():
+                setattr(one.event, path, value)
+            one.event.Severity = values.SEVERITY[verdict.result]
+            message = f"{verdict.result} {verdict.unit}{reason}"
+            await one.trigger(time_attr=found["CreationTime"], message=message)
 
     async def _show_result(self, found: Values, content: str, status: ua.StatusCode) -> None:
         for path, value in (*found.items(), (values.CONTENT.path, content)):
@@ -167,7 +167,12 @@ class Model:
         made = await self._server.create_custom_event_type(
             self._index, EVENT, ua.ObjectIds.BaseEventType, [(one.path, one.kind) for one in values.OF_RESULT]
         )
-        self._events = await self._server.get_event_generator(made, root)
+        self._events = [
+            await self._server.get_event_generator(made, emitting)
+            for emitting in (root, self._server.get_node(ua.ObjectIds.Server))
+        ]
+        for one in self._events:
+            one.event.SourceNode, one.event.SourceName = root.nodeid, ROOT
 
     def _parent(self, path: str) -> Node:
         return self._server.get_node(self._id(path.rpartition("/")[0]))

@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Callable
 from datetime import datetime, timezone
+from ipaddress import ip_address
 from pathlib import Path
 
 from asyncua.crypto.cert_gen import (
@@ -19,9 +20,9 @@ from asyncua.crypto.cert_gen import (
     generate_self_signed_app_certificate,
 )
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hisir_edge.errors import InputError
@@ -37,16 +38,22 @@ Tell = Callable[[str], None]
 class Pki:
     """One such folder. InputError where it cannot be made or its own certificate cannot be read."""
 
-    def __init__(self, folder: Path, application_uri: str, name: str, tell: Tell = lambda text: None) -> None:
+    def __init__(
+        self, folder: Path, application_uri: str, name: str, hosts: tuple[str, ...] = (),
+        tell: Tell = lambda text: None,
+    ) -> None:  # fmt: skip
         self.folder, self._tell = folder, tell
         self.certificate, self.private_key = folder / "own" / "certificate.der", folder / "own" / "private_key.pem"
         try:
             for one in FOLDERS:
                 (folder / one).mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self.private_key.exists() or not self.certificate.exists():
-                self._make_own(application_uri, name)
-            x509.load_der_x509_certificate(self.certificate.read_bytes())
-        except (OSError, ValueError) as error:
+                self._make_own(application_uri, name, hosts)
+            made = x509.load_der_x509_certificate(self.certificate.read_bytes())
+            key = load_pem_private_key(self.private_key.read_bytes(), None)
+            if key.public_key() != made.public_key():
+                raise ValueError("the private key is not the certificate's")
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise InputError(
                 expected="a folder for certificates, with its own/certificate.der and own/private_key.pem",
                 received=f"{folder}: {error}", fix="choose another with --pki, or move own away: a new one is made",
@@ -75,11 +82,19 @@ class Pki:
             return
         mark = certificate.fingerprint(hashes.SHA256()).hex()[:16]
         path = self.folder / "rejected" / f"{name_of(der)}_{mark}.der"
-        if mark in self._told or len(self._told) >= MOST_REJECTED:
+        if mark in self._told:
             return
+        if len(self._told) >= MOST_REJECTED:
+            self._told.clear()
         self._told.add(mark)
-        if len(list(path.parent.iterdir())) < MOST_REJECTED:
+        try:
+            kept = sorted(path.parent.glob("*.der"), key=lambda one: one.stat().st_mtime)
+            for old in kept[: max(len(kept) + 1 - MOST_REJECTED, 0)]:
+                old.unlink(missing_ok=True)
             _write(path, der)
+        except OSError as error:
+            self._tell(f"a client was refused: {name_of(der)}; its certificate cannot be kept: {error}")
+            return
         why = "" if _valid_now(certificate) else " (and it is not valid now)"
         self._tell(
             f"a client was refused: {name_of(der)}{why}; move {path} to trusted to let it in, to operators to let it"
@@ -88,27 +103,48 @@ class Pki:
 
     def _certificates(self, folder: str) -> list[x509.Certificate]:
         found = []
-        for path in sorted((self.folder / folder).iterdir()):
-            if path.suffix.lower() in SUFFIXES and path.is_file():
+        try:
+            paths = sorted((self.folder / folder).iterdir())
+        except OSError as error:
+            self._tell_once(f"{self.folder / folder} cannot be read: {error.strerror}; nobody is let in by it")
+            return []
+        for path in paths:
+            if path.suffix.lower() not in SUFFIXES:
+                continue
+            try:
                 certificate = _loaded(path.read_bytes())
-                if certificate is None:
-                    if str(path) not in self._told:
-                        self._told.add(str(path))
-                        self._tell(f"{path} is no certificate: it is not used")
-                    continue
-                found.append(certificate)
+            except OSError as error:
+                self._tell_once(f"{path} cannot be read: {error.strerror}; it is not used")
+                continue
+            if certificate is None:
+                self._tell_once(f"{path} is no certificate: it is not used")
+                continue
+            found.append(certificate)
         return found
 
-    def _make_own(self, application_uri: str, name: str) -> None:
-        host = socket.gethostname()
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(text)
+
+    def _make_own(self, application_uri: str, name: str, hosts: tuple[str, ...]) -> None:
+        names = dict.fromkeys((socket.gethostname(), *(host for host in hosts if host)))
         key = generate_private_key()
         made = generate_self_signed_app_certificate(
             key, name, {"organizationName": "hisir-edge"},
-            [x509.UniformResourceIdentifier(application_uri), x509.DNSName(host)],
+            [x509.UniformResourceIdentifier(application_uri), *map(_general_name, names)],
             [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH], VALID_DAYS,
         )  # fmt: skip
         _write(self.private_key, dump_private_key_as_pem(key))
         _write(self.certificate, made.public_bytes(Encoding.DER))
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    """An address or a name that clients may reach the server by."""
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def name_of(der: bytes) -> str:

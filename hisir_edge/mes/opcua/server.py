@@ -18,7 +18,7 @@ from asyncua import Server, ua
 
 from hisir_edge import __version__
 from hisir_edge.errors import InputError
-from hisir_edge.mes.live import LiveLine
+from hisir_edge.mes.live import LiveLine, check_addresses
 from hisir_edge.mes.opcua.access import OPEN, SECURE, Rules, Users, Validator, is_loopback
 from hisir_edge.mes.opcua.methods import Methods
 from hisir_edge.mes.opcua.model import NAMESPACE, Model
@@ -47,7 +47,8 @@ def serve(options: Options, on_retry: Callable[[str], None], on_ready: Callable[
     """Until SIGTERM or SIGINT. InputError for an address that cannot be used; ``on_ready`` gets the address."""
     host, port = host_port(options.listen)
     logging.getLogger("asyncua").setLevel(logging.CRITICAL)  # strangers' requests are no news, ours are told below
-    pki = Pki(options.pki, f"urn:{socket.gethostname()}:hisir-edge", "hisir-edge", on_retry)
+    check_addresses(options.endpoint, options.control, options.keys)
+    pki = Pki(options.pki, f"urn:{socket.gethostname()}:hisir-edge", "hisir-edge", (host,), log.warning)
     asyncio.run(_serve(options, pki, host, port, on_retry, on_ready))
 
 
@@ -55,15 +56,24 @@ def host_port(listen: str) -> tuple[str, int]:
     """Of ``opc.tcp://HOST:PORT``; InputError for anything else."""
     try:
         parts = urlsplit(listen)
-        host, port = parts.hostname or "", parts.port or 4840
+        host, port = parts.hostname or "", 4840 if parts.port is None else parts.port
         right = parts.scheme == "opc.tcp" and host and not parts.username and parts.path in ("", "/")
     except ValueError:
-        right = False
-    if not right:
+        host, port, right = "", 0, False
+    if not right or not _is_host(host) or not 0 < port < 65536:
         raise InputError(
             expected="an address such as opc.tcp://127.0.0.1:4840", received=listen, fix="correct --listen"
         )
     return host, port
+
+
+def _is_host(host: str) -> bool:
+    """Whether a text can be a host's name or address."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return len(host) < 254
 
 
 class Shown:
@@ -72,7 +82,8 @@ class Shown:
     def __init__(self, model: Model, loop: asyncio.AbstractEventLoop) -> None:
         self._model, self._loop = model, loop
         self._queue: asyncio.Queue[Callable[[], Any]] = asyncio.Queue()
-        self._away = True
+        self._away = self._lost = True
+        """The line does not answer; its verdicts cannot be told: the last one may be an old one."""
 
     def status(self, status: dict[str, Any] | None) -> None:
         """By any thread."""
@@ -80,7 +91,11 @@ class Shown:
 
     def verdict(self, verdict: Verdict) -> None:
         """By any thread."""
-        self._put(lambda: self._model.show_verdict(verdict))
+        self._put(lambda: self._verdict(verdict))
+
+    def lost(self) -> None:
+        """By any thread: verdicts are not told just now."""
+        self._put(self._lose)
 
     async def run(self) -> None:
         """Show one after the other, for ever; what cannot be shown is told, and ends nothing."""
@@ -88,8 +103,10 @@ class Shown:
             show = await self._queue.get()
             try:
                 await show()
-            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, ua.UaError) as error:
+            except Exception as error:
                 log.error("something of the line cannot be shown", error=f"{type(error).__name__}: {error}")
+                self._lost = True
+                await self._model.show_result_status(is_last=False)
 
     async def _status(self, status: dict[str, Any] | None) -> None:
         if status is None:
@@ -100,9 +117,17 @@ class Shown:
             return
         if self._away:
             log.info("the line answers", line=status.get("line"))
-            await self._model.show_back()
-        self._away = False
+            self._away = False
+            await self._model.show_result_status(is_last=not self._lost)
         await self._model.show_status(status)
+
+    async def _verdict(self, verdict: Verdict) -> None:
+        self._lost = False
+        await self._model.show_verdict(verdict, is_last=not self._away)
+
+    async def _lose(self) -> None:
+        self._lost = True
+        await self._model.show_result_status(is_last=False)
 
     def _put(self, show: Callable[[], Any]) -> None:
         self._loop.call_soon_threadsafe(self._queue.put_nowait, show)
@@ -118,13 +143,16 @@ async def _serve(
     model = Model(server, await server.register_namespace(NAMESPACE))
     await model.build()
     shown = Shown(model, loop)
-    line = LiveLine(options.endpoint, options.control, options.keys, shown.status, shown.verdict, on_retry)
+    line = LiveLine(
+        options.endpoint, options.control, options.keys, shown.status, shown.verdict, on_retry, on_lost=shown.lost
+    )
     await Methods(line, pki).add_to(model)
     try:
         await server.start()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or error
         raise InputError(
-            expected="an address of this machine that is free", received=f"{options.listen}: {error.strerror or error}",
+            expected="an address of this machine that is free", received=f"{options.listen}: {why}",
             fix="choose another with --listen, or end what listens there",
         ) from error  # fmt: skip
     showing = asyncio.ensure_future(shown.run())
@@ -141,6 +169,8 @@ async def _serve(
 async def _configured(options: Options, pki: Pki, host: str, port: int) -> Server:
     server = Server(user_manager=Users(pki))
     await server.init()
+    # a session stays with the channel that made it: asyncua would give it to any channel that names its number
+    server.iserver.lookup_external_session = lambda token: None
     shown_host = f"[{host}]" if ":" in host else host
     server.set_endpoint(f"opc.tcp://{shown_host}:{port}")
     server.socket_address = (host, port)

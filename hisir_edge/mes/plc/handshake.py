@@ -15,6 +15,7 @@ from typing import Any
 from hisir_edge.mes.plc.registers import (
     MAP_VERSION,
     NOTHING,
+    PART_REGISTERS,
     REASON_REGISTERS,
     TEXT_REGISTERS,
     Code,
@@ -61,6 +62,23 @@ class Asked:
 
     turn: int
     request: dict[str, str]
+    name: str
+    """For a board that has no name, where it needs one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """Which verdict is the board's: that of its number, or the first after ``seq`` that has its name."""
+
+    epoch: str
+    seq: int
+    unit: str = ""
+
+    def is_it(self, verdict: Verdict) -> bool:
+        """Whether this one is."""
+        if verdict.epoch != self.epoch:
+            return False
+        return verdict.unit == self.unit and verdict.seq > self.seq if self.unit else verdict.seq == self.seq
 
 
 class Handshake:
@@ -72,7 +90,7 @@ class Handshake:
         self.phase, self._shown = Phase.RELEASE, NOTHING
         self._request, self._turn, self._commands = 0, 0, Command(0)
         self._unit = ""
-        self._awaited: tuple[str, int] | str = ""
+        self._awaited: Awaited | None = None
         self._early: list[Verdict] = []
         self._token, self._boards = secrets.token_hex(3), 0
         self._since_s = at_s
@@ -87,7 +105,7 @@ class Handshake:
         self.plc[address : address + len(values)] = values
         if self.plc[FromPlc.HEARTBEAT] != before:
             self._beat_at_s = at_s
-        return self._commanded(at_s)
+        return self._commanded(at_s, address <= FromPlc.COMMAND < address + len(values))
 
     def status(self, status: dict[str, Any] | None, at_s: float) -> None:
         """What the line says of itself; None: it did not answer, which counts after ``STATUS_S``."""
@@ -95,11 +113,11 @@ class Handshake:
             self._status, self._status_at_s = status, at_s
         self.tick(at_s)
 
-    def taken(self, turn: int, epoch: str, seq: int) -> None:
-        """The line has taken the trigger under this number, or the announced board (``seq`` 0)."""
+    def taken(self, turn: int, awaited: Awaited) -> None:
+        """The line has taken the board."""
         if self.phase is not Phase.ASKING or turn != self._turn:
             return
-        self.phase, self._awaited = Phase.BUSY, (epoch, seq) if seq else self._unit
+        self.phase, self._awaited = Phase.BUSY, awaited
         for verdict in self._early:
             self._judge(verdict)
 
@@ -149,6 +167,7 @@ class Handshake:
         put(ToPlc.PHASE, self.phase, MAP_VERSION)
         put(ToPlc.UNIT, *registers_from_text(shown.unit, TEXT_REGISTERS))
         put(ToPlc.REASON, *registers_from_text(shown.reason, REASON_REGISTERS))
+        put(ToPlc.PART, *registers_from_text(shown.part, PART_REGISTERS))
         return words
 
     def words(self) -> dict[str, Any]:
@@ -159,7 +178,8 @@ class Handshake:
             {"result": shown.outcome.name, "code": shown.code.name, "reason": shown.reason} if shown.outcome else {}
         )
 
-    def _commanded(self, at_s: float) -> Asked | None:
+    def _commanded(self, at_s: float, is_commanded: bool) -> Asked | None:
+        """``is_commanded``: COMMAND itself was written; after a start nobody knows before what the PLC has in it."""
         command = Command(self.plc[FromPlc.COMMAND] & 3)
         started, acknowledged = Command.START in command, Command.ACKNOWLEDGE in command
         starts = started and Command.START not in self._commands
@@ -169,20 +189,22 @@ class Handshake:
             self.phase, self._shown = Phase.RELEASE, NOTHING
         elif self.phase in (Phase.ASKING, Phase.BUSY) and not started:
             self._error(Code.WITHDRAWN, "START fell before there was a result")
-        elif starts:
-            return self._start(at_s, self.phase is Phase.IDLE and not acknowledged)
-        if self.phase is Phase.RELEASE and not command:
+        elif starts and self.phase is not Phase.RESULT:  # a result stands until it is acknowledged
+            wrong = "START beside ACKNOWLEDGE" if acknowledged else "START before both bits were 0"
+            return self._start(at_s, "" if self.phase is Phase.IDLE and not acknowledged else wrong)
+        if self.phase is Phase.RELEASE and not command and is_commanded:
             self.phase = Phase.IDLE
         return None
 
-    def _start(self, at_s: float, ready: bool) -> Asked | None:
+    def _start(self, at_s: float, not_ready: str) -> Asked | None:
         """A board: what the line is asked for; where it is not, an ERROR stands for this request."""
         unit = text_from_registers(self.plc[FromPlc.UNIT : FromPlc.UNIT + TEXT_REGISTERS])
         product = text_from_registers(self.plc[FromPlc.PRODUCT : FromPlc.PRODUCT + TEXT_REGISTERS])
         before, self._request = self._request, self.plc[FromPlc.REQUEST]
         self._turn, self._since_s, self._early, self._shown, self._unit = self._turn + 1, at_s, [], NOTHING, unit or ""
+        self._awaited = None
         wrong = {
-            Code.NOT_READY: "" if ready else f"START came in phase {self.phase.name}, or beside ACKNOWLEDGE",
+            Code.NOT_READY: not_ready,
             Code.REQUEST_USED: "" if self._request not in (0, before) else f"request {self._request} is no new number",
             Code.TEXT: "" if unit is not None and product is not None else "unit or product is no printable ASCII",
             Code.PLC_SILENT: "" if self._plc_alive(at_s) else "the PLC's heartbeat stands still",
@@ -193,27 +215,30 @@ class Handshake:
                 self._error(code, reason)
                 return None
         self._boards += 1
-        self._unit = unit or f"PLC-{self._token}-{self._boards}"
         self.phase = Phase.ASKING
-        return Asked(self._turn, {"unit": self._unit, **({"product": product} if product else {})})
+        wanted = {"unit": unit, "product": product}
+        return Asked(
+            self._turn, {key: text for key, text in wanted.items() if text}, f"PLC-{self._token}-{self._boards}"
+        )
 
     def _judge(self, verdict: Verdict) -> None:
-        awaited = (verdict.epoch, verdict.seq) if isinstance(self._awaited, tuple) else verdict.unit
-        if self.phase is not Phase.BUSY or awaited != self._awaited:
+        if self.phase is not Phase.BUSY or self._awaited is None or not self._awaited.is_it(verdict):
             return
         outcome = OUTCOMES[verdict.result]
         code = Code.NOT_JUDGED if outcome is Outcome.ERROR else Code.NONE
         boxes = [(d.x, d.y, d.w, d.h) for d in verdict.defects[:1]]
+        part = next((d.component for d in verdict.defects if d.component), "")
         self.phase, self._shown = Phase.RESULT, Shown(
             outcome, code, verdict.reason, verdict.seq, verdict.unit, verdict.defects_total, verdict.score or 0.0,
-            boxes[0] if boxes else (0, 0, 0, 0),
+            boxes[0] if boxes else (0, 0, 0, 0), part,
         )  # fmt: skip
 
     def _error(self, code: Code, reason: str) -> None:
         """An ERROR stands, in place of what stood."""
         unit = self._shown.unit or self._unit
+        seq = self._shown.seq or (self._awaited.seq if self._awaited and not self._awaited.unit else 0)
         self.phase, self._early = Phase.RESULT, []
-        self._shown = replace(NOTHING, outcome=Outcome.ERROR, code=code, reason=reason, seq=self._shown.seq, unit=unit)
+        self._shown = replace(NOTHING, outcome=Outcome.ERROR, code=code, reason=reason, seq=seq, unit=unit)
 
     def _bits(self, at_s: float) -> int:
         online, alive, outcome = self._online(at_s), self._plc_alive(at_s), self._shown.outcome

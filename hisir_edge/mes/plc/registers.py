@@ -55,11 +55,12 @@ class ToPlc(IntEnum):
     MAP_VERSION = 114
     UNIT = 116
     REASON = 132
+    PART = 156
     END = 164
 
 
 MAP_VERSION = 1
-REASON_REGISTERS = ToPlc.END - ToPlc.REASON
+REASON_REGISTERS, PART_REGISTERS = ToPlc.PART - ToPlc.REASON, ToPlc.END - ToPlc.PART
 
 
 class Status(IntFlag):
@@ -126,6 +127,7 @@ class Shown:
     defects: int = 0
     score: float = 0.0
     box: tuple[int, int, int, int] = (0, 0, 0, 0)
+    part: str = ""
 
 
 NOTHING = Shown(Outcome.NONE)

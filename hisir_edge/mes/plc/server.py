@@ -18,14 +18,21 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from hisir_edge.errors import InputError, NoAnswer
-from hisir_edge.mes.live import LiveLine
-from hisir_edge.mes.plc.handshake import Asked, Handshake, Phase, Timing
+from hisir_edge.mes.live import LiveLine, check_addresses
+from hisir_edge.mes.plc.handshake import Asked, Awaited, Handshake, Timing
 from hisir_edge.mes.plc.registers import Code, FromPlc, ToPlc
 
 log = structlog.get_logger()
 STATUS_EACH_S, BEAT_S, TICK_S = 0.5, 0.1, 0.02
 WRITES = (6, 16, 23)
 """Modbus function codes that write whole registers."""
+READS = (3, 4, 23)
+SHORT = {
+    "paused": "the line is paused", "camera_lost": "a camera of the line is not there", "busy": "the line is busy",
+    "frame_due": "the frame before is still to come", "starting": "the line is starting", "draining": "the line ends",
+    "rate": "too many requests", "journal": "the journal takes nothing", "role": "the key lacks the role control",
+}  # fmt: skip
+"""Of the line's refusals, in words that fit the registers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ def options(
 ) -> Options:
     """Checked: InputError for an address that is none, or that others reach without being named."""
     host, _, port = listen.rpartition(":")
+    if not host:
+        raise InputError(expected="HOST:PORT, such as 127.0.0.1:5020", received=listen, fix="correct --listen")
     try:
         address = ipaddress.ip_address(host.strip("[]"))
         number = int(port) if port.isdecimal() and len(port) < 6 else 0
@@ -70,6 +79,7 @@ def options(
 def serve(given: Options, on_retry: Callable[[str], None], on_ready: Callable[[str], None]) -> None:
     """Until SIGTERM or SIGINT. InputError for an address that cannot be used."""
     logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
+    check_addresses(given.endpoint, given.control, given.keys)
     asyncio.run(_serve(given, on_retry, on_ready))
 
 
@@ -78,7 +88,7 @@ class _Server(ModbusTcpServer):  # type: ignore[misc]
 
     def __init__(self, given: Options, device: SimDevice) -> None:
         super().__init__(device, address=(given.host, given.port))
-        self._only_from = given.only_from
+        self._only_from, self._there = given.only_from, set[Any]()
 
     def callback_new_connection(self) -> Any:
         """A connection's handler; a stranger's is closed before it has said anything."""
@@ -92,8 +102,19 @@ class _Server(ModbusTcpServer):  # type: ignore[misc]
             connected()
             if not known:
                 handler.transport.abort()
+                return
+            self._there.add(handler)
+            if len(self._there) > 1:
+                log.warning("several are connected: one PLC at a time may write", connections=len(self._there))
 
-        handler.callback_connected = first
+        def last(error: Exception | None) -> None:
+            if handler in self._there:
+                self._there.discard(handler)
+                log.info("a PLC disconnects")
+            disconnected(error)
+
+        disconnected = handler.callback_disconnected
+        handler.callback_connected, handler.callback_disconnected = first, last
         return handler
 
 
@@ -103,6 +124,7 @@ class Desk:
     def __init__(self, handshake: Handshake, line: Callable[[], LiveLine], loop: asyncio.AbstractEventLoop) -> None:
         self._handshake, self._line, self._loop = handshake, line, loop
         self._asking: set[asyncio.Future[None]] = set()
+        self._told: dict[str, Any] = {}
 
     async def access(
         self, function: int, start: int, address: int, count: int, registers: list[int],
@@ -111,6 +133,8 @@ class Desk:
         """What pymodbus calls: a read gets what is so now, a write is handed on; nothing is both."""
         now = monotonic()
         if values is None:
+            if function not in READS:
+                return ExcCodes.ILLEGAL_FUNCTION
             image = self._handshake.image(now)
             at = ToPlc.HEARTBEAT - start
             registers[at : at + len(image)] = image
@@ -118,9 +142,8 @@ class Desk:
             return None
         if function not in WRITES or address + count > FromPlc.END:
             return ExcCodes.ILLEGAL_ADDRESS
-        before = self._handshake.phase
         asked = self._handshake.wrote(address, [int(value) for value in values], now)
-        self._tell(before)
+        self._tell()
         if asked is not None:
             future = asyncio.ensure_future(self._ask(asked))
             self._asking.add(future)
@@ -138,48 +161,51 @@ class Desk:
     async def beat(self) -> None:
         """Heartbeat, and what is late, for ever."""
         while True:
-            before = self._handshake.phase
             self._handshake.beat(monotonic())
-            self._tell(before)
+            self._tell()
             await asyncio.sleep(BEAT_S)
 
     async def _ask(self, asked: Asked) -> None:
-        before = self._handshake.phase
         try:
-            epoch, seq = await self._loop.run_in_executor(None, partial(_taken, self._line(), asked.request))
-            self._handshake.taken(asked.turn, epoch, seq)
+            awaited = await self._loop.run_in_executor(None, partial(_taken, self._line(), asked))
+            self._handshake.taken(asked.turn, awaited)
         except NoAnswer as error:
             self._handshake.refused(asked.turn, Code.LINE_AWAY, str(error))
         except InputError as error:
-            self._handshake.refused(asked.turn, Code.REFUSED, f"{error.received}; {error.fix}")
-        self._tell(before)
+            self._handshake.refused(asked.turn, Code.REFUSED, SHORT.get(error.code, error.received))
+        except (KeyError, TypeError, ValueError) as error:
+            self._handshake.refused(asked.turn, Code.REFUSED, "an answer that is none")
+            log.error("the line's answer is none", error=str(error))
+        self._tell()
 
     def _call(self, change: Callable[[], None]) -> None:
         def changed() -> None:
-            before = self._handshake.phase
             change()
-            self._tell(before)
+            self._tell()
 
         self._loop.call_soon_threadsafe(changed)
 
-    def _tell(self, before: Phase) -> None:
-        if self._handshake.phase is not before:
-            log.info("PLC", phase=self._handshake.phase.name, **self._handshake.words())
+    def _tell(self) -> None:
+        """Log what stands in the registers, each time it is something else."""
+        words = {"phase": self._handshake.phase.name, **self._handshake.words()}
+        if words != self._told:
+            self._told = words
+            log.info("PLC", **words)
 
 
-def _taken(line: LiveLine, request: dict[str, str]) -> tuple[str, int]:
-    """Epoch and number of a board that the line was asked to look at; number 0 where it waits for the next frame.
+def _taken(line: LiveLine, asked: Asked) -> Awaited:
+    """Which verdict is that of a board that the line was asked to look at, or whose frame comes by itself.
 
-    NoAnswer, TryLater, InputError in the line's words where it does not.
+    NoAnswer, TryLater, InputError in the line's words where it does not take it.
     """
     try:
-        answer = line.ask({"do": "trigger", **request})
+        answer = line.ask({"do": "trigger", **asked.request})
     except InputError as error:
         if error.code != "wrong_mode":
             raise
-        line.ask({"do": "announce", **request, "arrived": True})
-        return "", 0
-    return str(answer["epoch"]), int(answer["seq"])
+        answer = line.ask({"do": "announce", "unit": asked.name, **asked.request, "arrived": True})
+        return Awaited(str(answer["epoch"]), int(answer["after"]), str(answer["unit"]))
+    return Awaited(str(answer["epoch"]), int(answer["seq"]))
 
 
 async def _serve(given: Options, on_retry: Callable[[str], None], on_ready: Callable[[str], None]) -> None:

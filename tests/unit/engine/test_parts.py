@@ -103,6 +103,11 @@ HEAD = "Designator,X(mm),Y(mm),Rotation,Layer,Footprint\n"
         (HEAD + "R1,1,2,0,T,0603\nR1,3,4,0,T,0603\n", "", "R1 2 times"),
         (HEAD + ",1,2,0,T,0603\n", "", "no designator"),
         (HEAD + "R1,1e9,2,0,T,0603\n", "", "no place on a board"), (HEAD + "R1,1,2,0,T,0603\n", "furlong", "furlong"),
+        (HEAD + "R1,,,0,T,0603\n", "", "x ''"), (HEAD + "R1,1,2,1e400,T,0603\n", "", "rotation '1e400'"),
+        (HEAD + "R1,1,2,0,1,0603\n", "", "side '1'"),
+        (HEAD + 'R1,"1,234",2.5,0,T,0603\n', "", "other numbers have a point"),
+        (HEAD + f"R1,1,2,0,T,{'x' * 200000}\n", "", "1 to|cells|a table"),
+        ("remark\n" * 300 + HEAD, "", "a table of parts"),
         (HEAD + "R1,1\n", "", "2 cells"), (HEAD + "R1,nan,2,0,T,0603\n", "", "nan"),
     ],
 )  # fmt: skip
@@ -121,12 +126,30 @@ def test_a_unit_behind_a_number_counts_before_its_columns_and_that_before_the_fi
     assert [(round(one.x_mm, 6), round(one.y_mm, 6)) for one in found] == [(2.54, 25.4)] * 3
 
 
+@pytest.mark.parametrize(
+    ("name", "side"), [("robot.csv", "top"), ("feedback.csv", "top"), ("bottom.csv", "bottom"), ("x-bot.pos", "bottom"),
+                       ("board_back_side.csv", "bottom"), ("backup.csv", "top")],
+)  # fmt: skip
+def test_a_files_name_says_the_side_where_no_column_does(tmp_path, name, side):
+    (tmp_path / name).write_text("#\nRef,X,Y\nR1,1,2\n")
+    assert placements_from_file(tmp_path / name)[0][0].side == side
+
+
+def test_sides_in_other_words(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("Ref,X,Y,Layer\nR1,1,2,F.Cu\nR2,1,2,底层\nR3,1,2,Bottom Layer\nR4,1,2,顶层\nR5,1,2,\n")
+    assert [one.side for one in placements_from_file(path)[0]] == ["top", "bottom", "bottom", "top", "top"]
+
+
 SIZES = {
     "R_0603_1608Metric": (1.6, 0.8), "C0402": (1.0, 0.5), "Capacitors_SMD:C_0805_2012Metric_Pad1.15x1.4mm": (2.0, 1.2),
     "CAPC2013X70X45NL10T25": (2.0, 1.3), "RESC1005X40N": (1.0, 0.5), "QFN-32-1EP_5x5mm_P0.5mm_EP3.1x3.1mm": (5, 5),
     "TQFP-44_10x10mm_P0.8mm": (12, 12), "SOIC-8_3.9x4.9mm_P1.27mm": (6.0, 4.9), "SOT-23": (3.0, 2.5),
     "SOT-23-5": (3.0, 2.5), "SOT-223-3_TabPin2": (6.7, 7.0), "CP_Radial_D10.0mm_P5.00mm": (10, 10),
     "TSSOP-16": (6.4, 5.6), "SO-8": (6.0, 5.48), "D_SMA": None, "SMA": (5.2, 2.7), "PKG_2.00x1.50mm": (2.0, 1.5),
+    "SOIC127P600X175-8N": (6.0, 5.48), "SOP65P640X120-16N": (6.4, 5.6), "TSSOP65P640X120-14": (6.4, 4.95),
+    "SOP50P490X110-10N": (4.9, 2.9), "SOIC150-8": (6.0, 5.48), "SMA_Connector": None, "small_box": None,
+    "R0603M": (1.6, 0.8), "SOT-23-6": (3.0, 2.5), "DIP-8_W7.62mm": (7.62, 10.56), "SOT323": (2.2, 2.1),
     "BGA-100_10,5x10,5mm": (10.5, 10.5), "unheard-of": None, "": None, "2512": (6.3, 3.2), "JST_12345": None,
 }  # fmt: skip
 
@@ -288,6 +311,12 @@ def test_what_does_not_fit_is_refused(board, tmp_path):
     wrong(kicad_csv(inches), "--unit", at=three)
     file.write_text(kicad_csv(inches))
     assert imported(file, path, Wanted(at=three, unit="inch")).fit.px_per_mm == pytest.approx(PX_PER_MM, rel=0.002)
+    wrong(kicad_csv(parts), "fit each other", at=("FID1=60,70", "FID2=1130,65", "R1=700,700"))
+    wrong(kicad_csv(parts), "FID1 twice", at=("FID1=60,70", "FID1=61,70", "FID2=1130,65"))
+    plain = tmp_path / "plain.png"
+    plain.write_bytes(png_bytes(np.full((200, 300, 3), 90, np.uint8)))
+    with pytest.raises(InputError, match="a picture of a board"):
+        imported(file, plain, Wanted(unit="inch"))
     elsewhere = cad_parts(layout_from_product(102, SIZE))
     wrong(kicad_csv(elsewhere), "name two or more fiducials")
     wrong(kicad_csv(parts[:5]), "8 parts or more")
@@ -305,7 +334,7 @@ def test_the_command_writes_a_list_that_a_build_reads_and_a_bundle_that_names_pa
     read = components_from_csv(out, None)
     with out.open() as text:
         assert len(read) == len(list(csv.reader(text))) - 1 == len(parts) - 3 + 1
-    assert cv2.imread(str(out.with_suffix(".jpg"))).shape[:2] == (SIZE[1], SIZE[0])
+    assert cv2.imread(str(out.with_name("parts.overlay.jpg"))).shape[:2] == (SIZE[1], SIZE[0])
     bundle = load_bundle(small_bundle)
     layout = layout_from_product(3, (bundle.manifest.recipe.frame_width, bundle.manifest.recipe.frame_height))
     file.write_text(kicad_csv(cad_parts(layout)))
@@ -319,5 +348,17 @@ def test_the_command_writes_a_list_that_a_build_reads_and_a_bundle_that_names_pa
     named = load_bundle(tmp_path / "named")
     assert len(named.manifest.components) == len(layout.parts)
     assert named.manifest.mm_per_px == pytest.approx(1 / PX_PER_MM, rel=0.05)
+    for bad in (file, tmp_path / "b.csv", small_bundle / "golden.csv"):
+        on = tmp_path / "b.overlay.jpg" if bad.name == "b.csv" else small_bundle
+        if bad.name == "b.csv":
+            on.write_bytes(path.read_bytes())
+        kept = here("parts", "import", file, "--on", on, "--out", bad, "--at", clicked[0], "--at", clicked[1])
+        assert kept.returncode == 2 and "elsewhere" in kept.stderr, "nothing that is read is written over"
+    swapped = [f"{first.designator}={last.x:.0f},{last.y:.0f}", f"{last.designator}={last.x + 90:.0f},{last.y:.0f}"]
+    none = here(
+        "parts", "import", file, "--on", small_bundle, "--out", out, "--at", swapped[0], "--at", swapped[1],
+        "--into", tmp_path / "wrong",
+    )  # fmt: skip
+    assert none.returncode == 2 and not (tmp_path / "wrong").exists(), none.stdout
     refused = here("parts", "import", file, "--on", path, "--out", out, "--into", tmp_path / "x")
     assert refused.returncode == 2 and "--on BUNDLE" in refused.stderr

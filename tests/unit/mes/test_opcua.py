@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 from asyncua.crypto.cert_gen import (
+    dump_private_key_as_pem,
     generate_app_certificate_signing_request,
     generate_private_key,
     generate_self_signed_app_certificate,
@@ -50,7 +51,7 @@ def told() -> list[str]:
 
 @pytest.fixture
 def pki(tmp_path, told) -> Pki:
-    return Pki(tmp_path / "pki", "urn:test:server", "server", told.append)
+    return Pki(tmp_path / "pki", "urn:test:server", "server", ("192.0.2.5",), told.append)
 
 
 def test_a_failed_board_has_every_value():
@@ -98,7 +99,8 @@ def test_states_are_those_of_the_standard_and_an_unknown_one_is_an_error():
 
 
 NO_ADDRESSES = (
-    "opc.tcp://:4840", "tcp://127.0.0.1:4840", "opc.tcp://a:b:c", "127.0.0.1", "opc.tcp://h/x", "opc.tcp://h:99999",
+    "opc.tcp://:4840", "tcp://127.0.0.1:4840", "opc.tcp://a:b:c", "127.0.0.1", "opc.tcp://h/x", "opc.tcp://h:99999", "opc.tcp://h:0",
+    "opc.tcp://a..b:1", f"opc.tcp://{'a' * 80}:1",
 )  # fmt: skip
 
 
@@ -154,18 +156,30 @@ def test_what_an_authority_signed_is_trusted_and_what_a_client_signed_is_not(pki
     assert not pki.is_trusted(by_client.public_bytes(Encoding.DER)), "a client is no authority"
 
 
-def test_strangers_are_kept_to_look_at_but_cannot_fill_the_disk(pki, told):
+def test_strangers_are_kept_to_look_at_the_last_ones_and_cannot_fill_the_disk(pki, told):
     stranger = certificate("../../etc/x")
     pki.reject(stranger)
     pki.reject(stranger)
     (kept,) = (pki.folder / "rejected").iterdir()
     assert kept.parent == pki.folder / "rejected" and kept.read_bytes() == stranger
     assert len(told) == 1 and "to trusted to let it in" in told[0]
-    now = datetime.now(timezone.utc)
     for number in range(MOST_REJECTED + 5):
         pki.reject(certificate(f"s{number}"))
-    assert len(list((pki.folder / "rejected").iterdir())) == MOST_REJECTED
-    assert datetime.now(timezone.utc) - now < timedelta(seconds=60)
+    wanted = certificate("wanted")
+    pki.reject(wanted)
+    kept_now = [path.read_bytes() for path in (pki.folder / "rejected").iterdir()]
+    assert len(kept_now) == MOST_REJECTED and wanted in kept_now and stranger not in kept_now
+    assert "wanted" in told[-1] and Path(told[-1].split("move ")[1].split(" to trusted")[0]).read_bytes() == wanted
+
+
+def test_a_file_that_cannot_be_read_keeps_nobody_out(pki, told):
+    one = certificate("one")
+    (pki.folder / "trusted" / "one.der").write_bytes(one)
+    (pki.folder / "trusted" / "a_folder.der").mkdir()
+    assert pki.is_trusted(one) and pki.is_trusted(one)
+    assert len([text for text in told if "a_folder.der cannot be read" in text]) == 1, "told once"
+    (pki.folder / "operators").rmdir()
+    assert pki.is_trusted(one) and not pki.is_operator(one)
 
 
 def test_the_channels_certificate_says_who_a_client_is(pki):
@@ -187,6 +201,15 @@ def test_its_own_key_is_made_once_and_for_its_owner_alone(pki, tmp_path):
     first = pki.certificate.read_bytes()
     assert pki.private_key.stat().st_mode & 0o777 == 0o600
     assert Pki(tmp_path / "pki", "urn:test:server", "server").certificate.read_bytes() == first
+    names = x509.load_der_x509_certificate(first).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert [str(one) for one in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.5"]
+    other = generate_private_key()
+    key = pki.private_key.read_bytes()
+    for wrong in (dump_private_key_as_pem(other), b"no key"):
+        pki.private_key.write_bytes(wrong)
+        with pytest.raises(InputError, match="move own away"):
+            Pki(tmp_path / "pki", "urn:test:server", "server")
+    pki.private_key.write_bytes(key)
     pki.certificate.write_bytes(b"damaged")
     with pytest.raises(InputError, match="move own away"):
         Pki(tmp_path / "pki", "urn:test:server", "server")

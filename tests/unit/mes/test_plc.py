@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hisir_edge.errors import InputError
-from hisir_edge.mes.plc.handshake import STATUS_S, Asked, Handshake, Phase, Timing
+from hisir_edge.mes.plc.handshake import STATUS_S, Asked, Awaited, Handshake, Phase, Timing
 from hisir_edge.mes.plc.registers import (
     MAP_VERSION,
     Code,
@@ -89,7 +89,7 @@ def passed() -> Plc:
     plc = Plc().ready()
     asked = plc.start()
     assert asked is not None
-    plc.handshake.taken(asked.turn, EPOCH, 7)
+    plc.handshake.taken(asked.turn, Awaited(EPOCH, 7))
     plc.handshake.verdict(verdict("PASS", 7))
     assert plc.result == (Outcome.PASS, Code.NONE)
     return plc
@@ -102,7 +102,7 @@ def test_a_board_from_start_to_release():
     asked = plc.start("B-7", "psu")
     assert asked is not None and asked.request == {"unit": "B-7", "product": "psu"}
     assert Status.BUSY in plc.status and Status.READY not in plc.status
-    plc.handshake.taken(asked.turn, EPOCH, 70000)
+    plc.handshake.taken(asked.turn, Awaited(EPOCH, 70000))
     plc.handshake.verdict(verdict("PASS", 69999, "B-6"))
     plc.handshake.verdict(verdict("PASS", 70000, "B-7", "cd"))
     assert plc.result == (Outcome.NONE, Code.NONE), "of another board, of another epoch"
@@ -130,26 +130,48 @@ def test_a_verdict_that_is_faster_than_the_answer():
     assert asked is not None
     plc.handshake.verdict(verdict("PASS", 7))
     assert plc.result[0] is Outcome.NONE
-    plc.handshake.taken(asked.turn, EPOCH, 7)
+    plc.handshake.taken(asked.turn, Awaited(EPOCH, 7))
     assert plc.result == (Outcome.PASS, Code.NONE)
 
 
-def test_boards_that_come_by_themselves_are_known_by_their_unit():
+def test_boards_that_come_by_themselves_are_known_by_their_name_and_a_later_number():
     plc = Plc().ready()
     asked = plc.start("")
-    assert asked is not None and asked.request["unit"].startswith("PLC-"), "a name of its own"
-    plc.handshake.taken(asked.turn, "", 0)
-    plc.handshake.verdict(verdict("PASS", 5, "another"))
-    assert plc.result[0] is Outcome.NONE
-    plc.handshake.verdict(verdict("PASS", 6, asked.request["unit"]))
+    assert asked is not None and "unit" not in asked.request and asked.name.startswith("PLC-")
+    plc.handshake.taken(asked.turn, Awaited(EPOCH, 5, "B-1"))
+    for other in (
+        verdict("PASS", 6, "another"), verdict("PASS", 5, "B-1"), verdict("PASS", 4, "B-1"),
+        verdict("PASS", 6, "B-1", "cd"),
+    ):  # fmt: skip
+        plc.handshake.verdict(other)
+        assert plc.result[0] is Outcome.NONE, "another board's, or an old one's of the same name"
+    plc.handshake.verdict(verdict("PASS", 8, "B-1"))
     assert plc.result == (Outcome.PASS, Code.NONE)
+
+
+def test_the_verdict_of_a_withdrawn_board_is_not_the_next_ones_of_the_same_name():
+    plc = Plc().ready()
+    first = plc.start("B-1")
+    assert first is not None
+    plc.handshake.taken(first.turn, Awaited(EPOCH, 5, "B-1"))
+    plc.write(FromPlc.COMMAND, 0)
+    assert plc.result == (Outcome.ERROR, Code.WITHDRAWN)
+    plc.write(FromPlc.COMMAND, Command.ACKNOWLEDGE)
+    plc.write(FromPlc.COMMAND, 0)
+    second = plc.start("B-1")
+    assert second is not None
+    plc.handshake.taken(second.turn, Awaited(EPOCH, 6, "B-1"))
+    plc.handshake.verdict(verdict("PASS", 6, "B-1"))
+    assert plc.result[0] is Outcome.NONE
+    plc.handshake.verdict(verdict("FAIL", 7, "B-1"))
+    assert plc.result == (Outcome.FAIL, Code.NONE)
 
 
 def test_an_error_of_the_line_is_one():
     plc = Plc().ready()
     asked = plc.start()
     assert asked is not None
-    plc.handshake.taken(asked.turn, EPOCH, 7)
+    plc.handshake.taken(asked.turn, Awaited(EPOCH, 7))
     plc.handshake.verdict(verdict("ERROR", 7))
     assert plc.result == (Outcome.ERROR, Code.NOT_JUDGED)
     assert Status.ERROR in plc.status
@@ -164,7 +186,7 @@ def test_what_the_line_refuses_and_what_comes_too_late():
     plc = Plc(Timing(plc_s=2, verdict_s=5)).ready()
     asked = plc.start()
     assert asked is not None
-    plc.handshake.taken(asked.turn, EPOCH, 7)
+    plc.handshake.taken(asked.turn, Awaited(EPOCH, 7))
     for _ in range(6):
         plc.now += 1
         plc.live()
@@ -175,7 +197,7 @@ def test_what_the_line_refuses_and_what_comes_too_late():
     plc.write(FromPlc.COMMAND, 0)
     again = plc.start()
     assert again is not None
-    plc.handshake.taken(asked.turn, EPOCH, 7)
+    plc.handshake.taken(asked.turn, Awaited(EPOCH, 7))
     assert Status.BUSY in plc.status
     plc.handshake.verdict(verdict("PASS", 7))
     assert plc.result[0] is Outcome.NONE, "the answer and the verdict of a request before"
@@ -219,15 +241,13 @@ def test_a_fail_stands_whoever_falls_silent():
     plc = Plc().ready()
     asked = plc.start()
     assert asked is not None
-    plc.handshake.taken(asked.turn, EPOCH, 7)
+    plc.handshake.taken(asked.turn, Awaited(EPOCH, 7))
     plc.handshake.verdict(verdict("FAIL", 7))
     plc.now += 60
     assert plc.result == (Outcome.FAIL, Code.NONE)
 
 
 def test_starts_that_are_none():
-    plc = Plc().live()
-    assert plc.start() is not None, "the first command of all came as a rise, after 0"
     plc = Plc()
     plc.handshake.status(READY, plc.now)
     assert plc.write(FromPlc.HEARTBEAT, 1, Command.START, 5) is None
@@ -251,22 +271,47 @@ def test_starts_that_are_none():
         assert Status.READY in plc.status
 
 
-def test_a_board_before_the_result_before_was_acknowledged():
+def test_a_result_that_was_not_acknowledged_stands_whatever_is_started():
     plc = passed()
     plc.write(FromPlc.COMMAND, 0)
     assert plc.result == (Outcome.PASS, Code.NONE), "START may fall first"
+    before = plc.number
     assert plc.start() is None
-    assert plc.result == (Outcome.ERROR, Code.NOT_READY) and plc.read(ToPlc.REQUEST) == plc.number
-    assert plc.read(ToPlc.SEQUENCE + 1) == 0
+    assert plc.result == (Outcome.PASS, Code.NONE) and plc.read(ToPlc.REQUEST) == before
+    assert Status.READY not in plc.status
+    plc.write(FromPlc.COMMAND, Command.START | Command.ACKNOWLEDGE)
+    assert plc.read(ToPlc.PHASE) == Phase.RELEASE
+    plc.write(FromPlc.COMMAND, 0)
+    assert plc.start() is not None
+
+
+def test_what_the_plc_has_in_command_is_not_known_before_it_wrote_it():
+    plc = Plc().live()
+    assert plc.read(ToPlc.PHASE) == Phase.RELEASE, "a heartbeat alone says nothing of START"
+    plc.write(FromPlc.REQUEST, 4)
+    plc.write(FromPlc.COMMAND, Command.START)
+    assert plc.result == (Outcome.ERROR, Code.NOT_READY), "it stood when this program began"
+
+
+def test_an_error_has_the_number_of_the_verdict_where_the_line_had_taken_the_board():
+    plc = Plc().ready()
+    asked = plc.start()
+    assert asked is not None
+    plc.handshake.taken(asked.turn, Awaited(EPOCH, 9))
+    plc.write(FromPlc.COMMAND, 0)
+    assert plc.result == (Outcome.ERROR, Code.WITHDRAWN) and plc.read(ToPlc.SEQUENCE + 1) == 9
 
 
 def test_an_acknowledgement_that_stands_acknowledges_nothing():
     plc = Plc().ready()
     plc.write(FromPlc.REQUEST, 1)
-    plc.write(FromPlc.COMMAND, Command.START | Command.ACKNOWLEDGE)
-    assert plc.result == (Outcome.ERROR, Code.NOT_READY)
-    plc.write(FromPlc.COMMAND, Command.START | Command.ACKNOWLEDGE)
-    assert plc.result == (Outcome.ERROR, Code.NOT_READY)
+    for _ in range(2):
+        plc.write(FromPlc.COMMAND, Command.START | Command.ACKNOWLEDGE)
+        assert plc.result == (Outcome.ERROR, Code.NOT_READY)
+    plc.write(FromPlc.COMMAND, 0)
+    plc.write(FromPlc.COMMAND, Command.ACKNOWLEDGE)
+    plc.write(FromPlc.COMMAND, 0)
+    assert Status.READY in plc.status
 
 
 @pytest.mark.parametrize("more", [{"paused": True}, {"camera_up": False}, {"state": "Error"}, {"draining": True}])
@@ -308,7 +353,7 @@ def test_pass_is_only_what_the_line_judged_so_for_this_request_and_only_while_bo
             turn = plc.asked.turn - first
             if plc.handshake.phase is Phase.ASKING and turn == plc.asked.turn:
                 turns[plc.read(ToPlc.REQUEST)] = (EPOCH, second + 1)
-            plc.handshake.taken(turn, EPOCH, second + 1)
+            plc.handshake.taken(turn, Awaited(EPOCH, second + 1))
         elif what == "verdict":
             result = ("PASS", "FAIL", "ERROR")[first]
             if result == "PASS":
@@ -347,7 +392,7 @@ def test_texts_and_numbers_that_do_not_fit():
 
 @pytest.mark.parametrize(
     ("listen", "only_from", "match"),
-    [("127.0.0.1", (), "addresses such as"), ("127.0.0.1:0", (), "a port"), ("localhost:5020", (), "addresses such as"),
+    [("127.0.0.1", (), "HOST:PORT"), ("127.0.0.1:0", (), "a port"), ("localhost:5020", (), "addresses such as"),
      ("192.0.2.1:502", (), "--only-from"), ("0.0.0.0:502", (), "--only-from"), ("[::]:502", (), "--only-from"),
      ("127.0.0.1:502", ("plc",), "addresses such as"), ("127.0.0.1:99999", (), "a port")],
 )  # fmt: skip
