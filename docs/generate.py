@@ -30,7 +30,7 @@ COLUMNS = 100
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by docs/generate.py from the code. Change the descriptions there. -->"
 LINE_COMMANDS = (
-    "run", "status", "control", "watch", "forward", "keygen", "camera", "install-service", "check",
+    "run", "status", "control", "watch", "forward", "opcua", "plc", "keygen", "camera", "install-service", "check",
 )  # fmt: skip
 PEOPLE_COMMANDS = ("view", "view-user", "decide", "revision", "boards")
 LEARNING_COMMANDS = ("synth", "pretrain", "teach", "train", "build-engine", "evaluate")
