@@ -77,7 +77,7 @@ class ReplayCamera:
         if self.settings.rate_hz > 0:
             self.due = max(self.due + 1 / self.settings.rate_hz, time.monotonic() - 1)
         self._fetch()
-        return item
+        return replace(item, grabbed_at_ns=time.time_ns())  # read ahead, taken now
 
     @property
     def frame_wh(self) -> None:

@@ -64,6 +64,7 @@ class Plc:
     def __init__(self, port: int) -> None:
         self.port, self.beats, self.number = port, 0, 0
         self.client = self._connected()
+        self.write(FromPlc.COMMAND, 0)  # as after each start of a PLC
 
     def _connected(self) -> ModbusTcpClient:
         client = ModbusTcpClient("127.0.0.1", port=self.port, timeout=3, retries=0)

@@ -35,8 +35,8 @@ class Effort:
     ``worth_it``: of good boards' tiles it may leave this share to the network; beyond, it costs more than it saves.
     """
 
-    tiles: int = 4000
-    steps: int = 1500
+    tiles: int = 6000
+    steps: int = 5000
     proven_on: int = 5000
     worth_it: float = 0.6
 
