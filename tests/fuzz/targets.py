@@ -47,10 +47,11 @@ class Targets:
         outbox.close()
         intake = SimpleNamespace(
             pause=lambda: None, resume=lambda: None, select=lambda p: None, announce=lambda i: 1,
-            trigger=lambda i: SimpleNamespace(seq=1, unit="u"),
+            trigger=lambda i: SimpleNamespace(seq=1, unit="u"), last_seq=5, name_of=lambda i: i.unit,
         )  # fmt: skip
         line = SimpleNamespace(
-            epoch=journal.epoch, intake=intake, pipeline=SimpleNamespace(waiting=0),
+            epoch=journal.epoch, intake=intake, arrivals=SimpleNamespace(stands=lambda i: 1),
+            pipeline=SimpleNamespace(waiting=0),
             state=SimpleNamespace(status=lambda epoch, hermes: {}, draining=Event()),
             selection=SimpleNamespace(
                 product="p", products=SimpleNamespace(settings=SimpleNamespace(
@@ -99,7 +100,8 @@ class Targets:
              "comparison": {"boards": 2},
              "zones": [{"name": "z", "polygon": [[0, 0], [9, 0], [9, 9]], "sensitivity": 0.5}]},
             {"do": "activate", "number": 1, "who": "w", "why": "y"}, {"do": "take_back", "who": "w", "why": "y"},
-            {"do": "trigger", "unit": "B", "product": "p"}, {"do": "announce"}, {"do": "select", "product": "p"},
+            {"do": "trigger", "unit": "B", "product": "p"}, {"do": "announce", "arrived": True},
+            {"do": "select", "product": "p"},
         ]  # fmt: skip
         answers = [json.dumps({"ok": True, "epoch": self.epoch, "first": 3, "count": 1, "seq": 5}).encode()]
         hermes = b'<Hermes Timestamp="2026-01-02T03:04:05"><BoardAvailable BoardId="b" FailedBoard="0"/></Hermes>'

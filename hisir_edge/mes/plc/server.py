@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import math
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ def options(
 ) -> Options:
     """Checked: InputError for an address that is none, or that others reach without being named."""
     host, _, port = listen.rpartition(":")
+    if not (math.isfinite(timing.plc_s) and math.isfinite(timing.verdict_s)):
+        raise InputError(expected="seconds", received="what is no number", fix="correct --plc-silent-s, --verdict-s")
     if not host:
         raise InputError(expected="HOST:PORT, such as 127.0.0.1:5020", received=listen, fix="correct --listen")
     try:

@@ -401,6 +401,12 @@ def test_addresses_that_are_refused(listen, only_from, match):
         options("tcp://127.0.0.1:1", "", ("", ""), listen, only_from, Timing())
 
 
+@pytest.mark.parametrize("timing", [Timing(float("nan")), Timing(2, float("inf"))])
+def test_times_that_are_none_are_refused(timing):
+    with pytest.raises(InputError, match="seconds"):
+        options("tcp://127.0.0.1:1", "", ("", ""), "127.0.0.1:5020", (), timing)
+
+
 def test_addresses_that_are_taken():
     given_ = options("tcp://127.0.0.1:1", "", ("", ""), "[::1]:5020", ("192.0.2.7",), Timing())
     assert (given_.host, given_.port, given_.only_from) == ("::1", 5020, ("192.0.2.7",))
