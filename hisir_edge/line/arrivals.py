@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from threading import Lock
 
 from hisir_edge.config.tables import Settings
@@ -37,7 +38,9 @@ class Arrivals:
         self._period_s = settings.line.expected_period_ms / 1e3
         self._lock = Lock()
         self._watched_since: float | None = None
-        self._arrived: tuple[float, Identity] | None = None
+        self._standing: list[tuple[float, Identity]] = []
+        self._reported: set[int] = set()
+        self._tokens = count(1)
         self._missing = 0
         self._unanswered: deque[tuple[Identity, str]] = deque()
 
@@ -61,27 +64,29 @@ class Arrivals:
             if self._state.software_triggered:
                 self._intake.trigger(identity)
             else:
-                with self._lock:  # ``check_arrival`` drops arrivals without an announcement
-                    self._intake.announce(identity)
-                    self._arrived = (time.monotonic(), identity)
+                self._announce(identity)
         except InputError as error:
             self.report(identity, f"not inspected: {error}")
 
     def stands(self, identity: Identity) -> int:
         """A board stands under the camera of a line whose frames are triggers: the next frame that is taken is its own.
 
-        Without a frame by the deadline, or before the next board stands there, it is an ERROR verdict and its name
-        goes to no other board. How many are announced now; InputError where the line takes none.
+        Without a frame by the deadline, or before the next board stands there, or where the line forgets it (paused,
+        boards that went by), it is an ERROR verdict and its name goes to no other board. A token by which
+        ``Intake.seq_of`` tells its number; InputError where the line takes none.
         """
+        return self._announce(replace(identity, stands_since_ns=time.time_ns())).token
+
+    def _announce(self, identity: Identity) -> Identity:
         with self._lock:
-            if self._arrived is not None and self._waiting.waits_for(self._arrived[1]):
-                self._waiting.forget_identities()
-                self.report(self._arrived[1], "no frame before the next board arrived")
-            self._arrived = None
-            identity = replace(identity, stands_since_ns=time.time_ns())
-            count = self._intake.announce(identity)
-            self._arrived = (time.monotonic(), identity)
-        return count
+            for _, before in self._standing:
+                if before.stands_since_ns and self._waiting.forget_with(before):
+                    self.report(before, "no frame before the next board arrived")
+                    self._reported.add(before.token)
+            identity = replace(identity, token=next(self._tokens))
+            self._intake.announce(identity)
+            self._standing.append((time.monotonic(), identity))
+        return identity
 
     def report(self, identity: Identity, reason: str) -> None:
         """A board that cannot be inspected: an ERROR verdict of its own after the next ``answer``."""
@@ -106,17 +111,20 @@ class Arrivals:
             self._intake.leave_to_next_start(identity)
 
     def check_arrival(self) -> None:
-        """Report a board that arrived and whose frame did not come by the deadline; forget its name."""
+        """Report a board that arrived and whose frame did not come by the deadline, or whose name was forgotten."""
         with self._lock:
-            if self._arrived is None:
-                return
-            arrived_at, identity = self._arrived
-            if not self._waiting.waits_for(identity):
-                self._arrived = None
-            elif time.monotonic() > arrived_at + self._deadline_s:
-                self._arrived = None
-                self._waiting.forget_identities()
-                self.report(identity, f"no frame within {self._deadline_s * 1e3:g} ms of the board's arrival")
+            left = []
+            for arrived_at, identity in self._standing:
+                if self._intake.seq_of(identity.token) or identity.token in self._reported:
+                    self._reported.discard(identity.token)
+                elif not self._waiting.waits_for(identity):
+                    self.report(identity, "its announcement was forgotten: the line was paused, or boards went by")
+                elif time.monotonic() > arrived_at + self._deadline_s:
+                    if self._waiting.forget_with(identity):
+                        self.report(identity, f"no frame within {self._deadline_s * 1e3:g} ms of the board's arrival")
+                else:
+                    left.append((arrived_at, identity))
+            self._standing = left
 
     def check_period(self, go_on: Callable[[], bool]) -> None:
         """With ``line.expected_period_ms``: an ERROR verdict for each period in which no board came.

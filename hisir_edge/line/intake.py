@@ -48,6 +48,8 @@ class Intake:
         self._pipeline, self._state = pipeline, state
         self._lock, self._accepting = Lock(), Lock()
         self._arming = False
+        self._numbers: dict[int, int] = {}
+        """Of announced boards, by token."""
         self.taken_at = float("-inf")
         """When the last frame was taken as a trigger (``time.monotonic``)."""
 
@@ -70,6 +72,7 @@ class Intake:
             with self._lock:
                 trigger = self._trigger(identity, item.source, item.unit)
                 self._sequence.record(trigger)
+                self._number(identity, trigger)
                 trigger.frame.set_result(replace(item, unit=trigger.unit))
             while not self._pipeline.put(trigger, 0.2 if go_on() else None, accepted):
                 pass
@@ -124,14 +127,15 @@ class Intake:
             )
         return count
 
-    @property
-    def last_seq(self) -> int:
-        """The last number that was given to a board."""
-        return self._sequence.last
+    def seq_of(self, token: int) -> int:
+        """The number that was given to an announced board; 0: none yet, or long ago."""
+        return self._numbers.get(token, 0)
 
-    def name_of(self, identity: Identity) -> str:
-        """An announced board's name as its verdict has it."""
-        return board_name(identity.unit, self._selection.products.settings.identity.field) or identity.unit
+    def _number(self, identity: Identity, trigger: Trigger) -> None:
+        if identity.token:
+            self._numbers[identity.token] = trigger.seq
+            while len(self._numbers) > MOST_IDENTITIES:
+                del self._numbers[next(iter(self._numbers))]
 
     def answer_without_frame(self, identity: Identity, reason: str, wait: bool) -> bool:
         """Accept a board that cannot be inspected, for an ERROR verdict; whether a slot was free for it.
@@ -144,7 +148,9 @@ class Intake:
             trigger.frame.set_result(trigger.fault(reason))
             self._sequence.record(trigger)
             taken = self._pipeline.put(trigger, 0.2 if wait else 0.0)
-            if not taken:
+            if taken:
+                self._number(identity, trigger)
+            else:
                 self._sequence.take_back(trigger)
         return taken
 
@@ -215,7 +221,8 @@ class Intake:
     def _identity_of(self, item: Frame | GrabFault) -> Identity:
         """The identity that was announced for a frame's board; none where it may be another board's."""
         if isinstance(item, Frame) or item.boards == 1:
-            return self._waiting.identity(item.grabbed_at_ns)
+            views = (item, *item.more) if isinstance(item, Frame) else (item,)
+            return self._waiting.identity(min(view.grabbed_at_ns for view in views))
         if forgotten := self._waiting.forget_identities(item.boards):
             log.warning("announced boards forgotten", boards=forgotten, reason=item.reason)
         return Identity()

@@ -52,10 +52,8 @@ class Identity:
     product: str = ""
     stands_since_ns: int = 0
     """Since when the board stands under the camera, wall clock: an older frame is another board's. 0: unknown."""
-
-
-CLOCKS_NS = 20_000_000
-"""So exactly a frame's time is known; a board that stands has come to rest before that is said."""
+    token: int = 0
+    """By which whoever announced it asks for its number; 0: nobody does."""
 
 
 class Waiting:
@@ -128,7 +126,7 @@ class Waiting:
     def identity(self, grabbed_at_ns: int) -> Identity:
         """The identity of the board of a frame that was taken then; empty where it is an older frame, or none waits."""
         with self._lock:
-            if not self._identities or self._identities[0].stands_since_ns > grabbed_at_ns + CLOCKS_NS:
+            if not self._identities or self._identities[0].stands_since_ns > grabbed_at_ns:
                 return Identity()
             return self._identities.popleft()
 
@@ -136,6 +134,14 @@ class Waiting:
         """Whether this very announcement still waits for its board's frame."""
         with self._lock:
             return any(one is identity for one in self._identities)
+
+    def forget_with(self, identity: Identity) -> bool:
+        """Forget all identities where this very announcement still waits; whether it did."""
+        with self._lock:
+            if not any(one is identity for one in self._identities):
+                return False
+            self._identities.clear()
+            return True
 
     @property
     def announced(self) -> int:

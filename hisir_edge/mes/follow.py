@@ -26,6 +26,8 @@ QUIET_S = 2.0
 ANSWER_S, MOST_PATIENCE_S = 2.0, 60.0
 MOST_ASKED = 256
 ACK_EACH_S = 1.0
+BEHIND = "behind"
+"""Code of the error that a line has less than it has given already."""
 
 Stop = Callable[[], bool]
 
@@ -138,6 +140,7 @@ class Line:
                 expected=f"the line to be at #{cursor.seq} or beyond, which it has given already",
                 received=f"#{head['reached']} in the same epoch",
                 fix="its journal was put back from a backup, or lost its end: move it away, so that a new epoch begins",
+                code=BEHIND,
             )
         frames, out = answered[1], []
         for n in range(0, len(frames), 3):

@@ -16,6 +16,7 @@ import zmq
 from hisir_edge.errors import InputError, NoAnswer
 from hisir_edge.mes.client import subscribe
 from hisir_edge.mes.cursor import Cursor
+from hisir_edge.mes.follow import BEHIND
 from hisir_edge.mes.status import AGAIN_S, EACH_S, StatusWatch
 from hisir_edge.mes.verdict import Verdict, verdict_from_frames
 from hisir_edge.transport.addresses import not_an_address
@@ -132,6 +133,7 @@ class LiveLine:
                 self._stopped.wait(0.2)
             except Exception as error:  # keys, a journal that was put back, a verdict that cannot be shown
                 self._on_lost()
-                self._on_retry(f"verdicts are not told: {error}; goes on with the line's last one")
-                self._cursor = MemoryCursor()
+                self._on_retry(f"verdicts are not told: {error}")
+                if isinstance(error, InputError) and error.code == BEHIND:  # a journal that was put back
+                    self._cursor = MemoryCursor()
                 self._stopped.wait(AGAIN_S)

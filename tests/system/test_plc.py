@@ -159,6 +159,35 @@ def test_a_board_without_a_frame_leaves_its_name_to_no_other(small_bundle, small
     assert named == [unit for _, _, unit in seen], "each once, in order"
 
 
+def test_a_board_tried_again_under_its_name_and_one_that_the_line_forgets(small_bundle, small_boards, tmp_path):
+    line = DaemonProcess(
+        tmp_path, small_bundle, replay(small_boards / "test" / "missing", "free-run", rate_hz=0.5), JOURNAL
+    )
+    with line, PlcServer(tmp_path, line.endpoint, line.control) as server:
+        line.up()
+        with Plc(server.port) as plc:
+            plc.ready()
+            plc.start("A")
+            plc.write(FromPlc.COMMAND, 0)
+            outcome, code, _, first = plc.result()
+            assert outcome is Outcome.ERROR and code in (Code.WITHDRAWN, Code.REFUSED)
+            plc.write(FromPlc.COMMAND, Command.ACKNOWLEDGE)
+            plc.write(FromPlc.COMMAND, 0)
+            plc.ready()
+            plc.start("A")
+            outcome, code, unit, seq = plc.result()
+            assert (outcome, code, unit) == (Outcome.FAIL, Code.NONE, "A") and seq > first, "its own verdict"
+            plc.acknowledge()
+        token = line.ask("announce", unit="B", arrived=True)["token"]
+        line.ask("pause")
+        end = time.monotonic() + 30
+        while not (seq := line.ask("numbered", token=token)["seq"]):
+            assert time.monotonic() < end, "a board that the pause forgot has its verdict at once"
+        line.ask("resume")
+        line.drain()
+    assert units_of(tmp_path / "journal").count("B") == 1, "a board without a frame has its verdict"
+
+
 def test_registers_that_are_not_the_plcs_and_strangers(tmp_path):
     with PlcServer(tmp_path, "tcp://127.0.0.1:9", "tcp://127.0.0.1:9") as server:
         with Plc(server.port) as plc:

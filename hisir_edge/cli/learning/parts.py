@@ -46,6 +46,8 @@ def import_(
     into: Annotated[Path | None, typer.Option(help="Write the bundle of --on here, too, with these parts.")] = None,
 ) -> None:
     """Lay the parts of a pick-and-place file onto the golden image, by fiducials that are named, or found."""
+    from hisir_edge.bundle.files import MANIFEST
+
     try:
         from hisir_edge.engine.parts.importing import Wanted, imported
     except ModuleNotFoundError:
@@ -60,7 +62,13 @@ def import_(
         raise InputError(expected="--on BUNDLE with --into", received=str(on), fix="name the bundle")
     shown = out.with_name(f"{out.stem}.overlay.jpg")
     inputs = {path.resolve() for path in (file, on, packages) if path is not None}
+    if out.suffix.lower() != ".csv":
+        raise InputError(expected="--out NAME.csv", received=str(out), fix="name the list that is to be written")
+    if into is not None and into.resolve() == on.resolve():
+        raise InputError(expected="--into another bundle than --on", received=str(into), fix="name a new one")
     for path in (out, shown):
+        if (path.parent / MANIFEST).exists() or (into is not None and path.resolve().is_relative_to(into.resolve())):
+            raise InputError(expected="--out outside of bundles", received=str(path), fix="name another --out")
         if path.resolve() in inputs or (on.is_dir() and path.resolve().is_relative_to(on.resolve())):
             raise InputError(expected="--out elsewhere than what is read", received=str(path), fix="name another --out")
     table = sizes_from_csv(packages) if packages is not None else {}

@@ -150,7 +150,8 @@ def _check_points(names: list[str], fit: Fit) -> None:
 
 
 def _clicked(at: tuple[str, ...]) -> tuple[list[str], list[tuple[float, float]]]:
-    names, points = [], []
+    names: list[str] = []
+    points: list[tuple[float, float]] = []
     for one in at:
         found = AT.fullmatch(one.strip())
         try:
@@ -160,7 +161,7 @@ def _clicked(at: tuple[str, ...]) -> tuple[list[str], list[tuple[float, float]]]
             raise InputError(
                 expected="NAME=X,Y with pixels of the picture, such as FID1=412,377", received=one, fix="correct --at"
             ) from error
-        if found[1] in names:
+        if found[1].lower() in {name.lower() for name in names}:
             raise InputError(expected="each name once", received=f"{found[1]} twice", fix="correct --at")
         names.append(found[1])
     return names, points

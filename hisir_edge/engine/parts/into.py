@@ -18,6 +18,11 @@ def bundle_with_parts(bundle: Path, out: Path, found: Imported) -> None:
 
     InputError where they hardly lie on anything.
     """
+    if found.share is None and len(found.points_px) < 3:
+        raise InputError(
+            expected="three points or more where fewer than eight parts have a known size",
+            received=f"{len(found.points_px)}; no bundle was written", fix="name another --at, or sizes: --packages",
+        )  # fmt: skip
     if found.share is not None and found.share < LEAST_ON_THINGS:
         raise InputError(
             expected=f"parts of which {LEAST_ON_THINGS:.0%} lie on something of their size",

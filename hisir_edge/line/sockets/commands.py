@@ -88,10 +88,14 @@ def _of_the_line(line: InspectionLine, reload: Flag) -> dict[str, Answer]:
         return {"seq": accepted.seq, "unit": accepted.unit, "epoch": line.epoch}
 
     def announce(request: dict[str, Any], client: Client) -> dict[str, Any]:
-        named, after = identity(request, "arrived"), line.intake.last_seq
-        announced = line.arrivals.stands if flag_of(request, "arrived", default=False) else line.intake.announce
-        count = announced(named)
-        return {"announced": count, "epoch": line.epoch, "after": after, "unit": line.intake.name_of(named)}
+        named = identity(request, "arrived")
+        if not flag_of(request, "arrived", default=False):
+            return {"announced": line.intake.announce(named)}
+        return {"announced": 1, "epoch": line.epoch, "token": line.arrivals.stands(named)}
+
+    def numbered(request: dict[str, Any], client: Client) -> dict[str, Any]:
+        only(request, "token")
+        return {"epoch": line.epoch, "seq": line.intake.seq_of(count_of(request, "token", 0, 2**53))}
 
     def select(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request, "product")
@@ -119,8 +123,8 @@ def _of_the_line(line: InspectionLine, reload: Flag) -> dict[str, Answer]:
         return {}
 
     return {
-        "trigger": trigger, "announce": announce, "select": select, "pause": pause, "resume": resume, "drain": drain,
-        "reload": reload_,
+        "trigger": trigger, "announce": announce, "numbered": numbered, "select": select, "pause": pause,
+        "resume": resume, "drain": drain, "reload": reload_,
     }  # fmt: skip
 
 

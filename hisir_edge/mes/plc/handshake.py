@@ -68,17 +68,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Awaited:
-    """Which verdict is the board's: that of its number, or the first after ``seq`` that has its name."""
+    """Which verdict is the board's: the one of its number."""
 
     epoch: str
     seq: int
-    unit: str = ""
-
-    def is_it(self, verdict: Verdict) -> bool:
-        """Whether this one is."""
-        if verdict.epoch != self.epoch:
-            return False
-        return verdict.unit == self.unit and verdict.seq > self.seq if self.unit else verdict.seq == self.seq
 
 
 class Handshake:
@@ -115,15 +108,19 @@ class Handshake:
 
     def taken(self, turn: int, awaited: Awaited) -> None:
         """The line has taken the board."""
-        if self.phase is not Phase.ASKING or turn != self._turn:
+        if not self.is_asking(turn):
             return
         self.phase, self._awaited = Phase.BUSY, awaited
         for verdict in self._early:
             self._judge(verdict)
 
+    def is_asking(self, turn: int) -> bool:
+        """Whether this request's number is still to come."""
+        return self.phase is Phase.ASKING and turn == self._turn
+
     def refused(self, turn: int, code: Code, reason: str) -> None:
         """The line has not taken it."""
-        if self.phase is Phase.ASKING and turn == self._turn:
+        if self.is_asking(turn):
             self._error(code, reason)
 
     def verdict(self, verdict: Verdict) -> None:
@@ -222,7 +219,7 @@ class Handshake:
         )
 
     def _judge(self, verdict: Verdict) -> None:
-        if self.phase is not Phase.BUSY or self._awaited is None or not self._awaited.is_it(verdict):
+        if self.phase is not Phase.BUSY or self._awaited != Awaited(verdict.epoch, verdict.seq):
             return
         outcome = OUTCOMES[verdict.result]
         code = Code.NOT_JUDGED if outcome is Outcome.ERROR else Code.NONE
@@ -236,7 +233,7 @@ class Handshake:
     def _error(self, code: Code, reason: str) -> None:
         """An ERROR stands, in place of what stood."""
         unit = self._shown.unit or self._unit
-        seq = self._shown.seq or (self._awaited.seq if self._awaited and not self._awaited.unit else 0)
+        seq = self._shown.seq or (self._awaited.seq if self._awaited else 0)
         self.phase, self._early = Phase.RESULT, []
         self._shown = replace(NOTHING, outcome=Outcome.ERROR, code=code, reason=reason, seq=seq, unit=unit)
 

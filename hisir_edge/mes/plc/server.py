@@ -8,6 +8,7 @@ import logging
 import math
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
@@ -24,7 +25,7 @@ from hisir_edge.mes.plc.handshake import Asked, Awaited, Handshake, Timing
 from hisir_edge.mes.plc.registers import Code, FromPlc, ToPlc
 
 log = structlog.get_logger()
-STATUS_EACH_S, BEAT_S, TICK_S = 0.5, 0.1, 0.02
+STATUS_EACH_S, BEAT_S, NUMBER_EACH_S = 0.5, 0.1, 0.1
 WRITES = (6, 16, 23)
 """Modbus function codes that write whole registers."""
 READS = (3, 4, 23)
@@ -170,8 +171,13 @@ class Desk:
 
     async def _ask(self, asked: Asked) -> None:
         try:
-            awaited = await self._loop.run_in_executor(None, partial(_taken, self._line(), asked))
-            self._handshake.taken(asked.turn, awaited)
+            answer = await self._loop.run_in_executor(None, partial(_taken, self._line(), asked))
+            while not answer["seq"] and self._handshake.is_asking(asked.turn):  # its frame is still to come
+                await asyncio.sleep(NUMBER_EACH_S)
+                wanted = {"do": "numbered", "token": answer["token"]}
+                with suppress(NoAnswer):  # how long that may go on is the handshake's to say
+                    answer |= await self._loop.run_in_executor(None, self._line().ask, wanted)
+            self._handshake.taken(asked.turn, Awaited(str(answer["epoch"]), int(answer["seq"])))
         except NoAnswer as error:
             self._handshake.refused(asked.turn, Code.LINE_AWAY, str(error))
         except InputError as error:
@@ -196,19 +202,17 @@ class Desk:
             log.info("PLC", **words)
 
 
-def _taken(line: LiveLine, asked: Asked) -> Awaited:
-    """Which verdict is that of a board that the line was asked to look at, or whose frame comes by itself.
+def _taken(line: LiveLine, asked: Asked) -> dict[str, Any]:
+    """Answer with ``epoch`` and ``seq`` of a board; ``seq`` 0 and a ``token`` where its frame is still to come.
 
     NoAnswer, TryLater, InputError in the line's words where it does not take it.
     """
     try:
-        answer = line.ask({"do": "trigger", **asked.request})
+        return line.ask({"do": "trigger", **asked.request})
     except InputError as error:
         if error.code != "wrong_mode":
             raise
-        answer = line.ask({"do": "announce", "unit": asked.name, **asked.request, "arrived": True})
-        return Awaited(str(answer["epoch"]), int(answer["after"]), str(answer["unit"]))
-    return Awaited(str(answer["epoch"]), int(answer["seq"]))
+        return {"seq": 0} | line.ask({"do": "announce", "unit": asked.name, **asked.request, "arrived": True})
 
 
 async def _serve(given: Options, on_retry: Callable[[str], None], on_ready: Callable[[str], None]) -> None:

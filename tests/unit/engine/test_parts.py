@@ -322,6 +322,11 @@ def test_what_does_not_fit_is_refused(board, tmp_path):
     wrong(kicad_csv(parts[:5]), "8 parts or more")
 
 
+def _unsized(layout) -> list[str]:
+    parts = cad_parts(layout)
+    return ["Ref,X,Y,Package", *(f"{part.name},{part.x},{part.y}" for part in parts)]
+
+
 def test_the_command_writes_a_list_that_a_build_reads_and_a_bundle_that_names_parts(
     board, small_bundle, small_boards, tmp_path
 ):
@@ -348,12 +353,25 @@ def test_the_command_writes_a_list_that_a_build_reads_and_a_bundle_that_names_pa
     named = load_bundle(tmp_path / "named")
     assert len(named.manifest.components) == len(layout.parts)
     assert named.manifest.mm_per_px == pytest.approx(1 / PX_PER_MM, rel=0.05)
-    for bad in (file, tmp_path / "b.csv", small_bundle / "golden.csv"):
-        on = tmp_path / "b.overlay.jpg" if bad.name == "b.csv" else small_bundle
-        if bad.name == "b.csv":
-            on.write_bytes(path.read_bytes())
-        kept = here("parts", "import", file, "--on", on, "--out", bad, "--at", clicked[0], "--at", clicked[1])
-        assert kept.returncode == 2 and "elsewhere" in kept.stderr, "nothing that is read is written over"
+    on = tmp_path / "b.overlay.jpg"
+    on.write_bytes(path.read_bytes())
+    named_ = ("--at", clicked[0], "--at", clicked[1])
+    for bad, picture, said in (
+        (tmp_path / "list", small_bundle, "NAME.csv"), (tmp_path / "b.csv", on, "elsewhere"),
+        (tmp_path / "named" / "x.csv", small_bundle, "outside of bundles"),
+        (small_bundle / "golden.csv", small_bundle, "outside of bundles"),
+    ):  # fmt: skip
+        kept = here("parts", "import", file, "--on", picture, "--out", bad, *named_)
+        assert kept.returncode == 2 and said in kept.stderr, "nothing that is read, or of a bundle, is written over"
+    for target in (small_bundle, tmp_path / "out"):
+        kept = here("parts", "import", file, "--on", small_bundle, "--out", out, *named_, "--into", target)
+        assert kept.returncode == 2, kept.stdout
+    odd = tmp_path / "odd.csv"
+    odd.write_text("\n".join(f"{one}" if n == 0 else f"{one},odd" for n, one in enumerate(_unsized(layout))))
+    unsure = here("parts", "import", odd, "--on", small_bundle, "--out", out, *named_, "--into", tmp_path / "unsure")
+    assert unsure.returncode == 2 and "three points" in unsure.stderr and not (tmp_path / "unsure").exists()
+    once = here("parts", "import", file, "--on", small_bundle, "--out", out, *named_, "--at", clicked[0].lower())
+    assert once.returncode == 2 and "twice" in once.stderr
     swapped = [f"{first.designator}={last.x:.0f},{last.y:.0f}", f"{last.designator}={last.x + 90:.0f},{last.y:.0f}"]
     none = here(
         "parts", "import", file, "--on", small_bundle, "--out", out, "--at", swapped[0], "--at", swapped[1],

@@ -134,37 +134,28 @@ def test_a_verdict_that_is_faster_than_the_answer():
     assert plc.result == (Outcome.PASS, Code.NONE)
 
 
-def test_boards_that_come_by_themselves_are_known_by_their_name_and_a_later_number():
-    plc = Plc().ready()
-    asked = plc.start("")
-    assert asked is not None and "unit" not in asked.request and asked.name.startswith("PLC-")
-    plc.handshake.taken(asked.turn, Awaited(EPOCH, 5, "B-1"))
-    for other in (
-        verdict("PASS", 6, "another"), verdict("PASS", 5, "B-1"), verdict("PASS", 4, "B-1"),
-        verdict("PASS", 6, "B-1", "cd"),
-    ):  # fmt: skip
-        plc.handshake.verdict(other)
-        assert plc.result[0] is Outcome.NONE, "another board's, or an old one's of the same name"
-    plc.handshake.verdict(verdict("PASS", 8, "B-1"))
-    assert plc.result == (Outcome.PASS, Code.NONE)
-
-
 def test_the_verdict_of_a_withdrawn_board_is_not_the_next_ones_of_the_same_name():
     plc = Plc().ready()
     first = plc.start("B-1")
-    assert first is not None
-    plc.handshake.taken(first.turn, Awaited(EPOCH, 5, "B-1"))
+    assert first is not None and plc.handshake.is_asking(first.turn)
     plc.write(FromPlc.COMMAND, 0)
-    assert plc.result == (Outcome.ERROR, Code.WITHDRAWN)
+    assert plc.result == (Outcome.ERROR, Code.WITHDRAWN) and not plc.handshake.is_asking(first.turn)
     plc.write(FromPlc.COMMAND, Command.ACKNOWLEDGE)
     plc.write(FromPlc.COMMAND, 0)
     second = plc.start("B-1")
     assert second is not None
-    plc.handshake.taken(second.turn, Awaited(EPOCH, 6, "B-1"))
     plc.handshake.verdict(verdict("PASS", 6, "B-1"))
-    assert plc.result[0] is Outcome.NONE
+    plc.handshake.taken(first.turn, Awaited(EPOCH, 6))
+    assert plc.result[0] is Outcome.NONE and plc.handshake.is_asking(second.turn)
+    plc.handshake.taken(second.turn, Awaited(EPOCH, 7))
     plc.handshake.verdict(verdict("FAIL", 7, "B-1"))
     assert plc.result == (Outcome.FAIL, Code.NONE)
+
+
+def test_a_board_without_a_name_has_none():
+    plc = Plc().ready()
+    asked = plc.start("")
+    assert asked is not None and asked.request == {} and asked.name.startswith("PLC-")
 
 
 def test_an_error_of_the_line_is_one():
