@@ -119,7 +119,12 @@ def asked(page: Any, path: str, body: Any = None) -> Any:
       const answer = await fetch(path, options);
       return [answer.status, await answer.json()];
     }"""
-    status, found = page.evaluate(script, [path, None if body is None else json.dumps(body)])
+    end = time.monotonic() + 30
+    while True:
+        status, found = page.evaluate(script, [path, None if body is None else json.dumps(body)])
+        if status == 200 or "wait until it is heard" not in str(found) or time.monotonic() > end:
+            break
+        page.wait_for_timeout(100)
     assert status == 200, found
     return found
 

@@ -50,6 +50,7 @@ def small_run(boards: Path, out: Path) -> Path:
         steps=300,
         learning_rate=3e-3,
         seed=0,
+        precision="fp32",  # processors with bfloat16 of their own train another network in the same steps
     )
     train(settings, out, workers=1)
     return out
