@@ -33,7 +33,7 @@ def small_boards(out: Path) -> Path:
     return out
 
 
-def small_run(boards: Path, out: Path) -> Path:
+def small_run(boards: Path, out: Path, precision: str = "bf16") -> Path:
     """A short but real training run on the small boards."""
     from hisir_edge.learn.data.run import RunSettings
     from hisir_edge.learn.training.train import train
@@ -50,7 +50,7 @@ def small_run(boards: Path, out: Path) -> Path:
         steps=300,
         learning_rate=3e-3,
         seed=0,
-        precision="fp32",  # processors with bfloat16 of their own train another network in the same steps
+        precision=precision,
     )
     train(settings, out, workers=1)
     return out

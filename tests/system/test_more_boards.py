@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from support import small
 from support.building import one_line
 from support.commands import here
 from support.small import writable_copy
@@ -23,6 +24,14 @@ def more(tmp_path_factory):
     folder = tmp_path_factory.mktemp("more")
     write_dataset(3, 6, (512, 384), folder / "set", (6, 1, 0))
     return folder / "set" / "train" / "good"
+
+
+@pytest.fixture(scope="module")
+def run_in_float32(small_boards, tmp_path_factory):
+    """A run that is the same on processors with and without bfloat16 of their own, and its bundle."""
+    folder = tmp_path_factory.mktemp("float32")
+    run = small.small_run(small_boards, folder / "run", precision="fp32")
+    return run, small.small_bundle(run, folder / "bundle")
 
 
 def manifest_of(bundle):
@@ -61,8 +70,10 @@ def test_thresholds_alone_are_derived_anew(small_run, small_bundle, more, tmp_pa
     assert looked.returncode == 0, looked.stderr
 
 
-def test_a_bad_board_among_the_good_is_named_and_sets_no_threshold(small_run, small_bundle, more, tmp_path):
-    run, bundle = writable_copy(small_run, tmp_path / "run"), writable_copy(small_bundle, tmp_path / "bundle")
+def test_a_bad_board_among_the_good_is_named_and_sets_no_threshold(run_in_float32, more, tmp_path):
+    run, bundle = (
+        writable_copy(one, tmp_path / name) for one, name in zip(run_in_float32, ("run", "bundle"), strict=True)
+    )
     good = tmp_path / "good"
     shutil.copytree(more, good)
     options = ("--thresholds-only", "--out", bundle, "--least-planted-recall", 0)

@@ -63,13 +63,13 @@ def test_a_false_call_goes_and_a_confirmed_defect_stays(photos, small_run, small
         export = reviewed_boards(line, history, tmp_path / "reviewed.zip")
         new, bundle = tmp_path / "new", tmp_path / "new-bundle"
         go_on = ("train", "--of", small_run, "--add-reviewed", export, "--out", new, "--learning-rate", 0.002)
-        done = here(*go_on, "--steps", 120)
+        done = here(*go_on, "--steps", 300)
         assert done.returncode == 0, done.stderr
         assert "2 reviewed board(s): 1 false call, 1 confirmed" in done.stderr
         record, base = load_record(new), load_record(small_run)
         assert record.train == base.train and record.added == base.added + 1
         assert record.held_out[-1] == str(picture_of(new, load_reviewed(new)[0]))
-        refused = here(*go_on, "--steps", 130)
+        refused = here(*go_on, "--steps", 310)
         assert refused.returncode == 2 and "steps" in one_line(refused)
         new = new.rename(tmp_path / "moved")
         built = here("build-engine", new, "--out", bundle, *BUILD)
