@@ -6,6 +6,8 @@ import ipaddress
 import re
 import socket
 
+from hisir_edge.errors import InputError
+
 
 def port_of(endpoint: str) -> int:
     """The port of ``tcp://HOST:PORT``, 1..65535; 0 where there is none."""
@@ -61,3 +63,11 @@ def beside(endpoint: str, told: str) -> str:
     """The address that ``heard_at`` stands for, for one who knows another address of the same machine."""
     host, port = re.fullmatch(r"tcp://(.+):[0-9]+", endpoint), re.fullmatch(r"tcp://\*:([0-9]+)", told)
     return f"tcp://{host[1]}:{port[1]}" if host and port else told
+
+
+def not_free(received: str) -> InputError:
+    """Of a server that cannot listen where it should."""
+    return InputError(
+        expected="an address of this machine that is free", received=received,
+        fix="choose another with --listen, or end what listens there; ports below 1024 need a right of their own",
+    )  # fmt: skip

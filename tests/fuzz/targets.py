@@ -51,6 +51,7 @@ class Targets:
         )  # fmt: skip
         line = SimpleNamespace(
             epoch=journal.epoch, intake=intake, arrivals=SimpleNamespace(stands=lambda i: 1),
+            waiting=SimpleNamespace(announced=1),
             pipeline=SimpleNamespace(waiting=0),
             state=SimpleNamespace(status=lambda epoch, hermes: {}, draining=Event()),
             selection=SimpleNamespace(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,51 +19,21 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from support.paths import environment
+from support.served import PATIENCE_S, Served
 from support.sockets import free_port
 
 NAMESPACE = "urn:hisir-edge:machine-vision"
 URI = "urn:test:client"
-PATIENCE_S = 30.0
 
 
-class OpcUaServer:
+class OpcUaServer(Served):
     """From entry to exit; ``pki`` is its folder of certificates, ``url`` its address."""
 
-    def __init__(self, folder: Path, endpoint: str, control: str, host: str = "127.0.0.1", *more: str) -> None:
-        self.pki, self.errors = folder / "pki", folder / "opcua.log"
+    def __init__(self, folder: Path, endpoint: str, control: str, host: str = "127.0.0.1") -> None:
         port = free_port()
-        self.url = f"opc.tcp://127.0.0.1:{port}"
-        self._command = [
-            sys.executable, "-m", "hisir_edge", "opcua", endpoint, "--control", control, "--listen",
-            f"opc.tcp://{host}:{port}", "--pki", str(self.pki), *more,
-        ]  # fmt: skip
-
-    def __enter__(self) -> OpcUaServer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def start(self) -> None:
-        with self.errors.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command, stdout=subprocess.PIPE, stderr=log, env=environment(), text=True
-            )
-        assert self.process.stdout is not None
-        assert "OPC UA server at" in self.process.stdout.readline(), self.errors.read_text()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-    def end(self) -> int:
-        """By SIGTERM; its exit code."""
-        self.process.terminate()
-        return self.process.wait(PATIENCE_S)
+        self.pki, self.url = folder / "pki", f"opc.tcp://127.0.0.1:{port}"
+        arguments = ["opcua", endpoint, "--control", control, "--listen", f"opc.tcp://{host}:{port}"]
+        super().__init__([*arguments, "--pki", str(self.pki)], "OPC UA server at", folder / "opcua.log")
 
 
 class Events:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,42 +18,17 @@ from hisir_edge.mes.plc.registers import (
     registers_from_text,
     text_from_registers,
 )
-from support.paths import environment
+from support.served import PATIENCE_S, Served
 from support.sockets import free_port
 
-PATIENCE_S = 30.0
 
-
-class PlcServer:
+class PlcServer(Served):
     """From entry to exit, on ``port``."""
 
     def __init__(self, folder: Path, endpoint: str, control: str, *more: str) -> None:
-        self.errors, self.port = folder / "plc.log", free_port()
-        self._command = [
-            sys.executable, "-m", "hisir_edge", "plc", endpoint, "--control", control, "--listen",
-            f"127.0.0.1:{self.port}", *more,
-        ]  # fmt: skip
-
-    def __enter__(self) -> PlcServer:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def start(self) -> None:
-        with self.errors.open("ab") as log:
-            self.process = subprocess.Popen(
-                self._command, stdout=subprocess.PIPE, stderr=log, env=environment(), text=True
-            )
-        assert self.process.stdout is not None
-        assert "Modbus TCP server at" in self.process.stdout.readline(), self.errors.read_text()
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        self.port = free_port()
+        arguments = ["plc", endpoint, "--control", control, "--listen", f"127.0.0.1:{self.port}", *more]
+        super().__init__(arguments, "Modbus TCP server at", folder / "plc.log")
 
 
 class Plc:

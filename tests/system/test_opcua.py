@@ -101,6 +101,7 @@ def test_a_result_is_the_last_one_only_while_the_line_answers_and_tells(tmp_path
     line = JournalLine(tmp_path / "line", rate_hz=50)
     with OpcUaServer(tmp_path, line.verdicts, line.control) as server:
         asyncio.run(_last_results(line, server, tmp_path))
+        assert server.end() == 0
 
 
 async def _last_results(line: JournalLine, server: OpcUaServer, folder: Path) -> None:
@@ -126,6 +127,7 @@ def test_methods_are_for_those_whose_certificate_allows_it(small_bundle, small_b
     with line, OpcUaServer(tmp_path, line.endpoint, line.control, "0.0.0.0") as server:  # noqa: S104
         line.up()
         asyncio.run(_methods(server, tmp_path))
+        assert server.end() == 0
 
 
 async def _methods(server: OpcUaServer, folder: Path) -> None:
@@ -183,6 +185,7 @@ def test_each_verdict_is_one_event_over_kills_of_the_line(tmp_path):
     line = JournalLine(tmp_path / "line", rate_hz=200)
     with OpcUaServer(tmp_path, line.verdicts, line.control) as server:
         asyncio.run(_events(line, server))
+        assert server.end() == 0
 
 
 async def _events(line: JournalLine, server: OpcUaServer) -> None:

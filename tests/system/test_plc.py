@@ -161,8 +161,9 @@ def test_a_board_without_a_frame_leaves_its_name_to_no_other(small_bundle, small
 
 def test_a_board_tried_again_under_its_name_and_one_that_the_line_forgets(small_bundle, small_boards, tmp_path):
     line = DaemonProcess(
-        tmp_path, small_bundle, replay(small_boards / "test" / "missing", "free-run", rate_hz=0.5), JOURNAL
-    )
+        tmp_path, small_bundle, replay(small_boards / "test" / "missing", "free-run", rate_hz=0.5),
+        JOURNAL + "[line]\ndeadline_ms = 9000\n",
+    )  # fmt: skip
     with line, PlcServer(tmp_path, line.endpoint, line.control) as server:
         line.up()
         with Plc(server.port) as plc:

@@ -24,7 +24,7 @@ MOST_OFF_MM, MOST_OFF_PX = 0.5, 4.0
 LEAST_ON_THINGS = 0.3
 """Below this share of parts that lie on something there is a doubt."""
 FIDUCIAL = re.compile(r"fid|fiducial|^fm\d", re.IGNORECASE)
-AT = re.compile(r"([^=]{1,64})=([0-9.]{1,12}),([0-9.]{1,12})")
+AT = re.compile(r"([^=]{1,64})=([0-9]{1,6}(?:\.[0-9]*)?),([0-9]{1,6}(?:\.[0-9]*)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +154,14 @@ def _clicked(at: tuple[str, ...]) -> tuple[list[str], list[tuple[float, float]]]
     points: list[tuple[float, float]] = []
     for one in at:
         found = AT.fullmatch(one.strip())
-        try:
-            assert found is not None  # noqa: S101  # a text that is none is told below
-            points.append((float(found[2]), float(found[3])))
-        except (AssertionError, ValueError) as error:
+        if found is None:
             raise InputError(
                 expected="NAME=X,Y with pixels of the picture, such as FID1=412,377", received=one, fix="correct --at"
-            ) from error
+            )
         if found[1].lower() in {name.lower() for name in names}:
             raise InputError(expected="each name once", received=f"{found[1]} twice", fix="correct --at")
         names.append(found[1])
+        points.append((float(found[2]), float(found[3])))
     return names, points
 
 

@@ -28,6 +28,8 @@ ROWS = {
     "tssop": (0.65, 4.4, 6.4), "msop": (0.65, 3.0, 4.9), "vssop": (0.5, 2.3, 3.1), "dip": (2.54, 6.35, 7.62),
 }  # fmt: skip
 """Two rows of leads: usual pitch, width of the body, width over the leads."""
+FAMILIES = ("tssop", "ssop", "msop", "vssop", "soic", "soj", "sop", "dip")
+"""Of ``ROWS``, a name before those that it holds."""
 SMALLEST_MM, LARGEST_MM = 0.1, 200.0
 IPC_ROWS = re.compile(r"[a-z]+?\d{2,3}p(\d{3,4})x\d+-(\d{1,3})")
 """SOIC127P600X175-8N: pitch, span over the leads in hundredths of a millimetre, height, pins (IPC-7351)."""
@@ -71,9 +73,7 @@ def _of_sides(low: str) -> Size | None:
     sides = SIDES_OF_NAME.search(low)
     if sides is not None:
         a, b = (float(sides[n].replace(",", ".")) for n in (1, 2))
-        family = next(
-            (one for one in ("tssop", "ssop", "msop", "vssop", "soic", "sop", "dip") if low.startswith(one)), ""
-        )
+        family = next((one for one in FAMILIES if low.startswith(one)), "")
         if family:  # KiCad: width of the body across the leads first
             _, body, over = ROWS[family]
             return a + over - body, b
@@ -111,7 +111,7 @@ def _of_ipc_rows(low: str) -> Size | None:
 
 def _of_rows(low: str) -> Size | None:
     """Two rows of leads, upright: pins on the left and on the right, as pick-and-place files count from."""
-    family = next((one for one in ("tssop", "ssop", "msop", "vssop", "soic", "soj", "sop", "dip") if one in low), None)
+    family = next((one for one in FAMILIES if one in low), None)
     if family is None and re.match(r"so-?\d", low):
         family = "soic"
     pins = PINS.search(low)

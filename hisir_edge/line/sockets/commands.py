@@ -91,7 +91,8 @@ def _of_the_line(line: InspectionLine, reload: Flag) -> dict[str, Answer]:
         named = identity(request, "arrived")
         if not flag_of(request, "arrived", default=False):
             return {"announced": line.intake.announce(named)}
-        return {"announced": 1, "epoch": line.epoch, "token": line.arrivals.stands(named)}
+        token = line.arrivals.stands(named)
+        return {"announced": line.waiting.announced, "epoch": line.epoch, "token": token}
 
     def numbered(request: dict[str, Any], client: Client) -> dict[str, Any]:
         only(request, "token")

@@ -24,6 +24,7 @@ from hisir_edge.mes.opcua.methods import Methods
 from hisir_edge.mes.opcua.model import NAMESPACE, Model
 from hisir_edge.mes.opcua.pki import Pki
 from hisir_edge.mes.verdict import Verdict
+from hisir_edge.transport.addresses import not_free
 
 log = structlog.get_logger()
 
@@ -151,10 +152,7 @@ async def _serve(
         await server.start()
     except (OSError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or error
-        raise InputError(
-            expected="an address of this machine that is free", received=f"{options.listen}: {why}",
-            fix="choose another with --listen, or end what listens there",
-        ) from error  # fmt: skip
+        raise not_free(f"{options.listen}: {why}") from error
     showing = asyncio.ensure_future(shown.run())
     try:
         line.start()
@@ -169,7 +167,7 @@ async def _serve(
 async def _configured(options: Options, pki: Pki, host: str, port: int) -> Server:
     server = Server(user_manager=Users(pki))
     await server.init()
-    # a session stays with the channel that made it: asyncua would give it to any channel that names its number
+    # a session stays with the channel that made it: none is looked up for another one
     server.iserver.lookup_external_session = lambda token: None
     shown_host = f"[{host}]" if ":" in host else host
     server.set_endpoint(f"opc.tcp://{shown_host}:{port}")

@@ -93,7 +93,7 @@ class Handshake:
         self._heartbeat = 0
 
     def wrote(self, address: int, values: list[int], at_s: float) -> Asked | None:
-        """The PLC has written registers from ``address`` on; what the line is to be asked for now."""
+        """The PLC has written registers from ``address`` on. Gives what the line has to be asked for, None: nothing."""
         before = self.plc[FromPlc.HEARTBEAT]
         self.plc[address : address + len(values)] = values
         if self.plc[FromPlc.HEARTBEAT] != before:
@@ -243,11 +243,7 @@ class Handshake:
         takes = self._status.get("state") in TAKES_BOARDS and not paused and not self._status.get("draining")
         bits = {
             Status.ONLINE: online,
-            Status.READY: online
-            and alive
-            and self.phase is Phase.IDLE
-            and takes
-            and bool(self._status.get("camera_up")),
+            Status.READY: online and alive and self.phase is Phase.IDLE and takes and camera_up,
             Status.BUSY: self.phase in (Phase.ASKING, Phase.BUSY),
             Status.RESULT_VALID: self.phase is Phase.RESULT,
             Status.PASS: outcome is Outcome.PASS,

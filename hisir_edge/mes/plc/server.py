@@ -23,6 +23,7 @@ from hisir_edge.errors import InputError, NoAnswer
 from hisir_edge.mes.live import LiveLine, check_addresses
 from hisir_edge.mes.plc.handshake import Asked, Awaited, Handshake, Timing
 from hisir_edge.mes.plc.registers import Code, FromPlc, ToPlc
+from hisir_edge.transport.addresses import not_free
 
 log = structlog.get_logger()
 STATUS_EACH_S, BEAT_S, NUMBER_EACH_S = 0.5, 0.1, 0.1
@@ -129,6 +130,7 @@ class Desk:
         self._handshake, self._line, self._loop = handshake, line, loop
         self._asking: set[asyncio.Future[None]] = set()
         self._told: dict[str, Any] = {}
+        self._one = asyncio.Lock()
 
     async def access(
         self, function: int, start: int, address: int, count: int, registers: list[int],
@@ -171,7 +173,10 @@ class Desk:
 
     async def _ask(self, asked: Asked) -> None:
         try:
-            answer = await self._loop.run_in_executor(None, partial(_taken, self._line(), asked))
+            async with self._one:  # in the PLC's order: a board that was withdrawn is not announced behind the next
+                if not self._handshake.is_asking(asked.turn):
+                    return
+                answer = await self._loop.run_in_executor(None, partial(_taken, self._line(), asked))
             while not answer["seq"] and self._handshake.is_asking(asked.turn):  # its frame is still to come
                 await asyncio.sleep(NUMBER_EACH_S)
                 wanted = {"do": "numbered", "token": answer["token"]}
@@ -182,9 +187,9 @@ class Desk:
             self._handshake.refused(asked.turn, Code.LINE_AWAY, str(error))
         except InputError as error:
             self._handshake.refused(asked.turn, Code.REFUSED, SHORT.get(error.code, error.received))
-        except (KeyError, TypeError, ValueError) as error:
-            self._handshake.refused(asked.turn, Code.REFUSED, "an answer that is none")
-            log.error("the line's answer is none", error=str(error))
+        except Exception as error:  # whatever it is, the PLC has its answer
+            self._handshake.refused(asked.turn, Code.REFUSED, "the line could not be asked")
+            log.error("the line could not be asked", error=f"{type(error).__name__}: {error}")
         self._tell()
 
     def _call(self, change: Callable[[], None]) -> None:
@@ -229,10 +234,7 @@ async def _serve(given: Options, on_retry: Callable[[str], None], on_ready: Call
     try:
         await server.serve_forever(background=True)
     except (RuntimeError, OSError) as error:
-        raise InputError(
-            expected="an address of this machine that is free", received=f"{given.host}:{given.port}",
-            fix="choose another with --listen, or end what listens there; ports below 1024 need a right of their own",
-        ) from error  # fmt: skip
+        raise not_free(f"{given.host}:{given.port}") from error
     beating = asyncio.ensure_future(desk.beat())
     try:
         line.start()
