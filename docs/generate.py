@@ -46,12 +46,17 @@ def pages() -> dict[str, str]:
     others = {name: command for name, command in found.items() if name not in elsewhere}
     return {
         "line-toml.md": "\n".join(_line_toml()),
+        "line-toml-source.md": "\n".join(_line_toml_source()),
         "metrics.md": "\n".join(_metrics()),
         "commands-line.md": "\n".join(_command_page("Commands of the line PC", line)),
         "commands-people.md": "\n".join(_command_page("Commands of operators and engineers beside the line", people)),
         "commands-learning.md": "\n".join(_command_page("Commands that teach, train and build", learning)),
         "commands-engineering.md": "\n".join(_command_page("More commands of the engineering PC", others)),
     }
+
+
+FILES = ("replay", "calls")
+"""Types of source that are no cameras: each has keys of its own alone."""
 
 
 def _line_toml() -> Iterator[str]:
@@ -62,7 +67,7 @@ def _line_toml() -> Iterator[str]:
     )  # fmt: skip
     for name, field in Settings.model_fields.items():
         if name == "source":
-            yield from _sources()
+            yield from ("## [source]", "", "The camera, or what stands for one: [its keys](line-toml-source.md).", "")
         elif name == "also":
             yield from (
                 "## [[also]]", "",
@@ -75,18 +80,22 @@ def _line_toml() -> Iterator[str]:
             yield from _table(name, _model_of(field).model_fields)
 
 
-def _sources() -> Iterator[str]:
-    yield from ("## [source]", "", "Every type of camera has:", "")
+def _line_toml_source() -> Iterator[str]:
+    yield from (
+        "# line.toml: [source]", "", NOTE, "",
+        "The other tables: [line.toml](line-toml.md). Every type has:", "",
+    )  # fmt: skip
     yield from _table("source", SourceTable.model_fields)
     models: dict[str, type[BaseModel]] = {name: part(camera.settings) for name, camera in CAMERAS.items()}
-    shared = set.intersection(*(set(model.model_fields) for name, model in models.items() if name != "replay"))
+    shared = set.intersection(*(set(model.model_fields) for name, model in models.items() if name not in FILES))
     shared -= set(SourceTable.model_fields)
     genicam = models["genicam"].model_fields
     yield from ('`type = "genicam"`, `"aravis"` and `"viva"`:', "")
     yield from _table("source", {name: genicam[name] for name in genicam if name in shared})
-    own = {name: _own(model, shared if name != "replay" else set()) for name, model in models.items()}
-    yield from ('`type = "replay"`:', "")
-    yield from _table("source", own.pop("replay"))
+    own = {name: _own(model, set() if name in FILES else shared) for name, model in models.items()}
+    for name in FILES:
+        yield from (f'`type = "{name}"`:', "")
+        yield from _table("source", own.pop(name))
     yield from ("Of one type of camera each:", "", "| key | default | meaning |", "|---|---|---|")
     for name, fields in own.items():
         for key, field in fields.items():

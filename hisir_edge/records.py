@@ -20,6 +20,67 @@ class Result(str, Enum):
     ERROR = "ERROR"
 
 
+class Answer(str, Enum):
+    """The answer to another machine's call: seen here too, not seen here, or a person has to look."""
+
+    CONFIRMED = "confirmed"
+    FALSE = "false"
+    UNSURE = "unsure"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A place of a board that another inspection machine called: box in pixels of the frame.
+
+    ``kind`` and ``component``: what it says of it. ``truth``: ``real`` or ``false`` as a person has said, else empty.
+    """
+
+    id: str
+    box_xywh: tuple[int, int, int, int]
+    kind: str = ""
+    component: str = ""
+    truth: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crop:
+    """A piece of a board's picture: upper left corner in pixels of the frame, and which calls lie on it.
+
+    ``image``: None until it is read. ``moved`` (2, 3): pixels of the frame, as they came, to where it lies on the
+    golden image, None: there; ``fault``: why it could not be laid there.
+    """
+
+    file: str
+    calls: tuple[str, ...]
+    at_xy: tuple[int, int]
+    image: Pixels | None = field(default=None, repr=False)
+    moved: F64 | None = field(default=None, repr=False, compare=False)
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSheet:
+    """Another machine's calls of one board, as a file delivered them. ``picture``: a file, empty where crops came."""
+
+    delivery: str
+    sha256: str
+    unit: str = ""
+    product: str = ""
+    picture: str = ""
+    calls: tuple[Call, ...] = ()
+    crops: tuple[Crop, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnsweredCall:
+    """``score``: the strongest that was seen at the place, 1.0 is called; None where nothing was judged."""
+
+    call: Call
+    answer: Answer
+    score: float | None
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
     """One image of one board as the camera gave it; ``rgb``: uint8 (h, w, 3), made of it when it is asked for."""
@@ -34,6 +95,8 @@ class Frame:
     """The share of its components at 255, which may have been brighter than can be said; None: not counted."""
     more: tuple[Frame, ...] = field(default=(), repr=False)
     """Frames of further cameras that look at the same board."""
+    sheet: CallSheet | None = None
+    """Another machine's calls of this board, that wait for an answer."""
 
     @property
     def rgb(self) -> U8:
@@ -52,6 +115,8 @@ class GrabFault:
     grabbed_at_ns: int
     boards: int | None = 1
     """Number of boards whose frames it stands for; None: unknown."""
+    sheet: CallSheet | None = None
+    """See ``Frame``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +139,8 @@ class Region:
     component: str = ""
     part_number: str = ""
     box_mm: tuple[float, float, float, float] | None = None
+    call: str = ""
+    """Of a call of another machine's that is unsure: its id; there is no mask of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +238,10 @@ class Judgement:
     """The share of the tiles that the whole network saw; the first look found nothing to look at in the others."""
     views: tuple[View, ...] = ()
     """One for each camera where several look at a board; then ``mask`` has theirs one below the other."""
+    calls: tuple[AnsweredCall, ...] = ()
+    """Another machine's calls of this board, answered."""
+    elsewhere: int = 0
+    """Regions that no call lies on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,8 @@ class BundleTarget:
 
 
 CAMERAS = {
-    "replay": CameraType("hisir_edge.config.sources:ReplaySource", "hisir_edge.camera.replay:ReplayCamera"),
+    "replay": CameraType("hisir_edge.config.from_files:ReplaySource", "hisir_edge.camera.replay:ReplayCamera"),
+    "calls": CameraType("hisir_edge.config.from_files:CallsSource", "hisir_edge.camera.calls.source:CallsCamera"),
     "genicam": CameraType("hisir_edge.config.sources:GenicamSource", "hisir_edge.camera.process_host:GenicamCamera"),
     "aravis": CameraType("hisir_edge.config.sources:AravisSource", "hisir_edge.camera.process_host:GenicamCamera"),
     "viva": CameraType("hisir_edge.config.sources:VivaSource", "hisir_edge.camera.process_host:GenicamCamera"),

@@ -18,7 +18,7 @@ REFERENCE = ROOT / "docs" / "reference"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "engines").glob("*.md"))]
 
 
-GROUPS = ("bundle", "parts")
+GROUPS = ("bundle", "calls", "parts")
 """Commands that have commands of their own."""
 
 

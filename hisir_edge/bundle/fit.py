@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from hisir_edge.bundle.load import Recipe
-from hisir_edge.config.sources import AnySource, CameraTable, ReplaySource
+from hisir_edge.config.from_files import CallsSource, ReplaySource
+from hisir_edge.config.sources import AnySource, CameraTable
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.images.wire import WIRE_FORMATS
 
@@ -13,7 +14,7 @@ from hisir_edge.images.wire import WIRE_FORMATS
 def check_settings(source: AnySource, folder: Path, recipe: Recipe) -> None:
     """InputError where the configuration alone shows that frames are not those of the bundle in ``folder``."""
     h, w = recipe.frame_hw
-    if isinstance(source, CameraTable | ReplaySource) and source.levels != recipe.levels:
+    if isinstance(source, CameraTable | ReplaySource | CallsSource) and source.levels != recipe.levels:
         want = "none" if recipe.levels is None else f"levels = {list(recipe.levels)}"
         raise InputError(
             expected=f"source.levels as {folder} was trained with: {want}",

@@ -13,7 +13,7 @@ from types import TracebackType
 import structlog
 
 from hisir_edge.camera.source import EndOfFrames
-from hisir_edge.config.sources import ReplaySource
+from hisir_edge.config.from_files import ReplaySource
 from hisir_edge.errors import CameraError, InputError
 from hisir_edge.images import Rules, pictures_in, read_pixels
 from hisir_edge.records import Frame, GrabFault

@@ -31,7 +31,7 @@ Trigger = Literal["free-run", "software", "hardware"]
 class SourceTable(Table):
     """Keys of ``[source]`` that every type of camera in ``registry.CAMERAS`` has."""
 
-    type: str = Field(description='`"replay"`, `"genicam"`, `"aravis"` or `"viva"`')
+    type: str = Field(description='`"replay"`, `"calls"`, `"genicam"`, `"aravis"` or `"viva"`')
     name: str = Field(
         default="camera",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
@@ -51,37 +51,6 @@ def check_levels(levels: tuple[int, int], most: int) -> None:
     black, white = levels
     if not 0 <= black < white <= most:
         raise ValueError(f"levels [black, white] with 0 <= black < white <= {most}; these are [{black}, {white}]")
-
-
-class ReplaySource(SourceTable):
-    """``[source]`` with ``type = "replay"``: a folder of images as a camera."""
-
-    paths: ClassVar[tuple[str, ...]] = ("folder",)
-
-    type: Literal["replay"]
-    name: str = Field(
-        default="replay", pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="the camera's name in every verdict"
-    )
-    folder: str = Field(description="images in name order; an unreadable one is an ERROR verdict")
-    rate_hz: float = Field(default=0.0, ge=0, le=1000, description="frames a second; 0: as fast as they are inspected")
-    recursive: bool = Field(
-        default=False, description="pictures from folders below, too; docs/reference/pictures.md says what is read"
-    )
-    levels: Annotated[tuple[int, int], Field(strict=False)] | None = Field(
-        default=None,
-        description="`[black, white]` of 16-bit pictures; default: all of 16 bits. As the bundle was trained",
-    )
-    loop: bool = Field(default=False, description="begin anew at the end")
-    trigger: Literal["free-run", "software"] = Field(
-        default="free-run",
-        description='`"free-run"`: each picture is a trigger; `"software"`: the control socket asks for each',
-    )
-
-    @model_validator(mode="after")
-    def _levels_that_can_be(self) -> ReplaySource:
-        if self.levels is not None:
-            check_levels(self.levels, 0xFFFF)
-        return self
 
 
 class CameraTable(SourceTable):

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from hisir_edge.config.from_files import CallsSource
 from hisir_edge.config.kept import ArchiveTable, JournalTable, OutputTable, RevisionsTable
 from hisir_edge.config.sockets import ControlTable, MetricsTable, PublishTable, SecurityTable
 from hisir_edge.config.sources import AnySource, Table
@@ -228,6 +229,12 @@ class Settings(Table, defer_build=True):
         return self
 
     @model_validator(mode="after")
+    def _calls_of_one_picture(self) -> Settings:
+        if self.also and any(isinstance(one, CallsSource) for one in (self.source, *(v.source for v in self.also))):
+            raise ValueError('no [[also]] with source.type = "calls": each call lies on one picture')
+        return self
+
+    @model_validator(mode="after")
     def _each_its_own(self) -> Settings:
         if self.publish.endpoint == self.control.endpoint:
             raise ValueError(f"another publish.endpoint than control.endpoint, {self.control.endpoint}")
@@ -238,10 +245,13 @@ class Settings(Table, defer_build=True):
 
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> Settings:
-        for name, endpoint in (("publish", self.publish.endpoint), ("control", self.control.endpoint)):
+        addresses = [("publish.endpoint", self.publish.endpoint), ("control.endpoint", self.control.endpoint)]
+        if isinstance(self.source, CallsSource):
+            addresses.append(("source.listen", self.source.listen))
+        for name, endpoint in addresses:
             if reachable_by_others(endpoint) and not (self.security.server_key or self.security.insecure):
                 raise ValueError(
-                    f"keys for {name}.endpoint {endpoint}, which other machines can reach: security.server_key and "
+                    f"keys for {name} {endpoint}, which other machines can reach: security.server_key and "
                     "security.clients (hisir-edge keygen makes them), or security.insecure = true"
                 )
         return self

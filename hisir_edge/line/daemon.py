@@ -29,6 +29,7 @@ from hisir_edge.line.journal.schema import folder_of
 from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.products import check_frames, products_from_settings
 from hisir_edge.line.reload import Reloader
+from hisir_edge.line.reporting.answers import AnswerFolder
 from hisir_edge.line.reporting.archiver import archiver_from_settings
 from hisir_edge.line.reporting.pictures import OverlayFolder
 from hisir_edge.line.reporting.prometheus import Metrics
@@ -37,6 +38,7 @@ from hisir_edge.line.reporting.results import Results
 from hisir_edge.line.reporting.systemd import Systemd
 from hisir_edge.line.revising import Revising, store_from_settings
 from hisir_edge.line.signals import Asked, SignalFlag, signals
+from hisir_edge.line.sockets.calls import CallsSocket
 from hisir_edge.line.sockets.commands import commands
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import ControlSocket
@@ -88,10 +90,11 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
         publisher = enter(Publisher(settings.publish, wire))
         enter(metrics)
         pictures, counts, optics = OverlayFolder(settings.output), Counter[str](), RecentOptics()
+        deliveries = AnswerFolder(settings.source, journal)
         reader, archiver = reader_from_settings(settings.identity), archiver_from_settings(settings, journal.folder)
         # the outbox starts its thread: everything that may be refused without a socket or camera was checked before
         outbox = Outbox(journal, publisher.send, _heartbeat(publisher, settings, journal, machine), publisher.idle)
-        results = enter(Results(outbox, metrics, pictures, archiver, counts, optics))
+        results = enter(Results(outbox, metrics, pictures, archiver, counts, optics, deliveries))
         line = line_from_products(
             products, journal.epoch, machine, results.hand_over, journal, counts, lambda: outbox.unwritten, reader,
             optics.as_dict,
@@ -104,11 +107,10 @@ def run(settings: Settings, read_again: Callable[[], Settings] | None = None) ->
             line, hermes, journal, wire, asked.reload, publisher.tell, archiver.folder, Revising(line, store, reloader)
         )
         enter(ControlSocket(settings.control, wire, answers))
+        enter(CallsSocket(settings.source, wire, deliveries))
         source = enter(source_from_settings(settings))
         check_frames(cameras_of(source), products)
-        machine.to(State.INITIALIZED)
-        _log_ready(line, journal)
-        systemd.tell("READY=1", f"STATUS={machine.state.value}")
+        _be_ready(line, journal, systemd)
         _wait_for_subscribers(publisher, settings, asked.stop, systemd)
         for trigger in journal.left:
             results.hand_over(line.verdicts.abandoned(trigger))
@@ -221,6 +223,13 @@ def _wait_for_subscribers(publisher: Publisher, settings: Settings, stop: Signal
                 received=str(publisher.count_subscribers(0)),
                 fix="start the subscribers first or lower publish.wait_for_subscribers",
             )
+
+
+def _be_ready(line: InspectionLine, journal: Journal, systemd: Systemd) -> None:
+    """Everything is open: tell the service manager and the log."""
+    line.state.machine.to(State.INITIALIZED)
+    _log_ready(line, journal)
+    systemd.tell("READY=1", f"STATUS={line.state.machine.state.value}")
 
 
 def _log_ready(line: InspectionLine, journal: Journal) -> None:

@@ -67,6 +67,8 @@ class Intake:
             self._state.counts["while_paused"] += 1
             return
         identity = self._identity_of(item)
+        if item.sheet is not None and item.sheet.product:
+            identity = replace(identity, product=item.sheet.product)
         accepted = self.taken_at = time.monotonic()
         with self._accepting:  # from the product that it is to have until the pipeline has it
             with self._lock:

@@ -9,17 +9,24 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from hisir_edge.backends import inspector_from_bundle
+from hisir_edge.bundle.fit import check_settings
 from hisir_edge.bundle.load import Recipe, load_bundle
+from hisir_edge.camera.calls.source import CallsCamera
+from hisir_edge.config.from_files import CallsSource
 from hisir_edge.errors import InputError
 from hisir_edge.images import check_apart, mask_png_bytes, pictures_in, read_pixels, write_atomic
 from hisir_edge.inspection.board import BoardInspector
+from hisir_edge.inspection.calls.answer import CallRules, answered, unanswered
+from hisir_edge.inspection.calls.crops import with_crops_laid
 from hisir_edge.inspection.overlay import overlay_jpeg
 from hisir_edge.inspection.selftest import self_test
 from hisir_edge.inspection.verdict import error_judgement, fail_closed, frame_of
+from hisir_edge.line.reporting.answers import answers_of, json_of_answers
 from hisir_edge.line.sockets.message import message_from_judgement, provenance_from_manifest
-from hisir_edge.records import Frame, GrabFault, Judgement
+from hisir_edge.records import CallSheet, Frame, GrabFault, Judgement
 
 
 def files_to_inspect(images: list[Path], recursive: bool = False) -> tuple[list[Path], list[str]]:
@@ -83,6 +90,47 @@ def inspect_files(
         if isinstance(item, Frame):
             write_atomic(out / f"{name}_overlay.jpg", overlay_jpeg(item.rgb, judgement, file.name))
         yield str(file), judgement
+
+
+def answer_deliveries(
+    bundle_folder: Path, source: CallsSource, out: Path, threads: int = 0
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Answer another machine's calls that lie in a folder, which stays as it is; writes NAME.json; yields (NAME, that).
+
+    A board that cannot be read or judged is one whose calls are unsure, with the reason.
+    """
+    folder = Path(source.folder)
+    check_apart("--out", out, {folder})
+    bundle = load_bundle(bundle_folder)
+    check_settings(source, bundle_folder, bundle.recipe)
+    inspector = inspector_from_bundle(bundle, threads)
+    self_test(inspector)
+    inspector.watch_optics()
+    inspector.keep_evidence()
+    rules = CallRules(source.false_below, source.margin_px, source.elsewhere == "fail")
+    provenance = provenance_from_manifest("calls", uuid.uuid4().hex, bundle.manifest, bundle.manifest_sha256)
+    out.mkdir(parents=True, exist_ok=True)
+    with CallsCamera(source) as camera:
+        while (item := camera.next(0.0)) is not None:
+            judged = fail_closed(partial(_answered, inspector, item, rules), partial(_not_answered, item))
+            body = message_from_judgement(provenance, camera.frame_id, *judged).body
+            name = body["vision"]["calls"]["delivery"]
+            write_atomic(out / f"{Path(name).stem}.json", json_of_answers(body))
+            yield name, answers_of(body)
+
+
+def _answered(
+    inspector: BoardInspector, item: Frame | GrabFault, rules: CallRules
+) -> tuple[Frame | GrabFault, Judgement]:
+    laid = with_crops_laid(inspector.bundle, item)
+    judged = inspector.inspect(frame_of(laid).image)
+    sheet = laid.sheet or CallSheet(delivery="", sha256="")
+    return laid, answered(judged, sheet, rules, inspector.gain, inspector.bundle.manifest)
+
+
+def _not_answered(item: Frame | GrabFault, reason: str) -> tuple[Frame | GrabFault, Judgement]:
+    sheet = item.sheet or CallSheet(delivery="", sha256="")
+    return item, unanswered(error_judgement(reason), sheet, reason)
 
 
 def _inspected(inspector: BoardInspector, item: Frame | GrabFault) -> Judgement:

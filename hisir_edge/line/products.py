@@ -14,6 +14,7 @@ from hisir_edge.bundle.fit import check_colours, check_settings, check_size
 from hisir_edge.bundle.integrity import check_private
 from hisir_edge.bundle.load import Bundle, load_bundle
 from hisir_edge.camera.source import Source
+from hisir_edge.config.from_files import CallsSource
 from hisir_edge.config.sources import AnySource
 from hisir_edge.config.tables import BundleTable, Settings
 from hisir_edge.errors import BundleError, InputError
@@ -220,8 +221,9 @@ def _product(settings: Settings, source: AnySource, folder: Path, epoch: str, ch
     try:
         _self_tested(inspector, settings)
         inspector.watch_optics(settings.optics.beyond)
-        if settings.archive.keep != "none":
-            inspector.keep_evidence(called_only=settings.archive.keep == "called")
+        answers_calls = isinstance(settings.source, CallsSource)
+        if answers_calls or settings.archive.keep != "none":
+            inspector.keep_evidence(called_only=settings.archive.keep == "called" and not answers_calls)
         inspectors = tuple(in_flight(inspector, settings.infer.slots))
     except BaseException:
         inspector.close()

@@ -41,6 +41,7 @@ class Trigger:
             unit=self.unit,
             reason=reason,
             grabbed_at_ns=self.accepted_at_ns,
+            sheet=item.sheet if item else None,
         )
 
 

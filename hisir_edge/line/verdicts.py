@@ -12,14 +12,17 @@ from typing import Protocol
 import structlog
 
 from hisir_edge.arrays import U8
+from hisir_edge.config.from_files import CallsSource
 from hisir_edge.errors import NotJudgedError
+from hisir_edge.inspection.calls.answer import CallRules, answered, unanswered
+from hisir_edge.inspection.calls.crops import with_crops_laid
 from hisir_edge.inspection.verdict import error_judgement, fail_closed, frame_of, judgement_from_views
 from hisir_edge.labels import shown
 from hisir_edge.line.journal.records import AcceptedTrigger
 from hisir_edge.line.products import Product, Selection
 from hisir_edge.line.sockets.message import Provenance, VerdictMessage, message_from_judgement
 from hisir_edge.line.triggers import Trigger, Waiting
-from hisir_edge.records import Frame, GrabFault, Judgement, View
+from hisir_edge.records import Frame, GrabFault, Judgement, Result, View
 
 log = structlog.get_logger()
 
@@ -90,7 +93,11 @@ class Verdicts:
         def misread(reason: str) -> tuple[Frame | GrabFault, Judgement | None]:
             return item, error_judgement(reason)
 
-        return fail_closed(lambda: (self._under_its_label(trigger, item), None), misread, "code not read")
+        def named() -> tuple[Frame | GrabFault, Judgement | None]:
+            laid = item if trigger.product is None else with_crops_laid(trigger.product.bundle, item)
+            return self._under_its_label(trigger, laid), None
+
+        return fail_closed(named, misread, "code not read")
 
     def _under_its_label(self, trigger: Trigger, item: Frame | GrabFault) -> Frame | GrabFault:
         """The item under the name on the board's label; NotJudgedError if another name was announced."""
@@ -106,9 +113,18 @@ class Verdicts:
         if trigger.product is None:
             known = ", ".join(sorted(self._selection.products.by_name))
             raise NotJudgedError(f"unknown product {trigger.product_name}; loaded are {known}")
-        return inspect_board(trigger.product, slot, frame_of(item))
+        judged = inspect_board(trigger.product, slot, frame_of(item))
+        source = self._selection.products.settings.source
+        if item.sheet is None or not isinstance(source, CallsSource):
+            return judged
+        rules = CallRules(source.false_below, source.margin_px, source.elsewhere == "fail")
+        return answered(
+            judged, item.sheet, rules, trigger.product.inspectors[slot].gain, trigger.product.bundle.manifest
+        )
 
     def _outcome(self, trigger: Trigger, item: Frame | GrabFault, judgement: Judgement) -> Outcome:
+        if item.sheet is not None and judgement.result is Result.ERROR:
+            judgement = unanswered(judgement, item.sheet, judgement.reason)
         provenance = trigger.product.provenance if trigger.product else self._unknown_product(trigger)
         return Outcome(trigger.seq, item, judgement, encoded(provenance, trigger.seq, item, judgement))
 

@@ -14,12 +14,15 @@ from types import SimpleNamespace
 import zmq
 from support.messages import sample_message
 
+from hisir_edge.config.from_files import CallsSource
 from hisir_edge.config.kept import JournalTable
 from hisir_edge.config.sockets import ControlTable, SecurityTable
 from hisir_edge.errors import InputError
 from hisir_edge.line.hermes.protocol import Channel, Decoder, HermesError, Receiver
 from hisir_edge.line.journal.outbox import Outbox
 from hisir_edge.line.journal.store import Journal
+from hisir_edge.line.reporting.answers import AnswerFolder
+from hisir_edge.line.sockets.calls import CallsSocket
 from hisir_edge.line.sockets.commands import commands
 from hisir_edge.line.sockets.context import Wire
 from hisir_edge.line.sockets.control import ControlSocket
@@ -71,9 +74,15 @@ class Targets:
         )  # fmt: skip
         self.control = ControlSocket(ControlTable(), wire, known)
         self.epoch, self.wire = journal.epoch, wire
+        source = CallsSource(type="calls", folder=str(self.folder / "calls"), listen="tcp://127.0.0.1:1")
+        self.calls = CallsSocket(source, wire, AnswerFolder(source, journal))
+        self.calls._spool = lambda *_: None  # type: ignore[method-assign]  # the disk is not looked for faults
+        self.answered: list[dict] = []
+        self.calls._send = lambda envelope, found: self.answered.append(found)  # type: ignore[method-assign]
         self.all: dict[str, Callable[[bytes], None]] = {
             "request": self.request, "verdict": self.verdict, "heartbeat": self.heartbeat, "answer": self.answer,
             "mask": self.mask, "key": self.key, "subscription": self.subscription, "hermes": self.hermes,
+            "delivery": self.delivery,
         }  # fmt: skip
         return self
 
@@ -114,6 +123,11 @@ class Targets:
             "mask": [message.rle()], "subscription": [b"\x01verdict/", b"\x00verdict/", b"\x01"],  # type: ignore[misc]
             "key": [b'metadata\n    roles = "read ack"\ncurve\n    public-key = "' + b"k" * 40 + b'"\n'],
             "hermes": [hermes],
+            "delivery": [
+                SPLIT.join([b'{"name": "a.json", "files": ["a.png"]}', b'{"calls": [%s]}' % call, b"x"])
+                for call in (b'{"id": 1, "x": 2, "y": 3, "w": 4, "h": 5, "truth": "real"}',
+                             b'{"id": "1", "x": 2, "y": 3, "w": 4, "h": 5, "crop": "a.png", "crop_x": 1}')
+            ] + [SPLIT.join([b'{"name": "a.csv", "wait": true}', b"id,x,y,w,h,class\n1,2,3,4,5,k\n"])],
         }  # fmt: skip
 
     def request(self, data: bytes) -> None:
@@ -122,6 +136,13 @@ class Targets:
         assert answer.get("fix") != "report this", answer
         answer.pop("frames", None)
         assert len(json.dumps(answer)) < 100_000
+
+    def delivery(self, data: bytes) -> None:
+        self.answered.clear()
+        self.calls._waiting.clear()
+        self.calls._one([b"who", b"", *data.split(SPLIT)])
+        assert len(self.answered) + len(self.calls._waiting) == 1, "each has an answer, now or later"
+        assert not self.answered or self.answered[0]["ok"] in (True, False)
 
     def verdict(self, data: bytes) -> None:
         with contextlib.suppress(InputError):

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 
 from hisir_edge import __version__
 from hisir_edge.camera.paired import cameras_of
+from hisir_edge.config.from_files import CallsSource
 from hisir_edge.config.sockets import MetricsTable
 from hisir_edge.errors import PublishError
 from hisir_edge.line.assembly import InspectionLine
@@ -20,7 +21,7 @@ from hisir_edge.line.journal.store import Journal
 from hisir_edge.line.reporting.archiver import Archiver
 from hisir_edge.line.state import LineState, State
 from hisir_edge.line.verdicts import NO_BUNDLE, Outcome
-from hisir_edge.records import GrabFault, Judgement, Result, by_camera
+from hisir_edge.records import Answer, GrabFault, Judgement, Result, by_camera
 
 STAGES = ("register", "tile", "infer", "merge", "judge", "total")
 RESIDUALS_PX = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
@@ -29,6 +30,7 @@ LOOKED = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 0.99, 1.0)
 POSE = ("shift_x_px", "shift_y_px", "turn_deg", "scale")
 OPTICS = ("blur_px", "brightness", "white_share")
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+TRUTHS = ("unknown", "real", "false")
 REASONS = (
     ("overrun", "overrun"), ("incomplete", "incomplete"), ("repeated", "repeated"), ("timestamp went", "timestamp"),
     ("went back", "went_back"), ("gap in", "gap"), ("late frame", "late"), ("exposed", "exposure"),
@@ -91,6 +93,10 @@ class Metrics:
             "hisir_archived_boards", "Boards since the start that were kept, dropped (too slow a disk), or failed",
             ("outcome",), registry=registry,
         )  # fmt: skip
+        self.calls = Counter(
+            "hisir_calls_total", "Another machine's calls, by answer and by what a person has said of them",
+            ("answer", "truth"), registry=registry,
+        )  # fmt: skip
         self._server: Any = None
         self._thread: Thread | None = None
 
@@ -130,6 +136,10 @@ class Metrics:
         for reason in (*dict.fromkeys(label for _, label in REASONS), "other"):
             self.lost.labels(reason)
         settings = line.selection.products.settings
+        if isinstance(settings.source, CallsSource):
+            for answer in Answer:
+                for truth in TRUTHS:
+                    self.calls.labels(answer.value, truth)
         self.info.labels(__version__, settings.line.name).set(1)
         for number, source in enumerate((settings.source, *(view.source for view in settings.also))):
             self.camera_up.labels(source.name).set_function(partial(_is_up, line.state, number))
@@ -148,6 +158,8 @@ class Metrics:
         # what others call their products is no label: there would be no end of them
         product = "unknown" if body["RecipeRevision"] == NO_BUNDLE else body["RecipeName"]
         self.inspections.labels(outcome.message.result.value, product).inc()
+        for one in (body["vision"]["calls"] or {}).get("answers", ()):
+            self.calls.labels(one["answer"], one["truth"] or TRUTHS[0]).inc()
         if isinstance(outcome.item, GrabFault):
             reason = next((label for words, label in REASONS if words in outcome.item.reason), "other")
             self.lost.labels(reason).inc()

@@ -11,6 +11,7 @@ import structlog
 from hisir_edge.config.kept import OutputTable
 from hisir_edge.inspection.verdict import error_judgement
 from hisir_edge.line.journal.outbox import Outbox
+from hisir_edge.line.reporting.answers import AnswerFolder
 from hisir_edge.line.reporting.archiver import Archiver
 from hisir_edge.line.reporting.pictures import OverlayFolder, PictureWriter
 from hisir_edge.line.reporting.prometheus import Metrics
@@ -27,10 +28,10 @@ class Results:
 
     def __init__(
         self, outbox: Outbox, metrics: Metrics, pictures: OverlayFolder, archiver: Archiver, counts: Counter[str],
-        optics: RecentOptics,
+        optics: RecentOptics, answers: AnswerFolder,
     ) -> None:  # fmt: skip
         self._outbox, self._metrics, self._counts, self._optics = outbox, metrics, counts, optics
-        self._archiver = archiver
+        self._archiver, self._answers = archiver, answers
         self._pictures = PictureWriter(pictures)
 
     def __enter__(self) -> Results:
@@ -42,6 +43,7 @@ class Results:
     ) -> None:
         """Publish the waiting verdicts and write the waiting pictures, if the disk takes them."""
         self._outbox.close()
+        self._answers.close()
         self._pictures.close()
         self._archiver.close()
 
@@ -64,6 +66,7 @@ class Results:
             total_s=round(judgement.times.total_s, 5), reason=judgement.reason,
             warnings=[fault.words for _, part in by_camera(outcome.item, judgement) for fault in part.warnings],
         )  # fmt: skip
+        self._answers.put(message.body)
         self._counts[message.result.value] += 1
         self._metrics.count(outcome)
         self._optics.add(outcome.item, judgement)

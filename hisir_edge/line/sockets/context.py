@@ -27,12 +27,12 @@ from hisir_edge.transport.curve_keys import ANYBODY, ROLES, Client, clients_from
 
 log = structlog.get_logger()
 
-VERDICTS, CONTROL = "verdicts", "control"
+VERDICTS, CONTROL, CALLS = "verdicts", "control", "calls"
 """The domains of ZAP: the socket that a client wants to use."""
 HANDSHAKE_MS = 5000
 TERM_S = 5.0
-MOST_BYTES_IN = {VERDICTS: 64_000, CONTROL: 100_000}
-"""Bytes that one connection may send in a second: subscriptions and requests are short."""
+MOST_BYTES_IN = {VERDICTS: 64_000, CONTROL: 100_000, CALLS: 400_000_000}
+"""Bytes that one connection may send in a second: subscriptions and requests are short, boards are pictures."""
 
 
 class Refusals:
@@ -80,7 +80,7 @@ class Wire:
         if self._keys is not None:
             self._authenticator = ThreadAuthenticator(self.context)
             self._authenticator.start()
-            for domain in (VERDICTS, CONTROL):
+            for domain in MOST_BYTES_IN:
                 self._authenticator.configure_curve_callback(domain, _Doorman(self))
         return self
 
@@ -151,12 +151,15 @@ class Wire:
         return self._clients_now().get(user_id) if self.asks_for_keys(endpoint) else ANYBODY
 
     def lets_in(self, domain: str, key: str) -> bool:
-        """Whether a key's owner may connect: to verdicts with the role read, to control with any role."""
+        """Whether a key's owner may connect: to verdicts with the role read, to control with any role.
+
+        To calls with the role control: they are boards, as triggers are.
+        """
         client = self._clients_now().get(key)
         if client is None:
             self.refusals.add("unknown key", socket=domain, key=key)
             return False
-        wanted = {"read"} if domain == VERDICTS else set(ROLES)
+        wanted = {VERDICTS: {"read"}, CALLS: {"control"}}.get(domain, set(ROLES))
         if not client.roles & wanted:
             self.refusals.add("role", socket=domain, client=client.name, roles=sorted(client.roles))
             return False

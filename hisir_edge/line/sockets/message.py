@@ -18,9 +18,19 @@ from typing import Any
 from hisir_edge.bundle.manifest import Manifest
 from hisir_edge.images import mask_png_bytes, mask_rle_bytes
 from hisir_edge.inspection.overlay import overlay_of_views_jpeg
-from hisir_edge.records import BoardPose, Frame, GrabFault, Judgement, Region, Result, View, by_camera
+from hisir_edge.line.sockets.called import UNSURE_CODE, calls_of_sheet, make_unsure
+from hisir_edge.records import (
+    BoardPose,
+    Frame,
+    GrabFault,
+    Judgement,
+    Region,
+    Result,
+    View,
+    by_camera,
+)
 
-SCHEMA = "hisir-edge/verdict/2.4"
+SCHEMA = "hisir-edge/verdict/2.5"
 CFX_RESULT = {Result.PASS: "Passed", Result.FAIL: "Failed", Result.ERROR: "Error"}
 NOT_VERIFIED = "NotVerifiedYet"
 DEFECT_CODE = "ANOMALY"
@@ -147,6 +157,7 @@ def message_from_judgement(
                 for source, part in by_camera(item, judgement)
                 for fault in part.warnings
             ],
+            "calls": None if item.sheet is None else calls_of_sheet(item.sheet, judgement),
         },
     }  # fmt: skip
     topic = f"verdict/{provenance.line}/{judgement.result.value}"
@@ -165,6 +176,7 @@ def as_error(message: VerdictMessage, reason: str) -> VerdictMessage:
     """The same board, not judged."""
     body: dict[str, Any] = json.loads(json.dumps(message.body))
     body["vision"] |= {"reason": reason, "score": None, "defects_total": 0}
+    make_unsure(body["vision"]["calls"], reason)
     unit = body["InspectedUnits"][0]
     unit["OverallResult"] = CFX_RESULT[Result.ERROR]
     for inspection in unit["Inspections"]:
@@ -234,7 +246,7 @@ def _defect(identity: _Identity, number: int, region: Region) -> dict[str, Any]:
     part |= {"PartNumber": region.part_number} if region.part_number else {}
     return {
         "UniqueIdentifier": identity.of(f"defect/{number}"),
-        "DefectCode": DEFECT_CODE,
+        "DefectCode": UNSURE_CODE if region.call else DEFECT_CODE,
         **({"ComponentOfInterest": part} if region.component else {}),
         "RegionOfInterest": outline | (_millimetres(region.box_mm) if region.box_mm else {}),
         "Priority": number,

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from hisir_edge.config.file import settings_from_toml
-from hisir_edge.config.sources import GenicamSource, ReplaySource
+from hisir_edge.config.from_files import ReplaySource
+from hisir_edge.config.sources import GenicamSource
 from hisir_edge.errors import ConfigError
 
 GOOD = """
@@ -151,6 +152,6 @@ def test_a_camera_type_that_is_none_names_those_that_are(tmp_path, line, receive
     path = tmp_path / "line.toml"
     path.write_text(f'[bundle]\npath = "b"\n[source]\n{line}')
     with pytest.raises(
-        ConfigError, match=rf'source.type in .*: "replay", "genicam", "aravis", "viva"; got {received}; '
+        ConfigError, match=rf'source.type in .*: "replay", "calls", "genicam", "aravis", "viva"; got {received}; '
     ):
         settings_from_toml(path)

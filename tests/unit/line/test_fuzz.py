@@ -18,7 +18,7 @@ def targets():
         yield targets
 
 
-NAMES = ("request", "verdict", "heartbeat", "answer", "mask", "key", "subscription", "hermes")
+NAMES = ("request", "verdict", "heartbeat", "answer", "mask", "key", "subscription", "hermes", "delivery")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -12,8 +12,8 @@ import pytest
 from support.inprocess import EPOCH, InProcessLine
 from support.messages import facts
 
+from hisir_edge.config.from_files import ReplaySource
 from hisir_edge.config.kept import JournalTable
-from hisir_edge.config.sources import ReplaySource
 from hisir_edge.config.tables import BundleTable, LineTable, Settings
 from hisir_edge.errors import InputError
 from hisir_edge.images import read_rgb

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -22,7 +23,11 @@ from hisir_edge.images.pixels import Pixels
 from hisir_edge.line.sockets.message import SCHEMA, Provenance, as_error, message_from_judgement
 from hisir_edge.mes import verdict_from_frames
 from hisir_edge.records import (
+    Answer,
+    AnsweredCall,
     BoardPose,
+    Call,
+    CallSheet,
     Frame,
     GrabFault,
     Judgement,
@@ -145,8 +150,17 @@ def samples() -> dict[str, tuple]:
         device_timestamp_ns=None,
         more=(Frame(image=Pixels(rgb[:32]), source="bottom", frame_id=7, unit="B-9", grabbed_at_ns=NOW_NS),),
     )
+    there = Call(id="1", box_xywh=(16, 8, 9, 7), kind="bridge", component="R22")
+    beside = Call(id="2", box_xywh=(-3, 30, 9, 7), truth="false")
+    sheet = CallSheet(delivery="B-7.json", sha256="ab12" * 16, calls=(there, beside))
+    called = replace(
+        failed, reason="1 region(s); 1 call(s) unsure", elsewhere=1,
+        calls=(AnsweredCall(call=there, answer=Answer.CONFIRMED, score=5.684),
+               AnsweredCall(call=beside, answer=Answer.UNSURE, score=0.1, reason="reaches beyond the picture")),
+    )  # fmt: skip
     return {
-        "pass": (42, frame, passed), "fail": (41, frame, failed), "error": (44, lost, error), "views": (45, two, both)
+        "pass": (42, frame, passed), "fail": (41, frame, failed), "error": (44, lost, error), "views": (45, two, both),
+        "calls": (46, replace(frame, sheet=sheet), called),
     }  # fmt: skip
 
 
@@ -194,7 +208,7 @@ def test_every_version_that_was_ever_published_is_read(version, name):
             assert first.box_mm == pytest.approx((0.85, 0.45, 0.3, 0.2))
             assert (second.confidence, second.component, second.box_mm) == (96.1, "", None)
     whole = {"pass": 0.1235, "views": 0.1235, "fail": 1.0, "error": None}[name]
-    assert v.looked_share == (whole if version == "2.4" else None)
+    assert v.looked_share == (whole if version in ("2.4", "2.5") else None)
     if version in ("1.1", "2.0", "2.1", "2.2"):
         assert v.warnings == ()
     elif name in ("pass", "views"):
@@ -226,6 +240,9 @@ def test_what_could_not_be_journaled_is_an_error_of_the_same_board(name):
     assert (v.result, v.seq, v.unit, v.mask) == ("ERROR", seq, item.unit, b"")
     assert (v.reason, v.defects, v.score) == (reason, (), None)
     assert message.topic == "verdict/smt-3/ERROR"
+    calls = (message.body["vision"]["calls"] or {"answers": []})["answers"]
+    assert {(one["answer"], one["score"], one["reason"]) for one in calls} <= {("unsure", None, reason)}
+    assert len(calls) == len(judgement.calls), "each call has an answer all the same"
 
 
 def test_a_mask_is_one_bit_a_pixel():

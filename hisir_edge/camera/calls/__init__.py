@@ -1,0 +1,1 @@
+"""Boards and what another inspection machine called on them, as a camera."""
