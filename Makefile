@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 
-.PHONY: demo test lint test-lowest test-slow soak audit fuzz page wheelhouse gpu-parts gpu-check gpu-emulated gpu-rehearsal bench engines schema reference lock clean help
+.PHONY: deb demo test lint test-lowest test-slow soak audit fuzz page wheelhouse gpu-parts gpu-check gpu-emulated gpu-rehearsal bench engines schema reference lock clean help
 help:
 	@echo "make demo   inspect 12 rendered boards with the real daemon; VIEW=1: and show them on the operator's page"
 	@echo "            TEACH=1: with a bundle that is taught first, from 16 rendered boards, without training"
@@ -23,6 +23,7 @@ help:
 	@echo "make fuzz   random input to everything that listens (FUZZ_INPUTS=1000000)"
 	@echo "make gpu-check  kernels, streams and engines on this machine's GPU, into one JSON (needs nvcc)"
 	@echo "make wheelhouse  a folder to install from without a network (PY=3.12 EXTRAS=gpu,barcode OUT=build/wheelhouse)"
+	@echo "make deb  the Debian package of a line PC (PY=3.11 MACHINE=x86_64 EXTRAS=opcua,view OUT=build/deb)"
 	@echo "make gpu-rehearsal  the GPU check of a wheelhouse, in a namespace without a network, on an emulated GPU"
 	@echo "make gpu-emulated  pycuda and the line on a driver that runs on the processor (needs nvcc)"
 	@echo "make page   the operator's page from its sources (needs Node.js and npm)"
@@ -113,6 +114,13 @@ wheelhouse: $(BASE)
 	@$(MAKE_WHEELHOUSE) --dry-run
 	$(if $(filter yes,$(CHECK)),$(MAKE) --no-print-directory gpu-parts)
 	$(MAKE_WHEELHOUSE) $(if $(filter yes,$(CHECK)),--check build/gpu-parts)
+
+# the Debian package for the system that has Python PY (docs/how-to/install-deb.md)
+DEB_EXTRAS = $(if $(EXTRAS),$(EXTRAS),barcode,opcua,plc,view,viva)
+
+deb: $(DEV)
+	$(BIN)/python requirements/wheelhouse/make_deb.py --python $(PY) --machine $(MACHINE) --extras "$(DEB_EXTRAS)" \
+	  --out $(if $(filter command line,$(origin OUT)),$(OUT),build/deb)
 
 # what the GPU check needs and no GPU makes: minutes the first time
 gpu-parts: $(DEV)
