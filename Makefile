@@ -116,10 +116,8 @@ wheelhouse: $(BASE)
 	$(MAKE_WHEELHOUSE) $(if $(filter yes,$(CHECK)),--check build/gpu-parts)
 
 # the Debian package for the system that has Python PY (docs/how-to/install-deb.md)
-DEB_EXTRAS = $(if $(EXTRAS),$(EXTRAS),barcode,opcua,plc,view,viva)
-
 deb: $(DEV)
-	$(BIN)/python requirements/wheelhouse/make_deb.py --python $(PY) --machine $(MACHINE) --extras "$(DEB_EXTRAS)" \
+	$(BIN)/python requirements/wheelhouse/make_deb.py --python $(PY) --machine $(MACHINE) --extras "$(EXTRAS)" \
 	  --out $(if $(filter command line,$(origin OUT)),$(OUT),build/deb)
 
 # what the GPU check needs and no GPU makes: minutes the first time
@@ -206,7 +204,7 @@ $(DEV): requirements/dev.lock $(BASE)
 
 # what tests run against: a GigE Vision camera, a database, a broker, ZeroMQ and JSON Schema in C and C++, a browser; where they
 # cannot be installed those tests are skipped, with the reason
-TEST_PACKAGES := gir1.2-aravis-0.8 python3-gi postgresql mosquitto rabbitmq-server libssl-dev libzmq3-dev libvalijson-dev nlohmann-json3-dev g++ chromium
+TEST_PACKAGES := gir1.2-aravis-0.8 python3-gi postgresql mosquitto rabbitmq-server libssl-dev libzmq3-dev libvalijson-dev nlohmann-json3-dev g++ chromium mmdebstrap
 # no service is started: RUNLEVEL=1 is what invoke-rc.d goes by
 INSTALL := RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends
 

@@ -41,7 +41,7 @@ def service_files(
     name = UNITS["gpu" if gpu else "cpu"]
     unit = _text(name).replace(EXEC, str(program))
     if systemd_version < NOTIFY_RELOAD_FROM:
-        unit = unit.replace("Type=notify-reload\n", "Type=notify\nExecReload=/bin/kill -HUP $MAINPID\n")
+        unit = unit.replace("Type=notify-reload\n", "Type=notify\nExecReload=/bin/sh -c 'kill -HUP ${MAINPID}'\n")
     return (
         ServiceFile(f"/etc/systemd/system/{name}", unit),
         ServiceFile("/etc/sysusers.d/hisir-edge.conf", _text("hisir-edge.sysusers.conf")),

@@ -71,7 +71,7 @@ class CallsSource(SourceTable):
         default=10.0, ge=0, le=3600, description="a picture that is not there so long after its calls is an ERROR"
     )
     false_below: float = Field(
-        default=0.5,
+        default=0.4,
         ge=0.3,
         le=1.0,
         description="a call is false where nothing reaches this share of what the line itself would call",

@@ -31,7 +31,8 @@ SYSTEMS = {
     "3.13": ("Debian 13", 257, 41),
 }  # fmt: skip
 """By its Python: the system that has it, its systemd, and the minor number of its glibc."""
-EXTRAS = "barcode,opcua,plc,view,viva"
+EXTRAS = {"x86_64": "barcode,opcua,plc,view,viva", "aarch64": "barcode,opcua,plc,view"}
+"""What has wheels there."""
 WHERE = {
     "/etc/systemd/system/": "/usr/lib/systemd/system/", "/etc/sysusers.d/": "/usr/lib/sysusers.d/",
     "/etc/tmpfiles.d/": "/usr/lib/tmpfiles.d/", "/etc/sysctl.d/": "/usr/lib/sysctl.d/",
@@ -54,8 +55,9 @@ def lay_out(stage: Path, target: Target, wheels: list[Path]) -> None:
     home = stage / HOME.lstrip("/")
     packages = home / "lib" / f"python{target.python}" / "site-packages"
     packages.mkdir(parents=True)
-    pip(["install", "--no-deps", "--no-index", "--no-compile", "--target", str(packages), "--only-binary", ":all:",
-         *target.pip_options(), *map(str, wheels)])  # fmt: skip
+    # which Python they require was looked at when they were fetched; here pip would go by the one that runs it
+    pip(["install", "--no-deps", "--no-index", "--no-compile", "--ignore-requires-python", "--target", str(packages),
+         "--only-binary", ":all:", *target.pip_options(), *map(str, wheels)])  # fmt: skip
     shutil.rmtree(packages / "bin", ignore_errors=True)  # programs of this machine's Python
     (home / "bin").mkdir()
     for name in ("python", "python3", f"python{target.python}"):
@@ -119,12 +121,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", choices=PYTHONS, default="3.11")
     parser.add_argument("--machine", choices=MACHINES, default="x86_64")
-    parser.add_argument("--extras", default=EXTRAS)
+    parser.add_argument("--extras", default="", help="default: " + "; ".join(f"{k}: {v}" for k, v in EXTRAS.items()))
     parser.add_argument("--out", type=Path, default=Path("build/deb"))
     parser.add_argument("--version", default="", help="default: the version, and +py3.11")
     parser.add_argument("--stage", type=Path, help="keep what is packed here, or pack what is there")
     asked = parser.parse_args()
-    extras = [one for one in asked.extras.split(",") if one]
+    extras = [one for one in (asked.extras or EXTRAS[asked.machine]).split(",") if one]
     target = Target(asked.python, asked.machine, SYSTEMS[asked.python][2])
     version = asked.version or f"{__version__}+py{asked.python}"
     try:

@@ -113,7 +113,8 @@ def booted(folder: Path) -> Iterator[DebianRoot]:
                 break
             time.sleep(0.05)
         root = DebianRoot(folder, int(children[0]))
-        root.until("systemctl is-system-running || true", "running")
+        # degraded: a unit of the system's own has no room in such namespaces, nothing of ours is there yet
+        root.until("systemctl is-system-running | sed s/degraded/running/", "running")
         yield root
     finally:
         shell.send_signal(signal.SIGKILL)

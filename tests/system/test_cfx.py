@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -61,11 +62,11 @@ def made(broker: Broker, name: str) -> str:
     return f"/amq/queue/{name}"
 
 
-def taken(broker: Broker, queue: str, until) -> list[tuple]:
+def taken(broker: Broker, queue: str, until, most_s: float = 60) -> list[tuple]:
     """(envelope, AMQP message) of all that lies in a queue, until that is enough."""
     from proton import Timeout
 
-    connection, found, end = connected(broker), [], time.monotonic() + 60
+    connection, found, end = connected(broker), [], time.monotonic() + most_s
     receiver = connection.create_receiver(queue, credit=500)
     while not until(found):
         assert time.monotonic() < end, Counter(envelope["MessageName"] for envelope, _ in found)
@@ -153,6 +154,43 @@ def test_every_verdict_arrives_though_broker_forwarder_and_network_die(broker, t
     assert len(connections(found)) >= 4, "said at each connection"
     started = {e["MessageBody"]["PrimaryIdentifier"] for e, _ in found if e["MessageName"].endswith(".WorkStarted")}
     assert started == set(every)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("window", [1, 60])
+def test_20_000_verdicts_while_broker_and_forwarder_are_killed_20_times(broker, tmp_path, window):
+    boards, kills, rng = 20_000, 20, random.Random(window)
+    queue, line = made(broker, "all"), JournalLine(tmp_path / "journal", rate_hz=100)
+    target = f"{broker.address}{queue}?handle=plant.smt-3&heartbeat_s=1&window={window}"
+    with line.started(boards, there=1), contextlib.ExitStack() as stack:
+        forwarder = stack.enter_context(forwarding(line, target, tmp_path))
+        for kill in range(kills):
+            time.sleep(rng.uniform(2, 8))  # what is under test is the instant at which it happens
+            if kill % 2:
+                broker.kill()
+                broker.start()
+            else:
+                forwarder.kill()
+                forwarder.wait()
+                forwarder = stack.enter_context(forwarding(line, target, tmp_path))
+        while len(every := line.expected()) < boards:
+            time.sleep(1)
+        names = [json.loads(body)["InspectedUnits"][0]["UnitIdentifier"] for _, _, body in every]
+        done: set[str] = set()
+
+        def last_came(more) -> bool:
+            done.update(completed(more[-50:]))
+            return names[-1] in done
+
+        found = taken(broker, queue, last_came, 900)
+    pairs = inspected(found)
+    assert [board for board, _ in first_of_each(pairs)] == names, "each at least once, in order, none missing"
+    assert len({identity for _, identity in pairs}) == boards, "what comes twice has the identity that it had"
+    assert completed(found) == set(names)
+    print(
+        f"window {window}: {boards} verdicts, {len(pairs) - boards} came twice, {len(connections(found))} connections"
+    )
 
 
 def test_messages_are_as_the_standard_has_them_and_come_from_the_journal(broker, line, tmp_path):

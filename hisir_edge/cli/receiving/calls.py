@@ -31,7 +31,7 @@ def try_calls(
     folder: Annotated[Path, typer.Argument(help="Folder of calls (JSON or CSV) and pictures; it stays as it is.")],
     bundle: Annotated[Path, typer.Option(help="Bundle to answer with.")],
     out: Annotated[Path, typer.Option(help="Folder for the answers.")],
-    false_below: Annotated[float, typer.Option(min=0.3, max=1.0, help="See source.false_below.")] = 0.5,
+    false_below: Annotated[float, typer.Option(min=0.3, max=1.0, help="See source.false_below.")] = 0.4,
     margin_px: Annotated[int, typer.Option(min=0, max=1000, help="See source.margin_px.")] = 16,
     elsewhere: Annotated[Elsewhere, typer.Option(help="See source.elsewhere.")] = Elsewhere.fail,
     as_json: AsJson = False,

@@ -63,7 +63,7 @@ def test_systemd_takes_every_line_of_the_unit(tmp_path, gpu):
 def test_reloading_is_waited_for_where_systemd_can():
     new, old = (service_files(False, Path("/x/hisir-edge"), version)[0].text for version in (253, 252))
     assert "Type=notify-reload\n" in new and "ExecReload" not in new
-    assert "Type=notify\nExecReload=/bin/kill -HUP $MAINPID\n" in old
+    assert "Type=notify\nExecReload=/bin/sh -c 'kill -HUP ${MAINPID}'\n" in old
     assert "ExecStart=/x/hisir-edge run --config /etc/hisir-edge/%i.toml" in new
 
 
