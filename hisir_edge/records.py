@@ -56,15 +56,21 @@ class Crop:
     image: Pixels | None = field(default=None, repr=False)
     moved: F64 | None = field(default=None, repr=False, compare=False)
     fault: str = ""
+    layer: int = 0
+    """Crops that lie on each other are inspected one after the other, each layer as a frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSheet:
-    """Another machine's calls of one board, as a file delivered them. ``picture``: a file, empty where crops came."""
+    """Another machine's calls of one board, as a file delivered them. ``picture``: a file, empty where crops came.
+
+    ``sha256``: of calls and pictures. ``is_named``: the calls say which ``unit`` it is, not the file's name alone.
+    """
 
     delivery: str
     sha256: str
     unit: str = ""
+    is_named: bool = False
     product: str = ""
     picture: str = ""
     calls: tuple[Call, ...] = ()
@@ -97,6 +103,8 @@ class Frame:
     """Frames of further cameras that look at the same board."""
     sheet: CallSheet | None = None
     """Another machine's calls of this board, that wait for an answer."""
+    layers: tuple[Pixels, ...] = field(default=(), repr=False)
+    """Further images of the board, where its crops lie on each other."""
 
     @property
     def rgb(self) -> U8:

@@ -19,6 +19,7 @@ import structlog
 from hisir_edge.camera.factory import source_from_settings
 from hisir_edge.camera.paired import cameras_of
 from hisir_edge.camera.source import EndOfFrames, Source
+from hisir_edge.config.from_files import CallsSource
 from hisir_edge.config.tables import Settings
 from hisir_edge.errors import HungError, PublishError
 from hisir_edge.line.assembly import InspectionLine, line_from_products
@@ -46,7 +47,7 @@ from hisir_edge.line.sockets.publish import Publisher
 from hisir_edge.line.state import State, StateMachine
 from hisir_edge.machine.descriptors import ensure_descriptors
 from hisir_edge.machine.heap import return_freed_memory
-from hisir_edge.records import Result
+from hisir_edge.records import Frame, GrabFault, Result
 from hisir_edge.transport.addresses import heard_at
 
 log = structlog.get_logger()
@@ -167,13 +168,21 @@ def _serve(
         arrivals.check_arrival()
         arrivals.answer()
         try:
-            item = source.next(POLL_S)
+            item = _next(line, source)
         except EndOfFrames:
             return
         if item is not None and not (state.draining.is_set() and not state.software_triggered):
             intake.take(item, go_on)
         elif item is None and not state.draining.is_set():
             arrivals.check_period(go_on)
+
+
+def _next(line: InspectionLine, source: Source) -> Frame | GrabFault | None:
+    """What the camera gives next; boards that were delivered wait for the end of a pause."""
+    if line.state.paused.is_set() and isinstance(line.selection.products.settings.source, CallsSource):
+        time.sleep(POLL_S)
+        return None
+    return source.next(POLL_S)
 
 
 def _heartbeat(

@@ -16,6 +16,7 @@ from threading import Lock
 
 import structlog
 
+from hisir_edge.camera.calls.source import CallsCamera
 from hisir_edge.camera.source import Source
 from hisir_edge.errors import InputError
 from hisir_edge.inspection.verdict import fail_closed
@@ -64,11 +65,15 @@ class Intake:
                 log.warning("frame that nobody asked for", frame_id=item.frame_id)
             return
         if self._state.paused.is_set():
-            self._state.counts["while_paused"] += 1
+            if isinstance(self._state.source, CallsCamera):
+                self._state.source.put_back(item)
+            else:
+                self._state.counts["while_paused"] += 1
             return
         identity = self._identity_of(item)
-        if item.sheet is not None and item.sheet.product:
-            identity = replace(identity, product=item.sheet.product)
+        if item.sheet is not None:
+            unit = item.sheet.unit if item.sheet.is_named else identity.unit
+            identity = replace(identity, unit=unit, product=item.sheet.product or identity.product)
         accepted = self.taken_at = time.monotonic()
         with self._accepting:  # from the product that it is to have until the pipeline has it
             with self._lock:

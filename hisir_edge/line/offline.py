@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from hisir_edge.backends import inspector_from_bundle
-from hisir_edge.bundle.fit import check_settings
 from hisir_edge.bundle.load import Recipe, load_bundle
+from hisir_edge.camera.calls.sheet import answer_name
 from hisir_edge.camera.calls.source import CallsCamera
 from hisir_edge.config.from_files import CallsSource
-from hisir_edge.errors import InputError
+from hisir_edge.errors import InputError, NotJudgedError
 from hisir_edge.images import check_apart, mask_png_bytes, pictures_in, read_pixels, write_atomic
 from hisir_edge.inspection.board import BoardInspector
 from hisir_edge.inspection.calls.answer import CallRules, answered, unanswered
@@ -24,7 +24,7 @@ from hisir_edge.inspection.calls.crops import with_crops_laid
 from hisir_edge.inspection.overlay import overlay_jpeg
 from hisir_edge.inspection.selftest import self_test
 from hisir_edge.inspection.verdict import error_judgement, fail_closed, frame_of
-from hisir_edge.line.reporting.answers import answers_of, json_of_answers
+from hisir_edge.line.reporting.answers import answers_of, csv_of_answers, json_of_answers
 from hisir_edge.line.sockets.message import message_from_judgement, provenance_from_manifest
 from hisir_edge.records import CallSheet, Frame, GrabFault, Judgement
 
@@ -74,12 +74,7 @@ def inspect_files(
     inspector.look_first()
     inspector.watch_optics()
     provenance = provenance_from_manifest("inspect", uuid.uuid4().hex, bundle.manifest, bundle.manifest_sha256)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            expected="a writable --out folder", received=f"{out} ({error.strerror})", fix="choose another"
-        ) from error
+    _make_folder(out)
     for seq, (file, name) in enumerate(zip(files, _names(files), strict=True), 1):
         item = _read(file, seq, bundle.recipe)
         judgement = fail_closed(partial(_inspected, inspector, item), error_judgement)
@@ -99,38 +94,52 @@ def answer_deliveries(
 
     A board that cannot be read or judged is one whose calls are unsure, with the reason.
     """
-    folder = Path(source.folder)
-    check_apart("--out", out, {folder})
+    check_apart("--out", out, {Path(source.folder)})
+    if any(out.glob("*.json")):
+        raise InputError(expected="an --out folder without answers", received=f"{out}", fix="name a new one")
     bundle = load_bundle(bundle_folder)
-    check_settings(source, bundle_folder, bundle.recipe)
+    source = source.model_copy(update={"levels": bundle.recipe.levels})
     inspector = inspector_from_bundle(bundle, threads)
     self_test(inspector)
     inspector.watch_optics()
     inspector.keep_evidence()
     rules = CallRules(source.false_below, source.margin_px, source.elsewhere == "fail")
     provenance = provenance_from_manifest("calls", uuid.uuid4().hex, bundle.manifest, bundle.manifest_sha256)
-    out.mkdir(parents=True, exist_ok=True)
+    _make_folder(out)
     with CallsCamera(source) as camera:
         while (item := camera.next(0.0)) is not None:
             judged = fail_closed(partial(_answered, inspector, item, rules), partial(_not_answered, item))
             body = message_from_judgement(provenance, camera.frame_id, *judged).body
             name = body["vision"]["calls"]["delivery"]
-            write_atomic(out / f"{Path(name).stem}.json", json_of_answers(body))
+            if name.lower().endswith(".csv"):
+                write_atomic(out / name, csv_of_answers(body))
+            write_atomic(out / answer_name(name), json_of_answers(body))
             yield name, answers_of(body)
 
 
 def _answered(
     inspector: BoardInspector, item: Frame | GrabFault, rules: CallRules
 ) -> tuple[Frame | GrabFault, Judgement]:
-    laid = with_crops_laid(inspector.bundle, item)
-    judged = inspector.inspect(frame_of(laid).image)
-    sheet = laid.sheet or CallSheet(delivery="", sha256="")
-    return laid, answered(judged, sheet, rules, inspector.gain, inspector.bundle.manifest)
+    frame = frame_of(with_crops_laid(inspector.bundle, frame_of(item)))
+    sheet, manifest = frame.sheet or CallSheet(delivery="", sha256=""), inspector.bundle.manifest
+    if sheet.product not in ("", manifest.product):
+        raise NotJudgedError(f"unknown product {sheet.product}; the bundle is {manifest.product}")
+    layers = [inspector.inspect(image) for image in (frame.image, *frame.layers)]
+    return frame, answered(layers, sheet, rules, inspector.gain, manifest)
 
 
 def _not_answered(item: Frame | GrabFault, reason: str) -> tuple[Frame | GrabFault, Judgement]:
     sheet = item.sheet or CallSheet(delivery="", sha256="")
     return item, unanswered(error_judgement(reason), sheet, reason)
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            expected="a writable --out folder", received=f"{out} ({error.strerror})", fix="choose another"
+        ) from error
 
 
 def _inspected(inspector: BoardInspector, item: Frame | GrabFault) -> Judgement:

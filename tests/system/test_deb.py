@@ -62,7 +62,7 @@ def from_an_empty_debian_to_a_running_line_as_the_document_says(debian, packages
     example = (ROOT / "systemd/deb/line.toml").read_text()
     (home / "line.toml").write_text(example.replace("/var/lib/hisir-edge/boards", "/var/lib/boards"))
     commands, start = lines_of_the_document(), time.monotonic()
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands[:-1]:
         debian.run(command)
     status = debian.until(commands[-1], "ContinuousExecution")

@@ -6,17 +6,21 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hisir_edge.errors import InputError
-from hisir_edge.images import is_picture
+from hisir_edge.images.folders import IMAGE_SUFFIXES
 from hisir_edge.json_once import loads_once
 from hisir_edge.records import Call, CallSheet, Crop
 
 SUFFIXES = (".json", ".csv")
+PICTURES = IMAGE_SUFFIXES
+DONE = "done"
+"""The folder within, where what was answered is put."""
 MOST_BYTES, MOST_CALLS, MOST_TEXT = 16_000_000, 4096, 200
 FARTHEST_PX = 1e6
 TRUTHS = {"real": "real", "true": "real", "defect": "real", "false": "false", "good": "false", "pass": "false", "": ""}
@@ -39,9 +43,43 @@ def content_of_sheet(path: Path) -> bytes:
     return data
 
 
-def hash_of_sheet(data: bytes) -> str:
-    """What a delivery is known by, besides its name."""
-    return hashlib.sha256(data).hexdigest()
+def hash_of_delivery(calls: bytes, pictures: Iterable[tuple[str, bytes | None]]) -> str:
+    """What a delivery is known by, besides its name: its calls and pictures (name, content; None: not there)."""
+    digest = hashlib.sha256(hashlib.sha256(calls).digest())
+    for name, content in sorted(pictures):
+        digest.update(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
+        digest.update(b"-" if content is None else hashlib.sha256(content).digest())
+    return digest.hexdigest()
+
+
+def hash_in_folder(folder: Path, sheet: CallSheet) -> str:
+    """``hash_of_delivery`` of what lies in a folder now."""
+
+    def content(name: str) -> bytes | None:
+        try:
+            return (folder / name).read_bytes()
+        except OSError:
+            return None
+
+    return hash_of_delivery(content(sheet.delivery) or b"", [(name, content(name)) for name in files_of(sheet)])
+
+
+def is_delivery(name: str) -> bool:
+    """Whether a file is one of calls by its name, and its answers can have a name of their own."""
+    path = Path(name)
+    is_calls = path.suffix.lower() in SUFFIXES and not name.startswith(".")
+    return is_calls and len(os.fsencode(name)) <= MOST_TEXT and Path(path.stem).suffix.lower() not in SUFFIXES
+
+
+def answer_name(delivery: str) -> str:
+    """The name of the JSON file with a delivery's answers."""
+    return f"{Path(delivery).stem}.json" if delivery.lower().endswith(".json") else f"{delivery}.json"
+
+
+def files_of(sheet: CallSheet) -> tuple[str, ...]:
+    """The files beside the calls: the picture that is known, or the crops."""
+    names = (sheet.picture, *(crop.file for crop in sheet.crops))
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def sheet_from_bytes(name: str, data: bytes) -> CallSheet:
@@ -51,29 +89,36 @@ def sheet_from_bytes(name: str, data: bytes) -> CallSheet:
         board, rows = read(data)
         calls, crops = _calls(rows)
         stem = Path(name).stem
-        picture = file_name(board["picture"]) if board.get("picture") else ""
+        picture = picture_name(board["picture"]) if board.get("picture") else ""
         if crops and picture:
             raise ValueError("a picture of the board, or crops, not both")
         return CallSheet(
-            delivery=name, sha256=hash_of_sheet(data), unit=_text(board, "unit") or stem,
+            delivery=name, sha256="", unit=_text(board, "unit") or stem, is_named=bool(_text(board, "unit")),
             product=_text(board, "product"), picture=picture, calls=calls, crops=crops,
         )  # fmt: skip
     except (ValueError, RecursionError, csv.Error) as error:
         raise _wrong(name, str(error)[:300]) from error
 
 
-def rejected_sheet(name: str, data: bytes = b"") -> CallSheet:
+def rejected_sheet(name: str) -> CallSheet:
     """What is answered where a file of calls cannot be read: no call of it is known."""
-    return CallSheet(delivery=name, sha256=hash_of_sheet(data), unit=Path(name).stem)
+    return CallSheet(delivery=name, sha256="", unit=Path(name).stem)
 
 
-def picture_of(sheet: CallSheet, folder: Path) -> str:
-    """The board's picture: as the calls name it, else the one of the same name; empty where there is none (yet)."""
+def picture_of(sheet: CallSheet, there: Container[str]) -> str:
+    """The board's picture: as the calls name it, else that of the same name; empty where none is there.
+
+    InputError where there are several. ``there``: the names of the files beside the calls.
+    """
     if sheet.picture or sheet.crops:
         return sheet.picture
     stem = Path(sheet.delivery).stem
-    found = (path.name for path in sorted(folder.glob("*")) if path.stem == stem and is_picture(path))
-    return next(found, "")
+    found = [f"{stem}{one}" for one in (*PICTURES, *(one.upper() for one in PICTURES)) if f"{stem}{one}" in there]
+    if len(found) > 1:
+        raise InputError(
+            expected=f"one picture of the name {stem}", received=", ".join(found), fix="name it in the calls: picture"
+        )
+    return found[0] if found else ""
 
 
 def _wrong(name: str, what: str) -> InputError:
@@ -95,7 +140,7 @@ def _from_json(data: bytes) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]
 
 
 def _from_csv(data: bytes) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-    text = data.decode("utf-8-sig")
+    text = _text_of_table(data)
     first = text.splitlines()[0] if text.strip() else ""
     mark = max(",;\t", key=first.count)
     rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True))
@@ -126,6 +171,16 @@ def _from_csv(data: bytes) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
     return board, list(read)
 
 
+def _text_of_table(data: bytes) -> str:
+    """UTF-8, else what Windows writes; without Excel's line that names the separator."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252")
+    first, _, rest = text.partition("\n")
+    return rest if first.strip().strip('"').lower().startswith("sep=") else text
+
+
 def _calls(rows: list[Mapping[str, Any]]) -> tuple[tuple[Call, ...], tuple[Crop, ...]]:
     if len(rows) > MOST_CALLS:
         raise ValueError(f"{len(rows)} calls; {MOST_CALLS} at most")
@@ -139,7 +194,7 @@ def _calls(rows: list[Mapping[str, Any]]) -> tuple[tuple[Call, ...], tuple[Crop,
             raise ValueError(f"the call {call.id} twice")
         calls[call.id] = call
         if row.get("crop"):
-            name = file_name(row["crop"])
+            name = picture_name(row["crop"])
             x, y = (
                 math.floor(_number(row, key, side))
                 for key, side in zip(("crop_x", "crop_y"), call.box_xywh, strict=False)
@@ -195,6 +250,14 @@ def _text(row: Mapping[str, Any], key: str) -> str:
 def file_name(value: Any) -> str:
     """The name of a file beside the calls; ValueError for one that lies elsewhere."""
     beside = isinstance(value, str) and Path(value).name == value and not {"\\", "\0"} & set(value)
-    if not beside or value in (".", "..") or len(value.encode("utf-8", "replace")) > MOST_TEXT:
+    if not beside or value.startswith(".") or len(value.encode("utf-8", "replace")) > MOST_TEXT:
         raise ValueError(f"the file {str(value)[:80]}: a name beside the calls, without a folder")
     return str(value)
+
+
+def picture_name(value: Any) -> str:
+    """The name of a picture beside the calls; ValueError for another file."""
+    name = file_name(value)
+    if Path(name).suffix.lower() not in PICTURES:
+        raise ValueError(f"the picture {name}: one of {' '.join(PICTURES)}")
+    return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -37,7 +38,7 @@ def try_calls(
     as_json: AsJson = False,
     threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: every core.")] = 0,
 ) -> None:
-    """Answer the calls of a folder as a line would, and count the looks that it saves."""
+    """Answer the calls of a folder as a line would, and count the looks that it saves. Exit code 2: some are errors."""
     from hisir_edge.config.from_files import CallsSource
     from hisir_edge.line.offline import answer_deliveries
 
@@ -55,7 +56,9 @@ def try_calls(
             print(shown(f"{one['result']:6s}  {name}  {told}  {one['reason']}".rstrip()))
     if not found:
         raise InputError(expected="files of calls, .json or .csv", received=f"none in {folder}", fix="name another")
-    _print(count_answers(found), as_json)
+    counted = count_answers(found)
+    _print(counted, as_json)
+    raise typer.Exit(2 if counted.boards_error else 0)
 
 
 @calls_app.command("count")
@@ -67,8 +70,12 @@ def count_calls(
     as_json: AsJson = False,
 ) -> None:
     """Count answers: looks saved, and with what persons have said, what would have been let through."""
-    found = answers_in(answers)
-    _print(count_answers(found if truth is None else with_truth(found, truth)), as_json)
+    found, unknown = answers_in(answers), 0
+    if truth is not None:
+        found, unknown = with_truth(found, truth)
+    if unknown:
+        print(f"{unknown} call(s) of {truth} were not answered here: not counted", file=sys.stderr)
+    _print(count_answers(found), as_json)
 
 
 def _print(counted: Counted, as_json: bool) -> None:
@@ -89,6 +96,8 @@ def text_of_count(counted: Counted) -> str:
         f"unsure, look         {share(counted.answered('unsure'), counted.calls)}",
         f"boards without look  {share(counted.boards_without_look, counted.boards)}",
     ]
+    if counted.boards_error:
+        lines.append(f"boards not judged    {share(counted.boards_error, counted.boards)}")
     if real or false:
         lines += [
             f"known to be false    {share(counted.by_answer.get(('false', 'false'), 0), false)} answered false",

@@ -6,6 +6,7 @@ there is, a place that zones leave out, a box beyond the picture, a board that w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -37,6 +38,8 @@ from hisir_edge.records import (
     Result,
 )
 
+EDGE_PX = 1e-3
+
 
 @dataclass(frozen=True, slots=True)
 class CallRules:
@@ -47,18 +50,52 @@ class CallRules:
     elsewhere: bool
 
 
-def answered(judged: Judgement, sheet: CallSheet, rules: CallRules, gain: Gain, manifest: Manifest) -> Judgement:
-    """A frame's judgement with each call answered; FAIL where a call is not false, or something else was found.
+def answered(
+    layers: Sequence[Judgement], sheet: CallSheet, rules: CallRules, gain: Gain, manifest: Manifest
+) -> Judgement:
+    """A board's judgement with each call answered; FAIL where a call is not false, or something else was found.
 
-    An unsure call is one more region, so that it is shown where regions are: its box, its score, and no mask.
+    ``layers``: the judgements of its frame, or of the frames that its crops make. An unsure call is one more region, so
+    that it is shown where regions are: its box, its score, and no mask.
     """
+    parts = [
+        _answered(one, replace(sheet, calls=_calls_on(n, sheet)), rules, gain, manifest) for n, one in enumerate(layers)
+    ]
+    for part in parts:
+        if part.result is Result.ERROR:
+            return unanswered(part, sheet, part.reason)
+    first, order = parts[0], [call.id for call in sheet.calls]
+    calls = sorted((one for part in parts for one in part.calls), key=lambda one: order.index(one.call.id))
+    if len(parts) == 1:
+        return replace(first, calls=tuple(calls))
+    regions = sorted((region for part in parts for region in part.regions), key=lambda region: -region.peak)
+    total = sum(part.regions_total for part in parts)
+    unsure, masks = sum(one.answer is Answer.UNSURE for one in calls), [p.mask for p in parts if p.mask is not None]
+    return replace(
+        first, result=result_of([total]), reason=_reason(total - unsure, unsure), calls=tuple(calls),
+        regions=tuple(regions[:MAX_REGIONS]), regions_total=total, score=max(part.score or 0.0 for part in parts),
+        mask=np.logical_or.reduce(masks), elsewhere=sum(part.elsewhere for part in parts),
+    )  # fmt: skip
+
+
+def _calls_on(layer: int, sheet: CallSheet) -> tuple[Call, ...]:
+    """The calls that a layer answers: of a crop on it, or on none."""
+    crops = {call.id: _crop_of(call, sheet) for call in sheet.calls}
+    return tuple(call for call in sheet.calls if (0 if (crop := crops[call.id]) is None else crop.layer) == layer)
+
+
+def _answered(judged: Judgement, sheet: CallSheet, rules: CallRules, gain: Gain, manifest: Manifest) -> Judgement:
     if judged.result is Result.ERROR or judged.mask is None:
         return unanswered(judged, sheet, judged.reason)
     hw = judged.mask.shape
     where = {call.id: _on_frame(call, sheet) for call in sheet.calls}
-    boxes = {call.id: _grown(where[call.id], rules.margin_px, _within(call, sheet, hw)) for call in sheet.calls}
+    within = {call.id: _within(call, sheet, hw) for call in sheet.calls}
+    boxes = {call.id: _grown(where[call.id], rules.margin_px, within[call.id]) for call in sheet.calls}
+    looked = _Looked(judged, gain, manifest)
     calls = tuple(
-        _answer(call, where[call.id], boxes[call.id], judged, rules, gain, manifest, _fault_of(call, sheet))
+        looked.answer(
+            call, _fault_of(call, sheet, where[call.id], within[call.id]), where[call.id], boxes[call.id], rules
+        )
         for call in sheet.calls
     )
     mask = judged.mask
@@ -82,41 +119,48 @@ def unanswered(judged: Judgement, sheet: CallSheet, reason: str) -> Judgement:
     return replace(judged, calls=calls)
 
 
-def _answer(
-    call: Call, box: BoxXYWH, grown: BoxXYWH, judged: Judgement, rules: CallRules, gain: Gain, manifest: Manifest,
-    fault: str,
-) -> AnsweredCall:  # fmt: skip
-    mask, called_from = judged.mask, manifest.thresholds.region_peak
-    if fault or mask is None:
-        return AnsweredCall(call=call, answer=Answer.UNSURE, score=None, reason=fault or "no mask")
-    peaks = [region.peak for region in judged.regions if _meets(region, grown, mask)]
-    if judged.evidence is None:
-        score = max(peaks, default=0.0) / called_from if peaks else None
-    else:
-        seen = _highest(judged.evidence, grown, gain, manifest.recipe.scale)
-        score = max(seen, float(KEPT_FROM), *peaks) / called_from
-    if _piece(mask, grown).any():
-        return AnsweredCall(call=call, answer=Answer.CONFIRMED, score=score)
-    reason = _why_unsure(box, mask.shape, judged, gain, manifest.recipe.scale)
-    if not reason and score is not None and score < rules.false_below:  # a score that is no number is not below
-        return AnsweredCall(call=call, answer=Answer.FALSE, score=score)
-    return AnsweredCall(call=call, answer=Answer.UNSURE, score=score, reason=reason or NEAR)
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What was seen on a frame, and how what is seen is weighed."""
 
+    judged: Judgement
+    gain: Gain
+    manifest: Manifest
 
-def _why_unsure(box: BoxXYWH, hw: tuple[int, ...], judged: Judgement, gain: Gain, scale: float) -> str:
-    """Why nothing can be said of a box (without its margin); empty: something can."""
-    x, y, w, h = box
-    if x < 0 or y < 0 or x + w > hw[1] or y + h > hw[0]:
-        return "reaches beyond the picture"
-    if judged.evidence is None:
-        return "the board differs nearly everywhere"
-    cells = gain.most[_cells(_golden_box(box, pose_of_evidence(judged.evidence), scale, gain.hw))]
-    return "" if cells.size and (cells > 0).all() else "lies where nothing is inspected"
+    def answer(self, call: Call, fault: str, box: BoxXYWH, grown: BoxXYWH, rules: CallRules) -> AnsweredCall:
+        """The answer to a call in a box of the frame; ``grown``: with its margin; ``fault``: why there is none."""
+        mask, called_from = self.judged.mask, self.manifest.thresholds.region_peak
+        if mask is None or (fault and not grown[2] * grown[3]):
+            return AnsweredCall(call=call, answer=Answer.UNSURE, score=None, reason=fault or "no mask")
+        peaks = [region.peak for region in self.judged.regions if _meets(region, grown, mask)]
+        score = max(peaks) / called_from if peaks else None
+        if self.judged.evidence is not None:
+            seen = _highest(self.judged.evidence, grown, self.gain, self.manifest.recipe.scale)
+            score = max(seen, float(KEPT_FROM), *peaks) / called_from
+        if not fault and _piece(mask, grown).any():
+            return AnsweredCall(call=call, answer=Answer.CONFIRMED, score=score)
+        reason = fault or self._why_unsure(box, mask.shape)
+        if not reason and score is not None and score < rules.false_below:  # a score that is no number is not below
+            return AnsweredCall(call=call, answer=Answer.FALSE, score=score)
+        return AnsweredCall(call=call, answer=Answer.UNSURE, score=score, reason=reason or NEAR)
+
+    def _why_unsure(self, box: BoxXYWH, hw: tuple[int, ...]) -> str:
+        """Why nothing can be said of a box (without its margin); empty: something can."""
+        x, y, w, h = box
+        if x < 0 or y < 0 or x + w > hw[1] or y + h > hw[0]:
+            return "reaches beyond the picture"
+        if self.judged.evidence is None:
+            return "the board differs nearly everywhere"
+        whole = _golden_box(box, pose_of_evidence(self.judged.evidence), self.manifest.recipe.scale)
+        y0, y1, x0, x1 = _cut(whole, self.gain.hw)
+        if whole != (y0, y1, x0, x1):
+            return "reaches beyond what was inspected of the board"
+        return "" if (self.gain.window(y0, y1, x0, x1) > 0).all() else "lies where nothing is inspected"
 
 
 def _highest(evidence: Evidence, box: BoxXYWH, gain: Gain, scale: float) -> float:
     """The highest calibrated score in a box of the frame; 0 where nothing of it came near. NaN where a score is."""
-    y0, y1, x0, x1 = _golden_box(box, pose_of_evidence(evidence), scale, gain.hw)
+    y0, y1, x0, x1 = _cut(_golden_box(box, pose_of_evidence(evidence), scale), gain.hw)
     best = 0.0
     inner = slice(EVIDENCE_RIM_PX, PATCH_PX - EVIDENCE_RIM_PX)
     for (row, column), scores in zip(evidence.cells_yx.tolist(), evidence.scores, strict=True):
@@ -129,18 +173,21 @@ def _highest(evidence: Evidence, box: BoxXYWH, gain: Gain, scale: float) -> floa
     return best
 
 
-def _golden_box(box: BoxXYWH, pose: Pose | None, scale: float, hw: tuple[int, int]) -> tuple[int, int, int, int]:
-    """y0, y1, x0, x1 on the scaled golden image: the upright box around a box of the frame, cut to the image."""
+def _golden_box(box: BoxXYWH, pose: Pose | None, scale: float) -> tuple[int, int, int, int]:
+    """y0, y1, x0, x1 on the scaled golden image and beyond it: the upright box around a box of the frame."""
     x, y, w, h = box
     corners: F64 = np.array([[x, y], [x + w, y], [x, y + h], [x + w, y + h]], np.float64) - 0.5
     on_golden = (corners + 0.5) * scale if pose is None else pose.to_golden(corners) + 0.5
-    (left, top), (right, bottom) = np.floor(on_golden.min(0)).astype(int), np.ceil(on_golden.max(0)).astype(int)
-    return max(int(top), 0), min(int(bottom), hw[0]), max(int(left), 0), min(int(right), hw[1])
+    # what lies on an edge but for rounding lies on it
+    (left, top) = np.floor(on_golden.min(0) + EDGE_PX).astype(int)
+    (right, bottom) = np.ceil(on_golden.max(0) - EDGE_PX).astype(int)
+    return int(top), int(bottom), int(left), int(right)
 
 
-def _cells(box: tuple[int, int, int, int]) -> tuple[slice, slice]:
+def _cut(box: tuple[int, int, int, int], hw: tuple[int, int]) -> tuple[int, int, int, int]:
+    """What of a box lies on the golden image."""
     y0, y1, x0, x1 = box
-    return slice(y0 // REGION_PX, -(-y1 // REGION_PX)), slice(x0 // REGION_PX, -(-x1 // REGION_PX))
+    return max(y0, 0), min(y1, hw[0]), max(x0, 0), min(x1, hw[1])
 
 
 def _on_frame(call: Call, sheet: CallSheet) -> BoxXYWH:
@@ -153,16 +200,23 @@ def _crop_of(call: Call, sheet: CallSheet) -> Crop | None:
     return next((crop for crop in sheet.crops if call.id in crop.calls), None)
 
 
-def _fault_of(call: Call, sheet: CallSheet) -> str:
+def _fault_of(call: Call, sheet: CallSheet, box: BoxXYWH, within: BoxXYWH) -> str:
+    """What is wrong with a call's crop: that it could not be laid, or that the call reaches beyond it."""
     crop = _crop_of(call, sheet)
-    return "" if crop is None else crop.fault
+    if crop is None or crop.fault:
+        return "" if crop is None else crop.fault
+    inside = box[0] >= within[0] and box[1] >= within[1]
+    inside = inside and box[0] + box[2] <= within[0] + within[2] and box[1] + box[3] <= within[1] + within[3]
+    return "" if inside else f"reaches to the edge of its crop, or beyond it: {RIM_PX} px of that are not looked at"
 
 
 def _within(call: Call, sheet: CallSheet, hw: tuple[int, ...]) -> BoxXYWH:
     """Where a call may be looked for: in the frame, or in its crop without its rim."""
     crop = _crop_of(call, sheet)
-    if crop is None or crop.image is None:
+    if crop is None:
         return 0, 0, hw[1], hw[0]
+    if crop.image is None or crop.fault:
+        return 0, 0, 0, 0
     h, w = crop.image.hw
     x, y, w, h = moved_box((*crop.at_xy, w, h), crop)
     return x + RIM_PX, y + RIM_PX, w - 2 * RIM_PX, h - 2 * RIM_PX

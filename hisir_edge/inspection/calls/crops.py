@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -11,7 +11,7 @@ import numpy as np
 
 from hisir_edge.arrays import F32, F64, U8, Bool, u8
 from hisir_edge.bundle.load import Bundle
-from hisir_edge.geometry.box import BoxXYWH
+from hisir_edge.geometry.box import BoxXYWH, meet
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.records import Crop, Frame, GrabFault
 
@@ -22,28 +22,50 @@ LEAST_LIKE, FLAT = 0.4, 4.0
 LEAST_SIDE_PX = 16
 FINE_PX = 4.0
 """By so much a fine registration may move a corner of a crop against the whole shift that fits best."""
+OTHERWISE = "its crop does not look like that place of the board"
+APART_PX, MOST_LAYERS = 32, 8
+"""Crops nearer to each other, or on each other, are laid on frames of their own, so many at most."""
 LEAST_GAIN, MOST_GAIN = 0.6, 1.6
 RIM_PX = 4
 """Of a crop along its edges: what lies beside it on the golden image is another board's."""
 
 
 def with_crops_laid(bundle: Bundle, item: Frame | GrabFault) -> Frame | GrabFault:
-    """The item; where crops came instead of a board's picture, with the frame that they make on the golden image."""
+    """The item; where crops came instead of a board's picture, with the frames that they make on its golden image."""
     if isinstance(item, GrabFault) or item.sheet is None or not item.sheet.crops:
         return item
-    image, crops = frame_of_crops(golden_frame(bundle), item.sheet.crops)
-    return replace(item, image=Pixels(image), sheet=replace(item.sheet, crops=crops))
+    frames, crops = frames_of_crops(golden_frame(bundle), item.sheet.crops)
+    first, *more = map(Pixels, frames)
+    return replace(item, image=first, layers=tuple(more), sheet=replace(item.sheet, crops=crops))
 
 
-def frame_of_crops(golden_rgb: U8, crops: Sequence[Crop]) -> tuple[U8, tuple[Crop, ...]]:
-    """(frame, crops as they were laid): the golden image (h, w, 3) of uint8 with each crop at its place.
+def frames_of_crops(golden_rgb: U8, crops: Sequence[Crop]) -> tuple[list[U8], tuple[Crop, ...]]:
+    """(frames, crops as they were laid): the golden image (h, w, 3) of uint8 with each crop at its place.
 
     Each is looked for around its coordinates and has the golden image's light. One that does not look like its place,
-    or lies off the frame, is left out and has a ``fault``.
+    or lies off the frame, is left out and has a ``fault``. What lies on another one, or near it, is laid on a frame of
+    its own: each is judged by its own pixels.
     """
-    frame = golden_rgb.copy()
-    laid = tuple(_laid(frame, golden_rgb, crop) for crop in crops)
-    return frame, laid
+    frames, taken = [golden_rgb.copy()], list[list[BoxXYWH]]([[]])
+    laid = []
+    for crop in crops:
+        placed = _placed(golden_rgb, crop)
+        if isinstance(placed, str):
+            laid.append(replace(crop, fault=placed))
+            continue
+        x, y, w, h = placed.box
+        around = (x - APART_PX, y - APART_PX, w + 2 * APART_PX, h + 2 * APART_PX)
+        layer = next((n for n, boxes in enumerate(taken) if not any(meet(around, box) for box in boxes)), len(taken))
+        if layer == MOST_LAYERS:
+            laid.append(replace(crop, fault=f"its crop is the {MOST_LAYERS + 1}th that lies on one place"))
+            continue
+        if layer == len(taken):
+            frames.append(golden_rgb.copy())
+            taken.append([])
+        taken[layer].append(placed.box)
+        np.copyto(frames[layer][y : y + h, x : x + w], placed.rgb, where=placed.lies[..., None])
+        laid.append(replace(crop, moved=placed.moved, layer=layer))
+    return frames, tuple(laid)
 
 
 def moved_box(box: BoxXYWH, crop: Crop) -> BoxXYWH:
@@ -63,35 +85,54 @@ def golden_frame(bundle: Bundle) -> U8:
     return golden if golden.shape[:2] == (h, w) else u8(cv2.resize(golden, (w, h), interpolation=cv2.INTER_CUBIC))
 
 
-def _laid(frame: U8, golden: U8, crop: Crop) -> Crop:
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A crop around its place: box on the frame, pixels (h, w, 3), which of them are the crop's, and ``Crop.moved``."""
+
+    box: BoxXYWH
+    rgb: U8
+    lies: Bool
+    moved: F64
+
+
+def _placed(golden: U8, crop: Crop) -> _Placed | str:
+    """A crop laid on its place, or why it cannot be."""
     if crop.image is None:
-        return replace(crop, fault="its crop was not read")
+        return "its crop was not read"
     rgb = crop.image.rgb
     (h, w), (x, y) = rgb.shape[:2], crop.at_xy
-    if min(h, w) < LEAST_SIDE_PX:
-        return replace(crop, fault=f"its crop has {w}x{h} px; {LEAST_SIDE_PX}x{LEAST_SIDE_PX} at least")
-    if x < 0 or y < 0 or x + w > golden.shape[1] or y + h > golden.shape[0]:
-        return replace(crop, fault="its crop reaches beyond the board's picture")
+    if fault := _wrong_place(x, y, w, h, golden.shape):
+        return fault
     x0, y0 = max(x - SEARCH_PX, 0), max(y - SEARCH_PX, 0)
     around = golden[y0 : y + h + SEARCH_PX, x0 : x + w + SEARCH_PX]
     seen, wanted = _grey(rgb), _grey(around)
     dx, dy = x - x0, y - y0
     if min(seen.std(), wanted.std()) >= FLAT:
-        like = cv2.matchTemplate(wanted, seen, cv2.TM_CCOEFF_NORMED)
-        _, best, _, (dx, dy) = cv2.minMaxLoc(like)
+        _, best, _, (dx, dy) = cv2.minMaxLoc(cv2.matchTemplate(wanted, seen, cv2.TM_CCOEFF_NORMED))
         if not best >= LEAST_LIKE:
-            return replace(crop, fault="its crop does not look like that place of the board")
+            return OTHERWISE
     elif max(seen.std(), wanted.std()) >= FLAT:
-        return replace(crop, fault="its crop does not look like that place of the board")
-    to_around = _fine(seen, wanted, (dx, dy))
-    size = around.shape[1::-1]
+        return OTHERWISE
+    to_around, size = _fine(seen, wanted, (dx, dy)), around.shape[1::-1]
     lies = cv2.warpAffine(np.full((h, w), 255, np.uint8), to_around, size, flags=cv2.INTER_NEAREST) > 0
+    if not lies.any():
+        return OTHERWISE
     laid = u8(cv2.warpAffine(rgb, to_around, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
-    laid = _in_light_of(laid, around, lies)
-    np.copyto(frame[y0 : y0 + around.shape[0], x0 : x0 + around.shape[1]], laid, where=lies[..., None])
     moved = to_around.copy()  # of crop pixels to those around; both begin elsewhere in the frame
     moved[:, 2] += np.array([x0, y0]) - to_around[:, :2] @ np.array([x, y])
-    return replace(crop, moved=moved)
+    # what is around it belongs to no crop; the box is what it covers
+    ys, xs = np.flatnonzero(lies.any(1)), np.flatnonzero(lies.any(0))
+    rows, columns = slice(ys[0], ys[-1] + 1), slice(xs[0], xs[-1] + 1)
+    box = (x0 + int(xs[0]), y0 + int(ys[0]), int(xs[-1] - xs[0]) + 1, int(ys[-1] - ys[0]) + 1)
+    return _Placed(box, _in_light_of(laid, around, lies)[rows, columns], lies[rows, columns], moved)
+
+
+def _wrong_place(x: int, y: int, w: int, h: int, shape: tuple[int, ...]) -> str:
+    """Why a crop of this size cannot lie there; empty: it can."""
+    if min(h, w) < LEAST_SIDE_PX:
+        return f"its crop has {w}x{h} px; {LEAST_SIDE_PX}x{LEAST_SIDE_PX} at least"
+    within = x >= 0 and y >= 0 and x + w <= shape[1] and y + h <= shape[0]
+    return "" if within else "its crop reaches beyond the board's picture"
 
 
 def _fine(seen: F32, wanted: F32, at_xy: tuple[int, int]) -> F64:

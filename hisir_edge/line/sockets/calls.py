@@ -7,9 +7,12 @@ its name is answered with what was answered, not inspected again.
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
@@ -18,7 +21,15 @@ from typing import Any
 import structlog
 import zmq
 
-from hisir_edge.camera.calls.sheet import SUFFIXES, file_name, sheet_from_bytes
+from hisir_edge.camera.calls.sheet import (
+    MOST_TEXT,
+    file_name,
+    files_of,
+    hash_of_delivery,
+    is_delivery,
+    picture_of,
+    sheet_from_bytes,
+)
 from hisir_edge.config.from_files import CallsSource
 from hisir_edge.config.sources import SourceTable
 from hisir_edge.errors import HisirEdgeError, InputError
@@ -31,17 +42,21 @@ from hisir_edge.line.sockets.requests import refusal, refusal_of
 log = structlog.get_logger()
 
 MOST_FRAME_BYTES, MOST_FILES, MOST_WAITING = 256 * 2**20, 1000, 256
+MOST_IN_FOLDER, LEAST_FREE_BYTES = 1000, 500_000_000
 POLL_MS, ASK_MS, LINGER_MS = 200, 20, 500
+WAIT_S = 300.0
+"""After so long without answers whoever waits is told that there are none yet."""
 KEYS = frozenset({"name", "files", "wait"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Waits:
-    """Who waits for the answers of a delivery."""
+    """Who waits for the answers of a delivery, until when (``time.monotonic``)."""
 
     envelope: list[bytes]
     name: str
     sha256: str
+    until: float
 
 
 class CallsSocket:
@@ -104,52 +119,83 @@ class CallsSocket:
         if not isinstance(head, dict) or set(head) - KEYS or not isinstance(head.get("files", []), list):
             raise ValueError(f"a head that is no object with {', '.join(sorted(KEYS))}")
         name, files = file_name(head.get("name")), [file_name(one) for one in head.get("files", [])]
-        if not name.lower().endswith(SUFFIXES) or name.startswith("."):
-            raise ValueError(f"the name {name}: one that ends in .json or .csv")
+        if not is_delivery(name):
+            raise ValueError(f"the name {name}: one that ends in .json or .csv, with {MOST_TEXT} bytes at most")
         if len(files) > MOST_FILES or len(content) != 2 + len(files):
             raise ValueError(f"{len(content)} frames: the head, the calls, and one for each of {len(files)} files")
-        if any(one == name or one.startswith(".") or one.lower().endswith(SUFFIXES) for one in files):
-            raise ValueError("a picture whose name is that of calls, or begins with a dot")
+        sent = dict(zip(files, content[2:], strict=True))
         sheet = sheet_from_bytes(name, content[1])
-        if (known := self._answers.of(name, sheet.sha256)) is not None:
-            return {"ok": True, "delivery": name, "answers": known}
-        if len(self._waiting) >= MOST_WAITING:
-            raise InputError(
-                expected=f"at most {MOST_WAITING} deliveries that wait for answers", received="one more",
-                fix="deliver it again in a while", code="busy",
-            )  # fmt: skip
-        self._spool(name, content[1], dict(zip(files, content[2:], strict=True)))
+        sheet = replace(sheet, picture=picture_of(sheet, {*sent, *self._there()}))
+        if missing := [
+            one for one in files_of(sheet) or [f"{Path(name).stem}.*"] if one not in {*sent, *self._there()}
+        ]:
+            raise ValueError(f"calls without the picture {missing[0]}")
+        if len(sent) < len(files) or set(sent) - set(files_of(sheet)):
+            raise ValueError(f"files that are no picture of these calls: {', '.join(files)[:200]}")
+        sha256 = hash_of_delivery(content[1], [(one, self._content(one, sent)) for one in files_of(sheet)])
+        if (known := self._answers.of(name, sha256)) is not None:
+            return _told(name, known)
+        self._check_room()
+        self._spool({**sent, name: content[1]})
         if head.get("wait") is True:
-            self._waiting.append(_Waits(envelope, name, sheet.sha256))
+            self._waiting.append(_Waits(envelope, name, sha256, time.monotonic() + WAIT_S))
             return None
-        return {"ok": True, "delivery": name, "answers": None}
+        return _told(name, None)
 
-    def _spool(self, name: str, calls: bytes, files: dict[str, bytes]) -> None:
-        """Onto the disk, the calls last; InputError where another board waits under a name."""
-        folder = self._answers.folder
-        for one, data in (*files.items(), (name, calls)):
-            path: Path = folder / one
+    def _there(self) -> set[str]:
+        return {entry.name for entry in os.scandir(self._answers.folder)}
+
+    def _content(self, name: str, sent: dict[str, bytes]) -> bytes:
+        return sent[name] if name in sent else (self._answers.folder / name).read_bytes()
+
+    def _check_room(self) -> None:
+        """InputError where so much waits already that more is not to be taken."""
+        waiting = sum(is_delivery(name) for name in self._there())
+        free = shutil.disk_usage(self._answers.folder).free
+        if waiting >= MOST_IN_FOLDER or len(self._waiting) >= MOST_WAITING:
+            raise InputError(
+                expected=f"at most {MOST_IN_FOLDER} boards in the folder, and {MOST_WAITING} that are waited for",
+                received="one more", fix="deliver it again in a while", code="busy",
+            )  # fmt: skip
+        if free < LEAST_FREE_BYTES:
+            raise InputError(
+                expected=f"{LEAST_FREE_BYTES // 10**6} MB free for {self._answers.folder}",
+                received=f"{free // 10**6} MB", fix="free some space", code="busy",
+            )  # fmt: skip
+
+    def _spool(self, files: dict[str, bytes]) -> None:
+        """Onto the disk, the calls last; InputError, and nothing written, where another board waits under a name."""
+        folder, new = self._answers.folder, {}
+        for one, data in files.items():
             there = None
             with suppress(FileNotFoundError):
-                there = path.read_bytes()
+                there = (folder / one).read_bytes()
             if there is not None and there != data:
                 raise InputError(
                     expected=f"a name that no waiting board has, {one}", received="other content under it",
                     fix="deliver each board under a name of its own",
                 )  # fmt: skip
             if there is None:
-                write_durably(path, data)
+                new[one] = data
+        for one, data in new.items():
+            write_durably(folder / one, data)
 
     def _tell(self) -> None:
-        """Answer those whose answers are there now."""
+        """Answer those whose answers are there now, or that have waited long: they may deliver it again."""
         for _ in range(len(self._waiting)):
             one = self._waiting.popleft()
             answers = self._answers.of(one.name, one.sha256)
-            if answers is None:
+            if answers is None and time.monotonic() < one.until:
                 self._waiting.append(one)
             else:
-                self._send(one.envelope, {"ok": True, "delivery": one.name, "answers": answers})
+                self._send(one.envelope, _told(one.name, answers))
 
     def _send(self, envelope: list[bytes], found: dict[str, Any]) -> None:
         with suppress(zmq.ZMQError):  # whoever asked is gone
             self._socket.send_multipart([*envelope, json.dumps(found, separators=(",", ":")).encode()], zmq.NOBLOCK)
+
+
+def _told(name: str, found: dict[str, Any] | None) -> dict[str, Any]:
+    """What is said of a delivery; ``found``: its answers, None: there are none yet."""
+    result = None if found is None else found["result"]
+    return {"ok": True, "delivery": name, "result": result, "answers": None if found is None else found["answers"]}

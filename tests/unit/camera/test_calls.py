@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import cv2
 import numpy as np
@@ -68,7 +69,10 @@ def test_crops_have_their_places():
         ("a.csv", b"id,x,y,w,h\n1,1,1,0,1\n", "of 0x1"), ("a.csv", b"id,x,y,w,h,truth\n1,1,1,1,1,perhaps\n", "perhaps"),
         ("a.csv", b"id,x,y,w,h,crop\n1,1,1,1,1,a.png\n2,1,1,1,1,\n", "none of others"),
         ("a.csv", b"id,x,y,w,h,picture\n1,1,1,1,1,/etc/passwd\n", "beside the calls"),
-        ("a.csv", b"id,x,y,w,h,crop\n1,1,1,1,1,..\n", "beside the calls"), ("a.csv", b"\xff\xfe\x00", "a.csv"),
+        ("a.csv", b"id,x,y,w,h,crop\n1,1,1,1,1,..\n", "beside the calls"), ("a.csv", b"\xff\x81\x00", "a.csv"),
+        ("a.json", b'{"calls": [], "picture": "done"}', "the picture done"),
+        ("a.json", b'{"calls": [], "picture": "b.json"}', "the picture b.json"),
+        ("a.json", b'{"calls": [], "picture": ".b.png"}', "beside the calls"),
         ("a.csv", b"id,x,y,w,h,crop,picture\n1,1,1,1,1,a.png,b.png\n", "not both"),
     ],
 )  # fmt: skip
@@ -147,6 +151,64 @@ def test_what_still_changes_is_waited_for_and_what_never_comes_is_a_fault(tmp_pa
     with camera(tmp_path) as source:
         fault = source.next(0)
         assert isinstance(fault, GrabFault) and "no picture a.*" in fault.reason and len(fault.sheet.calls) == 1
+        (tmp_path / "done").mkdir()
+        (tmp_path / "a.json").unlink()
+        cv2.imwrite(str(tmp_path / "a.png"), np.full((8, 8, 3), 90, np.uint8))
+        assert source.next(0) is None
+        assert (tmp_path / "done" / "a.png").exists(), "it came too late: the next board of that name has its own"
+
+
+@pytest.mark.parametrize("torn", ["a.json", "a.png"])
+def test_what_is_half_written_is_read_again_once_it_changes(tmp_path, torn):
+    a_board(tmp_path, "a")
+    whole = (tmp_path / torn).read_bytes()
+    (tmp_path / torn).write_bytes(whole[: len(whole) // 2])
+    with camera(tmp_path, wait_s=3600) as source:
+        assert source.next(0) is None and source.next(0) is None
+        (tmp_path / torn).write_bytes(whole)
+        assert isinstance(source.next(0), Frame)
+    (tmp_path / torn).write_bytes(whole[: len(whole) // 2])
+    with camera(tmp_path) as source:
+        assert isinstance(source.next(0), GrabFault)
+
+
+def test_a_picture_of_tomorrow_is_not_whole_yet(tmp_path):
+    """The clock of a share may be ahead of this PC's."""
+    a_board(tmp_path, "a", age_s=-90)
+    with camera(tmp_path, settle_s=60) as source:
+        assert source.next(0) is None
+
+
+def test_two_pictures_of_one_name_are_a_fault(tmp_path):
+    a_board(tmp_path, "a")
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.full((8, 8, 3), 90, np.uint8))
+    with camera(tmp_path) as source:
+        assert "a.png, a.jpg" in source.next(0).reason
+
+
+def test_a_crop_is_read_once_and_no_board_takes_all_memory(tmp_path):
+    cv2.imwrite(str(tmp_path / "c.png"), np.full((20, 20, 3), 90, np.uint8))
+    calls = [{**CALL, "id": n, "crop": "c.png", "crop_x": n} for n in range(50)]
+    (tmp_path / "a.json").write_text(json.dumps({"calls": calls}))
+    with camera(tmp_path) as source:
+        images = {id(crop.image) for crop in source.next(0).sheet.crops}
+        assert len(images) == 1
+        for n in range(3):
+            cv2.imwrite(str(tmp_path / f"large-{n}.png"), np.zeros((6000, 6000), np.uint8))
+        large = [{**CALL, "id": n, "crop": f"large-{n}.png"} for n in range(3)]
+        (tmp_path / "b.json").write_text(json.dumps({"calls": large}))
+        assert "crops of at most" in source.next(0).reason
+
+
+def test_many_boards_that_wait_for_pictures_hold_nobody_up(tmp_path):
+    for n in range(1500):
+        (tmp_path / f"{n}.json").write_text(json.dumps({"calls": [CALL]}))
+    with camera(tmp_path, wait_s=3600) as source:
+        assert source.next(0) is None
+        a_board(tmp_path, "last")
+        start = time.monotonic()
+        assert source.next(0).unit == "last"
+        assert time.monotonic() - start < 3, "seconds where each is read again"
 
 
 def test_a_folder_that_goes_away_comes_back(tmp_path):
