@@ -11,6 +11,8 @@ enum Layout { MONO, RGB, BGR, RGBA, BAYER_RG, BAYER_GR, BAYER_GB, BAYER_BG };
 #define REGION 16
 #define KEPT_FROM 0.25f
 #define MOST_CANDIDATES 16
+#define WHITE_FROM 250
+#define BRIGHTER_LEVEL 252
 
 struct Pixel {
     int r, g, b;
@@ -65,29 +67,43 @@ __device__ Pixel registered(const uint8_t *raw, int layout, int width, int heigh
     return Pixel{mixed(a.r, b.r, c.r, d.r, fx, fy), mixed(a.g, b.g, c.g, d.g, fx, fy), mixed(a.b, b.b, c.b, d.b, fx, fy)};
 }
 
-// The colour that the network is to see at x, y of tile number `tile`: registered, and with the light taken out.
+// What went white in brighter light may have been as bright as the memory there (light.py, explain_white).
+__device__ __forceinline__ int explained(const uint8_t *table, int c, int value, int memory) {
+    const bool white = table[3 * 255 + c] <= BRIGHTER_LEVEL && value >= table[3 * WHITE_FROM + c];
+    return white && memory > value ? memory : value;
+}
+
+// The colour that the network is to see at x, y of tile number `tile`: registered, and with the light taken out. memory:
+// the board memory at that pixel, its next colour memory_plane further on; null: what went white stays as it is.
 __device__ Pixel tile_pixel(
     const uint8_t *raw, int layout, int width, int height, const int64_t *matrix, const int32_t *origins_yx,
-    const uint8_t *tables, int golden_h, int golden_w, int tile, int x, int y) {
+    const uint8_t *tables, int golden_h, int golden_w, int tile, int x, int y, const uint8_t *memory,
+    int64_t memory_plane) {
     const int gy = clamped(origins_yx[2 * tile] + y, 0, golden_h - 1);
     const int gx = clamped(origins_yx[2 * tile + 1] + x, 0, golden_w - 1);
     const Pixel p = registered(raw, layout, width, height, matrix, gx, gy);
     if (tables == nullptr) return p;
     const uint8_t *table = tables + (int64_t)tile * 768;
-    return Pixel{table[3 * p.r], table[3 * p.g + 1], table[3 * p.b + 2]};
+    const Pixel lit = Pixel{table[3 * p.r], table[3 * p.g + 1], table[3 * p.b + 2]};
+    if (memory == nullptr) return lit;
+    return Pixel{
+        explained(table, 0, lit.r, memory[0]), explained(table, 1, lit.g, memory[memory_plane]),
+        explained(table, 2, lit.b, memory[2 * memory_plane])};
 }
 
-// Tiles `first`, `first + 1`, ... as bytes, out (n, 3, t, t). A thread a pixel: x, y in the tile, z the tile.
+// Tiles `first`, `first + 1`, ... as bytes, out (n, 3, t, t); cues: the board memory of all tiles (.., 4, t, t), or null. A
+// thread a pixel: x, y in the tile, z the tile.
 extern "C" __global__ void tiles_u8(
     const uint8_t *__restrict__ raw, int layout, int width, int height, const int64_t *__restrict__ matrix,
     const int32_t *__restrict__ origins_yx, const uint8_t *__restrict__ tables, int golden_h, int golden_w, int tile_px,
-    int first, uint8_t *__restrict__ out) {
+    int first, const uint8_t *__restrict__ cues, uint8_t *__restrict__ out) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, n = blockIdx.z;
     if (x >= tile_px || y >= tile_px) return;
-    const Pixel p =
-        tile_pixel(raw, layout, width, height, matrix, origins_yx, tables, golden_h, golden_w, first + n, x, y);
-    const int64_t plane = (int64_t)tile_px * tile_px;
-    uint8_t *to = out + n * 3 * plane + (int64_t)y * tile_px + x;
+    const int64_t plane = (int64_t)tile_px * tile_px, here = (int64_t)y * tile_px + x;
+    const uint8_t *memory = cues == nullptr ? nullptr : cues + (first + n) * 4 * plane + here;
+    const Pixel p = tile_pixel(
+        raw, layout, width, height, matrix, origins_yx, tables, golden_h, golden_w, first + n, x, y, memory, plane);
+    uint8_t *to = out + n * 3 * plane + here;
     to[0] = (uint8_t)p.r;
     to[plane] = (uint8_t)p.g;
     to[2 * plane] = (uint8_t)p.b;
@@ -95,8 +111,8 @@ extern "C" __global__ void tiles_u8(
 EXPORT_LAUNCH(
     tiles_u8,
     (const uint8_t *raw, int layout, int width, int height, const int64_t *matrix, const int32_t *origins_yx,
-     const uint8_t *tables, int golden_h, int golden_w, int tile_px, int first, uint8_t *out),
-    (raw, layout, width, height, matrix, origins_yx, tables, golden_h, golden_w, tile_px, first, out))
+     const uint8_t *tables, int golden_h, int golden_w, int tile_px, int first, const uint8_t *cues, uint8_t *out),
+    (raw, layout, width, height, matrix, origins_yx, tables, golden_h, golden_w, tile_px, first, cues, out))
 
 // The same with the positional cue as half floats about 0, out (n, 7, t, t): three colours, then the board memory
 // (4, memory_h, memory_w) at the tile's place.
@@ -106,14 +122,14 @@ extern "C" __global__ void tiles_f16(
     int first, const uint8_t *__restrict__ memory, int memory_h, int memory_w, half_t *__restrict__ out) {
     const int x = blockIdx.x * blockDim.x + threadIdx.x, y = blockIdx.y * blockDim.y + threadIdx.y, n = blockIdx.z;
     if (x >= tile_px || y >= tile_px) return;
-    const Pixel p =
-        tile_pixel(raw, layout, width, height, matrix, origins_yx, tables, golden_h, golden_w, first + n, x, y);
     const int64_t plane = (int64_t)tile_px * tile_px, memory_plane = (int64_t)memory_h * memory_w;
+    const uint8_t *at =
+        memory + (int64_t)(origins_yx[2 * (first + n)] + y) * memory_w + origins_yx[2 * (first + n) + 1] + x;
+    const Pixel p = tile_pixel(
+        raw, layout, width, height, matrix, origins_yx, tables, golden_h, golden_w, first + n, x, y, at, memory_plane);
     half_t *to = out + n * 7 * plane + (int64_t)y * tile_px + x;
     const int colours[3] = {p.r, p.g, p.b};
     for (int c = 0; c < 3; ++c) to[c * plane] = half_of((float)(colours[c] - 128) / 255.0f);
-    const uint8_t *at =
-        memory + (int64_t)(origins_yx[2 * (first + n)] + y) * memory_w + origins_yx[2 * (first + n) + 1] + x;
     for (int c = 0; c < 4; ++c) to[(3 + c) * plane] = half_of((float)(at[c * memory_plane] - 128) / 255.0f);
 }
 EXPORT_LAUNCH(

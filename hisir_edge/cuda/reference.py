@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from hisir_edge.arrays import F32, F64, I32, I64, U8
 from hisir_edge.images.pixels import rgb_from_pixels
+from hisir_edge.inspection.light import BRIGHTER_LEVEL, WHITE_FROM
 from hisir_edge.inspection.rops import KEPT_FROM
 
 LAYOUTS = ("Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8")
@@ -49,8 +50,12 @@ def tiles_u8(
     tables: U8 | None,
     golden_hw: tuple[int, int],
     tile_px: int,
+    cues: U8 | None = None,
 ) -> U8:
-    """Tiles (n, 3, t, t) of a raw frame, flat: demosaiced, registered, with ``tables`` (n, 1, 256, 3) of light."""
+    """Tiles (n, 3, t, t) of a raw frame, flat: demosaiced, registered, with ``tables`` (n, 1, 256, 3) of light.
+
+    ``cues`` (n, 4, t, t): the board memory, by which what went white in brighter light is explained.
+    """
     rgb = rgb_from_pixels(pixel_format, raw, frame_hw[1], frame_hw[0])
     out = np.empty((len(origins_yx), 3, tile_px, tile_px), np.uint8)
     for n, (y0, x0) in enumerate(origins_yx):
@@ -58,6 +63,10 @@ def tiles_u8(
         tile = registered(rgb, matrix, np.minimum(x, golden_hw[1] - 1), np.minimum(y, golden_hw[0] - 1))
         if tables is not None:
             tile = np.stack([tables[n, 0, :, c][tile[..., c]] for c in range(3)], -1)
+            if cues is not None:
+                table, memory = tables[n, 0], cues[n, :3].transpose(1, 2, 0)
+                white = (table[255] <= BRIGHTER_LEVEL) & (tile >= table[WHITE_FROM])
+                tile = np.where(white, np.maximum(tile, memory), tile)
         out[n] = tile.transpose(2, 0, 1)
     return out
 

@@ -211,7 +211,7 @@ class Slot:
         if rig.engine.half_planes:
             self.stream.launch("tiles_f16", (t, t, rig.tiles), *arguments, self.cues, *plan.padded_hw, self.tiles)
         else:
-            self.stream.launch("tiles_u8", (t, t, rig.tiles), *arguments, self.tiles)
+            self.stream.launch("tiles_u8", (t, t, rig.tiles), *arguments, self.cues, self.tiles)
 
     def enqueue_network(self) -> None:
         """The engine alone, over the tiles that are on the GPU."""

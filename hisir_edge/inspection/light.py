@@ -24,6 +24,9 @@ WHOLLY, MOSTLY = 0.999, 0.3
 FEWEST_CELLS = 4
 """Of fewer than ``LEAST_CELLS`` cells the light is even, if there are so many."""
 GAIN_LIMIT = 1.6
+WHITE_FROM, BRIGHTER_LEVEL = 250, 252
+"""Levels from which on a component may have been brighter still, noise and compression counted; what 255 becomes in
+light that is brighter by more than a per cent."""
 WHITE, DULL = 254, 228
 """Levels: all colours from the first on have lost what they were; the board has something to lose up to the second."""
 MOST_LOST_SHARE = 0.01
@@ -158,6 +161,23 @@ def gains_at(planes: F64, frame_hw: tuple[int, int], centres_yx: F64) -> F32:
     x, y = centres_yx[:, 1] / w * 2 - 1, centres_yx[:, 0] / h * 2 - 1
     log_gain = planes @ np.stack([np.ones(len(x)), x, y])
     return np.asarray(np.exp(-log_gain.T), np.float32)
+
+
+def explain_white(tiles: U8, cues: U8, gains: F32) -> None:
+    """Take what went white in brighter light for as bright as the board memory, where that is brighter than white now.
+
+    ``tiles`` (n, 3, t, t), their light already taken out, are changed; ``cues`` (n, 4, t, t): the board memory, its
+    colours first; ``gains`` (n, 3): what the tiles' levels were multiplied by. White says only that it was that bright
+    or brighter. What is darker in memory stays as it is: a splash of solder is white where the board is green. As
+    ``kernels.cu`` has it.
+    """
+    tops = np.rint(gains * np.float32(255))
+    for number in np.flatnonzero((tops <= BRIGHTER_LEVEL).any(1)).tolist():
+        for c in np.flatnonzero(tops[number] <= BRIGHTER_LEVEL).tolist():
+            plane, memory = tiles[number, c], cues[number, c]
+            level = int(np.rint(gains[number, c] * np.float32(WHITE_FROM)))
+            white = cv2.compare(plane, level, cv2.CMP_GE)  # type: ignore[call-overload]
+            cv2.copyTo(cv2.max(plane, memory), white, plane)
 
 
 def tables_of_gains(gains: F32) -> U8:

@@ -109,8 +109,8 @@ def kernels_of(device: PycudaDevice, stream, hw: tuple[int, int]) -> Kernels:
         )  # fmt: skip
 
     found: Kernels = {
-        "tiles_u8, RGB": (h * w * 3 + area * 3, cut("tiles_u8", raw, rgb, tiles)),
-        "tiles_u8, Bayer": (h * w + area * 3, cut("tiles_u8", bayer, mosaic, tiles)),
+        "tiles_u8, RGB": (h * w * 3 + area * 3, cut("tiles_u8", raw, rgb, None, tiles)),
+        "tiles_u8, Bayer": (h * w + area * 3, cut("tiles_u8", bayer, mosaic, None, tiles)),
         "tiles_f16, RGB": (h * w * 7 + area * 14, cut("tiles_f16", raw, rgb, memory, ph, pw, tiles)),
         "tiles_f16, Bayer": (h * w * 5 + area * 14, cut("tiles_f16", bayer, mosaic, memory, ph, pw, tiles)),
         "region_figures": (scores.nbytes + 3 * cells * 4, lambda: stream.launch(

@@ -129,9 +129,9 @@ def test_tiles_are_those_of_the_cpu(device, kernels, pixel_format, hw):
     n, layout = len(origins), LAYOUTS.index(pixel_format)
     tables = rng.integers(0, 256, (n, 1, 256, 3), np.uint8)
     matrix = fixed_point(np.array([[0.9998, -0.015, 3.3], [0.015, 0.9998, -4.7]])).ravel()
-    out = np.zeros((n, 3, t, t), np.uint8)
+    out, cues = np.zeros((n, 3, t, t), np.uint8), rng.integers(0, 256, (n, 4, t, t), np.uint8)
     both.assert_same(
-        "tiles_u8", (t, t, n), raw, layout, hw[1], hw[0], matrix, origins, tables, *hw, t, 0, out
+        "tiles_u8", (t, t, n), raw, layout, hw[1], hw[0], matrix, origins, tables, *hw, t, 0, cues, out
     )  # fmt: skip
     memory, half = rng.integers(0, 256, (4, *padded_size(hw)), np.uint8), np.zeros((n, 7, t, t), np.float16)
     both.assert_same(

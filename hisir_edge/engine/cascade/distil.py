@@ -16,6 +16,7 @@ from hisir_edge.geometry.tile import REGION_PX, tiles_from_frame, tiles_from_pla
 from hisir_edge.images import picture_file
 from hisir_edge.inspection.cascade.planes import PLANES, planes_of_tiles
 from hisir_edge.inspection.cpu.inspector import CpuInspector
+from hisir_edge.inspection.light import explain_white
 from hisir_edge.net.first_look import FirstLookNet
 
 LEAST_SCORE, MOST_OF_THRESHOLD = 0.03, 2.0
@@ -61,6 +62,8 @@ def tiles_and_scores(inspector: CpuInspector, gains: F32 | None, numbers: I64) -
     tiles, cues = np.empty((n, 3, t, t), np.uint8), np.empty((n, 4, t, t), np.uint8)
     tiles_from_frame(inspector.plan, inspector.padded, numbers, tiles, gains)
     tiles_from_planes(inspector.plan, inspector.memory.planes, numbers, cues)
+    if gains is not None:
+        explain_white(tiles, cues, gains[numbers])
     scores, misfit = np.empty((n, t, t), np.float32), np.empty((n, t // REGION_PX, t // REGION_PX), np.float32)
     inspector.engine.infer(tiles, cues, scores, misfit)
     return tiles, cues, scores

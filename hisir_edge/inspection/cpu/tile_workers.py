@@ -16,6 +16,7 @@ from hisir_edge.arrays import F32, I64, U8
 from hisir_edge.geometry.tile import REGION_PX, TilePlan, tiles_from_frame, tiles_from_planes
 from hisir_edge.inspection.cascade.first_look import FirstLook
 from hisir_edge.inspection.engine import Engine, OnSpan
+from hisir_edge.inspection.light import explain_white
 
 Call = TypeVar("Call")
 Done = TypeVar("Done")
@@ -125,6 +126,8 @@ class TileWorkers:
             t0 = time.perf_counter()
             tiles_from_frame(self.plan, padded, numbers, buffers.tiles, gains)
             cues = self.cues.of(numbers, buffers.cues, memory)
+            if gains is not None:
+                explain_white(buffers.tiles[:n], cues, gains[numbers])
             t1 = time.perf_counter()
             scores, misfit = buffers.scores[:n], buffers.misfit[:n]
             self.engine.infer(buffers.tiles[:n], cues, scores, misfit)
@@ -149,6 +152,8 @@ class TileWorkers:
             here, start = numbers[first : first + k], time.perf_counter()
             tiles_from_frame(self.plan, padded, here, buffers.tiles, gains)
             cues = self.cues.of(here, buffers.cues, memory)
+            if gains is not None:
+                explain_white(buffers.tiles[: len(here)], cues, gains[here])
             out[first : first + k] = look.expected(buffers.tiles[: len(here)], cues)
             self.span("look", start, time.perf_counter())
 

@@ -17,7 +17,8 @@ import hisir_edge.cuda
 from hisir_edge.cuda import reference
 from hisir_edge.cuda.reference import LAYOUTS, fixed_point
 from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
-from hisir_edge.geometry.tile import padded_size, plan_from_size
+from hisir_edge.geometry.tile import padded_size, plan_from_size, tiles_from_frame
+from hisir_edge.inspection.light import explain_white, tables_of_gains
 from hisir_edge.inspection.rops import Rops
 
 SOURCE = Path(hisir_edge.cuda.__file__).parent / "kernels.cu"
@@ -49,30 +50,51 @@ def _turn(degrees: float, dx: float, dy: float) -> np.ndarray:
     return fixed_point(np.array([[np.cos(a), -np.sin(a), dx], [np.sin(a), np.cos(a), dy]]))
 
 
-def _tiles(library, raw, pixel_format, hw, matrix, plan, tables):
+def _tiles(library, raw, pixel_format, hw, matrix, plan, tables, cues=None):
     origins = np.array(plan.origins_yx, np.int32)
     n, t = len(origins), plan.tile_px
     out = np.zeros((n, 3, t, t), np.uint8)
     launch(
         library, "tiles_u8", (t, t, n), raw, LAYOUTS.index(pixel_format), hw[1], hw[0], matrix, origins, tables,
-        *plan.frame_hw, t, 0, out,
+        *plan.frame_hw, t, 0, cues, out,
     )  # fmt: skip
-    return out, reference.tiles_u8(raw, pixel_format, hw, matrix, origins, tables, plan.frame_hw, t)
+    return out, reference.tiles_u8(raw, pixel_format, hw, matrix, origins, tables, plan.frame_hw, t, cues)
 
 
 @given(
     seeds, st.sampled_from(LAYOUTS), st.tuples(st.integers(64, 150), st.integers(64, 170)),
-    st.floats(-1.5, 1.5), st.floats(-14, 14), st.booleans(),
+    st.floats(-1.5, 1.5), st.floats(-14, 14), st.booleans(), st.booleans(),
 )  # fmt: skip
 @settings(max_examples=80, deadline=None)
-def test_tiles_of_a_raw_frame(kernels, seed, pixel_format, hw, degrees, shift, lit):
+def test_tiles_of_a_raw_frame(kernels, seed, pixel_format, hw, degrees, shift, lit, remembered):
     rng = np.random.default_rng(seed)
     plan = plan_from_size(hw, 64, 16)
     tables = rng.integers(0, 256, (len(plan.origins_yx), 1, 256, 3), dtype=np.uint8) if lit else None
+    cues = rng.integers(0, 256, (len(plan.origins_yx), 4, 64, 64), dtype=np.uint8) if remembered else None
     out, expected = _tiles(
-        kernels, _raw(rng, pixel_format, hw), pixel_format, hw, _turn(degrees, shift, -shift), plan, tables
+        kernels, _raw(rng, pixel_format, hw), pixel_format, hw, _turn(degrees, shift, -shift), plan, tables, cues
     )
     assert np.array_equal(out, expected)
+
+
+@given(seeds, st.lists(st.floats(0.625, 1.75, width=32), min_size=3, max_size=3))
+@settings(max_examples=40, deadline=None)
+def test_what_went_white_is_explained_as_on_a_cpu(kernels, seed, gains):
+    rng, hw = np.random.default_rng(seed), (64, 96)
+    plan = plan_from_size(hw, 64, 32)
+    raw = np.clip(_raw(rng, "RGB8", hw).astype(int) * 2, 0, 255).astype(np.uint8)
+    n = len(plan.origins_yx)
+    every = np.tile(np.array(gains, np.float32), (n, 1))
+    cues = rng.integers(0, 256, (n, 4, 64, 64), dtype=np.uint8)
+    out, _ = _tiles(kernels, raw, "RGB8", hw, _turn(0, 0, 0), plan, tables_of_gains(every), cues)
+    padded = np.zeros((*plan.padded_hw, 3), np.uint8)
+    padded[:64, :96] = raw.reshape(64, 96, 3)
+    on_cpu = np.empty_like(out)
+    tiles_from_frame(plan, padded, np.arange(n), on_cpu, every)
+    explain_white(on_cpu, cues, every)
+    for tile, cpu, (y, x) in zip(out, on_cpu, plan.origins_yx, strict=True):
+        inside = (slice(None), slice(0, 64 - y), slice(0, 96 - x))
+        assert np.array_equal(tile[inside], cpu[inside])
 
 
 @pytest.mark.parametrize("pixel_format", LAYOUTS)
@@ -95,7 +117,7 @@ def test_the_last_tiles_of_a_large_frame(kernels):
     origins = np.array(plan.origins_yx[-2:], np.int32)
     out, matrix = np.zeros((2, 3, t, t), np.uint8), _turn(0.7, -40.3, 22.9)
     layout = LAYOUTS.index("BayerGB8")
-    launch(kernels, "tiles_u8", (t, t, 2), raw, layout, hw[1], hw[0], matrix, origins, None, *hw, t, 0, out)
+    launch(kernels, "tiles_u8", (t, t, 2), raw, layout, hw[1], hw[0], matrix, origins, None, *hw, t, 0, None, out)
     assert np.array_equal(out, reference.tiles_u8(raw, "BayerGB8", hw, matrix, origins, None, hw, t))
 
 

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from hisir_edge.errors import InspectionError
 from hisir_edge.geometry.tile import plan_from_size, tiles_from_frame
-from hisir_edge.inspection.light import gains_from_light, golden_light, light_of_frame, tables_of_gains, without_light
+from hisir_edge.inspection.light import (
+    explain_white,
+    gains_from_light,
+    golden_light,
+    light_of_frame,
+    tables_of_gains,
+    without_light,
+)
 from hisir_edge.sim.render import board_from_seed, draw_board
 
 
@@ -85,6 +92,33 @@ def test_tiles_get_the_light_of_their_middle(board):
     middle = (slice(None), slice(None), slice(32, 96), slice(32, 96))
     bright = plain[middle] < 200
     assert np.abs(even[middle].astype(int) - plain[middle])[bright].max() <= 4
+
+
+def test_what_went_white_is_as_bright_as_the_memory_and_what_is_new_stays(board):
+    """20 % brighter and clipped: bright places are taken for what they were, a splash on dark ground is seen."""
+    plan = plan_from_size((480, 640), 128, 32)
+    n, bright = len(plan.origins_yx), board.copy()
+    bright[100:140, 200:260] = 240
+    lit = np.clip(np.rint(bright * 1.2), 0, 255).astype(np.uint8)
+    lit[300:310, 400:410] = 255
+    cues, tiles = np.zeros((n, 4, 128, 128), np.uint8), np.empty((n, 3, 128, 128), np.uint8)
+    remembered = cues[:, :3].copy()
+    tiles_from_frame(plan, bright, np.arange(n), remembered)
+    cues[:, :3] = remembered
+    gains = np.full((n, 3), 1 / 1.2, np.float32)
+    tiles_from_frame(plan, lit, np.arange(n), tiles, gains)
+    clipped = tiles.copy()
+    explain_white(tiles, cues, gains)
+    assert np.abs(clipped.astype(int) - remembered).max() > 25, "240 became 212"
+    for tile, memory, (y, x) in zip(tiles, remembered, plan.origins_yx, strict=True):
+        differs = np.abs(tile.astype(int) - memory).max(0)
+        splash = np.zeros((128, 128), bool)
+        splash[max(300 - y, 0) : max(310 - y, 0), max(400 - x, 0) : max(410 - x, 0)] = True
+        assert differs[~splash].max() <= 2
+        assert not splash.any() or differs[splash].min() > 60
+    darker = tiles.copy()
+    explain_white(darker, cues, np.full((n, 3), 1.1, np.float32))
+    assert np.array_equal(darker, tiles), "in light that is not brighter white is white"
 
 
 @given(st.lists(st.floats(0.5, 2, width=32), min_size=3, max_size=3))
