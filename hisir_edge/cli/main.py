@@ -21,6 +21,7 @@ from hisir_edge.cli.inspect import inspect
 from hisir_edge.cli.learning.build import build_engine
 from hisir_edge.cli.learning.evaluate import evaluate
 from hisir_edge.cli.learning.parts import parts_app
+from hisir_edge.cli.learning.reinspect import reinspect
 from hisir_edge.cli.learning.synth import pretrain, synth
 from hisir_edge.cli.learning.teach import teach
 from hisir_edge.cli.learning.train import train
@@ -96,7 +97,7 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(parts_app, name="parts")
 app.add_typer(calls_app, name="calls")
 for command in (
-    control, status, keygen, watch, forward, opcua, plc, decide, verify, view, view_user, revision, boards,
+    control, status, keygen, watch, forward, opcua, plc, decide, verify, view, view_user, revision, boards, reinspect,
     install_service, camera, bench, synth, train, build_engine, teach, pretrain,
     check, evaluate, inspect, run, demo,
 ):  # fmt: skip

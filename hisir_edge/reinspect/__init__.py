@@ -1,0 +1,1 @@
+"""Archived boards inspected once more, with another bundle, and both verdicts side by side."""

@@ -1,0 +1,40 @@
+"""What people have decided about the old verdicts: in the lines' journals, or in copies of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+from hisir_edge.errors import InputError
+from hisir_edge.line.journal.reading import JournalReader
+from hisir_edge.line.journal.schema import FILE
+
+CONFIRMED = "DefectConfirmed"
+AT_ONCE = 4096
+
+
+def confirmed_defects(journals: Iterable[Path]) -> set[tuple[str, int, int]]:
+    """(epoch, number, defect's priority) of the defects that somebody confirmed and nobody rejected later.
+
+    Priority 0 stands for the board. InputError for a folder that is no journal.
+    """
+    found: set[tuple[str, int, int]] = set()
+    for folder in journals:
+        try:
+            with closing(sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)) as db:
+                epoch = str(db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0])
+            reader, after = JournalReader(folder), 0
+            while decisions := reader.decisions(after, AT_ONCE):
+                for one in decisions:
+                    key = (epoch, one.seq, one.defect)
+                    found.discard(key)
+                    if one.verification == CONFIRMED:
+                        found.add(key)
+                after = decisions[-1].id
+        except (sqlite3.Error, TypeError) as error:
+            raise InputError(
+                expected="a line's journal folder", received=f"{folder}: {error}", fix="name it, or leave it out"
+            ) from error
+    return found
