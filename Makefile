@@ -226,7 +226,7 @@ lock:
 	  --no-annotate pyproject.toml --extra barcode --extra tiff -o requirements/lowest.lock
 
 # what an extra adds to the base install; gpu-check and gpu-check-torch are no extras, they have an .in file alone
-EXTRAS_LOCKED := barcode cfx gpu gpu-check gpu-check-torch mqtt opcua plc postgres tensorrt-rtx tiff train view viva webhook
+EXTRAS_LOCKED := barcode cfx gpu gpu-check gpu-check-torch mqtt opcua plc postgres ray reinspect tensorrt-rtx tiff train view viva webhook
 extra_of = $(filter-out gpu-check gpu-check-torch,$(1))
 
 .PHONY: $(EXTRAS_LOCKED:%=requirements/extras/%.lock)
