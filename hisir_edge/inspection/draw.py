@@ -81,10 +81,11 @@ def draw_defects(inspector: BoardInspector, picture: U8, seed: int, rounds: int 
 def _inspected(inspector: BoardInspector, small: U8) -> Bool:
     """The pixels of a picture in the network's size that are inspected, where it shows the board, (h, w)."""
     h, w = small.shape[:2]
-    gain = inspector.gain.window(0, h, 0, w)
-    if inspector.finder is not None:
-        gain = warped_window(gain, (0, 0), (0, h, 0, w), inspector.finder.find(Pixels(small)).pose)
-    return np.asarray(gain > 0)
+    inspected = inspector.gain.inspected()
+    if inspector.finder is None:
+        return inspected
+    pose = inspector.finder.find(Pixels(small)).pose
+    return np.asarray(warped_window(inspected.astype(np.float32), (0, 0), (0, h, 0, w), pose) > 0)
 
 
 def _planted(

@@ -103,6 +103,12 @@ class Gain:
         other.most = other._measured()
         return other, cells
 
+    def inspected(self) -> Bool:
+        """Where (h, w) the gain is above 0: it is nowhere 0 but in zones that are ignored."""
+        if self._labels is None:
+            return np.ones(self.hw, np.bool_)
+        return np.asarray((self._sensitivities > 0)[self._labels])
+
     def window(self, y0: int, y1: int, x0: int, x1: int) -> F32:
         """``gain_map(...)[y0:y1, x0:x1]``, to the bit, with 0 beyond the image."""
         out = np.zeros((y1 - y0, x1 - x0), np.float32)

@@ -32,6 +32,7 @@ from hisir_edge.records import CallSheet, Crop, Frame, GrabFault
 log = structlog.get_logger()
 
 POLL_S = 0.05
+MOST_LATE = 1000
 MOST_CROP_PX = 100_000_000
 """Of all crops of a board together: more is no board."""
 
@@ -60,7 +61,8 @@ class CallsCamera:
         self._failed: dict[_File, tuple[_File, ...]] = {}
         """Boards that could not be read, and the files that they had then: they are read again once one changes."""
         self._reasons: dict[_File, str] = {}
-        self._late: set[str] = set()
+        self._late: dict[str, None] = {}
+        """Stems of pictures that did not come in time, the last ones."""
         self._passed_over: set[str] = set()
 
     def __enter__(self) -> CallsCamera:
@@ -177,7 +179,11 @@ class CallsCamera:
         if time.monotonic() - since < self.settings.wait_s + self.settings.settle_s:
             return None
         names = files_of(sheet) or (file.name,)
-        self._late |= {Path(name).stem for name in names if Path(name).suffix in SUFFIXES or name not in self._there}
+        for name in names:
+            if Path(name).suffix.lower() in SUFFIXES or name not in self._there:
+                self._late[Path(name).stem] = None
+        while len(self._late) > MOST_LATE:
+            del self._late[next(iter(self._late))]
         return GrabFault(
             source=self.name, frame_id=self._next_id(), unit=sheet.unit, reason=self._reasons[file],
             grabbed_at_ns=time.time_ns(), sheet=replace(sheet, sha256=hash_in_folder(self.folder, sheet)),
@@ -194,7 +200,7 @@ class CallsCamera:
         waiting = {Path(name).stem for name in self._there if is_delivery(name)}
         for name in list(self._there):
             stem = Path(name).stem
-            if stem in self._late - waiting and Path(name).suffix.lower() in PICTURES:
+            if stem in self._late and stem not in waiting and Path(name).suffix.lower() in PICTURES:
                 log.warning("a picture that came too late is put aside", picture=name)
                 with suppress(OSError):
                     (self.folder / name).replace(self.folder / DONE / name)

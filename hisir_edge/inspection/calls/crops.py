@@ -13,6 +13,7 @@ from hisir_edge.arrays import F32, F64, U8, Bool, u8
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.geometry.box import BoxXYWH, meet
 from hisir_edge.images.pixels import Pixels
+from hisir_edge.inspection.selftest import golden_picture
 from hisir_edge.records import Crop, Frame, GrabFault
 
 SEARCH_PX = 24
@@ -34,7 +35,7 @@ def with_crops_laid(bundle: Bundle, item: Frame | GrabFault) -> Frame | GrabFaul
     """The item; where crops came instead of a board's picture, with the frames that they make on its golden image."""
     if isinstance(item, GrabFault) or item.sheet is None or not item.sheet.crops:
         return item
-    frames, crops = frames_of_crops(golden_frame(bundle), item.sheet.crops)
+    frames, crops = frames_of_crops(golden_picture(bundle), item.sheet.crops)
     first, *more = map(Pixels, frames)
     return replace(item, image=first, layers=tuple(more), sheet=replace(item.sheet, crops=crops))
 
@@ -76,13 +77,6 @@ def moved_box(box: BoxXYWH, crop: Crop) -> BoxXYWH:
     corners = np.array([[x, y, 1.0], [x + w, y, 1.0], [x, y + h, 1.0], [x + w, y + h, 1.0]]) @ crop.moved.T
     (left, top), (right, bottom) = np.rint(corners.min(0)).astype(int), np.rint(corners.max(0)).astype(int)
     return int(left), int(top), max(int(right - left), 1), max(int(bottom - top), 1)
-
-
-def golden_frame(bundle: Bundle) -> U8:
-    """The golden image in the frame's own size, (h, w, 3) of uint8."""
-    h, w = bundle.recipe.frame_hw
-    golden = np.ascontiguousarray(bundle.memory_rgbd[..., :3])
-    return golden if golden.shape[:2] == (h, w) else u8(cv2.resize(golden, (w, h), interpolation=cv2.INTER_CUBIC))
 
 
 @dataclass(frozen=True, slots=True)
