@@ -13,6 +13,7 @@ enum Layout { MONO, RGB, BGR, RGBA, BAYER_RG, BAYER_GR, BAYER_GB, BAYER_BG };
 #define MOST_CANDIDATES 16
 #define WHITE_FROM 250
 #define BRIGHTER_LEVEL 252
+#define BRIGHTEST_LEVEL 204
 
 struct Pixel {
     int r, g, b;
@@ -69,7 +70,8 @@ __device__ Pixel registered(const uint8_t *raw, int layout, int width, int heigh
 
 // What went white in brighter light may have been as bright as the memory there (light.py, explain_white).
 __device__ __forceinline__ int explained(const uint8_t *table, int c, int value, int memory) {
-    const bool white = table[3 * 255 + c] <= BRIGHTER_LEVEL && value >= table[3 * WHITE_FROM + c];
+    const int top = table[3 * 255 + c];
+    const bool white = top <= BRIGHTER_LEVEL && top >= BRIGHTEST_LEVEL && value >= table[3 * WHITE_FROM + c];
     return white && memory > value ? memory : value;
 }
 

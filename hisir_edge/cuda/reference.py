@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from hisir_edge.arrays import F32, F64, I32, I64, U8
 from hisir_edge.images.pixels import rgb_from_pixels
-from hisir_edge.inspection.light import BRIGHTER_LEVEL, WHITE_FROM
+from hisir_edge.inspection.light import BRIGHTER_LEVEL, BRIGHTEST_LEVEL, WHITE_FROM
 from hisir_edge.inspection.rops import KEPT_FROM
 
 LAYOUTS = ("Mono8", "RGB8", "BGR8", "RGBa8", "BayerRG8", "BayerGR8", "BayerGB8", "BayerBG8")
@@ -65,7 +65,8 @@ def tiles_u8(
             tile = np.stack([tables[n, 0, :, c][tile[..., c]] for c in range(3)], -1)
             if cues is not None:
                 table, memory = tables[n, 0], cues[n, :3].transpose(1, 2, 0)
-                white = (table[255] <= BRIGHTER_LEVEL) & (tile >= table[WHITE_FROM])
+                top = table[255]
+                white = (top <= BRIGHTER_LEVEL) & (top >= BRIGHTEST_LEVEL) & (tile >= table[WHITE_FROM])
                 tile = np.where(white, np.maximum(tile, memory), tile)
         out[n] = tile.transpose(2, 0, 1)
     return out

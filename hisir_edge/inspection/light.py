@@ -24,9 +24,9 @@ WHOLLY, MOSTLY = 0.999, 0.3
 FEWEST_CELLS = 4
 """Of fewer than ``LEAST_CELLS`` cells the light is even, if there are so many."""
 GAIN_LIMIT = 1.6
-WHITE_FROM, BRIGHTER_LEVEL = 250, 252
+WHITE_FROM, BRIGHTER_LEVEL, BRIGHTEST_LEVEL = 250, 252, 204
 """Levels from which on a component may have been brighter still, noise and compression counted; what 255 becomes in
-light that is brighter by more than a per cent."""
+light that is brighter by more than a per cent, and by a quarter: beyond, white hides too much to be explained."""
 WHITE, DULL = 254, 228
 """Levels: all colours from the first on have lost what they were; the board has something to lose up to the second."""
 MOST_LOST_SHARE = 0.01
@@ -172,8 +172,9 @@ def explain_white(tiles: U8, cues: U8, gains: F32) -> None:
     ``kernels.cu`` has it.
     """
     tops = np.rint(gains * np.float32(255))
-    for number in np.flatnonzero((tops <= BRIGHTER_LEVEL).any(1)).tolist():
-        for c in np.flatnonzero(tops[number] <= BRIGHTER_LEVEL).tolist():
+    brighter = (tops <= BRIGHTER_LEVEL) & (tops >= BRIGHTEST_LEVEL)
+    for number in np.flatnonzero(brighter.any(1)).tolist():
+        for c in np.flatnonzero(brighter[number]).tolist():
             plane, memory = tiles[number, c], cues[number, c]
             level = int(np.rint(gains[number, c] * np.float32(WHITE_FROM)))
             white = cv2.compare(plane, level, cv2.CMP_GE)  # type: ignore[call-overload]

@@ -36,7 +36,7 @@ class BoardRef:
 def boards_in(archives: Iterable[str]) -> list[BoardRef]:
     """All boards, by archive, epoch and number; InputError where an archive has none."""
     found = []
-    for archive in dict.fromkeys(one.rstrip("/") for one in archives):
+    for archive in dict.fromkeys(_plain(one) for one in archives):
         names = _names(archive)
         here = [_ref(archive, name) for name in names]
         boards = sorted((one for one in here if one is not None), key=lambda one: (one.epoch, one.seq, one.name))
@@ -49,8 +49,12 @@ def boards_in(archives: Iterable[str]) -> list[BoardRef]:
     return found
 
 
+class Unreadable(InputError):
+    """A board's file cannot be read now; it may be later."""
+
+
 def content_of(board: BoardRef) -> bytes:
-    """A board's file; InputError where it cannot be read."""
+    """A board's file; Unreadable where it cannot be read."""
     try:
         if is_remote(board.archive):
             files, root = _filesystem(board.archive)
@@ -58,9 +62,18 @@ def content_of(board: BoardRef) -> bytes:
                 return bytes(file.read())
         return (Path(board.archive) / board.name).read_bytes()
     except OSError as error:
-        raise InputError(
+        raise Unreadable(
             expected="a board's file", received=f"{board.key}: {error.strerror or error}", fix="is the archive there?"
         ) from error
+
+
+def _plain(archive: str) -> str:
+    """An archive by one name, whichever way it was spelled; InputError for a name that is no text."""
+    try:
+        archive.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(expected="archives whose names are UTF-8", received=repr(archive), fix="rename it") from error
+    return archive.rstrip("/") if is_remote(archive) else str(Path(archive).resolve())
 
 
 def is_remote(archive: str) -> bool:
@@ -101,6 +114,6 @@ def _names(archive: str) -> list[str]:
 def _ref(archive: str, name: str) -> BoardRef | None:
     epoch, _, file = name.rpartition("/")
     said = OURS.fullmatch(file)
-    if said is None or not EPOCH.fullmatch(epoch):
+    if said is None or not EPOCH.fullmatch(epoch) or int(said["seq"]) >= 1 << 62:
         return None
     return BoardRef(archive, name, epoch, int(said["seq"]), said["result"])

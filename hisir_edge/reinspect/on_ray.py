@@ -30,12 +30,12 @@ MOST_FAILED = 5
 class _Inspecting:
     """An actor: a bundle's inspection in a process of Ray's."""
 
-    def __init__(self, files: dict[str, bytes], camera: str) -> None:
+    def __init__(self, files: dict[str, bytes], camera: str, seal: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="hisir-bundle-")
         folder = Path(self._folder.name)
         for name, data in files.items():
             (folder / name).write_bytes(data)
-        self._inspection = Inspection(folder, camera)
+        self._inspection = Inspection(folder, camera, seal=seal)
 
     def ready(self) -> bool:
         """Answered once the bundle is loaded and tested."""
@@ -49,8 +49,9 @@ class _Inspecting:
 class RayWorkers:
     """Connected from entry to exit; ``address``: ``auto``, or a cluster's. InputError where there is none."""
 
-    def __init__(self, bundle: Path, camera: str, address: str, most: int) -> None:
+    def __init__(self, bundle: Path, camera: str, address: str, most: int, seal: str) -> None:
         self._bundle, self._camera, self._address, self._most = bundle, camera, address, most
+        self._seal = seal
         self._starting: dict[Any, Any] = {}
         self._free: deque[Any] = deque()
         self._busy: dict[Any, tuple[Any, BoardRef]] = {}
@@ -140,7 +141,7 @@ class RayWorkers:
         cores = min(int(resources.get("CPU", 0)), self._most)
         there = len(self._starting) + len(self._free) + len(self._busy)
         for _ in range(max(cores - there, 0)):
-            actor: Any = self._kind.remote(self._files, self._camera)
+            actor: Any = self._kind.remote(self._files, self._camera, self._seal)
             self._starting[actor.ready.remote()] = actor
 
     def _started(self, reference: Any) -> None:

@@ -69,25 +69,25 @@ class Figures:
 def figures_of(whole: Any, confirmed: set[tuple[str, int, int]]) -> Figures:
     """What has changed; ``whole``: the table, an Arrow one."""
     rows = whole.select(
-        ["archive", "name", "epoch", "seq", "old_result", "old_score", "new_result", "new_score", "lost", "old_defects"]
+        ["archive", "name", "epoch", "seq", "old_result", "old_score", "new_result", "new_score", "lost", "priorities"]
     ).to_pylist()
     changes = Counter((row["old_result"], row["new_result"]) for row in rows)
     new = [row for row in rows if row["old_result"] == "PASS" and row["new_result"] == "FAIL"]
     gone = [row for row in rows if row["old_result"] == "FAIL" and row["new_result"] == "PASS"]
+    decided: dict[tuple[str, int], list[int]] = {}
+    for epoch, seq, number in sorted(confirmed):
+        decided.setdefault((epoch, seq), []).append(number)
     known, lost = 0, []
     for row in rows:
-        for number in range(row["old_defects"] + 1):
-            if (row["epoch"], row["seq"], number) not in confirmed:
-                continue
+        for number in decided.get((row["epoch"], row["seq"]), ()):
+            is_judged = row["new_result"] != "ERROR"
+            if number and is_judged and number not in row["priorities"]:
+                continue  # of another camera
             known += 1
-            # a confirmed board is lost where it passes; nothing that was not judged is taken for seen
-            is_lost = (
-                row["new_result"] != "FAIL" if number == 0 else number in row["lost"] or row["new_result"] == "ERROR"
-            )
-            if is_lost:
+            if row["new_result"] != "FAIL" or number in row["lost"]:  # what was not judged was not seen
                 lost.append((_key(row), number))
     return Figures(
-        boards=len(rows), changes={f"{old} → {now}": n for (old, now), n in sorted(changes.items())},
+        boards=len(rows), changes={f"{old} -> {now}": n for (old, now), n in sorted(changes.items())},
         new_calls=len(new), calls_gone=len(gone), errors=sum(row["new_result"] == "ERROR" for row in rows),
         confirmed_known=known, confirmed_lost=tuple(lost),
         worst_new=tuple(_key(row) for row in sorted(new, key=lambda row: -(row["new_score"] or 0))[:WORST]),

@@ -12,23 +12,25 @@ from typing import Any
 from hisir_edge.archive.board_file import ArchivedBoard, View
 from hisir_edge.backends import inspector_from_bundle
 from hisir_edge.bundle.load import load_bundle
-from hisir_edge.errors import HisirEdgeError, NotJudgedError
+from hisir_edge.errors import BundleError, HisirEdgeError, NotJudgedError
 from hisir_edge.geometry.box import BoxXYWH, meet
 from hisir_edge.inspection.board import BoardInspector
 from hisir_edge.inspection.overlay import overlay_jpeg
 from hisir_edge.inspection.selftest import self_test
 from hisir_edge.inspection.verdict import error_judgement
 from hisir_edge.mes.verdict import Defect, Verdict
-from hisir_edge.records import Judgement, Region, Result
-from hisir_edge.reinspect.boards import BoardRef, content_of
+from hisir_edge.records import Region, Result
+from hisir_edge.reinspect.boards import BoardRef, Unreadable, content_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """What a table has of a board; the same whoever inspects it, but for ``seconds``.
 
-    ``lost``: priorities of defects of the old verdict that no new region meets; ``fresh``: numbers of new regions, the
-    strongest is 1, that no old defect meets. ``old_parts``, ``new_parts``: the components named, sorted, with commas.
+    ``priorities``: of the old verdict's defects on this camera, by which people name them; ``lost``: of these, no new
+    region meets them; ``fresh``: numbers of new regions, the strongest is 1, that no old defect meets. ``old_parts``,
+    ``new_parts``: the components named, sorted, with commas. ``again``: the board was out of reach, and is tried by the
+    next run.
     """
 
     archive: str
@@ -53,25 +55,38 @@ class Row:
     reason: str = ""
     lost: list[int] = field(default_factory=list)
     fresh: list[int] = field(default_factory=list)
+    priorities: list[int] = field(default_factory=list)
     seconds: float = 0.0
+    again: bool = False
+    """Not inspected for a reason that may pass: the next run tries it again."""
 
     def as_dict(self) -> dict[str, Any]:
-        """By column."""
-        return asdict(self)
+        """By column, as every table takes it."""
+        return {name: _text(value) if isinstance(value, str) else value for name, value in asdict(self).items()}
 
 
-def error_row(board: BoardRef, reason: str) -> Row:
-    """The row of a board that was not inspected."""
+def _text(value: str) -> str:
+    return value.encode("utf-8", "replace").decode()
+
+
+def error_row(board: BoardRef, reason: str, again: bool = False) -> Row:
+    """The row of a board that was not inspected; ``again``: see ``Row``."""
     return Row(archive=board.archive, name=board.name, epoch=board.epoch, seq=board.seq, old_result=board.result,
-               reason=reason[:400])  # fmt: skip
+               reason=reason[:400], again=again)  # fmt: skip
 
 
 class Inspection:
     """A bundle on one thread, for board after board. ``camera``: which of several; empty: the first."""
 
-    def __init__(self, bundle: Path, camera: str = "", threads: int = 1) -> None:
+    def __init__(self, bundle: Path, camera: str = "", threads: int = 1, seal: str = "") -> None:
+        """``seal``: of the manifest that it is to be; BundleError where another bundle lies there meanwhile."""
         self.camera = camera
-        self.inspector: BoardInspector = inspector_from_bundle(load_bundle(bundle), threads)
+        loaded = load_bundle(bundle)
+        if seal and loaded.manifest.seal_sha256 != seal:
+            raise BundleError(
+                expected=f"the bundle that {bundle} was at the beginning", received="another one", fix="put it back"
+            )
+        self.inspector: BoardInspector = inspector_from_bundle(loaded, threads)
         self.inspector.look_first(guarded=False)
         self_test(self.inspector)
         self.inspector.look_first()
@@ -86,18 +101,21 @@ class Inspection:
         try:
             with ArchivedBoard(content_of(board), board.key) as archived:
                 return self._row(board, archived)
+        except Unreadable as error:
+            return error_row(board, str(error), again=True)
         except (HisirEdgeError, NotJudgedError) as error:
             return error_row(board, str(error))
         except Exception as error:  # a codec, memory: the others go on
             return error_row(board, f"{type(error).__name__}: {error}")
 
-    def picture(self, board: BoardRef) -> tuple[bytes, Judgement]:
-        """A board as it is judged now, drawn; InputError where its file cannot be read."""
-        with ArchivedBoard(content_of(board), board.key) as archived:
-            view = self._view(archived)
-            frame = archived.frame(view)
-            judged = self.inspector.inspect(frame)
-            return overlay_jpeg(frame.rgb, judged, archived.facts.unit), judged
+    def drawn(self, board: BoardRef) -> bytes:
+        """A board as it is judged now, a JPEG; empty where it cannot be inspected."""
+        try:
+            with ArchivedBoard(content_of(board), board.key) as archived:
+                frame = archived.frame(self._view(archived))
+                return overlay_jpeg(frame.rgb, self.inspector.inspect(frame), archived.facts.unit)
+        except Exception:  # its row has the reason
+            return b""
 
     def _view(self, archived: ArchivedBoard) -> View:
         for view in archived.facts.views:
@@ -122,6 +140,7 @@ class Inspection:
             archive=board.archive, name=board.name, epoch=facts.epoch, seq=facts.seq, line=facts.line, unit=facts.unit,
             product=facts.product, camera=view.camera, grabbed_at=facts.grabbed_at, old_bundle=facts.bundle_sha256,
             old_result=facts.result, old_score=old.score, old_defects=len(before),
+            priorities=[defect.priority for defect in before],
             old_parts=",".join(sorted({defect.component for defect in before} - {""})),
             new_result=judged.result.value, new_score=None if judged.score is None else round(judged.score, 4),
             new_defects=judged.regions_total, new_parts=",".join(sorted({r.component for r in judged.regions} - {""})),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pyarrow.parquet as pq
 
 from hisir_edge.errors import InputError
 from hisir_edge.images.write import write_durably
-from hisir_edge.reinspect.boards import BoardRef
 from hisir_edge.reinspect.row import Row
 
 PART_ROWS = 200
@@ -27,35 +25,36 @@ SCHEMA = pa.schema(
         ("old_score", pa.float64()), ("old_defects", pa.int32()), ("old_parts", pa.string()),
         ("new_result", pa.string()), ("new_score", pa.float64()), ("new_defects", pa.int32()),
         ("new_parts", pa.string()), ("new_boxes", pa.string()), ("reason", pa.string()),
+        ("priorities", pa.list_(pa.int32())),
         ("lost", pa.list_(pa.int32())), ("fresh", pa.list_(pa.int32())), ("seconds", pa.float64()),
     ]
 )  # fmt: skip
 
 
 class Table:
-    """The folder of one re-inspection. InputError where it is of another one.
+    """The folder of one bundle's re-inspections. InputError where it is of another one.
 
-    ``done``: keys of the boards that have their row. A run that was killed loses the rows since the last part, at most
-    ``PART_ROWS``; they are made again.
+    ``done``: keys of the boards that have their row; a folder may get more boards later, as a line's archive does. A
+    run that was killed loses the rows since the last part, at most ``PART_ROWS``; they are made again.
     """
 
-    def __init__(self, folder: Path, boards: Sequence[BoardRef], bundle_sha256: str, camera: str) -> None:
-        self.folder, self._boards = folder, boards
+    def __init__(self, folder: Path, bundle_seal: str, camera: str) -> None:
+        self.folder = folder
         self._rows: list[Row] = []
-        keys = hashlib.sha256("\n".join(board.key for board in boards).encode("utf-8", "surrogateescape")).hexdigest()
-        plan = {"bundle": bundle_sha256, "camera": camera, "boards": len(boards), "keys_sha256": keys}
+        self._later: list[Row] = []
+        plan = {"bundle": bundle_seal, "camera": camera}
         try:
             (folder / PARTS).mkdir(parents=True, exist_ok=True)
             there = json.loads((folder / PLAN).read_text()) if (folder / PLAN).exists() else None
+            if there is None:
+                write_durably(folder / PLAN, json.dumps(plan, indent=1).encode())
         except (OSError, ValueError) as error:
             raise InputError(
                 expected="a folder to write to", received=f"{folder}: {error}", fix="name another"
             ) from error
-        if there is None:
-            write_durably(folder / PLAN, json.dumps(plan, indent=1).encode())
-        elif there != plan:
+        if there not in (None, plan):
             raise InputError(
-                expected="an --out folder of the same boards, bundle and camera, or a new one", received=str(folder),
+                expected="an --out folder of the same bundle and camera, or a new one", received=str(folder),
                 fix="name a new one",
             )  # fmt: skip
         self._parts = self._whole_parts()
@@ -73,7 +72,10 @@ class Table:
         return parts
 
     def add(self, row: Row) -> None:
-        """One more row; on disk once there are enough for a part, or at ``close``."""
+        """One more row; on disk once there are enough for a part. One that may be better later is not."""
+        if row.again:
+            self._later.append(row)
+            return
         self._rows.append(row)
         if len(self._rows) >= PART_ROWS:
             self.flush()
@@ -91,10 +93,10 @@ class Table:
         self._rows = []
 
     def finish(self) -> Any:
-        """The whole table in the order of the boards, once each has its row; also written."""
+        """All rows, by archive, epoch and number; also written."""
         self.flush()
-        rows = {f"{row['archive']}/{row['name']}": row for part in self._parts for row in part.to_pylist()}
-        whole = pa.Table.from_pylist([rows[board.key] for board in self._boards], schema=SCHEMA)
+        rows = {_place(row): row for part in (*self._parts, table_of(self._later)) for row in part.to_pylist()}
+        whole = pa.Table.from_pylist([rows[place] for place in sorted(rows)], schema=SCHEMA)
         timings = whole.select(["archive", "name", "seconds"])
         for name, table in ((BOARDS, whole.drop_columns(["seconds"])), (TIMINGS, timings)):
             sink = pa.BufferOutputStream()
@@ -103,6 +105,10 @@ class Table:
         return whole
 
 
+def _place(row: dict[str, Any]) -> tuple[str, str, int, str]:
+    return row["archive"], row["epoch"], row["seq"], row["name"]
+
+
 def table_of(rows: Iterable[Row]) -> Any:
     """Rows as an Arrow table."""
-    return pa.Table.from_pylist([row.as_dict() for row in rows], schema=SCHEMA)
+    return pa.Table.from_pylist([{name: row.as_dict()[name] for name in SCHEMA.names} for row in rows], schema=SCHEMA)

@@ -45,7 +45,7 @@ def main() -> None:
                 start = time.perf_counter()
                 out = asked.work / f"{turn}-{count}"
                 shutil.rmtree(out, ignore_errors=True)
-                table = Table(out, boards, "0" * 64, "")
+                table = Table(out, "0" * 64, "")
                 for row in workers.rows(iter(boards)):
                     table.add(row)
                 table.finish()

@@ -22,8 +22,10 @@ from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.manifest import ZoneModel
 from hisir_edge.bundle.revised import RevisionModel
 from hisir_edge.cli.main import app
+from hisir_edge.errors import BundleError
 from hisir_edge.line.journal.reading import read_journal
 from hisir_edge.reinspect.boards import boards_in
+from hisir_edge.reinspect.row import Inspection
 from hisir_edge.revisions.change import Change
 from hisir_edge.revisions.make import revision_of_change
 
@@ -77,7 +79,7 @@ def test_the_same_bundle_says_the_same_with_one_worker_or_two(archive, small_bun
     one = run(archive, small_bundle, tmp_path / "one", "--workers", 1, "--journal", archive / "journal")
     figures = json.loads(one.stdout)
     assert one.exit_code == 0, one.output
-    assert figures["boards"] == 10 and set(figures["changes"]) == {"FAIL → FAIL", "PASS → PASS"}
+    assert figures["boards"] == 10 and set(figures["changes"]) == {"FAIL -> FAIL", "PASS -> PASS"}
     assert (figures["confirmed_known"], figures["confirmed_lost"], figures["errors"]) == (1, [], 0)
     run(archive, small_bundle, tmp_path / "two", "--workers", 2)
     assert (tmp_path / "one/boards.parquet").read_bytes() == (tmp_path / "two/boards.parquet").read_bytes()
@@ -100,7 +102,7 @@ def test_what_is_done_is_not_done_again_and_another_bundle_is_another_folder(arc
     assert {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()} == stamps
     other = ["reinspect", str(archive / "archive"), "--bundle", str(small_bundle), "--out", str(out), "--camera", "x"]
     refused = CliRunner().invoke(app, other)
-    assert "of the same boards, bundle and camera" in str(refused.exception)
+    assert "of the same bundle and camera" in str(refused.exception)
 
 
 def test_a_damaged_board_is_an_error_of_its_own(archive, small_bundle, tmp_path):
@@ -112,6 +114,38 @@ def test_a_damaged_board_is_an_error_of_its_own(archive, small_bundle, tmp_path)
     found = rows(tmp_path / "out")
     assert [row["new_result"] == "ERROR" for row in found] == [True, True] + [False] * 8
     assert all("as the line wrote it" in row["reason"] for row in found[:2])
+
+
+def test_a_confirmed_defect_of_a_board_that_is_damaged_is_lost(archive, small_bundle, tmp_path):
+    shutil.copytree(archive / "archive", tmp_path / "archive")
+    called = next(board for board in boards_in([str(tmp_path / "archive")]) if board.result == "FAIL")
+    (tmp_path / "archive" / called.name).write_bytes(b"PK")
+    found = run(tmp_path, small_bundle, tmp_path / "out", "--journal", archive / "journal")
+    figures = json.loads(found.stdout)
+    assert found.exit_code == 1 and len(figures["confirmed_lost"]) == figures["confirmed_known"] == 1
+    assert (tmp_path / "out/index.html").exists()
+
+
+def test_boards_that_come_later_are_inspected_and_a_moment_is_no_verdict(archive, small_bundle, tmp_path):
+    shutil.copytree(archive / "archive", tmp_path / "archive")
+    first, second, *_ = boards_in([str(tmp_path / "archive")])
+    away = tmp_path / "away"
+    (tmp_path / "archive" / first.name).rename(away)
+    (tmp_path / "archive" / first.name).symlink_to(tmp_path / "nowhere")
+    hidden = tmp_path / "hidden"
+    (tmp_path / "archive" / second.name).rename(hidden)
+    run(tmp_path, small_bundle, tmp_path / "out")
+    assert [row["new_result"] == "ERROR" for row in rows(tmp_path / "out")] == [True] + [False] * 8
+    (tmp_path / "archive" / first.name).unlink()
+    away.rename(tmp_path / "archive" / first.name)
+    hidden.rename(tmp_path / "archive" / second.name)
+    run(tmp_path, small_bundle, tmp_path / "out")
+    assert [row["new_result"] == "ERROR" for row in rows(tmp_path / "out")] == [False] * 10
+
+
+def test_another_bundle_that_lies_there_meanwhile_is_refused(small_bundle, tmp_path):
+    with pytest.raises(BundleError, match="another one"):
+        Inspection(small_bundle, seal="0" * 64)
 
 
 def test_processes_that_die_cost_no_board(archive, small_bundle, tmp_path):
@@ -141,7 +175,7 @@ def test_processes_that_die_cost_no_board(archive, small_bundle, tmp_path):
         if life < 2 and process.poll() is None:
             process.kill()
         process.wait(120)
-    assert kills >= 3
+    assert kills >= 3, (tmp_path / "log").read_text()[-2000:]
     assert process.returncode == 0, (tmp_path / "log").read_text()[-2000:]
     assert (tmp_path / "out/boards.parquet").read_bytes() == (tmp_path / "quiet/boards.parquet").read_bytes()
 

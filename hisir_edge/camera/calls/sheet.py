@@ -10,6 +10,7 @@ import os
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from hisir_edge.errors import InputError
@@ -22,6 +23,7 @@ PICTURES = IMAGE_SUFFIXES
 DONE = "done"
 """The folder within, where what was answered is put."""
 MOST_BYTES, MOST_CALLS, MOST_TEXT = 16_000_000, 4096, 200
+MOST_PICTURE_BYTES = 1 << 31
 FARTHEST_PX = 1e6
 TRUTHS = {"real": "real", "true": "real", "defect": "real", "false": "false", "good": "false", "pass": "false", "": ""}
 """What a person has said of a call, in the words that are used."""
@@ -43,25 +45,38 @@ def content_of_sheet(path: Path) -> bytes:
     return data
 
 
-def hash_of_delivery(calls: bytes, pictures: Iterable[tuple[str, bytes | None]]) -> str:
-    """What a delivery is known by, besides its name: its calls and pictures (name, content; None: not there)."""
-    digest = hashlib.sha256(hashlib.sha256(calls).digest())
+def hash_of_delivery(calls: bytes | None, pictures: Iterable[tuple[str, bytes | None]]) -> str:
+    """What a delivery is known by, besides its name: of hashes of its calls and its pictures (None: not there)."""
+    digest = hashlib.sha256(calls or b"-")
     for name, content in sorted(pictures):
         digest.update(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest())
-        digest.update(b"-" if content is None else hashlib.sha256(content).digest())
+        digest.update(content or b"-")
     return digest.hexdigest()
 
 
-def hash_in_folder(folder: Path, sheet: CallSheet) -> str:
-    """``hash_of_delivery`` of what lies in a folder now."""
-
-    def content(name: str) -> bytes | None:
+def hash_of_file(path: Path) -> bytes | None:
+    """SHA-256 of a plain file; None for one that is not there, no plain one, or larger than any picture."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(handle, "rb") as file:
         try:
-            return (folder / name).read_bytes()
+            facts = os.fstat(handle)
+            if not S_ISREG(facts.st_mode) or facts.st_size > MOST_PICTURE_BYTES:
+                return None
+            digest = hashlib.sha256()
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+            return digest.digest()
         except OSError:
             return None
 
-    return hash_of_delivery(content(sheet.delivery) or b"", [(name, content(name)) for name in files_of(sheet)])
+
+def hash_in_folder(folder: Path, sheet: CallSheet, calls: bytes | None = None) -> str:
+    """``hash_of_delivery`` of what lies in a folder now. ``calls``: hash of those that were read, else of the file."""
+    pictures = [(name, hash_of_file(folder / name)) for name in files_of(sheet)]
+    return hash_of_delivery(calls or hash_of_file(folder / sheet.delivery), pictures)
 
 
 def is_delivery(name: str) -> bool:
@@ -73,7 +88,7 @@ def is_delivery(name: str) -> bool:
 
 def answer_name(delivery: str) -> str:
     """The name of the JSON file with a delivery's answers."""
-    return f"{Path(delivery).stem}.json" if delivery.lower().endswith(".json") else f"{delivery}.json"
+    return delivery if delivery.endswith(".json") else f"{delivery}.json"
 
 
 def files_of(sheet: CallSheet) -> tuple[str, ...]:

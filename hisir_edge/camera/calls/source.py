@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from contextlib import suppress
@@ -32,7 +33,7 @@ from hisir_edge.records import CallSheet, Crop, Frame, GrabFault
 log = structlog.get_logger()
 
 POLL_S = 0.05
-MOST_LATE = 1000
+MOST_LATE, STALE_S = 1000, 60.0
 MOST_CROP_PX = 100_000_000
 """Of all crops of a board together: more is no board."""
 
@@ -61,6 +62,8 @@ class CallsCamera:
         self._failed: dict[_File, tuple[_File, ...]] = {}
         """Boards that could not be read, and the files that they had then: they are read again once one changes."""
         self._reasons: dict[_File, str] = {}
+        self._calls: dict[_File, bytes] = {}
+        """Hashes of the calls as they were read."""
         self._late: dict[str, None] = {}
         """Stems of pictures that did not come in time, the last ones."""
         self._passed_over: set[str] = set()
@@ -134,7 +137,7 @@ class CallsCamera:
         self._seen_at = {file: self._seen_at.get(file, now) for file in files}
         sheets = {file for file in files if self._is_delivery(file.name)}
         self._taken &= sheets
-        for kept in (self._sheets, self._failed, self._reasons):
+        for kept in (self._sheets, self._failed, self._reasons, self._calls):
             for file in set(kept) - sheets:
                 del kept[file]
         self._put_aside_late()
@@ -160,56 +163,68 @@ class CallsCamera:
             with suppress(InputError):
                 sheet = replace(sheet, picture=picture_of(sheet, self._there))
             sheet = self._sheet(file)
-            if missing := self._missing(sheet):
-                raise InputError(
-                    expected=f"the pictures of {file.name} within {self.settings.wait_s:g} s",
-                    received=f"no {missing}",
-                    fix="deliver them before the calls",
-                )
-            if self._failed.get(file) != self._files(file, sheet):  # else nothing has changed since it failed
+            missing = self._missing(sheet)
+            if not missing and self._failed.get(file) != self._files(file, sheet):  # else as it was when it failed
                 return self._frame(file, sheet)
+            if missing:
+                self._reasons[file] = str(
+                    InputError(
+                        expected=f"the pictures of {file.name} within {self.settings.wait_s:g} s",
+                        received=f"no {missing}",
+                        fix="deliver them before the calls",
+                    )
+                )
         except Exception as error:  # whatever a file does to a decoder, it is this board's fault alone
+            self._failed[file] = self._files(file, sheet)
             self._reasons[file] = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         return self._fault(file, sheet)
 
     def _fault(self, file: _File, sheet: CallSheet) -> GrabFault | None:
         """What is wrong with a board, once it has been so for ``wait_s`` since the last of its files changed."""
-        files = self._failed[file] = self._files(file, sheet)
-        since = max(self._seen_at.get(one, 0.0) for one in files)
+        since = max(self._seen_at.get(one, 0.0) for one in self._files(file, sheet))
         if time.monotonic() - since < self.settings.wait_s + self.settings.settle_s:
             return None
-        names = files_of(sheet) or (file.name,)
-        for name in names:
+        for name in files_of(sheet) or (file.name,):
             if Path(name).suffix.lower() in SUFFIXES or name not in self._there:
                 self._late[Path(name).stem] = None
         while len(self._late) > MOST_LATE:
             del self._late[next(iter(self._late))]
         return GrabFault(
             source=self.name, frame_id=self._next_id(), unit=sheet.unit, reason=self._reasons[file],
-            grabbed_at_ns=time.time_ns(), sheet=replace(sheet, sha256=hash_in_folder(self.folder, sheet)),
+            grabbed_at_ns=time.time_ns(), sheet=replace(sheet, sha256=self._hash(file, sheet)),
         )  # fmt: skip
+
+    def _hash(self, file: _File, sheet: CallSheet) -> str:
+        """Of the calls as they were read, and the pictures as they are."""
+        return hash_in_folder(self.folder, sheet, self._calls.get(file))
 
     def _files(self, file: _File, sheet: CallSheet) -> tuple[_File, ...]:
         """The files of a board as they are now, those that are there."""
         return (file, *(self._there[name] for name in files_of(sheet) if name in self._there))
 
     def _put_aside_late(self) -> None:
-        """Pictures that came after their board was answered without them: they are not to be the next one's."""
-        if not self._late:
-            return
-        waiting = {Path(name).stem for name in self._there if is_delivery(name)}
-        for name in list(self._there):
-            stem = Path(name).stem
-            if stem in self._late and stem not in waiting and Path(name).suffix.lower() in PICTURES:
+        """Pictures that came after their board was answered without them are not to be the next one's.
+
+        Those are told by their age: a board that is delivered anew has its picture little before its calls.
+        """
+        for delivery in [file for file in self._there.values() if self._late and is_delivery(file.name)]:
+            stem = Path(delivery.name).stem
+            for name in [f"{stem}{suffix}" for suffix in PICTURES] if stem in self._late else []:
+                picture = self._there.get(name)
+                if picture is None or self._seen_at[delivery] - self._seen_at[picture] < STALE_S:
+                    continue
                 log.warning("a picture that came too late is put aside", picture=name)
                 with suppress(OSError):
-                    (self.folder / name).replace(self.folder / DONE / name)
+                    (self.folder / name).replace(self.folder / DONE / f"{time.time_ns()}-{name}")
+                del self._there[name]
 
     def _sheet(self, file: _File) -> CallSheet:
         """The calls, read once, with the picture that is there now."""
         sheet = self._sheets.get(file)
         if sheet is None:
-            sheet = self._sheets[file] = sheet_from_bytes(file.name, content_of_sheet(self.folder / file.name))
+            data = content_of_sheet(self.folder / file.name)
+            self._calls[file] = hashlib.sha256(data).digest()
+            sheet = self._sheets[file] = sheet_from_bytes(file.name, data)
         return replace(sheet, picture=picture_of(sheet, self._there))
 
     def _missing(self, sheet: CallSheet) -> str:
@@ -226,13 +241,16 @@ class CallsCamera:
 
     def _frame(self, file: _File, sheet: CallSheet) -> Frame | None:
         """The board; None where one of its files was changed while it was read."""
-        sha256 = hash_in_folder(self.folder, sheet)
+        sha256 = self._hash(file, sheet)
         crops = self._read_crops(sheet)
         image = read_pixels(self.folder / sheet.picture, rules=self.rules) if sheet.picture else crops[0].image
         if image is None:
             raise InputError(expected="a picture of the board", received="none", fix="deliver one")
         if sha256 != hash_in_folder(self.folder, sheet):
+            self._sheets.pop(file, None)
             return None
+        for name in files_of(sheet):
+            self._late.pop(Path(name).stem, None)
         return Frame(
             image=image, source=self.name, frame_id=self._next_id(), unit=sheet.unit, grabbed_at_ns=time.time_ns(),
             sheet=replace(sheet, crops=crops, sha256=sha256),

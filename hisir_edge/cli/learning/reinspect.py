@@ -12,6 +12,8 @@ import typer
 from hisir_edge.cli.console import progress
 from hisir_edge.labels import shown
 
+MOST = 1024
+
 
 def reinspect(
     archives: Annotated[list[str], typer.Argument(help="Archives of lines: folders, or s3://, gs:// addresses.")],
@@ -21,7 +23,9 @@ def reinspect(
     journal: Annotated[
         list[Path] | None, typer.Option(help="A line's journal folder, for what people confirmed; may be repeated.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, max=256, help="Processes; 0: one for each core.")] = 0,
+    workers: Annotated[
+        int, typer.Option(min=0, max=1024, help="Processes; 0: one for each core, of the cluster with --ray.")
+    ] = 0,
     ray: Annotated[
         str, typer.Option(help="A Ray cluster: auto, or its address (the extra ray); default: this machine's cores.")
     ] = "",
@@ -30,7 +34,7 @@ def reinspect(
     """Inspect archived boards with another bundle. Exit code 1 where a confirmed defect is not called any more."""
     from hisir_edge.reinspect.run import reinspect as run
 
-    count = workers or len(os.sched_getaffinity(0))
+    count = workers or (MOST if ray else len(os.sched_getaffinity(0)))
     with progress("boards") as advance:
         found = run(archives, bundle, out, camera, count, tuple(journal or ()), advance, ray)
     figures = found.figures
@@ -43,7 +47,7 @@ def reinspect(
         print(
             lost
             if figures.confirmed_known
-            else "no decisions given: --journal tells whether confirmed defects are lost"
+            else "no confirmed defect of these boards is known (--journal): some may be lost"
         )
         print(shown(f"report: {found.page}"))
     raise typer.Exit(1 if figures.confirmed_lost else 0)

@@ -6,6 +6,7 @@ its name is answered with what was answered, not inspected again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from hisir_edge.camera.calls.sheet import (
     file_name,
     files_of,
     hash_of_delivery,
+    hash_of_file,
     is_delivery,
     picture_of,
     sheet_from_bytes,
@@ -132,7 +134,8 @@ class CallsSocket:
             raise ValueError(f"calls without the picture {missing[0]}")
         if len(sent) < len(files) or set(sent) - set(files_of(sheet)):
             raise ValueError(f"files that are no picture of these calls: {', '.join(files)[:200]}")
-        sha256 = hash_of_delivery(content[1], [(one, self._content(one, sent)) for one in files_of(sheet)])
+        hashes = [(one, self._hash(one, sent)) for one in files_of(sheet)]
+        sha256 = hash_of_delivery(hashlib.sha256(content[1]).digest(), hashes)
         if (known := self._answers.of(name, sha256)) is not None:
             return _told(name, known)
         self._check_room()
@@ -145,8 +148,8 @@ class CallsSocket:
     def _there(self) -> set[str]:
         return {entry.name for entry in os.scandir(self._answers.folder)}
 
-    def _content(self, name: str, sent: dict[str, bytes]) -> bytes:
-        return sent[name] if name in sent else (self._answers.folder / name).read_bytes()
+    def _hash(self, name: str, sent: dict[str, bytes]) -> bytes | None:
+        return hashlib.sha256(sent[name]).digest() if name in sent else hash_of_file(self._answers.folder / name)
 
     def _check_room(self) -> None:
         """InputError where so much waits already that more is not to be taken."""
@@ -167,15 +170,14 @@ class CallsSocket:
         """Onto the disk, the calls last; InputError, and nothing written, where another board waits under a name."""
         folder, new = self._answers.folder, {}
         for one, data in files.items():
-            there = None
-            with suppress(FileNotFoundError):
-                there = (folder / one).read_bytes()
-            if there is not None and there != data:
+            path = folder / one
+            is_there = path.exists() or path.is_symlink()
+            if is_there and hash_of_file(path) != hashlib.sha256(data).digest():
                 raise InputError(
                     expected=f"a name that no waiting board has, {one}", received="other content under it",
                     fix="deliver each board under a name of its own",
                 )  # fmt: skip
-            if there is None:
+            if not is_there:
                 new[one] = data
         for one, data in new.items():
             write_durably(folder / one, data)

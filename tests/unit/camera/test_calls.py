@@ -155,7 +155,50 @@ def test_what_still_changes_is_waited_for_and_what_never_comes_is_a_fault(tmp_pa
         (tmp_path / "a.json").unlink()
         cv2.imwrite(str(tmp_path / "a.png"), np.full((8, 8, 3), 90, np.uint8))
         assert source.next(0) is None
-        assert (tmp_path / "done" / "a.png").exists(), "it came too late: the next board of that name has its own"
+        for file in source._seen_at:
+            source._seen_at[file] -= 100
+        (tmp_path / "a.json").write_text(json.dumps({"calls": [CALL]}))
+        assert isinstance(source.next(0), GrabFault), "a picture of long ago, that came too late, is not its own"
+        assert [path.name.endswith("-a.png") for path in (tmp_path / "done").iterdir()] == [True]
+        a_board(tmp_path, "a", unit="anew")
+        assert isinstance(source.next(0), Frame), "delivered again as it should be"
+
+
+@pytest.mark.parametrize("settle_s", [0.0, 0.2])
+def test_a_picture_may_come_after_its_calls(tmp_path, settle_s):
+    a_board(tmp_path, "a")
+    (tmp_path / "a.png").rename(tmp_path / "elsewhere")
+    with camera(tmp_path, settle_s=settle_s, wait_s=60) as source:
+        assert source.next(3 * settle_s) is None
+        (tmp_path / "elsewhere").rename(tmp_path / "a.png")
+        item = source.next(30)
+        assert isinstance(item, Frame), item
+
+
+def test_what_is_no_picture_ends_nothing(tmp_path):
+    a_board(tmp_path, "a")
+    os.truncate(tmp_path / "a.png", 1 << 40)
+    (tmp_path / "b.json").write_text(json.dumps({"calls": [CALL], "picture": "pipe.png"}))
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "c.json").write_text(json.dumps({"calls": [CALL], "picture": "link.png"}))
+    (tmp_path / "link.png").symlink_to("/dev/zero")
+    with camera(tmp_path) as source:
+        assert all(isinstance(source.next(0), GrabFault) for _ in range(3))
+
+
+def test_calls_that_were_rewritten_under_the_same_time_are_not_taken_for_the_old_ones(tmp_path):
+    a_board(tmp_path, "a")
+    (tmp_path / "a.png").rename(tmp_path / "elsewhere")
+    with camera(tmp_path, wait_s=3600) as source:
+        assert source.next(0) is None
+        stat = (tmp_path / "a.json").stat()
+        other = json.dumps({"calls": [{**CALL, "x": 77}]})
+        (tmp_path / "a.json").write_text(other)
+        os.utime(tmp_path / "a.json", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert (tmp_path / "a.json").stat().st_size == stat.st_size
+        (tmp_path / "elsewhere").rename(tmp_path / "a.png")
+        item = source.next(5)
+        assert item.sheet.calls[0].box_xywh[0] == 77
 
 
 @pytest.mark.parametrize("torn", ["a.json", "a.png"])
