@@ -283,6 +283,25 @@ def test_a_board_of_the_same_name_is_another_one_where_its_picture_is(small_bund
     assert results == ["Passed", "Failed", "Passed"]
 
 
+@pytest.mark.parametrize("done", ["move", "delete"])
+def test_a_board_whose_picture_was_taken_away_before_the_end_is_answered(small_bundle, small_boards, tmp_path, done):
+    """Killed between the picture and the calls: the next start knows the board, and ends what was begun."""
+    rows, inbox = [{"id": "1", "x": 100, "y": 100, "w": 40, "h": 30}], tmp_path / "in"
+    calls = deliver(inbox, "SN", picture_of(small_boards, "good"), rows)
+    content = calls.read_bytes()
+    with gate(tmp_path, small_bundle, f'done = "{done}"\n') as daemon:
+        answered(daemon, 1)
+        daemon.drain()
+    assert sorted(path.name for path in (inbox / "done").iterdir()) == (["SN.json", "SN.png"] if done == "move" else [])
+    calls.write_bytes(content)
+    shutil.copyfile(picture_of(small_boards, "good"), inbox / "done" / "SN.png")
+    (inbox / "done" / "SN.json").unlink(missing_ok=True)
+    with gate(tmp_path, small_bundle, f'done = "{done}"\n') as daemon:
+        answered(daemon, 1)
+        daemon.drain()
+    assert len(journaled(daemon)) == 1 and not calls.exists()
+
+
 def test_what_changes_while_it_is_answered_is_inspected_again(small_bundle, small_boards, tmp_path):
     rows, inbox = [{"id": "1", "x": 100, "y": 100, "w": 40, "h": 30}], tmp_path / "in"
     with gate(tmp_path, small_bundle) as daemon:

@@ -30,6 +30,8 @@ from hisir_edge.camera.calls.sheet import (
     content_of_sheet,
     files_of,
     hash_in_folder,
+    hash_of_delivery,
+    hash_of_file,
     is_delivery,
     picture_of,
     rejected_sheet,
@@ -159,9 +161,13 @@ class AnswerFolder:
                 self._end.wait(RETRY_S)
 
     def _is_as_answered(self, body: Body) -> bool:
-        """Whether what lies in the folder is what was answered."""
-        calls = body["vision"]["calls"]
-        return bool(hash_in_folder(self.folder, self._sheet(calls["delivery"])) == calls["sha256"])
+        """Whether what lies in the folder is what was answered; pictures may have been taken away before a crash."""
+        name, sha256 = body["vision"]["calls"]["delivery"], body["vision"]["calls"]["sha256"]
+        if hash_in_folder(self.folder, self._sheet(name, self.folder)) == sha256:
+            return True
+        sheet = self._sheet(name, self.folder, self.done)
+        pictures = [(one, hash_of_file(self.folder / one) or hash_of_file(self.done / one)) for one in files_of(sheet)]
+        return bool(hash_of_delivery(hash_of_file(self.folder / name), pictures) == sha256)
 
     def _answer(self, body: Body) -> None:
         name = body["vision"]["calls"]["delivery"]
@@ -177,7 +183,7 @@ class AnswerFolder:
             os.utime(self.folder / name)  # by which the source knows it for another one
             return
         # the calls last: while they are there, the next start knows that something is to be done
-        for file in (*files_of(self._sheet(name)), name):
+        for file in (*files_of(self._sheet(name, self.folder)), name):
             try:
                 self._take_away(file)
             except OSError as error:
@@ -190,25 +196,26 @@ class AnswerFolder:
             return bool(there["epoch"] == body["epoch"] and there["seq"] > body["seq"])
         return False
 
-    def _sheet(self, name: str) -> CallSheet:
-        """The calls in the folder, with their picture; none where they cannot be read."""
+    def _sheet(self, name: str, *folders: Path) -> CallSheet:
+        """The calls in the first folder, with the picture that is in one of them; none where they cannot be read."""
         sheet = rejected_sheet(name)
         with suppress(InputError):
-            sheet = sheet_from_bytes(name, content_of_sheet(self.folder / name))
-        with suppress(InputError, OSError):
-            sheet = replace(
-                sheet, picture=picture_of(sheet, {path.name for path in self.folder.glob(f"{_plain(name)}.*")})
-            )
+            sheet = sheet_from_bytes(name, content_of_sheet(folders[0] / name))
+        for folder in folders:
+            with suppress(InputError, OSError):
+                sheet = replace(
+                    sheet, picture=picture_of(sheet, {path.name for path in folder.glob(f"{_plain(name)}.*")})
+                )
         return sheet
 
     def _take_away(self, name: str) -> None:
         path = self.folder / name
         if self.settings is None or not path.is_file() or path.is_symlink():
             return
-        if self.settings.done == "delete":
-            path.unlink(missing_ok=True)
-        else:
-            path.replace(self.done / name)
+        path.replace(self.done / name)
+        if self.settings.done == "delete" and is_delivery(name):  # the calls, which come last: now all may go
+            for file in (*files_of(self._sheet(name, self.done)), name):
+                (self.done / file).unlink(missing_ok=True)
 
 
 def _plain(delivery: str) -> str:
