@@ -66,7 +66,7 @@ class RayWorkers:
             raise InputError(
                 expected="a Ray cluster, --ray auto or its address",
                 received=f"{self._address}: {error}"[:300],
-                fix="ray start --head on one machine, ray start --address=IT:6379 on the others",
+                fix="ray start --head on one machine, ray start --address=HEAD:6379 on the others",
             ) from error
         files = {path.name: path.read_bytes() for path in self._bundle.iterdir() if path.is_file()}
         self._files = ray.put(files)
