@@ -42,8 +42,8 @@ from hisir_edge.inspection.registration.refine import (
 
 LEAST_SHARE = 0.3
 """Of the patches that are searched at least so many must be found where one pose puts them."""
-SURE_SHARE, AGAIN_PX = 0.4, (8, 4)
-"""Where fewer agree, they are searched again around the pose that those agree on, so far."""
+SURE_SHARE, AGAIN_PX = 0.4, (12, 8, 4)
+"""Where fewer agree, all are searched again from the rough pose, so far and then closer."""
 LEAST_FIRST, LEAST_COUNT = 8, 12
 LEAST_SECOND = 20
 """Landmarks that make a second board; fewer may be chance."""
@@ -96,6 +96,21 @@ def _fitted(model: BoardModel, grey: U8, pose: Pose, search_px: int) -> tuple[Se
     return seen, homography_of(seen.golden_xy, seen.frame_xy, AGREE_PX * model.patches.factor)
 
 
+def _agreeing(fitted: tuple[F64, Bool] | None) -> int:
+    return 0 if fitted is None else int(fitted[1].sum())
+
+
+def _searched_again(model: BoardModel, grey: U8, pose: Pose) -> tuple[Seen, tuple[F64, Bool]] | None:
+    """All patches searched around a pose, so far and then closer around what they agree on; None where none do."""
+    found = None
+    for search_px in AGAIN_PX:
+        seen, fitted = _fitted(model, grey, pose, search_px)
+        if fitted is None:
+            return found
+        found, pose = (seen, fitted), Pose(fitted[0])
+    return found
+
+
 def _mirrored_share(model: BoardModel, image: Pixels) -> float:
     """The share of the patches that agree on a pose of the mirrored frame; 0 where there is none."""
     other = mirrored(image)
@@ -124,7 +139,8 @@ def _second(seen: Landmarks, model: BoardModel, image: Pixels, pose: Pose) -> bo
 def refined(model: BoardModel, image: Pixels, rough: RoughPose, again: bool = True) -> Registration:
     """The registration that patches give to a rough pose; InspectionError where they do not show this board.
 
-    ``again``: search again where few agree at first, as boards with much of them missing need.
+    ``again``: search again where few agree at first, as boards with much of them missing need: a fit to the few that
+    are searched first may have led past the others.
     """
     pose, grey = Pose(rough.to_golden), fine_grey(image, model.patches.factor)
     first = searched(model.patches, grey, pose, SEARCHES_PX[0], FIRST_EACH)
@@ -132,13 +148,10 @@ def refined(model: BoardModel, image: Pixels, rough: RoughPose, again: bool = Tr
     if fitted is not None and fitted[1].sum() >= LEAST_FIRST:
         pose = Pose(fitted[0])
     seen, fitted = _fitted(model, grey, pose, SEARCHES_PX[1])
-    for search_px in AGAIN_PX if again else ():  # a first fit to few patches may lead past the others
-        if fitted is None or fitted[1].sum() >= SURE_SHARE * seen.searched:
-            break
-        more = _fitted(model, grey, Pose(fitted[0]), search_px)
-        if more[1] is None or more[1][1].sum() < fitted[1].sum():
-            break
-        seen, fitted = more
+    if again and _agreeing(fitted) < SURE_SHARE * seen.searched:
+        other = _searched_again(model, grey, Pose(rough.to_golden))
+        if other is not None and _agreeing(other[1]) > _agreeing(fitted):
+            seen, fitted = other
     if fitted is None:
         raise fault(f"another board: 0 of {seen.searched} details agree")
     matrix = fitted[0]
