@@ -18,6 +18,7 @@ import psutil
 import pytest
 import structlog
 from support import small
+from support.postgres import postgres_server
 
 # before torch is loaded: threads that wait by spinning take a shared machine's cores from each other
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -202,3 +203,10 @@ def small_bundle(request: pytest.FixtureRequest) -> Path:
             small.small_bundle(request.getfixturevalue("small_run"), out)
 
     return _made_once(request, "p3-bundle", make)
+
+
+@pytest.fixture
+def postgres():
+    """A PostgreSQL server of this test's own, to be started again and again (``support.postgres``)."""
+    with postgres_server() as server:
+        yield server

@@ -27,6 +27,7 @@ from hisir_edge.cli.learning.teach import teach
 from hisir_edge.cli.learning.train import train
 from hisir_edge.cli.receiving.automation import opcua, plc
 from hisir_edge.cli.receiving.calls import calls_app
+from hisir_edge.cli.receiving.fleet import fleet
 from hisir_edge.cli.receiving.mes import decide, forward, keygen, verify, watch
 from hisir_edge.cli.revision import revision
 from hisir_edge.cli.view import view, view_user
@@ -97,8 +98,8 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(parts_app, name="parts")
 app.add_typer(calls_app, name="calls")
 for command in (
-    control, status, keygen, watch, forward, opcua, plc, decide, verify, view, view_user, revision, boards, reinspect,
-    install_service, camera, bench, synth, train, build_engine, teach, pretrain,
+    control, status, keygen, watch, forward, fleet, opcua, plc, decide, verify, view, view_user, revision, boards,
+    reinspect, install_service, camera, bench, synth, train, build_engine, teach, pretrain,
     check, evaluate, inspect, run, demo,
 ):  # fmt: skip
     app.command()(command)

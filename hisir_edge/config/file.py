@@ -1,4 +1,4 @@
-"""Read line.toml: one error in one line, paths as the file means them."""
+"""Read line.toml, and files like it: one error in one line, paths as the file means them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ WORDS = {
 """What TOML calls what pydantic expects, by the kind of its error; of other kinds its own words."""
 
 
-def _one_line(error: ValidationError, path: Path) -> ConfigError:
+def _one_line(error: ValidationError, path: Path, page: str) -> ConfigError:
     first = error.errors()[0]
     parts = [str(p) for p in first["loc"] if str(p) not in CAMERAS]
     where = ".".join(parts) or "the file"
@@ -53,23 +53,21 @@ def _one_line(error: ValidationError, path: Path) -> ConfigError:
         return ConfigError(
             expected=f"only known keys in {path}",
             received=f"{where}",
-            fix="remove or correct this key (docs/reference/line-toml.md lists them)",
+            fix=f"remove or correct this key ({page} lists them)",
         )
     if first["type"] == "missing" and isinstance(first["loc"][-1], int):
         return ConfigError(
             expected=f"{'.'.join(parts[:-1])} in {path}: more values", received=repr(first["input"]), fix="add them"
         )
     if first["type"] == "missing":
-        return ConfigError(
-            expected=f"{where} in {path}", received="nothing", fix="add it (docs/reference/line-toml.md lists the keys)"
-        )
+        return ConfigError(expected=f"{where} in {path}", received="nothing", fix=f"add it ({page} lists the keys)")
     if first["type"].startswith("union_tag"):
         given = first["input"].get("type") if isinstance(first["input"], dict) else first["input"]
         known = ", ".join(f'"{name}"' for name in CAMERAS)
         return ConfigError(
             expected=f"{where}.type in {path}: {known}",
             received=repr(given) if given else "nothing",
-            fix="correct it (docs/reference/line-toml.md lists the keys of each)",
+            fix=f"correct it ({page} lists the keys of each)",
         )
     if first["type"] == "value_error" and isinstance(first["input"], dict):  # what several keys are together
         of = f"[{where}] in {path}: " if parts else ""
@@ -95,11 +93,16 @@ def settings_from_toml(path: Path) -> Settings:
 
     ConfigError names the key, what was expected and what is there.
     """
+    return table_from_toml(path, Settings, "line.toml", "docs/reference/line-toml.md")
+
+
+def table_from_toml(path: Path, kind: type[TableT], name: str, page: str) -> TableT:
+    """As ``settings_from_toml``, of a file of any kind: what it is called, and the page that lists its keys."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(
-            expected="a readable line.toml", received=f"{path} ({error.strerror})", fix="check --config"
+            expected=f"a readable {name}", received=f"{path} ({error.strerror})", fix="check its path"
         ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(
@@ -110,9 +113,9 @@ def settings_from_toml(path: Path) -> Settings:
     if "\0" in _strings_of(raw):
         raise ConfigError(expected=f"text without NUL in {path}", received="one with it", fix="correct it")
     try:
-        return _with_absolute_paths(Settings.model_validate(raw), path.parent.absolute())
+        return _with_absolute_paths(kind.model_validate(raw), path.parent.absolute())
     except ValidationError as error:
-        raise _one_line(error, path) from error
+        raise _one_line(error, path, page) from error
 
 
 def _with_absolute_paths(table: TableT, base: Path) -> TableT:

@@ -145,6 +145,12 @@ class Verdict:
         return tuple(f"{one['camera']}: {one['text']}" for one in self._vision.get("warnings", ()))
 
     @property
+    def optics(self) -> dict[str, Any]:
+        """How the first camera's frame was taken (blur_px, brightness, white_share); empty before 2.3."""
+        found: dict[str, Any] = self._first.get("optics") or {}
+        return found
+
+    @property
     def looked_share(self) -> float | None:
         """The share of the first camera's tiles that the whole network saw; None where none was, or before 2.4."""
         share = self._first.get("looked_share")

@@ -87,7 +87,7 @@ class History:
     def add(self, verdict: Verdict) -> None:
         """Keep a verdict; one that is known is the same."""
         v = verdict
-        optics = _optics(v.body)
+        optics = v.optics
         row = (
             v.line, v.epoch, v.seq, datetime.fromisoformat(v.time).timestamp(), v.unit, v.product, v.result, v.score,
             v.defects_total, v.total_s, optics.get("blur_px"), optics.get("brightness"), optics.get("white_share"),
@@ -275,10 +275,3 @@ class HistoryCursor:
 
     def close(self) -> None:
         """The history is closed by whoever opened it."""
-
-
-def _optics(body: dict[str, Any]) -> dict[str, Any]:
-    """How the first camera's frame was taken; empty before schema 2.3."""
-    units = body.get("InspectedUnits") or [{}]
-    inspections = units[0].get("Inspections") or [{}]
-    return (inspections[0].get("vision") or {}).get("optics") or {}

@@ -19,18 +19,24 @@ from support.sockets import free_port
 class JournalLine:
     """``verdicts`` and ``control`` are its sockets, ``folder`` is its journal; ``keys``: a folder of CURVE keys."""
 
-    def __init__(self, folder: Path, rate_hz: float = 0, keys: Path | None = None) -> None:
-        self.folder, self.rate_hz, self.keys = folder, rate_hz, keys
+    def __init__(self, folder: Path, rate_hz: float = 0, keys: Path | None = None, name: str = "l") -> None:
+        self.folder, self.rate_hz, self.keys, self.name = folder, rate_hz, keys, name
         self.verdicts, self.control = (f"tcp://127.0.0.1:{free_port()}" for _ in range(2))
 
     @contextlib.contextmanager
-    def started(self, count: int, rate_hz: float | None = None, there: int | None = None) -> Iterator[subprocess.Popen]:
-        """Number boards on until there are ``count``; entered once ``there`` verdicts are in the journal."""
+    def started(
+        self, count: int, rate_hz: float | None = None, there: int | None = None, clock: Path | None = None
+    ) -> Iterator[subprocess.Popen]:
+        """Number boards on until there are ``count``; entered once ``there`` verdicts are in the journal.
+
+        ``clock``: a file with the seconds by which the line's clock is wrong.
+        """
         rate_hz = self.rate_hz if rate_hz is None else rate_hz
         there = (0 if rate_hz else count) if there is None else there
         command = [
             sys.executable, TESTS / "support" / "line_process.py", self.folder, self.verdicts, self.control,
-            "--count", count, "--rate-hz", rate_hz, *(("--keys", self.keys) if self.keys else ()),
+            "--count", count, "--rate-hz", rate_hz, "--line", self.name, *(("--keys", self.keys) if self.keys else ()),
+            *(("--clock", clock) if clock else ()),
         ]  # fmt: skip
         process = subprocess.Popen([str(part) for part in command], env=environment())
         try:

@@ -82,8 +82,9 @@ def serve(options: argparse.Namespace, told: Event) -> None:
             publisher.idle,
         )  # fmt: skip
         settings = SimpleNamespace(line=SimpleNamespace(name=options.line))
+        status = {"line": options.line, "epoch": journal.epoch}
         line = SimpleNamespace(
-            epoch=journal.epoch, state=SimpleNamespace(status=lambda epoch, hermes: {}),
+            epoch=journal.epoch, state=SimpleNamespace(status=lambda epoch, hermes: status),
             selection=SimpleNamespace(products=SimpleNamespace(settings=settings)),
         )  # fmt: skip
         hermes, revising = SimpleNamespace(state=""), SimpleNamespace(store=None, in_use=0)

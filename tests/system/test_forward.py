@@ -11,7 +11,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,28 +19,13 @@ from pathlib import Path
 import pytest
 from support.commands import here
 from support.journal_line import JournalLine
+from support.postgres import process
 from support.sockets import free_port
 
 from hisir_edge.line.journal.reading import read_journal
 
 TESTS = Path(__file__).parents[1]
 COUNT = 240
-
-
-@contextlib.contextmanager
-def process(*command, user: str = "", **more):
-    """A process of the test's own, gone at the end."""
-    if user and os.geteuid() == 0:
-        command = ("setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command)
-    one = subprocess.Popen([str(part) for part in command], **more)
-    try:
-        yield one
-    finally:
-        if one.poll() is None:
-            one.kill()
-        one.wait()
-        if one.stderr is not None:
-            one.stderr.close()
 
 
 class ForwardedLine(JournalLine):
@@ -126,34 +110,6 @@ def test_to_sqlite_each_once(line, tmp_path):
     (tmp_path / "nonsense").write_bytes(b"no database" * 1000)
     done = here("forward", line.verdicts, "--to", "sqlite", "--target", tmp_path / "nonsense", "--state", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-
-
-@pytest.fixture
-def postgres():
-    """A server of PostgreSQL's own package, for this test alone."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb")) if Path("/usr/lib/postgresql").exists() else []
-    if not found:
-        pytest.skip("no PostgreSQL server here (Debian: apt-get install postgresql)")
-    user = "postgres" if os.geteuid() == 0 else ""  # it does not run as root
-    with tempfile.TemporaryDirectory(prefix="hisir-postgres-") as folder:
-        if user:
-            owner = pwd.getpwnam(user)
-            os.chown(folder, owner.pw_uid, owner.pw_gid)
-        bins, data, port = found[-1].parent, Path(folder) / "data", free_port()
-        setup = ("-D", data, "-U", "hisir", "-A", "trust", "-N")
-        with process(bins / "initdb", *setup, user=user, stdout=subprocess.DEVNULL) as done:
-            assert done.wait(60) == 0
-
-        @contextlib.contextmanager
-        def started():
-            where = ("-D", data, "-p", port, "-h", "127.0.0.1", "-k", data)
-            quiet = ("-c", "dynamic_shared_memory_type=mmap", "-c", "fsync=off")
-            with process(bins / "postgres", *where, *quiet, user=user, stderr=subprocess.DEVNULL) as server:
-                yield f"postgresql://hisir@127.0.0.1:{port}/postgres"
-                server.send_signal(signal.SIGINT)
-                server.wait(30)
-
-        yield started
 
 
 def test_to_postgres_each_once_over_kills_and_a_database_that_goes_away(line, tmp_path, postgres):

@@ -1,0 +1,83 @@
+"""Where a fleet's rows are kept: the interface, and the one that a target asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from hisir_edge.errors import HisirEdgeError, InputError
+from hisir_edge.fleet.rows import Batch, Row
+from hisir_edge.fleet.settings import StoreTable
+from hisir_edge.mes.cursor import Cursor
+
+Tell = Callable[[str], None]
+Stop = Callable[[float], bool]
+"""Waits for so many seconds, or until it is to end; whether it is."""
+
+
+class Stopped(Exception):
+    """It is to end, and what was under way is not stored."""
+
+
+class MovedError(HisirEdgeError):
+    """Somebody else has stored boards of this line meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineState:
+    """What is told of a line beside its boards; ``wrong``: why it is not heard, empty while it is."""
+
+    name: str
+    plant: str
+    endpoint: str
+    wrong: str
+    heard_s: float | None
+
+
+class Store(Protocol):
+    """Keeps rows; used by many threads. While it cannot be reached it waits, tells why, and tries again."""
+
+    batch_rows: int
+    """So many boards of a line are written together at most,"""
+    batch_s: float
+    """and not later than so many seconds after the first of them came."""
+
+    def cursor(self, line: str) -> Cursor | None:
+        """The last board of a line that is stored; None: none is."""
+
+    def write(self, batch: Batch) -> None:
+        """Store a batch and its place together. MovedError where ``before`` is not the place that is stored."""
+
+    def last_decision(self, line: str, epoch: str) -> int:
+        """The highest number of a line's decisions that is stored; 0: none is."""
+
+    def write_decisions(self, line: str, rows: list[Row]) -> None:
+        """Store decisions of one epoch; those that are stored already count once."""
+
+    def prune(self, keep_days: int) -> None:
+        """Delete what is filed under days that are older."""
+
+    def tell(self, lines: list[LineState]) -> None:
+        """Keep how lines are, where there is a place for it."""
+
+    def close(self) -> None:
+        """No more."""
+
+
+def opened(table: StoreTable, waiting: Tell, stop: Stop) -> Store:
+    """The store of a target. InputError for one that cannot be used, or whose packages are not installed."""
+    is_database = table.target.startswith(("postgresql://", "postgres://"))
+    try:
+        if is_database:
+            from hisir_edge.fleet.postgres import PostgresStore
+
+            return PostgresStore(table.target, waiting, stop)
+        from hisir_edge.fleet.parquet import ParquetStore
+
+        return ParquetStore(table.target, table.write_every_s, waiting, stop)
+    except ModuleNotFoundError as error:
+        raise InputError(
+            expected=f"the packages for store.target {table.target}", received=str(error),
+            fix=f"pip install 'hisir-edge[{'postgres' if is_database else 'reinspect'}]'",
+        ) from error  # fmt: skip
