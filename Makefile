@@ -171,7 +171,7 @@ reference: | $(DEV)
 
 # the operator's page (hisir_edge/view/static) from its TypeScript; needs Node.js 20 or later and npm
 page:
-	cd hisir_edge/view/page && npm ci --no-audit --no-fund && npm run build
+	cd hisir_edge/view/page && npm install --no-save --no-audit --no-fund && npm run build
 
 # the published schema of manifest.json
 schema: | $(DEV)

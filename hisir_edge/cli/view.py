@@ -51,6 +51,10 @@ def view(
     keep_days: Annotated[
         float, typer.Option(min=0.01, max=36500, help="Older boards and decisions leave the page's history.")
     ] = 365.0,
+    fleet: Annotated[
+        str,
+        typer.Option(help="Database that hisir-edge fleet writes, postgresql://USER@HOST/DATABASE: its lines, too."),
+    ] = "",
 ) -> None:
     """Serve the operator's page: live boards, review, history and statistics of one line or several."""
     _needs_view()
@@ -73,6 +77,7 @@ def view(
         ViewSettings(
             lines=lines, listen=listen, state=state or _state_folder(), users=users, proxy_header=proxy_user_header,
             tls_cert=tls_cert, tls_key=tls_key, host_names=tuple(host_name or ()), keep_days=keep_days,
+            fleet=fleet,
         )
     )  # fmt: skip
 

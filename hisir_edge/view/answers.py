@@ -5,7 +5,7 @@ A dict or list becomes JSON. InputError is told in its own words; HTTPException 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -32,7 +32,10 @@ FRESH = {"cache-control": "no-store"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """What the requests work on. ``users``: None where nobody logs in (loopback); ``proxy_header``: who is let in."""
+    """What the requests work on. ``users``: None where nobody logs in (loopback); ``proxy_header``: who is let in.
+
+    ``fleet``: address of the database that hisir-edge fleet writes; empty: none.
+    """
 
     history: History
     links: tuple[LineLink, ...]
@@ -45,6 +48,7 @@ class Page:
     secure: bool
     boards: dict[str, Boards]
     trials: dict[str, Trials]
+    fleet: str = field(default="", repr=False)
 
     def link_of(self, line: str) -> LineLink:
         """The link of a line's name; HTTPException 404 for one that is not there."""
@@ -143,6 +147,16 @@ def statistics(page: Page, session: Session, request: Request) -> Any:
         **summary(page.history, asked, step_s), "pareto": pareto(page.history, asked),
         "heat": heat(page.history, asked), "drift": drift(page.history, asked),
     }  # fmt: skip
+
+
+def fleet(page: Page, session: Session, request: Request) -> Any:
+    """Figures of all lines of a fleet."""
+    if not page.fleet:
+        raise HTTPException(404, "this page knows no fleet")
+    from hisir_edge.fleet.figures import fleet_figures
+
+    days = number_in(request.query_params, "days", 7.0)
+    return fleet_figures(page.fleet, round(days))
 
 
 def csv(page: Page, session: Session, request: Request) -> Any:

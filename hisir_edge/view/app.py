@@ -84,6 +84,7 @@ def app_of(page: Page) -> Starlette:
                 answers.tile,
             ),
             get("/api/statistics", "viewer", answers.statistics),
+            get("/api/fleet", "viewer", answers.fleet),
             get("/api/export.csv", "viewer", answers.csv),
             get("/api/export.zip", "engineer", answers.coco),
             post("/api/decide", "reviewer", answers.decide),
@@ -196,7 +197,7 @@ def _me(page: Page) -> Callable[[Request], Awaitable[Response]]:
 def _as_dict(page: Page, session: Session) -> dict[str, Any]:
     return {
         "user": session.user, "role": session.role, "roles": ROLES, "token": session.token,
-        "named": page.users is not None, "tile_px": TILE_PX,
+        "named": page.users is not None, "tile_px": TILE_PX, "fleet": bool(page.fleet),
     }  # fmt: skip
 
 

@@ -52,6 +52,7 @@ class ViewSettings:
     tls_key: Path | None = None
     host_names: tuple[str, ...] = field(default=())
     keep_days: float = 365.0
+    fleet: str = field(default="", repr=False)
 
 
 def serve(settings: ViewSettings) -> None:
@@ -66,6 +67,7 @@ def serve(settings: ViewSettings) -> None:
         )
     users = Users(settings.users) if settings.users else None
     _check_lines(settings.lines)
+    _check_fleet(settings.fleet)
     secure, ending = settings.tls_cert is not None, Event()
     with ExitStack() as stack:
         stack.enter_context(_sole_page(settings.state))
@@ -87,6 +89,7 @@ def serve(settings: ViewSettings) -> None:
         page = Page(
             history=history, links=links, hub=hub, sessions=Sessions(), tries=Tries(), audit=audit, users=users,
             proxy_header=settings.proxy_header.lower(), secure=secure, boards=boards, trials=trials,
+            fleet=settings.fleet,
         )  # fmt: skip
         app = Guarded(app_of(page), (*OWN_NAMES, host, *settings.host_names), secure)
         config = uvicorn.Config(
@@ -121,6 +124,24 @@ def _address(listen: str) -> tuple[str, int]:
     if not host or not port.isdigit() or not 0 < int(port) <= 65535:
         raise InputError(expected="--listen HOST:PORT, such as 127.0.0.1:8080", received=listen, fix="correct it")
     return host, int(port)
+
+
+def _check_fleet(target: str) -> None:
+    """InputError for a fleet that is no database, or whose driver is not installed."""
+    if not target:
+        return
+    if not target.startswith(("postgresql://", "postgres://")):
+        raise InputError(
+            expected="--fleet postgresql://USER@HOST/DATABASE",
+            received=target,
+            fix="name the store.target of fleet.toml",
+        )
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        raise InputError(
+            expected="the driver for --fleet", received=str(error), fix="pip install 'hisir-edge[postgres]'"
+        ) from error
 
 
 def _check_open(settings: ViewSettings, host: str) -> None:

@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from support.commands import here
 from support.journal_line import JournalLine
+from support.page import PageProcess, asked, browser_here, browser_page
 from support.postgres import process
 from support.sockets import free_port
 
@@ -318,6 +319,44 @@ def test_until_quiet_ends_and_names_lines_that_were_not_heard(lines, tmp_path):
     assert "smt-1: 30 verdict(s) stored" in out
     assert "not heard: smt-2" in err
     assert parquet(tmp_path / "out", "SELECT count(*) FROM verdict") == [(30,)]
+
+
+def test_the_page_shows_the_fleet(lines, tmp_path, postgres):
+    browser_here()
+    with postgres() as target, contextlib.ExitStack() as stack:
+        for line in lines[:2]:
+            stack.enter_context(line.started(COUNT, there=COUNT))
+        page = stack.enter_context(PageProcess(tmp_path, [lines[0].verdicts], "--fleet", target))
+        seen = stack.enter_context(browser_page(page.url))
+        seen.locator("nav button:text-is('Fleet')").click()
+        seen.wait_for_selector(".fleet p[role=alert]:has-text('expected the fleet')")
+        with collector(written(tmp_path, lines, target)) as one:
+            until(lambda: counted(target) >= 2 * COUNT, one)
+            decided(lines[0], 12, 3)
+            until(lambda: rows(target, "SELECT count(*) FROM decision")[0][0] >= 12, one)
+            until(lambda: rows(target, "SELECT count(*) FROM line WHERE wrong <> ''")[0][0] == 1, one)
+            ended(one)
+        seen.locator("button:text-is('30 days')").click()
+        seen.wait_for_selector(".fleet table")
+        found = asked(seen, "/api/fleet?days=30")
+        told = {row["line"]: row for row in found["lines"]}
+        assert list(told) == ["smt-1", "smt-2", "south.3"]
+        assert (told["smt-1"]["boards"], told["smt-2"]["boards"], told["south.3"]["boards"]) == (COUNT, COUNT, None)
+        assert told["smt-2"]["first_pass_yield"] == pytest.approx(0.8)
+        assert told["smt-2"]["false_calls_per_board"] is None
+        assert told["south.3"]["wrong"]
+        assert found["places"][0]["called"] == 2 * COUNT // 5
+        text = seen.locator(".fleet table").first.inner_text()
+        assert "80.0 % of 400" in text
+        assert "away" in text
+        seen.screenshot(path=str(tmp_path / "fleet.png"))
+        seen.locator("nav button:text-is('Statistics')").click()
+        seen.wait_for_selector(".statistics .figure")
+    without = PageProcess(tmp_path, [lines[0].verdicts])
+    with without, browser_page(without.url) as seen:
+        seen.wait_for_selector("nav button:text-is('Statistics')")
+        assert seen.locator("nav button:text-is('Fleet')").count() == 0
+        assert here("view", "--connect", "tcp://127.0.0.1:1", "--fleet", "a folder").returncode == 2
 
 
 @pytest.mark.parametrize(("text", "words"), [

@@ -2,7 +2,7 @@
 
 export type Result = "PASS" | "FAIL" | "ERROR";
 
-export interface Me { user: string; role: string; roles: string[]; token: string; named: boolean; tile_px: number }
+export interface Me { user: string; role: string; roles: string[]; token: string; named: boolean; tile_px: number; fleet: boolean }
 
 export interface Row {
   line: string; epoch: string; seq: number; at?: number; time?: string; unit: string; product: string; result: Result;

@@ -4,6 +4,7 @@ import "./style.css";
 import { Boards } from "./boards";
 import { Refused, get, post, session, type LineState, type Row } from "./api";
 import { el, fill, say } from "./dom";
+import { FleetView } from "./fleet";
 import { Live } from "./live";
 import { Review } from "./review";
 import { Statistics } from "./statistics";
@@ -20,10 +21,11 @@ const boards = new Boards((row) => void review(row));
 const reviewing = new Review(askName);
 const statistics = new Statistics();
 const teach = new Teach(askName);
+const fleet = new FleetView();
 const views: Record<string, { root: HTMLElement; words: string }> = {
   live: { root: live.root, words: "Live" }, review: { root: reviewing.root, words: "Review" },
   boards: { root: boards.root, words: "Boards" }, statistics: { root: statistics.root, words: "Statistics" },
-  teach: { root: teach.root, words: "Teach" },
+  teach: { root: teach.root, words: "Teach" }, fleet: { root: fleet.root, words: "Fleet" },
 };
 const tabs = el("nav", { "aria-label": "Lines" });
 const menu = el("nav", { "aria-label": "Views" });
@@ -39,7 +41,7 @@ function show(name: string): void {
   shown = name;
   if (name !== "review") reviewing.stop();
   for (const [one, view] of Object.entries(views)) view.root.hidden = one !== name;
-  fill(menu, ...Object.entries(views).map(([one, view]) =>
+  fill(menu, ...Object.entries(views).filter(([one]) => one !== "fleet" || session.me?.fleet).map(([one, view]) =>
     el("button", { "aria-current": one === name ? "page" : "false", onclick: () => void enter(one) }, view.words)));
 }
 
@@ -47,6 +49,7 @@ async function enter(name: string): Promise<void> {
   show(name);
   if (name === "boards") await boards.load(false);
   if (name === "statistics") await statistics.choose(chosen);
+  if (name === "fleet") await fleet.load();
   if (name === "teach" && !chosen) say("no line is heard yet", true);
   if (name === "teach" && chosen) await teach.open(chosen).catch((error: Error) => say(error.message, true));
   if (name === "review") {
