@@ -1,4 +1,4 @@
-"""Write docs/reference/line-toml.md and the command pages from the code, so that they cannot differ from it.
+"""Write docs/reference/line-toml.md, fleet.md and the command pages from the code, so that they cannot differ from it.
 
     python docs/generate.py [--check]
 
@@ -23,6 +23,10 @@ from hisir_edge.cli.main import app
 from hisir_edge.config.sockets import MetricsTable
 from hisir_edge.config.sources import SourceTable
 from hisir_edge.config.tables import Settings, ViewTable
+from hisir_edge.fleet.postgres import TYPES as SQL_TYPES
+from hisir_edge.fleet.rows import KEYS, TABLES
+from hisir_edge.fleet.settings import FleetLine, StoreTable
+from hisir_edge.fleet.views import WORDS
 from hisir_edge.line.reporting.prometheus import REASONS, Metrics
 from hisir_edge.registry import CAMERAS
 
@@ -30,7 +34,8 @@ COLUMNS = 100
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by docs/generate.py from the code. Change the descriptions there. -->"
 LINE_COMMANDS = (
-    "run", "status", "control", "watch", "forward", "opcua", "plc", "keygen", "camera", "install-service", "check",
+    "run", "status", "control", "watch", "forward", "fleet", "opcua", "plc", "keygen", "camera", "install-service",
+    "check",
 )  # fmt: skip
 PEOPLE_COMMANDS = ("view", "view-user", "decide", "revision", "boards")
 LEARNING_COMMANDS = ("synth", "pretrain", "teach", "train", "build-engine", "evaluate")
@@ -48,6 +53,7 @@ def pages() -> dict[str, str]:
         "line-toml.md": "\n".join(_line_toml()),
         "line-toml-source.md": "\n".join(_line_toml_source()),
         "metrics.md": "\n".join(_metrics()),
+        "fleet.md": "\n".join(_fleet()),
         "commands-line.md": "\n".join(_command_page("Commands of the line PC", line)),
         "commands-people.md": "\n".join(_command_page("Commands of operators and engineers beside the line", people)),
         "commands-learning.md": "\n".join(_command_page("Commands that teach, train and build", learning)),
@@ -160,6 +166,37 @@ def _metrics() -> Iterator[str]:
     reasons = ", ".join(f"`{label}`" for label in dict.fromkeys(label for _, label in REASONS))
     text = f"Values of `reason` in `hisir_frames_lost_total`: {reasons}, `other`."
     yield from ("", *textwrap.wrap(text, COLUMNS))
+
+
+def _fleet() -> Iterator[str]:
+    yield from (
+        "# A fleet: fleet.toml, tables, views", "", NOTE, "",
+        "Made and read as [collect the verdicts of many lines](../how-to/fleet.md) says. Unknown keys and",
+        "wrong types are refused. Relative paths count from the file's folder.", "",
+        "## [store]", "",
+    )  # fmt: skip
+    yield from _table("store", StoreTable.model_fields)
+    yield from ("## [[line]]", "", "One of each line.", "")
+    yield from _table("line", FleetLine.model_fields)
+    yield from (
+        "## Tables", "",
+        "In PostgreSQL in the schema `hisir_fleet`, a partition for each `day`; as Parquet in",
+        "`TABLE/day=.../hour=...` (hours of UTC), without the column `day`, which is the folder's.", "",
+    )  # fmt: skip
+    for name, columns in TABLES.items():
+        yield from (f"### {name}", "", f"Once for each {', '.join(KEYS[name])}.", "")
+        yield from ("| column | type | meaning |", "|---|---|---|")
+        for column in columns:
+            yield f"| `{column.name}` | {SQL_TYPES[column.kind]} | {_cell(column.words)} |"
+        yield ""
+    yield from (
+        "PostgreSQL alone has `line`: `line`, `plant`, `endpoint`, `wrong` (why it is not heard; empty: it",
+        "is), `heard_at`; and `cursor`: how far each line is collected.", "",
+        "## Views", "", "| view | |", "|---|---|",
+    )  # fmt: skip
+    for name, words in WORDS.items():
+        yield f"| `{name}` | {_cell(words)} |"
+    yield ""
 
 
 def _command_page(title: str, commands: dict[str, Any]) -> Iterator[str]:

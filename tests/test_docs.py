@@ -12,6 +12,7 @@ import pytest
 
 from hisir_edge.config.file import settings_from_toml
 from hisir_edge.engine.recipe import EngineRecipe, Fp16Table, Int8Table, TensorRtTable
+from hisir_edge.fleet.settings import fleet_from_toml
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -68,9 +69,9 @@ def test_the_example_configuration_is_valid(tmp_path):
     examples = [example for text in texts for example in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
     assert len(examples) >= 4
     for example in examples:
-        path = tmp_path / "line.toml"
+        path = tmp_path / "example.toml"
         path.write_text(example)
-        settings_from_toml(path)
+        (fleet_from_toml if example.startswith("[store]") else settings_from_toml)(path)
 
 
 def test_the_example_message_has_the_fields_of_the_schema():

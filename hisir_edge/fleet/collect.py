@@ -12,7 +12,8 @@ import structlog
 
 from hisir_edge.fleet.follow import LineCollector
 from hisir_edge.fleet.settings import Fleet
-from hisir_edge.fleet.store import Stop, Stopped, Store, opened
+from hisir_edge.fleet.store import Stop, Stopped, Store
+from hisir_edge.fleet.stores import opened
 
 log = structlog.get_logger()
 

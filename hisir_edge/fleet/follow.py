@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -23,8 +24,6 @@ from hisir_edge.transport.control_client import Asker
 
 log = structlog.get_logger()
 
-NAME = "fleet"
-"""Under which a line knows how far the collector is: it keeps what has not been collected."""
 AGAIN_S, ATTEND_S, ANSWER_S = 2.0, 5.0, 2.0
 SILENT_S = 15.0
 """A line that has given neither boards nor answers for so long is away."""
@@ -158,9 +157,11 @@ class LineCollector:
 
     def _follow(self) -> None:
         line = self.line
+        # the line knows how far it is and keeps what has not been collected
+        name = f"{Path(line.key).stem}.{self._table.name}" if line.key else self._table.name
         while not self._stop(0):
             stream = subscribe(
-                line.endpoint, NAME, control=line.control, server_key=line.server_key, key=line.key, masks=False,
+                line.endpoint, name, control=line.control, server_key=line.server_key, key=line.key, masks=False,
                 since="beginning", cursor=self._pending, timeout_s=self._quiet_s, stop=lambda: self._stop(0),
                 waiting=self._away,
             )  # fmt: skip

@@ -19,6 +19,10 @@ class StoreTable(Table):
     target: str = Field(
         description="`postgresql://USER@HOST/DATABASE`; or a folder, or `s3://BUCKET/PATH` and the like, for Parquet"
     )
+    name: str = Field(
+        default="fleet", pattern=r"^[A-Za-z0-9_.-]{1,32}$",
+        description="under which lines know how far this collector is, with keys KEY.NAME; another one for each store",
+    )  # fmt: skip
     keep_days: int = Field(default=400, ge=1, le=36500, description="older boards are deleted, whole days at a time")
     bodies: bool = Field(
         default=False, description="keep each verdict's JSON, too: about 1.4 kB a board where the rest takes 0.2 kB"
@@ -39,7 +43,7 @@ class FleetLine(Table):
     control: str = Field(default="", description="its `control.endpoint`; empty: what its heartbeats tell")
     plant: str = Field(default="", max_length=64, description="the plant that it is in, as the tables name it")
     server_key: str = Field(default="", description="file with the line's public key, where it asks for keys")
-    key: str = Field(default="", description="file with the collector's secret key, of the role read")
+    key: str = Field(default="", description="file with the collector's secret key, of the roles read and ack")
 
 
 class Fleet(Table):

@@ -1,4 +1,4 @@
-"""Where a fleet's rows are kept: the interface, and the one that a target asks for."""
+"""Where a fleet's rows are kept: the interface."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from hisir_edge.errors import HisirEdgeError, InputError
+from hisir_edge.errors import HisirEdgeError
 from hisir_edge.fleet.rows import Batch, Row
-from hisir_edge.fleet.settings import StoreTable
 from hisir_edge.mes.cursor import Cursor
 
 Tell = Callable[[str], None]
@@ -63,21 +62,3 @@ class Store(Protocol):
 
     def close(self) -> None:
         """No more."""
-
-
-def opened(table: StoreTable, waiting: Tell, stop: Stop) -> Store:
-    """The store of a target. InputError for one that cannot be used, or whose packages are not installed."""
-    is_database = table.target.startswith(("postgresql://", "postgres://"))
-    try:
-        if is_database:
-            from hisir_edge.fleet.postgres import PostgresStore
-
-            return PostgresStore(table.target, waiting, stop)
-        from hisir_edge.fleet.parquet import ParquetStore
-
-        return ParquetStore(table.target, table.write_every_s, waiting, stop)
-    except ModuleNotFoundError as error:
-        raise InputError(
-            expected=f"the packages for store.target {table.target}", received=str(error),
-            fix=f"pip install 'hisir-edge[{'postgres' if is_database else 'reinspect'}]'",
-        ) from error  # fmt: skip

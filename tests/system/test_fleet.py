@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,8 +22,10 @@ from support.page import PageProcess, asked, browser_here, browser_page
 from support.postgres import process
 from support.sockets import free_port
 
+from hisir_edge.line.journal.reading import JournalReader
 from hisir_edge.mes import Verdict
 from hisir_edge.transport.control_client import ask
+from hisir_edge.transport.curve_keys import write_keys
 from hisir_edge.view.history import History
 from hisir_edge.view.statistics import Range, pareto, summary
 
@@ -309,6 +312,27 @@ def test_a_day_that_somebody_drops_under_the_collector_is_made_again(lines, tmp_
                 until(lambda: counted(target) >= 40, one)
             ended(one)
         assert [seq for (seq,) in rows(target, "SELECT seq FROM verdict ORDER BY 1")] == list(range(21, 61))
+
+
+def test_a_line_with_keys_knows_how_far_the_collector_is(tmp_path):
+    keys = tmp_path / "keys"
+    write_keys(keys, ("line", "mes", "plant"))
+    (keys / "clients").mkdir()
+    for name in ("mes", "plant"):
+        shutil.copy(keys / f"{name}.key", keys / "clients")
+    line = JournalLine(tmp_path / "journal", name="smt-1", keys=keys)
+    config = written(tmp_path, [line], "out", write_every_s=1.0)
+    secured = 'server_key = "keys/line.key"\nkey = "keys/plant.key_secret"\n'
+    config.write_text(config.read_text() + secured)
+    with line.started(30):
+        with collector(config, "--until-quiet-s", "3") as one:
+            out, err = one.communicate(timeout=60)
+        assert (one.returncode, "smt-1: 30 verdict(s) stored" in out) == (0, True), err
+        assert JournalReader(line.folder).cursors() == {"plant.fleet": 30}
+        config.write_text(config.read_text().replace(secured, ""))
+        with collector(config, "--until-quiet-s", "3") as one:
+            out, err = one.communicate(timeout=60)
+        assert (one.returncode, "not heard: smt-1" in err) == (1, True)
 
 
 def test_until_quiet_ends_and_names_lines_that_were_not_heard(lines, tmp_path):
