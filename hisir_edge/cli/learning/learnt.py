@@ -22,8 +22,8 @@ FEW_BOARDS = 20
 
 
 @contextmanager
-def training_progress(shown: bool) -> Iterator[tuple[Advance, Callable[[Step], None]]]:
-    """Progress of a training: (on_load, on_step) for ``learn.train.train``."""
+def training_progress() -> Iterator[tuple[Advance, Callable[[Step], None]]]:
+    """Progress of a training: (on_load, on_step) for ``learn.train.train``; nothing is shown before one is called."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -31,19 +31,24 @@ def training_progress(shown: bool) -> Iterator[tuple[Advance, Callable[[Step], N
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        loading = bar.add_task("loading boards", total=None)
-        training = bar.add_task("training", total=1.0, start=False)
+    bar = Progress(*columns, console=Console(stderr=True))
+    loading = bar.add_task("loading boards", total=None)
+    training = bar.add_task("training", total=1.0, start=False)
+    try:
 
         def on_load(done: int, total: int) -> None:
+            bar.start()
             bar.update(loading, completed=done, total=total)
 
         def on_step(step: Step) -> None:
+            bar.start()
             bar.start_task(training)
             words = f"training: step {step.step}, loss {step.loss:.4f}; steps or time used"
             bar.update(training, completed=step.done, description=words)
 
         yield on_load, on_step
+    finally:
+        bar.stop()
 
 
 MOST_NAMED = 5

@@ -74,6 +74,6 @@ def pretrain(
     with progress("drawing products") as advance:
         write_stacks(out / "stacks", products, workers, advance)
     settings = pretrain_settings(backbone, out / "stacks", steps, batch, learning_rate)
-    with training_progress(shown=True) as (_, on_step):
+    with training_progress() as (_, on_step):
         written = pretrain_run(settings, out / backbone, max_minutes, workers, on_step)
     print(f"weights of {backbone} in {written} ({written.stat().st_size / 1e6:.1f} MB)")

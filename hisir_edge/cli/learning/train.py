@@ -139,7 +139,7 @@ def train(
     """
     needs_training_packages()
     from hisir_edge.learn.data.area import area_from_json
-    from hisir_edge.learn.data.run import RunSettings
+    from hisir_edge.learn.data.run import RunRecord, RunSettings
     from hisir_edge.learn.training.train import train as train_run
     from hisir_edge.net.backbones import default_width
 
@@ -171,15 +171,15 @@ def train(
             start=_start(start, bool(without)),
             levels=levels_from_text(levels),
         )
-    leads = os.environ.get("RANK", "0") == "0"
-    with training_progress(shown=leads) as (on_load, on_step):
+    done: list[RunRecord] = []
+    with training_progress() as (on_load, on_step):
         try:
-            record = train_run(settings, out, max_minutes, workers, on_load, on_step)
+            train_run(settings, out, max_minutes, workers, on_load, on_step, done.append)
         except KeyboardInterrupt:
             text = f"stopped; the same command goes on with {out} from its last checkpoint, a minute ago at most"
             print(f"hisir-edge: {text}", file=sys.stderr)
             raise
-    if leads:
+    for record in done:  # under torchrun the leader's alone
         print_trained(record, Path(settings.data), out)
 
 

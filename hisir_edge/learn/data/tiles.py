@@ -6,6 +6,7 @@ boards through a memory-mapped file, so that all share one copy, and never load 
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import signal
@@ -114,11 +115,22 @@ class CorruptedTiles:
                 own = memory_of(number)
                 slot[:] = memory_as_shipped(own.mean_rgb, own.deviation)
 
+    @property
+    def files(self) -> list[Path]:
+        """What the processes share: the boards' frames, and their memories where each has one of its own."""
+        return [file for file in (self.frames_file, self.cues_file) if file is not None]
+
+    def with_files(self, files: list[Path]) -> CorruptedTiles:
+        """The same stream from files that lie elsewhere, on another machine."""
+        other = copy.copy(self)
+        other.frames_file, other.cues_file = files[0], files[1] if self.cues_file is not None else None
+        other.frames = other.cues = None
+        return other
+
     def remove_files(self) -> None:
         """Remove what the processes shared; there are no more batches then."""
-        for file in (self.frames_file, self.cues_file):
-            if file is not None:
-                file.unlink(missing_ok=True)
+        for file in self.files:
+            file.unlink(missing_ok=True)
 
     def batch_of(self, number: int) -> TileBatch:
         """Batch ``number`` of the stream."""

@@ -11,7 +11,7 @@ from hisir_edge.bundle.lock import sole_writer
 from hisir_edge.errors import InputError
 from hisir_edge.images import write_atomic
 from hisir_edge.learn.data.run import RunSettings, load_checkpoint
-from hisir_edge.learn.training.distributed import team_from_environment
+from hisir_edge.learn.training.distributed import Team, device_here
 from hisir_edge.learn.training.stacks import StackTiles, stack_files
 from hisir_edge.learn.training.steps import Progress, fit
 from hisir_edge.net.backbones import default_width
@@ -43,13 +43,14 @@ def pretrain(
     """
     run.mkdir(parents=True, exist_ok=True)
     files = stack_files(Path(settings.data))
-    with team_from_environment() as team, sole_writer(run.absolute(), "pretraining"):
+    with sole_writer(run.absolute(), "pretraining"):
         _check_settings(settings, run)
+        team = Team(0, 1, device_here())
         held_out = StackTiles(files, settings.tile_px, settings.batch, settings.seed, held_out=True)
         seen = [held_out.batch_of(number) for number in range(HELD_OUT_BATCHES)]
         stream = StackTiles(files, settings.tile_px, settings.batch, settings.seed + 1)
         budget_s = None if max_minutes is None else max_minutes * 60
-        fit(settings, run, (stream, seen), team, budget_s, workers, on_step)
+        fit(settings, run, (stream, seen), team, budget_s, workers, on_step, (None, load_checkpoint(run)))
     state = load_checkpoint(run) or {}
     out = run / f"{settings.backbone}.npz"
     write_atomic(out, weights_bytes(state.get("best") or state["average"]))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hisir_edge.corruption.corrupt import WEIGHT_GAIN
 from hisir_edge.errors import InputError
 from hisir_edge.learn.data.prepare import net_from_settings
-from hisir_edge.learn.data.run import RunSettings, load_checkpoint, save_checkpoint
+from hisir_edge.learn.data.run import RunSettings, save_checkpoint
 from hisir_edge.learn.data.tiles import Stream, TileBatch, batches_from_stream
 from hisir_edge.learn.training.distributed import Team
 from hisir_edge.machine.cpu import has_bfloat16
@@ -67,14 +67,15 @@ def fit(
     budget_s: float | None = None,
     workers: int = 1,
     on_step: Callable[[Progress], None] = lambda progress: None,
-    start: dict[str, Tensor] | None = None,
+    first: tuple[dict[str, Tensor] | None, dict[str, Any] | None] = (None, None),
 ) -> None:
-    """Go on from the run's checkpoint, or from the weights ``start``, until steps or time are used; then save.
+    """Go on until steps or time are used; then save.
 
-    ``tiles``: the stream to learn from, and the held-out batches that choose the weights which count.
+    ``tiles``: the stream to learn from, and the held-out batches that choose the weights which count. ``first``: the
+    weights to begin with, None: random ones; and the checkpoint to go on from, if there is one.
     """
     stream, held_out = tiles
-    trainer = _resume(settings, run, team, start)
+    trainer = _resume(settings, team, *first)
     _look_anew_at_other_tiles(trainer, held_out, settings.precision, team.device)
     if team.leads and trainer.step == 0:
         with torch.no_grad():
@@ -84,7 +85,9 @@ def fit(
         save_checkpoint(run, _state(trainer))
 
 
-def _resume(settings: RunSettings, run: Path, team: Team, start: dict[str, Tensor] | None) -> _Trainer:
+def _resume(
+    settings: RunSettings, team: Team, start: dict[str, Tensor] | None, state: dict[str, Any] | None
+) -> _Trainer:
     torch.manual_seed(settings.seed)
     net, average = net_from_settings(settings), net_from_settings(settings)
     if start is not None:
@@ -99,7 +102,6 @@ def _resume(settings: RunSettings, run: Path, team: Team, start: dict[str, Tenso
         [{"params": decayed, "weight_decay": 1e-3}, {"params": plain, "weight_decay": 0.0}], lr=settings.learning_rate
     )
     trainer = _Trainer(net=net, average=average, optimizer=optimizer)
-    state = load_checkpoint(run)
     if state is not None:
         net.load_state_dict(state["net"])
         average.load_state_dict(state["average"])

@@ -1,14 +1,14 @@
 """Training: data, then steps until the step or minute budget is spent; resumable at any instant.
 
-One process on a CPU or a GPU, or several under ``torchrun`` (torch DDP), each on its own share of the
-stream of corrupted tiles. The weights that count are the moving average that did best on corrupted
+One process on a CPU or a GPU, or several under ``torchrun`` (torch DDP), on one machine or on several, each on its own
+share of the stream of corrupted tiles. The weights that count are the moving average that did best on corrupted
 tiles of held-out good boards; test defects are never looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from torch import Tensor
@@ -17,7 +17,7 @@ from hisir_edge.bundle.lock import sole_writer
 from hisir_edge.errors import InputError
 from hisir_edge.learn.data.prepare import prepare_run
 from hisir_edge.learn.data.run import OF_RUN, SHIPPED, RunRecord, RunSettings, load_checkpoint
-from hisir_edge.learn.training.distributed import team_from_environment
+from hisir_edge.learn.training.distributed import Team, team_from_environment
 from hisir_edge.learn.training.steps import Progress, fit
 from hisir_edge.net.pretrained import pretrained_state
 
@@ -29,21 +29,46 @@ def train(
     workers: int = 1,
     on_load: Callable[[int, int], None] = lambda done, total: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
+    on_done: Callable[[RunRecord], None] = lambda record: None,
 ) -> RunRecord:
     """Train until ``settings.steps`` or ``max_minutes`` (of training, all sittings together) are reached.
 
     A run that exists is continued from its checkpoint if its settings are the same, else InputError.
-    Under torchrun every process calls this with the same arguments; the first one writes the files. InputError while
-    another training writes this run.
+    Under torchrun every process calls this with the same arguments; the one whose machine has the run, or else the
+    boards, leads: it alone reads boards, writes files and calls ``on_load``, ``on_step`` and ``on_done``. InputError
+    while another training writes this run.
     """
-    run.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with team_from_environment() as team, sole_writer(run.absolute(), "training") if team.leads else nullcontext():
+    with team_from_environment(lambda: _owned(settings, run)) as team, _written_by(team, run):
         record, stream, held_out = team.led(lambda: prepare_run(settings, run, on_load))
         budget_s = None if max_minutes is None else max_minutes * 60
-        fit(settings, run, (stream, held_out), team, budget_s, workers, on_step, _first_weights(settings))
+        first = team.led(lambda: (_first_weights(settings), load_checkpoint(run)))
+        with team.here(stream.files) as files:
+            fit(settings, run, (stream.with_files(files), held_out), team, budget_s, workers, on_step, first)
         if team.leads:
             stream.remove_files()
+            on_done(record)
     return record
+
+
+def _owned(settings: RunSettings, run: Path) -> int:
+    """How much of the run is on this machine: the run itself, what it is begun with, the boards, nothing."""
+    for much, there in ((3, run / "run.json"), (2, run), (1, Path(settings.data))):
+        if there.exists():
+            return much
+    return 0
+
+
+@contextmanager
+def _written_by(team: Team, run: Path) -> Iterator[None]:
+    """The leader alone writes the run, and no other training does; its refusal is everyone's."""
+    with ExitStack() as stack:
+
+        def hold() -> None:
+            run.absolute().parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(sole_writer(run.absolute(), "training"))
+
+        team.led(hold)
+        yield
 
 
 def _first_weights(settings: RunSettings) -> dict[str, Tensor] | None:
