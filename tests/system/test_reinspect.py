@@ -22,8 +22,12 @@ from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.manifest import ZoneModel
 from hisir_edge.bundle.revised import RevisionModel
 from hisir_edge.cli.main import app
+from hisir_edge.config.kept import JournalTable
 from hisir_edge.errors import BundleError
+from hisir_edge.learn.data.run import load_record, pictures_of
 from hisir_edge.line.journal.reading import read_journal
+from hisir_edge.line.journal.records import Decision
+from hisir_edge.line.journal.store import Journal
 from hisir_edge.reinspect.boards import boards_in
 from hisir_edge.reinspect.row import Inspection
 from hisir_edge.revisions.change import Change
@@ -231,3 +235,58 @@ def test_an_archive_on_other_storage(archive, small_bundle, tmp_path):
     from hisir_edge.reinspect.boards import content_of
 
     assert content_of(found[0]) == (archive / "archive" / boards[0].name).read_bytes()
+
+
+def trained(tmp_path: Path, *more: object):
+    settings = ("--steps", 2, "--width", 8, "--tile", 128, "--batch", 2, "--scale", 1, "--workers", 0)
+    arguments = ["train", "--out", tmp_path / "run", *settings, *more]
+    found = CliRunner().invoke(app, [str(one) for one in arguments])
+    return found, load_record(tmp_path / "run") if found.exception is None else None
+
+
+def test_a_network_is_trained_on_what_lines_passed(archive, small_boards, tmp_path):
+    """Two folders and an archive; a board that passed, and of which a defect was confirmed later, is not learnt."""
+    journal = shutil.copytree(archive / "journal", tmp_path / "journal")
+    epoch, entries, _ = read_journal(journal)
+    passed = [entry.seq for entry in entries if entry.topic.endswith("PASS")]
+    with Journal(journal, JournalTable()) as opened:
+        opened.decide(
+            Decision(
+                seq=passed[0], defect=0, verification="DefectConfirmed", detail="", operator="o", client="", at_ns=1
+            )
+        )
+    good = sorted((small_boards / "train" / "good").iterdir())
+    for name, pictures in (("one", good[:4]), ("two", good[4:8])):
+        (tmp_path / name).mkdir()
+        for picture in pictures:
+            shutil.copy(picture, tmp_path / name)
+    folders = ("--data", tmp_path / "one", "--data", tmp_path / "two", "--data", archive / "archive")
+    found, record = trained(tmp_path, *folders, "--journal", journal)
+    assert record is not None, found.output
+    learnt = {Path(path) for path in pictures_of(record)}
+    taken = {path.name for path in learnt if path.parent == tmp_path / "run.boards"}
+    assert taken == {f"{epoch[:8]}-{seq:010d}.png" for seq in passed[1:]}
+    assert {path.name for path in learnt if path.parent in (tmp_path / "one", tmp_path / "two")} == {
+        picture.name for picture in good[:8]
+    }
+    assert f"{len(passed) - 1} archived boards of" in found.output
+
+    # continued it takes what is there; asked for otherwise it says so
+    again, _ = trained(tmp_path, *folders, "--journal", journal, "--steps", 4)
+    assert "the settings that" in str(again.exception)
+    (tmp_path / "run" / "run.json").unlink()
+    again, _ = trained(tmp_path, *folders, "--journal", journal, "--archived", 2)
+    assert "repeat the first command" in str(again.exception)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ((), "confirmed a defect"), (("--journal", "none", "--product", "other"), "correct --product"),
+        (("--journal", "nowhere"), "journal folder"), (("--journal", "none", "--camera", "other"), "correct --product"),
+    ],
+)  # fmt: skip
+def test_archives_that_cannot_be_learnt_from_are_told(archive, tmp_path, more, words):
+    found, _ = trained(tmp_path, "--data", archive / "archive", *more)
+    assert words in str(found.exception)
+    assert not (tmp_path / "run").exists()

@@ -74,7 +74,7 @@ def _covered(record: RunRecord) -> float:
     return float(inside_outline(record.frame_hw, outline_of(record.frame_hw, record.area)).mean())
 
 
-def print_trained(record: RunRecord, data: Path, out: Path) -> None:
+def print_trained(record: RunRecord, folders: tuple[Path, ...], out: Path) -> None:
     """Print the run's progress, the pictures that it learnt from, and those that it left out."""
     from hisir_edge.learn.data.run import is_short, words_of_steps
     from hisir_edge.learn.training.reached import progress_of
@@ -88,14 +88,13 @@ def print_trained(record: RunRecord, data: Path, out: Path) -> None:
     if is_short(reached.step, reached.start):
         used = f"{reached.seconds / 60:.1f} minutes are used up"
         print_notes([f"{words}; continue with the same command and more --max-minutes ({used}) or --steps"])
-    print_learnt(record, data, out)
+    print_learnt(record, folders, out)
 
 
-def print_learnt(record: RunRecord, data: Path, out: Path) -> None:
+def print_learnt(record: RunRecord, folders: tuple[Path, ...], out: Path) -> None:
     """Print what was learnt from which pictures, and what was left out; ``out``: the run."""
-    from hisir_edge.learn.data.datasets import good_pictures
     from hisir_edge.learn.data.distinct import boards_among
-    from hisir_edge.learn.data.run import left_out_of, pictures_of
+    from hisir_edge.learn.data.run import left_out_of
 
     unlike = "not registered (boards do not lie alike, or are below 128 px)"
     how = {"fixture": "held by a fixture", "anywhere": "found anywhere in the frame"}.get(record.locate, unlike)
@@ -124,6 +123,14 @@ def print_learnt(record: RunRecord, data: Path, out: Path) -> None:
     _print_odd(record, out)
     for path in left_out_of(record):
         print(f"left out: {path} (does not lie or is not lit like the others)")
+    for data in folders:
+        _print_layout(record, data)
+
+
+def _print_layout(record: RunRecord, data: Path) -> None:
+    from hisir_edge.learn.data.datasets import good_pictures
+    from hisir_edge.learn.data.run import pictures_of
+
     with suppress(InputError, OSError):  # the folder may be gone by now; the run is whole without it
         found = good_pictures(data.absolute(), record.settings.recursive)
         print_notes([f"pictures found by the layout of {found.layout}", *found.left_out])

@@ -64,5 +64,5 @@ def teach(
     with arrays_kept():
         with progress("learning the boards") as advance:
             record = teach_run(settings, folder, advance)
-        print_learnt(record, photos, folder)
+        print_learnt(record, (photos,), folder)
         build_with_progress(folder, out, options)

@@ -50,8 +50,18 @@ def train(
     ctx: typer.Context,
     out: Annotated[Path, typer.Option(help="Training run to write; an unfinished one is continued.")],
     data: Annotated[
-        Path | None, typer.Option(help="Folder with train/good, or a plain folder of good boards; not with --of.")
+        list[str] | None,
+        typer.Option(
+            help="Folder with train/good, a plain folder of good boards, or a line's archive (also s3://...); may be "
+            "repeated; not with --of."
+        ),
     ] = None,
+    journal: Annotated[
+        list[str] | None,
+        typer.Option(help="With archives: their lines' journal folders, which say what people confirmed; or none."),
+    ] = None,
+    archived: Annotated[int, typer.Option(min=1, help="So many boards of each archive, evenly over it.")] = 200,
+    product: Annotated[str, typer.Option(help="With archives of several products: which one.")] = "",
     of: Annotated[
         Path | None, typer.Option(help="Run to go on from with --add-reviewed: its photos, its weights, its settings.")
     ] = None,
@@ -60,7 +70,7 @@ def train(
         typer.Option(help="Reviewed boards as the operator's page exports them (reviewed.zip); may be repeated."),
     ] = None,
     camera: Annotated[
-        str, typer.Option(help="With --add-reviewed: the camera whose frames the run is of, where boards have several.")
+        str, typer.Option(help="The camera whose frames the run is of, where archived or reviewed boards have several.")
     ] = "",
     recursive: Recursive = False,
     backbone: Annotated[str, typer.Option(help="unet (accurate), nafnet (middle) or rep (fastest).")] = "unet",
@@ -135,22 +145,26 @@ def train(
 ) -> None:
     """Train a network on good boards; stop and repeat the command at will, it continues.
 
-    Several GPUs: torchrun --nproc-per-node N -m hisir_edge train ...
+    Several GPUs: torchrun --nproc-per-node N -m hisir_edge train ..., on several machines, too.
     """
     needs_training_packages()
+    from hisir_edge.cli.learning.archived import Wanted, folders_to_learn
     from hisir_edge.learn.data.area import area_from_json
     from hisir_edge.learn.data.run import RunRecord, RunSettings
     from hisir_edge.learn.training.train import train as train_run
     from hisir_edge.net.backbones import default_width
 
+    before = None
     if of is not None or add_reviewed:
         own = {"steps": steps, "learning_rate": learning_rate or LEARNING_RATE_OF_RUN, "seed": seed}
         settings = _settings_of_reviewed(ctx, of, tuple(add_reviewed or ()), out, camera, own)
-    elif data is None:
+    elif not data:
         raise InputError(expected="--data, a folder of good boards", received="none", fix="name it")
     else:
+        folders, before = folders_to_learn(data, Wanted(journal or [], archived, product, camera), out)
         settings = RunSettings(
-            data=str(data.absolute()),
+            data=folders[0],
+            more=folders[1:],
             backbone=backbone,
             width=width or default_width(backbone),
             tile_px=tile,
@@ -174,13 +188,13 @@ def train(
     done: list[RunRecord] = []
     with training_progress() as (on_load, on_step):
         try:
-            train_run(settings, out, max_minutes, workers, on_load, on_step, done.append)
+            train_run(settings, out, max_minutes, workers, on_load, on_step, done.append, before)
         except KeyboardInterrupt:
             text = f"stopped; the same command goes on with {out} from its last checkpoint, a minute ago at most"
             print(f"hisir-edge: {text}", file=sys.stderr)
             raise
     for record in done:  # under torchrun the leader's alone
-        print_trained(record, Path(settings.data), out)
+        print_trained(record, settings.folders, out)
 
 
 WITH_OF = {"ctx", "of", "add_reviewed", "camera", "out", "steps", "max_minutes", "learning_rate", "seed", "workers"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,11 @@ def good_pictures(data: Path, recursive: bool = False) -> GoodPictures:
 def good_images(data: Path, recursive: bool = False) -> list[Path]:
     """The paths of ``good_pictures``."""
     return list(good_pictures(data, recursive).paths)
+
+
+def good_images_of(folders: Iterable[Path], recursive: bool = False) -> list[Path]:
+    """Those of several folders, each picture once."""
+    return list(dict.fromkeys(path for folder in folders for path in good_images(folder, recursive)))
 
 
 def _check_good_folders(root: Path, paths: tuple[Path, ...]) -> None:

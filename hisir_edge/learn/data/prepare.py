@@ -19,7 +19,7 @@ from hisir_edge.learn.data.area import area_picture, check_area
 from hisir_edge.learn.data.datasets import (
     are_grey,
     frame_size,
-    good_images,
+    good_images_of,
     load_scaled,
     orientations,
     scale_of_boards,
@@ -221,7 +221,7 @@ def _open_run(settings: RunSettings, run: Path, on_load: Callable[[int, int], No
         raise InputError(
             expected="a new folder or a training run", received=f"{run} with other files", fix="choose another --out"
         )
-    good = good_images(Path(settings.data), settings.recursive)
+    good = good_images_of(settings.folders, settings.recursive)
     frame_hw = frame_size(good)
     check_area(settings.area, frame_hw)
     rules = Rules(settings.levels, are_grey(good, settings.levels))

@@ -33,6 +33,7 @@ class RunSettings:
     weights before the first step, "shipped", "scratch" or "run": those of the run ``of``.
     ``without``: parts of the network left out, for comparison; ``patience``: epochs without a better
     held-out loss before training ends, 0: never. ``levels``: black and white of 16-bit photos, see ``images.Rules``.
+    ``more``: further folders of good boards beside ``data``.
     """
 
     data: str
@@ -56,6 +57,12 @@ class RunSettings:
     start: str = SCRATCH
     of: str = ""
     levels: tuple[int, int] | None = None
+    more: tuple[str, ...] = ()
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All folders of good boards."""
+        return (Path(self.data), *map(Path, self.more))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +182,10 @@ def load_record(run: Path) -> RunRecord:
         area = stored.get("area")
         polygon = None if area is None else tuple((float(x), float(y)) for x, y in area)
         levels = None if stored.get("levels") is None else tuple(int(one) for one in stored["levels"])
-        settings = RunSettings(**{**stored, "without": tuple(stored["without"]), "area": polygon, "levels": levels})
+        more = tuple(map(str, stored.get("more", ())))
+        settings = RunSettings(
+            **{**stored, "without": tuple(stored["without"]), "area": polygon, "levels": levels, "more": more}
+        )
         h, w = raw["frame_hw"]
         return RunRecord(
             settings=settings,

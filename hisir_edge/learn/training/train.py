@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -22,6 +23,14 @@ from hisir_edge.learn.training.steps import Progress, fit
 from hisir_edge.net.pretrained import pretrained_state
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What the leader does before it reads the boards, and the folders that it needs for that."""
+
+    sources: tuple[str, ...]
+    work: Callable[[], object]
+
+
 def train(
     settings: RunSettings,
     run: Path,
@@ -30,6 +39,7 @@ def train(
     on_load: Callable[[int, int], None] = lambda done, total: None,
     on_step: Callable[[Progress], None] = lambda progress: None,
     on_done: Callable[[RunRecord], None] = lambda record: None,
+    before: Before | None = None,
 ) -> RunRecord:
     """Train until ``settings.steps`` or ``max_minutes`` (of training, all sittings together) are reached.
 
@@ -38,7 +48,10 @@ def train(
     boards, leads: it alone reads boards, writes files and calls ``on_load``, ``on_step`` and ``on_done``. InputError
     while another training writes this run.
     """
-    with team_from_environment(lambda: _owned(settings, run)) as team, _written_by(team, run):
+    sources = (*map(str, settings.folders), *(() if before is None else before.sources))
+    with team_from_environment(lambda: _owned(run, sources)) as team, _written_by(team, run):
+        if before is not None:
+            team.led(before.work)
         record, stream, held_out = team.led(lambda: prepare_run(settings, run, on_load))
         budget_s = None if max_minutes is None else max_minutes * 60
         first = team.led(lambda: (_first_weights(settings), load_checkpoint(run)))
@@ -50,12 +63,11 @@ def train(
     return record
 
 
-def _owned(settings: RunSettings, run: Path) -> int:
-    """How much of the run is on this machine: the run itself, what it is begun with, the boards, nothing."""
-    for much, there in ((3, run / "run.json"), (2, run), (1, Path(settings.data))):
-        if there.exists():
-            return much
-    return 0
+def _owned(run: Path, sources: tuple[str, ...]) -> int:
+    """How much of the run is on this machine: the run itself, what it is begun with, boards, nothing."""
+    if (run / "run.json").exists():
+        return 3
+    return 2 if run.exists() else int(any(Path(source).exists() for source in sources))
 
 
 @contextmanager
