@@ -121,19 +121,20 @@ class RayWorkers:
 
     def _done(self) -> list[Any]:
         """What is ready; InputError where no machine of the cluster has had a core for long."""
-        waiting = [*self._busy, *self._starting]
+        waiting, began = [*self._busy, *self._starting], time.monotonic()
+        done, _ = ray.wait(waiting, num_returns=1, timeout=WAIT_S) if waiting else ([], [])
+        if done or self._busy:
+            self._idle_s = 0.0
+            return list(done)
         if not waiting:
             time.sleep(WAIT_S)
-            self._idle_s += WAIT_S
-            if self._idle_s > MOST_IDLE_S:
-                raise InputError(
-                    expected="a Ray cluster with a free core", received=f"none for {MOST_IDLE_S:g} s",
-                    fix="add a machine, and run the same command again: it goes on",
-                )  # fmt: skip
-            return []
-        self._idle_s = 0.0
-        done, _ = ray.wait(waiting, num_returns=1, timeout=WAIT_S)
-        return list(done)
+        self._idle_s += time.monotonic() - began  # also while workers wait for cores that others have
+        if self._idle_s > MOST_IDLE_S:
+            raise InputError(
+                expected="a Ray cluster with a free core", received=f"none for {MOST_IDLE_S:g} s",
+                fix="add a machine, or end what else runs there, and run the same command again: it goes on",
+            )  # fmt: skip
+        return []
 
     def _start_more(self) -> None:
         """Actors for the cores that there are now."""
