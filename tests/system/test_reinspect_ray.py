@@ -1,21 +1,23 @@
-"""A re-inspection on a Ray cluster of two machines whose workers and machines are killed: the table of one process."""
+"""A re-inspection on a Ray cluster whose workers and machines are killed and cut off: the table of one process."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
 import pyarrow.parquet as pq
 import pytest
 from support.daemon import JOURNAL, DaemonProcess
-from support.ray_cluster import ENVIRONMENT, cluster
+from support.ray_cluster import ENVIRONMENT, Network, cluster
 
 from hisir_edge.archive.folder import OURS
 
@@ -50,44 +52,59 @@ def command(archive: Path, bundle: Path, out: Path, *more: object) -> list[str]:
     return [str(one) for one in start]
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("copies", [20, 200])
-def test_machines_that_die_cost_no_board(archive, small_bundle, tmp_path, copies):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("copies", "is_cut"), [(20, False), (200, True)])
+def test_machines_that_die_or_are_cut_off_cost_no_board(archive, small_bundle, tmp_path, copies, is_cut):
+    """2,000 boards: each machine in a network namespace of its own, its cable pulled for one to eight seconds."""
+    if is_cut and (os.geteuid() or shutil.which("ip") is None):
+        pytest.skip("no right to make network namespaces here")
     boards = many(archive, tmp_path / "archive", copies)
     quiet = command(boards, small_bundle, tmp_path / "quiet", "--workers", 2)
     subprocess.run(quiet, check=True, capture_output=True, timeout=500)
-    rng, kills = random.Random(5), 0
-    # Ray's sockets have long names: their folder is to have a short one
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as short, cluster(Path(short)) as ray:
+    rng, done = random.Random(5), Counter[str]()
+    with contextlib.ExitStack() as stack:
+        # Ray's sockets have long names: their folder is to have a short one
+        short = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True))
+        network = stack.enter_context(Network(2)) if is_cut else None
+        ray = stack.enter_context(cluster(Path(short), network))
         machines = []
-        for count in (1, 2):  # two that start at once take each other's ports
-            machines.append(ray.node())
-            ray.up(count)
+        for number in (0, 1):  # two that start at once take each other's ports
+            machines.append(ray.node(number))
+            ray.up(number + 1)
         with (tmp_path / "log").open("wb") as log:
             process = subprocess.Popen(
-                command(boards, small_bundle, tmp_path / "out", "--ray", ray.address), stdout=log, stderr=log,
-                env=ENVIRONMENT,
+                [*ray.within(), *command(boards, small_bundle, tmp_path / "out", "--ray", ray.address)],
+                stdout=log, stderr=log, env=ENVIRONMENT,
             )  # fmt: skip
         try:
-            end = time.monotonic() + 500
+            end = time.monotonic() + 700
             while process.poll() is None and time.monotonic() < end:
                 time.sleep(rng.uniform(0.3, 1.0))
                 number = rng.randrange(2)
+                if machines[number].poll() is not None:  # it was taken for dead, and has ended itself
+                    done["ended"] += 1
+                    machines[number] = ray.node(number)
                 workers = ray.workers_of(machines[number])
-                if not workers or kills >= copies // 4:
+                if not workers or sum(done.values()) >= max(copies // 4, 8):
                     continue
-                kills += 1
-                if kills % 3:
+                what = rng.choice(("worker", "machine", "cut") if network else ("worker", "worker", "machine"))
+                done[what] += 1
+                if what == "worker":
                     with contextlib.suppress(psutil.Error):
                         rng.choice(workers).kill()
-                else:
+                elif what == "machine":
                     ray.kill(machines[number])
-                    machines[number] = ray.node()
+                    machines[number] = ray.node(number)
+                else:
+                    network.cut(f"m{number}", True)
+                    time.sleep(rng.uniform(1, 8))
+                    network.cut(f"m{number}", False)
             assert process.wait(60) == 0, (tmp_path / "log").read_text()[-3000:]
         finally:
             process.kill()
             process.wait()
-    assert kills >= 3
+    print(f"{copies * 10} boards: {dict(done)}")
+    assert min(done["worker"], done["machine"]) >= 1 and (done["cut"] >= 1) == is_cut, done
     table, alone = (pq.read_table(tmp_path / name / "boards.parquet") for name in ("out", "quiet"))
     assert table.equals(alone)
 
