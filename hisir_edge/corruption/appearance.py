@@ -1,4 +1,4 @@
-"""Changes from board to board that are no defects: light, colour, sharpness, sensor noise."""
+"""Changes from board to board that are no defects: light, colour, sharpness, sensor noise, compression."""
 
 from __future__ import annotations
 
@@ -34,3 +34,9 @@ def add_sensor_noise(rng: np.random.Generator, tile: U8) -> U8:
     noise = NOISE_BANK[start : start + tile.size].reshape(tile.shape) * sigma
     noise += tile
     return u8(np.clip(np.rint(noise, noise), 0, 255).astype(np.uint8))
+
+
+def compressed(tile: U8, quality: int) -> U8:
+    """As a JPEG of a quality leaves it, RGB."""
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(tile[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return u8(np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)[..., ::-1]))

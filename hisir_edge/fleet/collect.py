@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
-from threading import Event
-from urllib.parse import urlsplit, urlunsplit
+from datetime import datetime, timedelta
+from threading import Event, Lock, Thread
 
 import structlog
 
+from hisir_edge.errors import HisirEdgeError, InputError
+from hisir_edge.fleet.address import shown
 from hisir_edge.fleet.follow import LineCollector
 from hisir_edge.fleet.settings import Fleet
 from hisir_edge.fleet.store import Stop, Stopped, Store
 from hisir_edge.fleet.stores import opened
+from hisir_edge.machine.descriptors import ensure_descriptors
+from hisir_edge.transport.addresses import not_an_address
+from hisir_edge.transport.curve_keys import key_pair, public_key
 
 log = structlog.get_logger()
 
-TELL_S, PRUNE_S = 5.0, 600.0
+TELL_S, PRUNE_S, STALLED_S, CLOCK_S = 5.0, 600.0, 15.0, 60.0
 TOLD_EACH = 10_000
 """A word in the log for so many boards of a line."""
+END_S = 12.0
+"""So long a store that does not answer is waited for at the end."""
+MOST_OFF = timedelta(days=1)
+DESCRIPTORS_A_LINE = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What a collector did: boards stored, by line, and lines that were never heard."""
+    """What a collector did: boards stored, by line, and why some lines could not be collected."""
 
     boards: dict[str, int]
-    unheard: tuple[str, ...]
+    wrong: dict[str, str]
 
 
 def collect(fleet: Fleet, end: Event, quiet_s: float | None = None) -> Collected:
     """Collect until ``end``, or until no line has given a board for ``quiet_s``.
 
-    InputError for a store or a line's address or keys that are none. Boards that are not stored when it ends come again
-    at the next start: lines keep them.
+    InputError for a store, or a line's address or keys, that are none. Boards that are not stored when it ends come
+    again at the next start: lines keep them.
     """
+    _check_lines(fleet)
+    ensure_descriptors(DESCRIPTORS_A_LINE * len(fleet.line))
 
     def stop(wait_s: float) -> bool:
         return end.wait(wait_s) if wait_s else end.is_set()
@@ -45,50 +55,106 @@ def collect(fleet: Fleet, end: Event, quiet_s: float | None = None) -> Collected
 
     try:
         store = opened(fleet.store, waiting, stop)
+        clock = StoreClock(store)
     except Stopped:
-        return Collected({line.name: 0 for line in fleet.line}, tuple(line.name for line in fleet.line))
-    collectors = [LineCollector(line, store, fleet.store, stop, quiet_s) for line in fleet.line]
+        return Collected({line.name: 0 for line in fleet.line}, {})
+    collectors = [LineCollector(line, store, fleet.store, stop, quiet_s, clock.now) for line in fleet.line]
+    keeping = Thread(target=_keep, args=(fleet, store, collectors, clock, stop), name="the store", daemon=True)
+    log.info("collecting", lines=len(collectors), store=shown(fleet.store.target))
     try:
-        with ExitStack() as stack:
-            for one in collectors:
-                stack.enter_context(one)
-            log.info("collecting", lines=len(collectors), store=store_name(fleet.store.target))
-            try:
-                _attend(fleet, store, collectors, stop)
-            finally:
-                end.set()
+        for one in collectors:
+            one.start()
+        keeping.start()
+        _attend(store, collectors, stop)
     finally:
+        end.set()
+        deadline = time.monotonic() + END_S
+        for one in collectors:
+            one.close(deadline)
+        keeping.join(max(deadline - time.monotonic(), 0.01))
         store.close()
-    unheard = tuple(one.line.name for one in collectors if not one.is_heard)
+    unheard = {one.line.name: one.wrong or "not heard" for one in collectors if one.wrong or not one.is_heard}
     return Collected({one.line.name: one.count for one in collectors}, unheard)
 
 
-def _attend(fleet: Fleet, store: Store, collectors: list[LineCollector], stop: Stop) -> None:
-    """Until it is to end, or all lines have fallen silent: how lines are, and what is too old."""
-    prune_at = told_at = 0.0
+class StoreClock:
+    """The store's time between its answers, by this machine's steady clock."""
+
+    def __init__(self, store: Store) -> None:
+        self._lock = Lock()
+        self.look(store)
+
+    def look(self, store: Store) -> None:
+        """Ask the store."""
+        there = store.now()
+        with self._lock:
+            self._at, self._there = time.monotonic(), there
+
+    def now(self) -> datetime:
+        """What time it is there."""
+        with self._lock:
+            return self._there + timedelta(seconds=time.monotonic() - self._at)
+
+
+def _check_lines(fleet: Fleet) -> None:
+    for line in fleet.line:
+        for key, address in (("endpoint", line.endpoint), ("control", line.control)):
+            if address and (fault := not_an_address(address)):
+                raise InputError(
+                    expected=f"{key} of the line {line.name}: {fault}", received=address, fix="correct fleet.toml"
+                )
+        if bool(line.server_key) != bool(line.key):
+            raise InputError(
+                expected=f"server_key and key of the line {line.name} together", received="one of them",
+                fix="name both in fleet.toml, or neither",
+            )  # fmt: skip
+        if line.key:
+            public_key(line.server_key)
+            key_pair(line.key)
+
+
+def _attend(store: Store, collectors: list[LineCollector], stop: Stop) -> None:
+    """Until it is to end, or all lines have fallen silent; says how far it is, and when the store does not answer."""
     counted = {one.line.name: 0 for one in collectors}
+    told_at = time.monotonic()
     while not stop(0.2) and not all(one.done for one in collectors):
-        now = time.monotonic()
-        try:
-            if now >= told_at:
-                told_at = now + TELL_S
-                store.tell([one.state() for one in collectors])
-            if now >= prune_at:
-                prune_at = now + PRUNE_S
-                store.prune(fleet.store.keep_days)
-        except Stopped:
-            return
         for one in collectors:
             if one.count >= counted[one.line.name] + TOLD_EACH:
                 counted[one.line.name] = one.count
                 log.info("collected", line=one.line.name, boards=one.count)
-    if all(one.done for one in collectors):
-        store.tell([one.state() for one in collectors])
+        asked_at, now = store.asked_at, time.monotonic()
+        if asked_at is not None and now > asked_at + STALLED_S and now > told_at + STALLED_S:
+            told_at = now
+            log.warning("nothing is stored", reason=f"the store has not answered for {now - asked_at:.0f} s")
 
 
-def store_name(target: str) -> str:
-    """A store's address without a password."""
-    parts = urlsplit(target)
-    if parts.password is None:
-        return target
-    return urlunsplit(parts._replace(netloc=f"{parts.username}@{parts.netloc.rpartition('@')[2]}"))
+def _keep(fleet: Fleet, store: Store, collectors: list[LineCollector], clock: StoreClock, stop: Stop) -> None:
+    """On a thread of its own: how lines are, what is too old, what time it is."""
+    pruned_at, asked_at = time.monotonic() - PRUNE_S, time.monotonic()
+    while True:
+        ending = stop(0)
+        try:
+            store.tell([one.state() for one in collectors])
+            now = time.monotonic()
+            if now > asked_at + CLOCK_S:
+                asked_at = now
+                clock.look(store)
+            if now > pruned_at + PRUNE_S and _agrees(clock.now(), collectors):
+                pruned_at = now
+                store.prune(fleet.store.keep_days)
+        except Stopped:
+            return
+        except HisirEdgeError as error:
+            log.warning("the store is not kept in order", reason=str(error))
+            pruned_at = time.monotonic()
+        if ending or stop(TELL_S):
+            return
+
+
+def _agrees(now: datetime, collectors: list[LineCollector]) -> bool:
+    """Whether the store's clock is that of most lines: by a clock that is years off all boards would be too old."""
+    told = [one.newest_at for one in collectors if one.newest_at is not None]
+    near = sum(abs(at - now) < MOST_OFF for at in told)
+    if told and near * 2 <= len(told):
+        log.warning("nothing is deleted", reason=f"the store says {now:%Y-%m-%d %H:%M}, most lines do not")
+    return bool(told) and near * 2 > len(told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -10,9 +11,15 @@ import psycopg
 from psycopg.rows import dict_row
 
 from hisir_edge.errors import NoAnswer
+from hisir_edge.fleet.address import connection_of
 from hisir_edge.fleet.postgres import SCHEMA
 
-CONNECT_S, ANSWER_MS = 3, 10_000
+ANSWER_MS = 10_000
+SETTINGS = {
+    "connect_timeout": 3,
+    "options": f"-c search_path={SCHEMA} -c timezone=UTC -c statement_timeout={ANSWER_MS} "
+    "-c default_transaction_read_only=on",
+}
 MOST_DAYS, MOST_PLACES, MOST_BUNDLES = 366, 20, 40
 DRIFT_SIGMAS = 1.0
 """A day whose mean is off by so many deviations of single boards is told."""
@@ -22,7 +29,10 @@ COUNTS = (
     "sum(escapes)::bigint AS escapes, sum(errors)::bigint AS errors, sum(passed)::bigint AS passed"
 )
 LINES = f"""
-SELECT l.plant, l.line, l.wrong, extract(epoch FROM l.heard_at)::float8 AS heard_at, c.* FROM line l LEFT JOIN (
+SELECT l.plant, l.line, extract(epoch FROM l.heard_at)::float8 AS heard_at,
+  CASE WHEN l.told_at < now() - interval '60 s' THEN 'its collector has said nothing since '
+    || to_char(l.told_at, 'YYYY-MM-DD HH24:MI') || ' UTC' ELSE l.wrong END AS wrong, c.*
+FROM line l LEFT JOIN (
   SELECT line AS of_line, {COUNTS} FROM yield_by_day WHERE day >= %s GROUP BY line
 ) c ON c.of_line = l.line ORDER BY l.plant, l.line"""  # noqa: S608
 BUNDLES = f"""
@@ -40,23 +50,27 @@ SELECT DISTINCT ON (line, product) line, product, bundle, day, boards::bigint, s
 def fleet_figures(target: str, days: int) -> dict[str, Any]:
     """Lines, bundle revisions, places and drift of the last ``days``; NoAnswer where the database gives none.
 
+    ``wrong``: by figure, why it is not known. InputError for an address that is none.
     Rates are None where nothing says them, as on the page of one line: see ``view.statistics``.
     """
     since = datetime.now(timezone.utc).date() - timedelta(days=min(max(days, 1), MOST_DAYS) - 1)
-    settings = {
-        "search_path": SCHEMA, "timezone": "UTC", "statement_timeout": ANSWER_MS, "default_transaction_read_only": "on"
-    }  # fmt: skip
-    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    found: dict[str, Any] = {"since": since.isoformat(), "wrong": {}}
     try:
-        with psycopg.connect(target, connect_timeout=CONNECT_S, options=options, row_factory=dict_row) as db:
-            found = {
-                name: [_plain(row) for row in db.execute(query, (since,))]
-                for name, query in (("lines", LINES), ("bundles", BUNDLES), ("places", PLACES), ("drift", DRIFT))
-            }
+        with psycopg.connect(**{**connection_of(target, "--fleet"), **SETTINGS}, row_factory=dict_row) as db:
+            db.autocommit = True
+            for name, query in (("lines", LINES), ("bundles", BUNDLES), ("places", PLACES), ("drift", DRIFT)):
+                try:
+                    found[name] = [_plain(row) for row in db.execute(query, (since,))]
+                except psycopg.errors.QueryCanceled:  # the others are shown all the same
+                    found[name], found["wrong"][name] = [], f"not known: it took longer than {ANSWER_MS // 1000} s"
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
+        raise NoAnswer(
+            expected="the tables of a fleet", received="a database without them", fix="let hisir-edge fleet write there"
+        ) from error
     except psycopg.Error as error:
         raise NoAnswer(
             expected="the fleet's database", received=" ".join(str(error).split())[:200],
-            fix="check --fleet, and that hisir-edge fleet has written there",
+            fix="is it up, and may this user read hisir_fleet there?",
         ) from error  # fmt: skip
     for row in (*found["lines"], *found["bundles"]):
         row.update(_rates(row))
@@ -65,7 +79,7 @@ def fleet_figures(target: str, days: int) -> dict[str, Any]:
             name.removesuffix("_sigmas") for name in ("score_sigmas", "blur_sigmas", "brightness_sigmas")
             if row[name] is not None and abs(row[name]) >= DRIFT_SIGMAS
         ]  # fmt: skip
-    return {"since": since.isoformat(), **found}
+    return found
 
 
 def _rates(row: dict[str, Any]) -> dict[str, Any]:
@@ -83,5 +97,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     out = {}
     for name, value in row.items():
         plain = float(value) if isinstance(value, Decimal) else value
+        if isinstance(plain, float) and not math.isfinite(plain):
+            plain = None
         out[name] = plain.isoformat() if isinstance(plain, date) else plain
     return out

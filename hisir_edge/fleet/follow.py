@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import structlog
 
 from hisir_edge.errors import HisirEdgeError, InputError, NoAnswer, TryLater
-from hisir_edge.fleet.rows import Batch, Row, decision_row, rows_of
+from hisir_edge.fleet.rows import VERDICT, Batch, Row, decision_row, rows_of
 from hisir_edge.fleet.settings import FleetLine, StoreTable
 from hisir_edge.fleet.store import LineState, Stop, Stopped, Store
 from hisir_edge.mes.client import subscribe
@@ -24,16 +25,19 @@ from hisir_edge.transport.control_client import Asker
 
 log = structlog.get_logger()
 
-AGAIN_S, ATTEND_S, ANSWER_S = 2.0, 5.0, 2.0
+AGAIN_S, ATTEND_S, ANSWER_S, LAST_LOOK_S = 2.0, 5.0, 2.0, 10.0
+GIVEN_AT = [column.name for column in VERDICT].index("given_at")
 SILENT_S = 15.0
 """A line that has given neither boards nor answers for so long is away."""
 MOST_DECISIONS = 256
+NOT_YET = "not heard yet"
+Clock = Callable[[], datetime]
 
 
 class Pending:
     """Boards that wait to be stored together, and the place behind them (``mes.cursor.CursorStore``)."""
 
-    def __init__(self, line: FleetLine, store: Store, table: StoreTable, clock: Callable[[], datetime]) -> None:
+    def __init__(self, line: FleetLine, store: Store, table: StoreTable, clock: Clock) -> None:
         self._line, self._store, self._table, self._clock = line, store, table, clock
         self._verdicts: list[Row] = []
         self._defects: list[Row] = []
@@ -41,6 +45,8 @@ class Pending:
         self._at: Cursor | None = None
         self._since = 0.0
         self.count = 0
+        self.newest_at: datetime | None = None
+        """By the line's clock, of the board that was taken last."""
 
     def load(self) -> Cursor | None:
         """Begin anew at what is stored."""
@@ -60,6 +66,7 @@ class Pending:
         )  # fmt: skip
         if not self._verdicts:
             self._since = time.monotonic()
+        self.newest_at = row[GIVEN_AT]
         self._verdicts.append(row)
         self._defects += defects
 
@@ -93,47 +100,54 @@ class Pending:
 
 @dataclass(slots=True)
 class _Heard:
-    """When a line was heard last, monotonic, and why it is not."""
+    """When a line was heard last, monotonic, and why it is not; ``boards_at``: when it gave a board."""
 
+    at: float | None = None
     boards_at: float | None = None
-    answers_at: float | None = None
-    wrong: str = "not heard yet"
+    wrong: str = NOT_YET
 
 
 class LineCollector:
-    """Follows a line from entry to exit, in threads of its own. ``quiet_s``: it ends when nothing has come for so long.
+    """Follows a line, in threads of its own. ``quiet_s``: it ends when nothing has come for so long.
 
-    ``done``: it has ended by that.
+    ``done``: it has ended by that; ``wrong``: why it could not do what it should, empty where it could.
     """
 
     def __init__(
-        self, line: FleetLine, store: Store, table: StoreTable, stop: Stop, quiet_s: float | None = None,
-        clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
-    ) -> None:  # fmt: skip
+        self, line: FleetLine, store: Store, table: StoreTable, stop: Stop, quiet_s: float | None, clock: Clock
+    ) -> None:
         self.line, self._store, self._table, self._stop, self._quiet_s = line, store, table, stop, quiet_s
         self._clock = clock
         self._pending = Pending(line, store, table, clock)
         self._heard = _Heard()
+        self._began_at = time.monotonic()
         self._asker: Asker | None = None
+        self._asking = Lock()
         self._told_at = -SILENT_S
-        self.done = False
-        self._thread = Thread(target=self._follow, name=f"boards of {line.name}")
+        self.done, self.wrong = False, ""
+        # a database that does not answer holds up no end: what is not stored comes again
+        self._thread = Thread(target=self._follow, name=f"boards of {line.name}", daemon=True)
 
-    def __enter__(self) -> LineCollector:
+    def start(self) -> None:
         """Start."""
-        self._thread.start()
         self._watch = StatusWatch(
             self.line.endpoint, self.line.control, (self.line.server_key, self.line.key), self._attend, self._away,
             ATTEND_S,
         )  # fmt: skip
-        return self
+        self._thread.start()
 
-    def __exit__(self, *_: object) -> None:
-        """End; what waits is stored, unless the store is away."""
-        self._thread.join()
-        self._watch.close()
-        if self._asker is not None:
-            self._asker.close()
+    def close(self, deadline: float) -> None:
+        """End, once ``stop`` says so; what waits is stored, unless the store is silent until then (monotonic)."""
+
+        def left() -> float:
+            return max(deadline - time.monotonic(), 0.01)
+
+        self._thread.join(left())
+        self._watch.close(left())
+        if self._asking.acquire(timeout=left()):
+            if self._asker is not None:
+                self._asker.close()
+            self._asking.release()
 
     @property
     def count(self) -> int:
@@ -141,18 +155,24 @@ class LineCollector:
         return self._pending.count
 
     @property
+    def newest_at(self) -> datetime | None:
+        """When the board was given, by the line's clock, that came in the last hour; None: none came."""
+        at = self._heard.boards_at
+        return self._pending.newest_at if at is not None and time.monotonic() < at + 3600 else None
+
+    @property
     def is_heard(self) -> bool:
         """Whether it has answered, or given a board, since the start."""
-        return self._heard.boards_at is not None or self._heard.answers_at is not None
+        return self._heard.at is not None
 
     def state(self) -> LineState:
         """How it is."""
-        heard = max((at for at in (self._heard.boards_at, self._heard.answers_at) if at is not None), default=None)
-        ago = None if heard is None else time.monotonic() - heard
-        wrong = self._heard.wrong if ago is None or ago > SILENT_S or self._heard.wrong else ""
+        at = self._heard.at
+        ago = None if at is None else time.monotonic() - at
+        is_there = ago is not None and ago <= SILENT_S
         return LineState(
             name=self.line.name, plant=self.line.plant, endpoint=self.line.endpoint, heard_s=ago,
-            wrong=wrong or ("" if ago is not None and ago <= SILENT_S else "silent"),
+            wrong=self._heard.wrong or ("" if is_there else "silent"),
         )  # fmt: skip
 
     def _follow(self) -> None:
@@ -160,17 +180,20 @@ class LineCollector:
         # the line knows how far it is and keeps what has not been collected
         name = f"{Path(line.key).stem}.{self._table.name}" if line.key else self._table.name
         while not self._stop(0):
-            stream = subscribe(
-                line.endpoint, name, control=line.control, server_key=line.server_key, key=line.key, masks=False,
-                since="beginning", cursor=self._pending, timeout_s=self._quiet_s, stop=lambda: self._stop(0),
-                waiting=self._away,
-            )  # fmt: skip
             try:
-                for verdict in stream:
-                    self._pending.take(verdict)
-                    self._heard.boards_at, self._heard.wrong = time.monotonic(), ""
+                with closing(
+                    subscribe(
+                        line.endpoint, name, control=line.control, server_key=line.server_key, key=line.key,
+                        masks=False, since="beginning", cursor=self._pending, timeout_s=self._quiet_s,
+                        stop=lambda: self._stop(0), waiting=self._away,
+                    )
+                ) as stream:  # fmt: skip
+                    for verdict in stream:
+                        self._pending.take(verdict)
+                        self._here()
+                        self._heard.boards_at = self._heard.at
                 if self._quiet_s is not None:
-                    self.done = True
+                    self._end_quietly("")
                     return
             except Stopped:
                 return
@@ -179,9 +202,30 @@ class LineCollector:
             except Exception as error:
                 self._away(f"{type(error).__name__}: {error}")
                 log.exception("line not collected", line=line.name)
-            finally:
-                stream.close()
+            quiet_since = self._heard.boards_at or self._began_at
+            if self._quiet_s is not None and time.monotonic() > quiet_since + self._quiet_s:
+                self._end_quietly(self._heard.wrong)
+                return
             self._stop(AGAIN_S)
+
+    def _end_quietly(self, wrong: str) -> None:
+        """Nothing comes any more: whether the line is there, and the decisions that it has, once more."""
+        end = time.monotonic() + LAST_LOOK_S
+        while not wrong and not self._watch.control and not self._stop(0.1):
+            if time.monotonic() > end:
+                wrong = self._heard.wrong or "not heard"
+        if not wrong:
+            try:
+                with Asker(self._watch.control, self.line.server_key, self.line.key) as asker:
+                    status, _ = asker.ask({"do": "status"}, ANSWER_S)
+                    self._hear(asker, str(status["epoch"]))
+                    self._here()
+            except (Stopped, HisirEdgeError, LookupError) as error:
+                wrong = f"its decisions are not known: {error}"
+        self.wrong, self.done = wrong, True
+
+    def _here(self) -> None:
+        self._heard.at, self._heard.wrong = time.monotonic(), ""
 
     def _away(self, reason: str) -> None:
         """Nothing comes, or nothing can be taken; called again and again while that is so."""
@@ -199,23 +243,26 @@ class LineCollector:
                 expected=f"the line {self.line.name} at {self._watch.control}", received=str(status.get("line")),
                 fix="correct its name, or its endpoint",
             )  # fmt: skip
-        self._heard.answers_at = time.monotonic()
-        try:
-            self._hear(str(status["epoch"]))
-        except Stopped:
-            return
-        except (NoAnswer, TryLater):
-            if self._asker is not None:
-                self._asker.close()
-                self._asker = None
+        self._heard.at = time.monotonic()
+        if self._heard.wrong == NOT_YET:  # a line that gives no board just now is there all the same
+            self._heard.wrong = ""
+        with self._asking:
+            try:
+                if self._asker is None:
+                    self._asker = Asker(self._watch.control, self.line.server_key, self.line.key).__enter__()
+                self._hear(self._asker, str(status["epoch"]))
+            except Stopped:
+                return
+            except (NoAnswer, TryLater):
+                if self._asker is not None:
+                    self._asker.close()
+                    self._asker = None
 
-    def _hear(self, epoch: str) -> None:
-        if self._asker is None:
-            self._asker = Asker(self._watch.control, self.line.server_key, self.line.key).__enter__()
+    def _hear(self, asker: Asker, epoch: str) -> None:
         while not self._stop(0):
             after = self._store.last_decision(self.line.name, epoch)
             request = {"do": "decisions", "after": after, "most": MOST_DECISIONS}
-            answer, _ = self._asker.ask(request, ANSWER_S, lambda: self._stop(0))
+            answer, _ = asker.ask(request, ANSWER_S, lambda: self._stop(0))
             decisions = answer["decisions"]
             rows = [decision_row(self.line.name, one, self._table.keep_days, self._clock()) for one in decisions]
             if rows:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -14,10 +15,12 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hisir_edge.bundle.lock import held_folder
 from hisir_edge.errors import InputError
 from hisir_edge.fleet.rows import TABLES, Batch, Row
 from hisir_edge.fleet.store import LineState, MovedError, Stop, Stopped, Tell
-from hisir_edge.fleet.views import VIEWS
+from hisir_edge.fleet.views import BASELINE_OF_LINES, VIEWS
+from hisir_edge.images.write import write_durably
 from hisir_edge.mes.cursor import Cursor
 
 TYPES = {
@@ -39,21 +42,29 @@ class ParquetStore:
     """``TABLE/day=2026-11-30/hour=13/LINE-EPOCH-FIRST-LAST.parquet``, hours of UTC; each line's place in ``_places``.
 
     A batch is written with the names of its files told first: what a kill left half written is deleted at the next
-    start and comes again. One collector at a time of a line.
+    start and comes again. One collector at a time: of a folder another one is refused, of object storage it is found
+    out before the next write.
     """
 
     batch_rows = 10_000
+    asked_at: float | None = None
 
     def __init__(self, target: str, write_every_s: float, waiting: Tell, stop: Stop) -> None:
         """InputError for a folder that cannot be written, or a kind of storage that is not installed."""
         self.batch_s = write_every_s
         self._waiting, self._stop, self._lock = waiting, stop, Lock()
         self._places: dict[str, dict[str, Any]] = {}
+        self._held = -1
         try:
             self._files, self._root = fsspec.core.url_to_fs(target)
             self._is_local = isinstance(self._files, fsspec.get_filesystem_class("file"))
             self._files.makedirs(self._root, exist_ok=True)
             self._put(QUERIES, queries(target).encode())
+            if self._is_local:
+                self._held = held_folder(Path(self._root) / PLACES, "store.target", InputError(
+                    expected=f"one collector into {target}", received="another one that is running",
+                    fix="end it, or name another folder",
+                ))  # fmt: skip
             for name in TABLES:  # so that a query of a table without rows yet is no error
                 self._put(f"{name}/{_folder(NO_HOUR)}/empty.parquet", _parquet(name, []))
         except (OSError, ValueError, ImportError) as error:
@@ -130,8 +141,15 @@ class ParquetStore:
     def tell(self, lines: list[LineState]) -> None:
         """See ``Store``: a folder has no place for it."""
 
+    def now(self) -> datetime:
+        """See ``Store``: this machine's clock."""
+        return datetime.now(timezone.utc)
+
     def close(self) -> None:
         """See ``Store``."""
+        if self._held >= 0:
+            os.close(self._held)
+            self._held = -1
 
     def _listed(self, name: str) -> list[str]:
         folder = f"{self._root}/{name}"
@@ -139,12 +157,15 @@ class ParquetStore:
         return list(self._files.ls(folder, detail=False)) if self._files.exists(folder) else []
 
     def _place(self, line: str) -> dict[str, Any]:
-        """Epoch and number of a line's last stored board, and its decisions; read once, and mended then."""
-        if line not in self._places:
+        """Epoch and number of a line's last stored board, and its decisions; mended where a kill has left a half.
+
+        A folder is this process's own and its places are read once; of other storage again and again.
+        """
+        if line not in self._places or not self._is_local:
             path = f"{PLACES}/{line}.json"
             place: dict[str, Any] = {"epoch": "", "seq": 0, "decisions": {}, "writing": []}
             if self._files.exists(f"{self._root}/{path}"):
-                place.update(json.loads(self._files.cat_file(f"{self._root}/{path}")))
+                place.update(_read_place(self._files.cat_file(f"{self._root}/{path}"), f"{self._root}/{path}"))
             for half in place["writing"]:
                 if self._files.exists(f"{self._root}/{half}"):
                     self._files.rm_file(f"{self._root}/{half}")
@@ -166,10 +187,6 @@ class ParquetStore:
         if not self._is_local:
             self._files.pipe_file(whole, content)
             return
-        from pathlib import Path
-
-        from hisir_edge.images.write import write_durably
-
         Path(whole).parent.mkdir(parents=True, exist_ok=True)
         write_durably(Path(whole), content)
 
@@ -180,18 +197,31 @@ class ParquetStore:
             while True:
                 try:
                     return what()
-                except MovedError:
+                except (MovedError, DamagedError):
                     raise
-                except json.JSONDecodeError as error:
-                    raise InputError(
-                        expected=f"places of lines in {self._root}/{PLACES}", received=str(error),
-                        fix="delete the damaged file: its line is collected from the beginning of its journal",
-                    ) from error  # fmt: skip
                 except Exception as error:  # each kind of storage has errors of its own
                     self._waiting(f"the storage: {type(error).__name__}: {error}")
                 if self._stop(wait_s):
                     raise Stopped
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+
+
+class DamagedError(InputError):
+    """A line's place cannot be read."""
+
+
+def _read_place(content: bytes, path: str) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+        if not isinstance(found["epoch"], str) or not isinstance(found["seq"], int):
+            raise TypeError("epoch or seq")
+        return dict(found)
+    except (ValueError, LookupError, TypeError) as error:
+        raise DamagedError(
+            expected=f"a line's place in {path}", received=f"a damaged file ({error})",
+            fix="put it back from a backup; or delete it and all files of its line (LINE-*.parquet): the line is "
+            "collected again, from the beginning of its journal",
+        ) from error  # fmt: skip
 
 
 def _first(batch: Batch) -> str:
@@ -236,6 +266,7 @@ def queries(target: str) -> str:
         "hive_partitioning = true, hive_types = {day: DATE, hour: BIGINT});"
         for name in TABLES
     ]
-    views = [f"CREATE OR REPLACE VIEW {name} AS {text.strip()};" for name, text in VIEWS.items()]
+    every = {"baseline": BASELINE_OF_LINES, **VIEWS}
+    views = [f"CREATE OR REPLACE VIEW {name} AS {text.strip()};" for name, text in every.items()]
     head = "-- the fleet's tables and views: duckdb -init views.duckdb.sql"
     return "\n".join((head, *tables, *views)) + "\n"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta, timezone
 from threading import Lock
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import errors
 
 from hisir_edge.errors import InputError
+from hisir_edge.fleet.address import connection_of
 from hisir_edge.fleet.rows import KEYS, TABLES, Batch, Column, Row
 from hisir_edge.fleet.store import LineState, MovedError, Stop, Stopped, Tell
 from hisir_edge.fleet.views import VIEWS
@@ -21,9 +24,28 @@ LAYOUT = 1
 TYPES = {
     "text": "text", "number": "double precision", "integer": "bigint", "time": "timestamptz", "day": "date"
 }  # fmt: skip
-CONNECT_S, FIRST_WAIT_S, LONGEST_WAIT_S = 5, 0.2, 5.0
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 MAKING = 0x6869736972
 """Of the lock under which tables are made: two collectors may begin at once."""
+SETTINGS = {
+    "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+    # nobody who reads for long, or changes tables, holds all lines back without a word
+    "options": f"-c search_path={SCHEMA},pg_temp -c timezone=UTC -c lock_timeout=5s -c statement_timeout=60s",
+}  # fmt: skip
+HOPELESS = ("28", "3D", "3F", "42501", "54", "22", "23", "0A")
+"""Classes of errors that no waiting mends: not let in, no such database, no right, more than a table can hold."""
+DAY = re.compile(r"\d{8}")
+OTHER_TABLES = (
+    "layout (version integer PRIMARY KEY)",
+    "cursor (line text PRIMARY KEY, epoch text NOT NULL, seq bigint NOT NULL)",
+    "told (line text, epoch text, id bigint NOT NULL, PRIMARY KEY (line, epoch))",
+    """line (line text PRIMARY KEY, plant text NOT NULL, endpoint text NOT NULL, wrong text NOT NULL,
+    heard_at timestamptz, told_at timestamptz NOT NULL)""",
+    """baseline (line text, product text, bundle text, score float8, score_sd float8, blur_px float8, blur_sd float8,
+    brightness float8, brightness_sd float8, PRIMARY KEY (line, product, bundle))""",
+)
+"""How far each line and its decisions are, how lines are, and what drift counts from."""
 
 
 class PostgresStore:
@@ -33,24 +55,24 @@ class PostgresStore:
 
     def __init__(self, target: str, waiting: Tell, stop: Stop) -> None:
         """InputError for an address that is none, a database that does not let this in, or one of a later version."""
-        self._target, self._waiting, self._stop = target, waiting, stop
+        self._address, self._waiting, self._stop = connection_of(target, "store.target"), waiting, stop
         self._lock = Lock()
         self._db: psycopg.Connection[Any] | None = None
         self._days: dict[str, set[date]] = {name: set() for name in TABLES}
         self._new_days: set[tuple[str, date]] = set()
-        try:
-            psycopg.conninfo.conninfo_to_dict(target)
-        except psycopg.ProgrammingError as error:
-            raise InputError(
-                expected="store.target postgresql://USER@HOST/DATABASE", received=str(error).strip(), fix="correct it"
-            ) from error
+        self.asked_at: float | None = None
         self._done(lambda db: None)
+
+    def now(self) -> datetime:
+        """See ``Store``: the database's clock, one for all collectors."""
+        return datetime.fromtimestamp(
+            float(self._done(lambda db: db.execute("SELECT extract(epoch FROM clock_timestamp())").fetchone())[0]),
+            timezone.utc,
+        )
 
     def cursor(self, line: str) -> Cursor | None:
         """See ``Store``."""
-        row = self._done(
-            lambda db: db.execute("SELECT epoch, seq FROM cursor WHERE line = %s", (line,)).fetchone()
-        )  # fmt: skip
+        row = self._done(lambda db: db.execute("SELECT epoch, seq FROM cursor WHERE line = %s", (line,)).fetchone())
         return Cursor(row[0], int(row[1])) if row else None
 
     def write(self, batch: Batch) -> None:
@@ -64,39 +86,52 @@ class PostgresStore:
         self._done(stored)
 
     def last_decision(self, line: str, epoch: str) -> int:
-        """See ``Store``."""
-        query = "SELECT coalesce(max(id), 0) FROM decision WHERE line = %s AND epoch = %s"
+        """See ``Store``; also of decisions that were deleted since."""
+        query = "SELECT coalesce(max(id), 0) FROM told WHERE line = %s AND epoch = %s"
         return int(self._done(lambda db: db.execute(query, (line, epoch)).fetchone())[0])
 
     def write_decisions(self, line: str, rows: list[Row]) -> None:
         """See ``Store``."""
-        self._done(lambda db: self._copy(db, "decision", rows))
+        last = {(row[0], row[1]): row[4] for row in rows}
+
+        def stored(db: psycopg.Connection[Any]) -> None:
+            self._copy(db, "decision", rows)
+            for (name, epoch), number in last.items():
+                db.execute(
+                    "INSERT INTO told VALUES (%s, %s, %s) "
+                    "ON CONFLICT (line, epoch) DO UPDATE SET id = greatest(told.id, excluded.id)",
+                    (name, epoch, number),
+                )
+
+        self._done(stored)
 
     def prune(self, keep_days: int) -> None:
-        """See ``Store``: a day's table at a time, each a moment's work."""
-        before = datetime.now(timezone.utc).date() - timedelta(days=keep_days)
+        """See ``Store``: a day's table at a time, each a moment's work; tomorrow's are made, and baselines kept."""
+        today = self.now().date()
 
         def dropped(db: psycopg.Connection[Any]) -> None:
             for name in TABLES:
                 for day in _days_of(db, name):
-                    if day < before:
-                        db.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(_part(name, day))))
+                    if day < today - timedelta(days=keep_days):
+                        db.execute(f"DROP TABLE {SCHEMA}.{_part(name, day)}")
                         self._days[name].discard(day)
 
+        def made(db: psycopg.Connection[Any]) -> None:
+            for name in TABLES:
+                self._make_days(db, name, {today, today + timedelta(days=1)})
+
+        self._done(made)
+        self._done(lambda db: _keep_baselines(db, today))
         self._done(dropped)
 
     def tell(self, lines: list[LineState]) -> None:
         """See ``Store``: the table ``line``."""
-        now = datetime.now(timezone.utc)
-        rows = [
-            (one.name, one.plant, one.endpoint, one.wrong,
-             None if one.heard_s is None else now - timedelta(seconds=one.heard_s))
-            for one in lines
-        ]  # fmt: skip
+        rows = [(one.name, one.plant, one.endpoint, one.wrong, one.heard_s) for one in lines]
         self._done(
             lambda db: db.cursor().executemany(
-                "INSERT INTO line VALUES (%s, %s, %s, %s, %s) ON CONFLICT (line) DO UPDATE SET plant = excluded.plant, "
-                "endpoint = excluded.endpoint, wrong = excluded.wrong, "
+                "INSERT INTO line VALUES (%s, %s, %s, %s, clock_timestamp() - make_interval(secs => %s), "
+                "clock_timestamp()) ON CONFLICT (line) DO UPDATE SET plant = excluded.plant, "
+                "endpoint = excluded.endpoint, wrong = excluded.wrong, told_at = excluded.told_at, "
                 "heard_at = coalesce(excluded.heard_at, line.heard_at)",
                 rows,
             )
@@ -104,8 +139,9 @@ class PostgresStore:
 
     def close(self) -> None:
         """See ``Store``."""
-        with self._lock:
+        if self._lock.acquire(timeout=LONGEST_WAIT_S):  # else it waits for the database, and ends with the process
             self._disconnect()
+            self._lock.release()
 
     def _disconnect(self) -> None:
         if self._db is not None:
@@ -136,62 +172,68 @@ class PostgresStore:
             return
         self._make_days(db, name, {row[3] for row in rows})
         waiting = f"new_{name}"
-        db.execute(
-            f"CREATE TEMP TABLE IF NOT EXISTS {waiting} (LIKE {SCHEMA}.{name}) ON COMMIT DELETE ROWS"
-        )  # fmt: skip
+        db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {waiting} (LIKE {SCHEMA}.{name}) ON COMMIT DELETE ROWS")
         with db.cursor().copy(f"COPY {waiting} FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
         db.execute(f"INSERT INTO {name} SELECT * FROM {waiting} ON CONFLICT DO NOTHING")  # noqa: S608  # ours
 
     def _make_days(self, db: psycopg.Connection[Any], name: str, days: set[date]) -> None:
-        for day in sorted(days - self._days[name]):
-            part, until = _part(name, day), day + timedelta(days=1)
-            # no other collector makes the same one meanwhile, and none is dropped under it
-            db.execute("SELECT pg_advisory_xact_lock(%s)", (MAKING,))
-            db.execute(
-                f"CREATE TABLE IF NOT EXISTS {SCHEMA}.{part} PARTITION OF {name} "
-                f"FOR VALUES FROM ('{day}') TO ('{until}')"
-            )
+        """Made beside the table and then attached, which holds up nobody who reads it; detached ones are taken back."""
+        missing = days - self._days[name]
+        if not missing:
+            return
+        # no other collector makes the same one meanwhile, and none is dropped under it
+        db.execute("SELECT pg_advisory_xact_lock(%s)", (MAKING,))
+        for day in sorted(missing - set(_days_of(db, name))):
+            part, until = f"{SCHEMA}.{_part(name, day)}", day + timedelta(days=1)
+            db.execute(f"CREATE TABLE IF NOT EXISTS {part} (LIKE {SCHEMA}.{name} INCLUDING DEFAULTS)")
+            db.execute(f"ALTER TABLE {name} ATTACH PARTITION {part} FOR VALUES FROM ('{day}') TO ('{until}')")
         # known only once they are there for good: see ``_transaction``
-        self._new_days.update((name, day) for day in days)
+        self._new_days.update((name, day) for day in missing)
 
     def _done(self, what: Callable[[psycopg.Connection[Any]], Any]) -> Any:
-        """One transaction, again and again while the database is away; Stopped once it is to end."""
+        """One transaction, again and again while the database is away; Stopped once it is to end.
+
+        InputError for what no waiting mends.
+        """
         # stamina, which the other sinks wait by, cannot be woken to end
         wait_s = FIRST_WAIT_S
         with self._lock:
             while True:
+                self.asked_at = time.monotonic()
                 try:
                     return self._transaction(what)
-                except psycopg.OperationalError as error:
-                    self._disconnect()
-                    self._waiting(f"the database: {str(error).strip()}")
-                except (psycopg.errors.UndefinedTable, psycopg.errors.CheckViolation):
+                except (InputError, MovedError):
+                    raise
+                except (errors.UndefinedTable, errors.CheckViolation):
                     # somebody dropped a day, or all of it, under this collector
                     self._disconnect()
-                    self._waiting("a table is gone: it is made again")
-                except InputError:
-                    self._disconnect()
-                    raise
+                    self._waiting("a table of the database is gone: it is made again")
                 except psycopg.Error as error:
                     self._disconnect()
-                    raise InputError(
-                        expected="a database that takes a fleet's tables", received=str(error).strip(),
-                        fix="correct store.target, or its rights",
-                    ) from error  # fmt: skip
+                    if not _may_pass(error):
+                        raise InputError(
+                            expected="a database that takes a fleet's tables", received=_told(error),
+                            fix="correct store.target, or what this user may do there",
+                        ) from error  # fmt: skip
+                    self._waiting(f"the database: {_told(error)}")
+                finally:
+                    self.asked_at = None
                 if self._stop(wait_s):
                     raise Stopped
                 wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     def _transaction(self, what: Callable[[psycopg.Connection[Any]], Any]) -> Any:
         if self._db is None or self._db.closed:
-            self._db = psycopg.connect(
-                self._target, connect_timeout=CONNECT_S, options=f"-c search_path={SCHEMA},pg_temp -c timezone=UTC"
-            )
+            self._db = psycopg.connect(**{**self._address, **SETTINGS})
             self._days = {name: set() for name in TABLES}
-            with self._db.transaction():
-                _made(self._db)
+            try:
+                with self._db.transaction():
+                    _made(self._db)
+            except BaseException:
+                self._disconnect()
+                raise
         self._new_days = set()
         with self._db.transaction():
             found = what(self._db)
@@ -200,31 +242,63 @@ class PostgresStore:
         return found
 
 
+def _keep_baselines(db: psycopg.Connection[Any], today: date) -> None:
+    """Of what ran yesterday or today and has none yet: its first 400 passed boards, kept once there are so many."""
+    running = db.execute(
+        "SELECT DISTINCT v.line, v.product, v.bundle FROM verdict v LEFT JOIN baseline b USING (line, product, bundle) "
+        "WHERE v.day >= %s AND v.result = 'PASS' AND b.line IS NULL",
+        (today - timedelta(days=1),),
+    ).fetchall()
+    for key in running:
+        db.execute(
+            "INSERT INTO baseline SELECT %s, %s, %s, avg(score), stddev_samp(score), avg(blur_px), "
+            "stddev_samp(blur_px), avg(brightness), stddev_samp(brightness) FROM ("
+            "SELECT score, blur_px, brightness FROM verdict WHERE line = %s AND product = %s AND bundle = %s "
+            "AND result = 'PASS' ORDER BY given_at, epoch, seq LIMIT 400) first HAVING count(*) = 400 "
+            "ON CONFLICT DO NOTHING",
+            (*key, *key),
+        )
+
+
+def _may_pass(error: psycopg.Error) -> bool:
+    """Whether waiting may mend it: connections, locks, a full disk, a server that starts or only reads just now."""
+    state = error.sqlstate or ""
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return True
+    if not state:  # never connected: psycopg has no code of it, the server's words alone
+        hopeless = ("authentication failed", "does not exist", "not permitted to log in", "no pg_hba.conf entry")
+        return isinstance(error, psycopg.OperationalError) and not any(words in str(error) for words in hopeless)
+    return isinstance(error, psycopg.OperationalError) and not state.startswith(HOPELESS)
+
+
+def _told(error: psycopg.Error) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def _made(db: psycopg.Connection[Any]) -> None:
     """Tables and views, where they are not there; InputError for those of a later version."""
+    there = db.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.layout",)).fetchone()
+    version = None
+    if there is not None and there[0] is not None:
+        version = (db.execute(f"SELECT max(version) FROM {SCHEMA}.layout").fetchone() or (None,))[0]  # noqa: S608
+    if version == LAYOUT:  # whoever reads holds up nobody who begins
+        return
+    if version is not None and version > LAYOUT:
+        raise InputError(
+            expected=f"a fleet of layout up to {LAYOUT}", received=f"{version}", fix="update hisir-edge here"
+        )
     db.execute("SELECT pg_advisory_xact_lock(%s)", (MAKING,))
     db.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-    db.execute("CREATE TABLE IF NOT EXISTS layout (version integer PRIMARY KEY)")
-    there = db.execute("SELECT max(version) FROM layout").fetchone()
-    if there is not None and there[0] is not None and there[0] > LAYOUT:
-        raise InputError(
-            expected=f"a fleet of layout up to {LAYOUT}", received=f"{there[0]}", fix="update hisir-edge here"
-        )
-    db.execute("INSERT INTO layout VALUES (%s) ON CONFLICT DO NOTHING", (LAYOUT,))
-    db.execute("CREATE TABLE IF NOT EXISTS cursor (line text PRIMARY KEY, epoch text NOT NULL, seq bigint NOT NULL)")
-    db.execute(
-        "CREATE TABLE IF NOT EXISTS line (line text PRIMARY KEY, plant text NOT NULL, endpoint text NOT NULL, "
-        "wrong text NOT NULL, heard_at timestamptz)"
-    )
+    for table in OTHER_TABLES:
+        db.execute(f"CREATE TABLE IF NOT EXISTS {table}")
     for name, columns in TABLES.items():
         key = ", ".join((*KEYS[name], "day"))
         listed = ", ".join(map(_declared, columns))
-        db.execute(
-            f"CREATE TABLE IF NOT EXISTS {name} ({listed}, PRIMARY KEY ({key})) PARTITION BY RANGE (day)"
-        )  # fmt: skip
+        db.execute(f"CREATE TABLE IF NOT EXISTS {name} ({listed}, PRIMARY KEY ({key})) PARTITION BY RANGE (day)")
     db.execute("CREATE INDEX IF NOT EXISTS verdict_unit ON verdict (unit)")
-    for name, text in VIEWS.items():
-        db.execute(f"CREATE OR REPLACE VIEW {name} AS {text}")
+    for name, view in VIEWS.items():
+        db.execute(f"CREATE OR REPLACE VIEW {name} AS {view}")
+    db.execute("INSERT INTO layout VALUES (%s) ON CONFLICT DO NOTHING", (LAYOUT,))
 
 
 def _declared(column: Column) -> str:
@@ -237,11 +311,12 @@ def _part(name: str, day: date) -> str:
 
 
 def _days_of(db: psycopg.Connection[Any], name: str) -> list[date]:
-    """The days that a table has."""
+    """The days that a table has; partitions that somebody else has added are theirs."""
     rows = db.execute(
         "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
         "JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace n ON n.oid = p.relnamespace "
         "WHERE n.nspname = %s AND p.relname = %s",
         (SCHEMA, name),
     )
-    return [datetime.strptime(row[0].rpartition("_")[2], "%Y%m%d").date() for row in rows]  # noqa: DTZ007  # a day
+    found = [row[0].rpartition("_")[2] for row in rows]
+    return [datetime.strptime(day, "%Y%m%d").date() for day in found if DAY.fullmatch(day)]  # noqa: DTZ007  # a day

@@ -76,6 +76,7 @@ KEYS = {
     "decision": ("line", "epoch", "id"),
 }  # fmt: skip
 MOST_AHEAD = timedelta(days=1)
+MOST_NUMBER, MOST_INTEGER, MOST_TEXT = 1e300, 2**53, 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +114,18 @@ def rows_of(verdict: Verdict, plant: str, keep_days: int, bodies: bool, now: dat
         board = (v.line, v.epoch, v.seq, filed_on(at, now, keep_days))
         optics = v.optics
         row = (
-            *board, at, plant, _clean(v.unit), _clean(v.product), _clean(v.bundle_sha256), _clean(v.camera), v.result,
-            v.score, v.defects_total, v.total_s, optics.get("blur_px"), optics.get("brightness"),
-            optics.get("white_share"), v.looked_share, len(v.warnings), _clean(v.reason),
-            _clean(v.text.decode()) if bodies else None,
+            *board, at, plant, _named(v.unit), _named(v.product), _named(v.bundle_sha256), _named(v.camera), v.result,
+            _number(v.score), _integer(v.defects_total), _number(v.total_s), _number(optics.get("blur_px")),
+            _number(optics.get("brightness")), _number(optics.get("white_share")), _number(v.looked_share),
+            len(v.warnings), _clean(v.reason), _clean(v.text.decode()) if bodies else None,
         )  # fmt: skip
         defects = [
-            (*board, d.priority, _clean(d.camera), _clean(d.component), int(d.x), int(d.y), int(d.w), int(d.h), d.peak)
-            for d in v.defects
-        ]
+            (
+                *board, number, _named(d.camera), _named(d.component), _integer(d.x), _integer(d.y), _integer(d.w),
+                _integer(d.h), _number(d.peak),
+            )
+            for d in v.defects if (number := _integer(d.priority)) is not None
+        ]  # fmt: skip
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(
             expected=f"a verdict of {v.line} that a table can hold", received=f"#{v.seq}: {error}",
@@ -136,7 +140,7 @@ def decision_row(line: str, decision: dict[str, Any], keep_days: int, now: datet
         at = time_of(str(decision["TimeStamp"]))
         return (
             line, str(decision["epoch"]), int(decision["seq"]), filed_on(at, now, keep_days), int(decision["id"]),
-            int(decision["defect"]), str(decision["Verification"]), _clean(str(decision["operator"])),
+            _integer(decision["defect"]), _named(str(decision["Verification"])), _named(str(decision["operator"])),
             _clean(str(decision["VerificationDetail"])), at,
         )  # fmt: skip
     except (ValueError, LookupError, TypeError, OverflowError) as error:
@@ -144,6 +148,24 @@ def decision_row(line: str, decision: dict[str, Any], keep_days: int, now: datet
             expected=f"decisions of {line}", received=f"{type(error).__name__}: {error}"[:200],
             fix="check that this program is no older than the line's",
         ) from error  # fmt: skip
+
+
+def _number(value: Any) -> float | None:
+    """A finite number; None for anything else: what a line could not say does not hold up its boards."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < MOST_NUMBER:
+        return float(value)
+    return None
+
+
+def _integer(value: Any) -> int | None:
+    """A whole number that a table holds; None for anything else."""
+    number = _number(value)
+    return None if number is None or abs(number) > MOST_INTEGER else int(value)
+
+
+def _named(text: str) -> str:
+    """A text that an index takes."""
+    return _clean(text)[:MOST_TEXT]
 
 
 def _clean(text: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from hisir_edge.config.file import table_from_toml
 from hisir_edge.config.sources import Table
+from hisir_edge.fleet.address import is_database
 
 PAGE = "docs/reference/fleet.md"
 
@@ -25,7 +26,7 @@ class StoreTable(Table):
     )  # fmt: skip
     keep_days: int = Field(default=400, ge=1, le=36500, description="older boards are deleted, whole days at a time")
     bodies: bool = Field(
-        default=False, description="keep each verdict's JSON, too: about 1.4 kB a board where the rest takes 0.2 kB"
+        default=False, description="keep each verdict's JSON, too: about 1.4 kB a board where the rest takes 0.4 kB"
     )
     write_every_s: float = Field(
         default=600.0, ge=1.0, le=3600.0,
@@ -39,7 +40,7 @@ class FleetLine(Table):
     paths: ClassVar[tuple[str, ...]] = ("server_key", "key")
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="its `line.name`: another one's is refused")
-    endpoint: str = Field(pattern=r"^(tcp|ipc)://", description="its `publish.endpoint`")
+    endpoint: str = Field(description="its `publish.endpoint`, such as `tcp://10.0.0.13:5556`")
     control: str = Field(default="", description="its `control.endpoint`; empty: what its heartbeats tell")
     plant: str = Field(default="", max_length=64, description="the plant that it is in, as the tables name it")
     server_key: str = Field(default="", description="file with the line's public key, where it asks for keys")
@@ -68,7 +69,7 @@ class Fleet(Table):
 def fleet_from_toml(path: Path) -> Fleet:
     """Read and validate; relative paths count from the file's folder. ConfigError names the key."""
     fleet = table_from_toml(path, Fleet, "fleet.toml", PAGE)
-    if "://" in fleet.store.target:
+    if "://" in fleet.store.target or is_database(fleet.store.target):
         return fleet
     store = fleet.store.model_copy(update={"target": str(path.parent.absolute() / fleet.store.target)})
     return fleet.model_copy(update={"store": store})

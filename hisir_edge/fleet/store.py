@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from hisir_edge.errors import HisirEdgeError
@@ -41,6 +42,11 @@ class Store(Protocol):
     """So many boards of a line are written together at most,"""
     batch_s: float
     """and not later than so many seconds after the first of them came."""
+    asked_at: float | None
+    """Since when (monotonic) it has been waited for; None: it is not."""
+
+    def now(self) -> datetime:
+        """What time it is, by the one clock that boards are filed and deleted by."""
 
     def cursor(self, line: str) -> Cursor | None:
         """The last board of a line that is stored; None: none is."""
@@ -55,7 +61,7 @@ class Store(Protocol):
         """Store decisions of one epoch; those that are stored already count once."""
 
     def prune(self, keep_days: int) -> None:
-        """Delete what is filed under days that are older."""
+        """Delete what is filed under days that are older by ``now``; called while that agrees with the lines."""
 
     def tell(self, lines: list[LineState]) -> None:
         """Keep how lines are, where there is a place for it."""

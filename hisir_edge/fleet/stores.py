@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from hisir_edge.errors import InputError
+from hisir_edge.fleet.address import is_database, shown
 from hisir_edge.fleet.settings import StoreTable
 from hisir_edge.fleet.store import Stop, Store, Tell
 
 
 def opened(table: StoreTable, waiting: Tell, stop: Stop) -> Store:
     """The store of a target. InputError for one that cannot be used, or whose packages are not installed."""
-    is_database = table.target.startswith(("postgresql://", "postgres://"))
+    in_database = is_database(table.target)
     try:
-        if is_database:
+        if in_database:
             from hisir_edge.fleet.postgres import PostgresStore
 
             return PostgresStore(table.target, waiting, stop)
@@ -20,6 +21,6 @@ def opened(table: StoreTable, waiting: Tell, stop: Stop) -> Store:
         return ParquetStore(table.target, table.write_every_s, waiting, stop)
     except ModuleNotFoundError as error:
         raise InputError(
-            expected=f"the packages for store.target {table.target}", received=str(error),
-            fix=f"pip install 'hisir-edge[{'postgres' if is_database else 'reinspect'}]'",
+            expected=f"the packages for store.target {shown(table.target)}", received=str(error),
+            fix=f"pip install 'hisir-edge[{'postgres' if in_database else 'reinspect'}]'",
         ) from error  # fmt: skip

@@ -5,6 +5,14 @@ A called board is confirmed, a false call, or waits for a person, as on the oper
 
 from __future__ import annotations
 
+BASELINE_OF_LINES = """
+SELECT line, product, bundle, avg(score) AS score, stddev_samp(score) AS score_sd, avg(blur_px) AS blur_px,
+  stddev_samp(blur_px) AS blur_sd, avg(brightness) AS brightness, stddev_samp(brightness) AS brightness_sd
+FROM (
+  SELECT v.*, row_number() OVER (PARTITION BY line, product, bundle ORDER BY given_at, epoch, seq) AS place
+  FROM verdict v WHERE result = 'PASS'
+) numbered WHERE place <= 400 GROUP BY line, product, bundle HAVING count(*) = 400"""
+"""What drift counts from. A table in PostgreSQL, where it is kept once it is known; a view in DuckDB."""
 VIEWS = {
     "last_decision": """
 SELECT line, epoch, seq, defect, verification, operator, decided_at FROM (
@@ -67,14 +75,7 @@ FROM (
   SELECT day, plant, line, product, bundle, count(*) AS boards, avg(score) AS score, avg(blur_px) AS blur_px,
     avg(brightness) AS brightness, avg(total_s) AS total_s
   FROM verdict WHERE result = 'PASS' GROUP BY day, plant, line, product, bundle
-) d JOIN (
-  SELECT line, product, bundle, avg(score) AS score, stddev_samp(score) AS score_sd, avg(blur_px) AS blur_px,
-    stddev_samp(blur_px) AS blur_sd, avg(brightness) AS brightness, stddev_samp(brightness) AS brightness_sd
-  FROM (
-    SELECT v.*, row_number() OVER (PARTITION BY line, product, bundle ORDER BY given_at, epoch, seq) AS place
-    FROM verdict v WHERE result = 'PASS'
-  ) numbered WHERE place <= 400 GROUP BY line, product, bundle
-) b ON b.line = d.line AND b.product = d.product AND b.bundle = d.bundle""",
+) d LEFT JOIN baseline b ON b.line = d.line AND b.product = d.product AND b.bundle = d.bundle""",
 }
 """By name, each after those that it asks."""
 WORDS = {
@@ -83,5 +84,5 @@ WORDS = {
     "yield_by_day": "boards, first-pass yield and false calls a board, with their denominators",
     "calls_by_part": "how often a part, or a place of 64 px, was called, and what people said of it",
     "drift_by_day": "score, blur, light and time of passed boards, and by how many deviations of the first 400 passed"
-    " ones they are off",
+    " ones they are off; none before there were 400",
 }

@@ -59,10 +59,23 @@ def jpeg_bytes(image: U8, quality: int = 92) -> bytes:
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: to a temporary name beside it, then rename."""
+    _write(path, data, durably=False)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """As ``write_atomic``; once it returns, it is there after a power cut, too, whole or as it was before."""
+    _write(path, data, durably=True)
+
+
+def _write(path: Path, data: bytes, durably: bool) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)
+        if durably:  # before it has its name: a power cut leaves no empty file under it
+            _sync(temporary, os.O_RDONLY)
         temporary.replace(path)
+        if durably:
+            _sync(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(
@@ -72,15 +85,12 @@ def write_atomic(path: Path, data: bytes) -> None:
         ) from error
 
 
-def write_durably(path: Path, data: bytes) -> None:
-    """As ``write_atomic``; once it returns, it is there after a power cut, too. OSError from the disk's caches."""
-    write_atomic(path, data)
-    for what, flags in ((path, os.O_RDONLY), (path.parent, os.O_RDONLY | os.O_DIRECTORY)):
-        handle = os.open(what, flags)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def picture_file(path: Path, shape: tuple[int, ...]) -> U8:

@@ -45,10 +45,10 @@ class StatusWatch:
         self._thread = Thread(target=self._run, name="status", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """No more."""
+    def close(self, timeout_s: float = 10.0) -> None:
+        """No more; a callback that does not return is waited for so long."""
         self._stopped.set()
-        self._thread.join(10)
+        self._thread.join(timeout_s)
 
     def _run(self) -> None:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

@@ -15,6 +15,17 @@ CONFIRMED = "DefectConfirmed"
 AT_ONCE = 4096
 
 
+def epoch_of(journal: Path) -> str:
+    """The epoch of a line's journal folder; InputError for a folder that is none."""
+    try:
+        with closing(sqlite3.connect(f"file:{journal / FILE}?mode=ro", uri=True)) as db:
+            return str(db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0])
+    except (sqlite3.Error, TypeError) as error:
+        raise InputError(
+            expected="a line's journal folder", received=f"{journal}: {error}", fix="correct its name"
+        ) from error
+
+
 def confirmed_defects(journals: Iterable[Path]) -> set[tuple[str, int, int]]:
     """(epoch, number, defect's priority) of the defects that somebody confirmed and nobody rejected later.
 
@@ -22,9 +33,8 @@ def confirmed_defects(journals: Iterable[Path]) -> set[tuple[str, int, int]]:
     """
     found: set[tuple[str, int, int]] = set()
     for folder in journals:
+        epoch = epoch_of(folder)
         try:
-            with closing(sqlite3.connect(f"file:{folder / FILE}?mode=ro", uri=True)) as db:
-                epoch = str(db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0])
             reader, after = JournalReader(folder), 0
             while decisions := reader.decisions(after, AT_ONCE):
                 for one in decisions:
@@ -35,6 +45,6 @@ def confirmed_defects(journals: Iterable[Path]) -> set[tuple[str, int, int]]:
                 after = decisions[-1].id
         except (sqlite3.Error, TypeError) as error:
             raise InputError(
-                expected="a line's journal folder", received=f"{folder}: {error}", fix="name it, or leave it out"
+                expected="a line's journal folder", received=f"{folder}: {error}", fix="correct its name"
             ) from error
     return found

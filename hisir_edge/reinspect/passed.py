@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hisir_edge.archive.board_file import ArchivedBoard
 from hisir_edge.errors import HisirEdgeError, InputError
 from hisir_edge.images import png_bytes, write_atomic
 from hisir_edge.reinspect.boards import BoardRef, boards_in, content_of
-from hisir_edge.reinspect.decided import confirmed_defects
+from hisir_edge.reinspect.decided import confirmed_defects, epoch_of
 
 LIST = "boards.json"
 PASSED = "PASS"
@@ -23,11 +24,12 @@ PASSED = "PASS"
 class Wanted:
     """Which boards: of these archives, at most so many of each, evenly over it; of one product and camera.
 
-    ``journals``: the lines' journal folders. ``product``, ``camera``; empty: those of the first board.
+    ``journals``: the lines' journal folders; None: what people said is not known. ``product``, ``camera``; empty: those
+    of the first board.
     """
 
     archives: tuple[str, ...]
-    journals: tuple[str, ...]
+    journals: tuple[str, ...] | None
     most: int
     product: str = ""
     camera: str = ""
@@ -61,23 +63,20 @@ def passed_pictures(
         return tuple(known["left_out"])
     if out.exists() and not (out / f".{LIST}").exists() and any(out.iterdir()):
         raise InputError(expected=f"a new folder {out}", received="one with other files", fix="move it away")
+    left_out = Counter[str]()
+    chosen = _chosen(wanted, left_out)
+    shutil.rmtree(out, ignore_errors=True)  # what a killed attempt left, perhaps of other boards
     out.mkdir(parents=True, exist_ok=True)
     (out / f".{LIST}").touch()  # ours, and not finished
-    confirmed = {(epoch, seq) for epoch, seq, _ in confirmed_defects(map(Path, wanted.journals))}
-    chosen = [board for archive in wanted.archives for board in _evenly(archive, wanted.most, confirmed)]
-    if not chosen:
-        raise InputError(
-            expected="archived boards that passed", received=f"none in {', '.join(wanted.archives)}",
-            fix='see hisir-edge reinspect; a line keeps them with [archive] keep = "all"',
-        )  # fmt: skip
-    taken = _Taken(wanted.product, wanted.camera, {}, Counter())
+    taken = _Taken(wanted.product, wanted.camera, {}, left_out)
     for number, board in enumerate(chosen, 1):
         _take(board, taken, out, bool(wanted.product))
         advance(number, len(chosen))
     if not taken.pictures:
         raise InputError(
-            expected=f"boards of {taken.product or 'a product'} in these archives",
-            received="; ".join(f"{count} {why}" for why, count in taken.left_out.items()), fix="correct --product",
+            expected=f"boards of {wanted.product or 'a product'}, camera {wanted.camera or 'any'}, in these archives",
+            received="; ".join(f"{count} {why}" for why, count in taken.left_out.items()),
+            fix="correct --product or --camera",
         )  # fmt: skip
     words = [f"{len(taken.pictures)} archived boards of {taken.product} that passed, camera {taken.camera}, in {out}"]
     words += [f"{count} left out: {why}" for why, count in taken.left_out.items()]
@@ -95,10 +94,33 @@ def _list_of(out: Path) -> dict[str, Any] | None:
         return None
 
 
-def _evenly(archive: str, most: int, confirmed: set[tuple[str, int]]) -> Sequence[BoardRef]:
-    passed = [one for one in boards_in([archive]) if one.result == PASSED and (one.epoch, one.seq) not in confirmed]
-    count = min(most, len(passed))
-    return [passed[at * len(passed) // count] for at in range(count)]
+def _chosen(wanted: Wanted, left_out: Counter[str]) -> list[BoardRef]:
+    """Of each archive so many boards that passed, evenly; InputError where there are none.
+
+    Boards whose journal is not among those named are left out: a defect may have been confirmed on them.
+    """
+    journals = None if wanted.journals is None else [Path(one) for one in wanted.journals]
+    confirmed = {(epoch, seq) for epoch, seq, _ in confirmed_defects(journals or ())}
+    known = None if journals is None else {epoch_of(one) for one in journals}
+    chosen = list[BoardRef]()
+    for archive in wanted.archives:
+        passed = [one for one in boards_in([archive]) if one.result == PASSED]
+        told = [one for one in passed if known is None or one.epoch in known]
+        good = [one for one in told if (one.epoch, one.seq) not in confirmed]
+        for words, count in (
+            ("of an epoch that none of the journals has", len(passed) - len(told)),
+            ("with a confirmed defect", len(told) - len(good)),
+        ):
+            left_out.update({words: count} if count else {})
+        count = min(wanted.most, len(good))
+        chosen += [good[at * len(good) // count] for at in range(count)]
+    if not chosen:
+        raise InputError(
+            expected='archived boards that passed ([archive] keep = "all"), and the journals of their lines',
+            received="; ".join(f"{count} {why}" for why, count in left_out.items()) or "none that passed",
+            fix="name each line's --journal, or --journal none where what people said is not known",
+        )  # fmt: skip
+    return chosen
 
 
 def _take(board: BoardRef, taken: _Taken, out: Path, is_named: bool) -> None:
@@ -113,12 +135,13 @@ def _take(board: BoardRef, taken: _Taken, out: Path, is_named: bool) -> None:
             if facts.product != product:
                 if not is_named:
                     raise _SeveralProducts(product, facts.product)
-                taken.left_out["of another product"] += 1
+                taken.left_out[f"of the product {facts.product}"] += 1
                 return
             camera = taken.camera or _first(view.camera for view in facts.views)
             view = next((view for view in facts.views if view.camera == camera), None)
             if view is None:
-                taken.left_out[f"without a frame of the camera {camera}"] += 1
+                names = ", ".join(view.camera for view in facts.views)
+                taken.left_out[f"without a frame of the camera {camera}, with {names}"] += 1
                 return
             frame = archived.frame(view)
             is_grey = frame.data.ndim == 2 and frame.pixel_format == "Mono8"

@@ -130,14 +130,15 @@ def _check_fleet(target: str) -> None:
     """InputError for a fleet that is no database, or whose driver is not installed."""
     if not target:
         return
-    if not target.startswith(("postgresql://", "postgres://")):
+    from hisir_edge.fleet.address import connection_of, is_database
+
+    if not is_database(target):
         raise InputError(
-            expected="--fleet postgresql://USER@HOST/DATABASE",
-            received=target,
-            fix="name the store.target of fleet.toml",
-        )
+            expected="--fleet postgresql://USER@HOST/DATABASE", received="a folder, or another kind of storage",
+            fix="name the store.target of a fleet.toml that is a database",
+        )  # fmt: skip
     try:
-        import psycopg  # noqa: F401
+        connection_of(target, "--fleet")
     except ImportError as error:
         raise InputError(
             expected="the driver for --fleet", received=str(error), fix="pip install 'hisir-edge[postgres]'"

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
+import statistics
 import subprocess
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
+from threading import Event
 
 import psutil
 import psycopg
@@ -21,8 +25,12 @@ from support.messages import sample_message
 from support.postgres import postgres_server
 
 from hisir_edge.config.kept import JournalTable
+from hisir_edge.fleet.postgres import PostgresStore
+from hisir_edge.fleet.rows import Batch, Row, rows_of
 from hisir_edge.line.journal.records import Entry
 from hisir_edge.line.journal.store import Journal
+from hisir_edge.mes import Verdict
+from hisir_edge.mes.cursor import Cursor
 
 QUESTIONS = {
     "yield by day": "SELECT * FROM yield_by_day", "calls by part": "SELECT * FROM calls_by_part",
@@ -44,14 +52,15 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         for line in lines:
             stack.enter_context(line.started(each))
-        with postgres_server() as postgres, postgres() as target:
+        with postgres_server() as postgres, postgres(durable=True) as target:
             print("PostgreSQL: ", collected(asked.work, lines, target, each))
+            print("  " + transactions(target))
             with psycopg.connect(target, options="-c search_path=hisir_fleet") as db:
                 db.execute("ANALYZE")
                 stored, size = db.execute(
                     "SELECT (SELECT count(*) FROM verdict), (SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c "
                     "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'hisir_fleet' AND relkind = 'r')"
-                ).fetchone()
+                ).fetchall()[0]
                 print(f"  {stored} boards stored, {float(size) / stored:.0f} bytes a board with indices and defects")
                 for words, question in QUESTIONS.items():
                     began = time.perf_counter()
@@ -61,6 +70,35 @@ def main() -> None:
         print("Parquet:    ", collected(asked.work, lines, str(folder), each))
         size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
         print(f"  {size / each / len(lines):.0f} bytes a board with defects")
+
+
+def transactions(target: str) -> str:
+    """What PostgreSQL takes for one board, and for each of a thousand, in a transaction."""
+    store = PostgresStore(target, print, lambda wait_s: Event().wait(wait_s))
+    took: dict[int, float] = {}
+    before, seq, epoch = None, 0, "b" * 32
+    for rows, rounds in ((1, 100), (1000, 10)):
+        seconds = []
+        for _ in range(rounds):
+            made = [message_rows(seq + n, epoch) for n in range(1, rows + 1)]
+            seq += rows
+            after = Cursor(epoch, seq)
+            batch = Batch("timed", [row for row, _ in made], [d for _, found in made for d in found], before, after)
+            began = time.perf_counter()
+            store.write(batch)
+            seconds.append(time.perf_counter() - began)
+            before = after
+        took[rows] = statistics.median(seconds)
+    store.close()
+    each = (took[1000] - took[1]) / 999
+    return f"a transaction of one board {1e3 * took[1]:.2f} ms, of each further one {1e6 * each:.1f} us"
+
+
+def message_rows(seq: int, epoch: str) -> tuple[Row, list[Row]]:
+    """A board's rows."""
+    text = sample_message(seq, epoch, seq % 5 == 0, line="timed").frames()[1]
+    verdict = Verdict(topic="", text=text, mask=b"", body=json.loads(text))
+    return rows_of(verdict, "", 400, False, datetime.now(timezone.utc))
 
 
 def written(line: JournalLine, count: int) -> None:
@@ -95,7 +133,8 @@ def collected(work: Path, lines: list[JournalLine], target: str, each: int) -> s
             peak = max(peak, psutil.Process(process.pid).memory_info().rss)
         time.sleep(0.1)
     took = time.perf_counter() - began - quiet_s
-    stored = sum(int(line.split()[1]) for line in process.stdout.read().splitlines())
+    told = process.stdout.read().splitlines()
+    stored = sum(int(text.split()[1]) for text in told)
     process.stdout.close()
     assert stored == each * len(lines), stored
     return f"{stored} boards in {took:.1f} s, {stored / took:.0f} a second, at most {peak / 1e6:.0f} MB"

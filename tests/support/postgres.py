@@ -35,7 +35,8 @@ def process(*command, user: str = "", **more) -> Iterator[subprocess.Popen]:
 class PostgresServer:
     """A server's data; called, it starts the server of Debian's package over them and gives its address.
 
-    It is ended in order, unless the test has killed it: ``server`` is its process.
+    ``durable``: it flushes to the disk as a real one does. It is ended in order, unless the test has killed it:
+    ``server`` is its process.
     """
 
     server: subprocess.Popen
@@ -47,9 +48,9 @@ class PostgresServer:
             assert done.wait(60) == 0
 
     @contextlib.contextmanager
-    def __call__(self) -> Iterator[str]:
+    def __call__(self, durable: bool = False) -> Iterator[str]:
         where = ("-D", self._data, "-p", self._port, "-h", "127.0.0.1", "-k", self._data)
-        quiet = ("-c", "dynamic_shared_memory_type=mmap", "-c", "fsync=off")
+        quiet = ("-c", "dynamic_shared_memory_type=mmap", *(() if durable else ("-c", "fsync=off")))
         with process(
             self._bins / "postgres", *where, *quiet, user=self._user, stderr=subprocess.DEVNULL
         ) as self.server:  # fmt: skip

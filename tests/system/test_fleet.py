@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
@@ -14,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
+import psutil
 import psycopg
 import pytest
 from support.commands import here
@@ -74,7 +76,7 @@ def ended(one: subprocess.Popen) -> None:
 def until(condition, one: subprocess.Popen, timeout_s: float = 90) -> None:
     end = time.monotonic() + timeout_s
     while True:
-        with contextlib.suppress(psycopg.Error, duckdb.IOException):  # not there yet
+        with contextlib.suppress(psycopg.Error, duckdb.IOException, FileNotFoundError):  # not there yet
             if condition():
                 return
         assert one.poll() is None, one.stderr.read()
@@ -332,7 +334,7 @@ def test_a_line_with_keys_knows_how_far_the_collector_is(tmp_path):
         config.write_text(config.read_text().replace(secured, ""))
         with collector(config, "--until-quiet-s", "3") as one:
             out, err = one.communicate(timeout=60)
-        assert (one.returncode, "not heard: smt-1" in err) == (1, True)
+        assert (one.returncode, "not collected: smt-1" in err) == (1, True)
 
 
 def test_until_quiet_ends_and_names_lines_that_were_not_heard(lines, tmp_path):
@@ -341,7 +343,7 @@ def test_until_quiet_ends_and_names_lines_that_were_not_heard(lines, tmp_path):
         out, err = one.communicate(timeout=60)
     assert one.returncode == 1, err
     assert "smt-1: 30 verdict(s) stored" in out
-    assert "not heard: smt-2" in err
+    assert "not collected: smt-2" in err
     assert parquet(tmp_path / "out", "SELECT count(*) FROM verdict") == [(30,)]
 
 
@@ -353,7 +355,7 @@ def test_the_page_shows_the_fleet(lines, tmp_path, postgres):
         page = stack.enter_context(PageProcess(tmp_path, [lines[0].verdicts], "--fleet", target))
         seen = stack.enter_context(browser_page(page.url))
         seen.locator("nav button:text-is('Fleet')").click()
-        seen.wait_for_selector(".fleet p[role=alert]:has-text('expected the fleet')")
+        seen.wait_for_selector(".fleet p[role=alert]:has-text('expected the tables of a fleet')")
         with collector(written(tmp_path, lines, target)) as one:
             until(lambda: counted(target) >= 2 * COUNT, one)
             decided(lines[0], 12, 3)
@@ -383,15 +385,100 @@ def test_the_page_shows_the_fleet(lines, tmp_path, postgres):
         assert here("view", "--connect", "tcp://127.0.0.1:1", "--fleet", "a folder").returncode == 2
 
 
+def test_who_reads_for_long_holds_up_no_new_day_and_no_start(lines, tmp_path, postgres):
+    line, clock = lines[0], tmp_path / "clock"
+    with postgres() as target:
+        config = written(tmp_path, [line], target)
+        with line.started(20, rate_hz=0), collector(config) as one:
+            until(lambda: counted(target) >= 20, one)
+            ended(one)
+        with psycopg.connect(target, options="-c search_path=hisir_fleet") as reader:
+            for view in ("board", "yield_by_day"):
+                reader.execute(f"SELECT count(*) FROM {view}").fetchall()  # in a transaction that stays open
+            clock.write_text(str(-2 * 86400))
+            with line.started(40, rate_hz=0, clock=clock), collector(config) as one:
+                until(lambda: counted(target) >= 40, one, 20)
+                ended(one)
+        assert len(rows(target, "SELECT DISTINCT day FROM verdict")) >= 2
+
+
+def test_a_database_that_does_not_answer_is_told_and_holds_up_no_end(lines, tmp_path, postgres):
+    with postgres() as target:
+        with lines[0].started(2000), collector(written(tmp_path, lines[:1], target)) as one:
+            until(lambda: counted(target) >= 50, one)
+            servers = [postgres.server.pid, *(p.pid for p in psutil.Process(postgres.server.pid).children())]
+            for pid in servers:
+                with contextlib.suppress(ProcessLookupError):  # one that looked after the tables, and is done
+                    os.kill(pid, signal.SIGSTOP)
+            try:
+                told = next(text for text in one.stderr if "has not answered" in text)
+                assert "nothing is stored" in told
+                one.send_signal(signal.SIGTERM)
+                assert one.wait(25) == 0
+            finally:
+                for pid in servers:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGCONT)
+        with lines[0].started(2000, there=2000), collector(written(tmp_path, lines[:1], target)) as one:
+            until(lambda: counted(target) >= 2000, one)
+            ended(one)
+        assert rows(target, "SELECT count(*), count(DISTINCT seq) FROM verdict") == [(2000, 2000)]
+
+
+def test_decisions_that_were_deleted_do_not_come_back(lines, tmp_path, postgres):
+    line = lines[0]
+    with postgres() as target, line.started(COUNT, there=COUNT):
+        config = written(tmp_path, [line], target)
+        with collector(config, "--until-quiet-s", "1") as one:
+            done = decided(line, 5, 1)
+            _, err = one.communicate(timeout=60)
+        assert one.returncode == 0, err
+        with collector(config, "--until-quiet-s", "1") as one:
+            assert one.wait(60) == 0
+        assert rows(target, "SELECT count(*) FROM decision") == [(len(done),)], "those that came last, too"
+        with psycopg.connect(target, options="-c search_path=hisir_fleet") as db:
+            db.execute("DELETE FROM decision")
+        with collector(config, "--until-quiet-s", "1") as one:
+            assert one.wait(60) == 0
+        assert rows(target, "SELECT count(*) FROM decision") == [(0,)]
+
+
+def test_a_second_collector_into_a_folder_is_refused(lines, tmp_path):
+    config = written(tmp_path, lines[:1], "out", write_every_s=1.0)
+    with lines[0].started(30, rate_hz=0), collector(config) as one:
+        until(lambda: parquet(tmp_path / "out", "SELECT count(*) FROM verdict") == [(30,)], one)
+        done = here("fleet", config)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert "another one that is running" in done.stderr
+        ended(one)
+    place = tmp_path / "out" / "_places" / "smt-1.json"
+    place.write_text("")
+    with lines[0].started(30), collector(config, "--until-quiet-s", "1") as one:
+        _, err = one.communicate(timeout=60)
+    assert (one.returncode, "a damaged file" in err) == (1, True), err
+
+
+def test_a_wrong_name_ends_a_nightly_run(lines, tmp_path):
+    config = written(tmp_path, lines[:1], "out")
+    config.write_text(config.read_text().replace('name = "smt-1"', 'name = "smt-9"'))
+    with lines[0].started(30, rate_hz=0), collector(config, "--until-quiet-s", "2") as one:
+        _, err = one.communicate(timeout=60)
+    assert (one.returncode, "got smt-1" in err.splitlines()[-1]) == (1, True), err
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("", "store in"),
     ('[store]\ntarget = "x"\n', "line in"),
     ('[store]\ntarget = "x"\nkept = 1\n[[line]]\nname = "a"\nendpoint = "tcp://h:1"\n', "store.kept"),
     ('[store]\ntarget = "x"\n[[line]]\nname = "a b"\nendpoint = "tcp://h:1"\n', "line.0.name"),
-    ('[store]\ntarget = "x"\n[[line]]\nname = "a"\nendpoint = "h:1"\n', "line.0.endpoint"),
+    ('[store]\ntarget = "x"\n[[line]]\nname = "a"\nendpoint = "h:1"\n', "endpoint of the line a"),
     ('[store]\ntarget = "x"\n' + 2 * '[[line]]\nname = "a"\nendpoint = "tcp://h:1"\n', "a is there twice"),
     ('[store]\ntarget = "no-such-kind://x"\n[[line]]\nname = "a"\nendpoint = "tcp://127.0.0.1:1"\n', "no-such-kind"),
     ('[store]\ntarget = "postgresql://x/?y"\n[[line]]\nname = "a"\nendpoint = "tcp://127.0.0.1:1"\n', "store.target"),
+    ('[store]\ntarget = "x"\n[[line]]\nname = "a"\nendpoint = "tcp://127.0.0.1"\n', "a port from 1"),
+    ('[store]\ntarget = "x"\n[[line]]\nname = "a"\nendpoint = "tcp://h:1"\nkey = "k"\n', "server_key and key"),
+    ('[store]\ntarget = "host=h password=secret"\n[[line]]\nname = "a"\nendpoint = "tcp://h:1"\n', "as an address"),
+    ('[store]\ntarget = "postgresql://u:se%cret@h/d"\n[[line]]\nname = "a"\nendpoint = "tcp://h:1"\n', "that is none"),
     ("nonsense", "TOML in"),
 ])  # fmt: skip
 def test_a_fleet_that_cannot_be_is_told_in_one_line(tmp_path, text, words):
@@ -400,6 +487,7 @@ def test_a_fleet_that_cannot_be_is_told_in_one_line(tmp_path, text, words):
     done = here("fleet", config)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert words in done.stderr
+    assert "cret" not in done.stderr
 
 
 def test_a_database_that_lets_nobody_in_is_told(tmp_path, postgres, lines):
@@ -412,7 +500,7 @@ def test_a_database_that_lets_nobody_in_is_told(tmp_path, postgres, lines):
         config = written(tmp_path, lines[:1], target.replace("hisir@", "nobody@"))
         done = here("fleet", config)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-        assert "rights" in done.stderr
+        assert "what this user may do there" in done.stderr
         with psycopg.connect(target) as db:
             db.execute("CREATE SCHEMA hisir_fleet")
             db.execute("CREATE TABLE hisir_fleet.layout (version integer PRIMARY KEY)")
@@ -420,6 +508,10 @@ def test_a_database_that_lets_nobody_in_is_told(tmp_path, postgres, lines):
         done = here("fleet", written(tmp_path, lines[:1], target))
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
         assert "layout up to 1; got 99" in done.stderr
+        for wrong in (target.replace("/postgres", "/nosuch"), target.replace("hisir@", "stranger@")):
+            done = here("fleet", written(tmp_path, lines[:1], wrong))
+            assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+            assert "does not exist" in done.stderr
 
 
 def test_a_database_that_is_not_there_is_waited_for_and_left(tmp_path, lines):

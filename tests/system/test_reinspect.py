@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import psutil
@@ -271,6 +272,8 @@ def test_a_network_is_trained_on_what_lines_passed(archive, small_boards, tmp_pa
     }
     assert f"{len(passed) - 1} archived boards of" in found.output
 
+    assert "1 left out: with a confirmed defect" in found.output
+
     # continued it takes what is there; asked for otherwise it says so
     again, _ = trained(tmp_path, *folders, "--journal", journal, "--steps", 4)
     assert "the settings that" in str(again.exception)
@@ -282,11 +285,36 @@ def test_a_network_is_trained_on_what_lines_passed(archive, small_boards, tmp_pa
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ((), "confirmed a defect"), (("--journal", "none", "--product", "other"), "correct --product"),
-        (("--journal", "nowhere"), "journal folder"), (("--journal", "none", "--camera", "other"), "correct --product"),
+        ((), "confirmed a defect"), (("--journal", "none", "--product", "other"), "of the product p3"),
+        (("--journal", "nowhere"), "journal folder"), (("--journal", "none", "--camera", "other"), "with replay"),
+        (("--journal", "another"), "an epoch that none of the journals has"),
     ],
 )  # fmt: skip
-def test_archives_that_cannot_be_learnt_from_are_told(archive, tmp_path, more, words):
+def test_archives_that_cannot_be_learnt_from_are_told(archive, tmp_path, monkeypatch, more, words):
+    monkeypatch.chdir(tmp_path)
+    with Journal(tmp_path / "another", JournalTable()):
+        pass
     found, _ = trained(tmp_path, "--data", archive / "archive", *more)
     assert words in str(found.exception)
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_failed_attempt_left_is_not_learnt(archive, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(archive / "archive", other)
+    (epoch,) = [path for path in other.iterdir() if path.is_dir()]
+    for path in epoch.iterdir():
+        with zipfile.ZipFile(path) as file:
+            members = {name: file.read(name) for name in file.namelist()}
+        members["board.json"] = members["board.json"].replace(b'"product":"p3"', b'"product":"p4"')
+        with zipfile.ZipFile(path, "w") as file:
+            for name, data in members.items():
+                file.writestr(name, data)
+    both = ("--data", archive / "archive", "--data", other, "--journal", "none")
+    found, _ = trained(tmp_path, *both)
+    assert "p3 and p4" in str(found.exception)
+    found, record = trained(tmp_path, *both, "--product", "p4")
+    assert record is not None, found.output
+    listed = json.loads((tmp_path / "run.boards" / "boards.json").read_text())["pictures"]
+    assert {path.name for path in (tmp_path / "run.boards").glob("*.png")} == set(listed)
+    assert all(key.startswith(str(other)) for key in listed.values())

@@ -36,21 +36,24 @@ def folders_to_learn(data: list[str], wanted: Wanted, out: Path) -> tuple[tuple[
     archives = tuple(dict.fromkeys(one if "://" in one else os.path.abspath(one) for one in data if is_archive(one)))  # noqa: PTH100
     folders = tuple(dict.fromkeys(str(Path(one).absolute()) for one in data if not is_archive(one)))
     if not archives:
-        if wanted.journals or wanted.product:
+        # of several machines that train together, one alone may see what --data names: it says what is wrong
+        if (wanted.journals or wanted.product) and all(Path(one).exists() for one in data):
             raise InputError(
-                expected="an archive as --data, with --journal or --product", received=", ".join(data),
+                expected="an archive as --data, with --journal or --product",
+                received=f"{', '.join(data)}, none of which holds boards as a line keeps them (EPOCH/NUMBER-...zip)",
                 fix="name the folder of a line's [archive], or leave them out",
             )  # fmt: skip
         return folders, None
     if not wanted.journals:
         raise InputError(
             expected="--journal, the journal folder of each archive's line: no board is to be learnt of which somebody "
-            "confirmed a defect", received="none", fix="name them, or --journal none where there are none",
+            "confirmed a defect", received="none",
+            fix="name them, or --journal none where what people said is not known",
         )  # fmt: skip
     from hisir_edge.reinspect.passed import Wanted as Boards
     from hisir_edge.reinspect.passed import passed_pictures
 
-    journals = tuple(os.path.abspath(one) for one in wanted.journals if one != NONE)  # noqa: PTH100
+    journals = None if NONE in wanted.journals else tuple(os.path.abspath(one) for one in wanted.journals)  # noqa: PTH100
     boards = Boards(
         archives=archives, journals=journals, most=wanted.most, product=wanted.product, camera=wanted.camera
     )  # fmt: skip

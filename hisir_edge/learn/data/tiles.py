@@ -21,7 +21,7 @@ import numpy as np
 
 from hisir_edge.arrays import F64, I64, U8, u8
 from hisir_edge.bundle.write import memory_as_shipped
-from hisir_edge.corruption.appearance import add_sensor_noise, vary_appearance
+from hisir_edge.corruption.appearance import add_sensor_noise, compressed, vary_appearance
 from hisir_edge.corruption.corrupt import corrupt_tile, region_weights
 from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.images import picture_file
@@ -38,6 +38,8 @@ JITTER_DEG = 0.06
 LOOSE_PX = 2.5
 LOOSE_DEG = 0.7
 LIGHT_LEFT = 0.35
+JPEG_SHARE, JPEG_QUALITIES = 0.2, (60, 95)
+"""Of the tiles so many came through a JPEG of these qualities: cameras and archives compress as they are set."""
 BATCHES_AHEAD = 4
 PLACE_STEP_PX = 8
 LEAST_BOARD_SHARE = 0.1
@@ -139,10 +141,19 @@ class CorruptedTiles:
             self.cues = None if self.cues_file is None else np.load(self.cues_file, mmap_mode="r")
         rng = np.random.default_rng([self.seed, number])
         made = [self._one(rng, self.frames) for _ in range(self.batch)]
+        self._compress(np.random.default_rng([self.seed, number, JPEG_QUALITIES[0]]), made)
         tile, cue, clean, mask, on_board = (np.stack(column) for column in zip(*made, strict=True))
         nchw = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (tile, cue, clean)]
         weight = np.stack([region_weights(m) for m in mask]) * on_board
         return TileBatch(nchw[0], nchw[1], nchw[2], np.ascontiguousarray(mask[:, None]), weight[:, None])
+
+    @staticmethod
+    def _compress(rng: np.random.Generator, made: list[tuple[U8, U8, U8, U8, U8]]) -> None:
+        """Some of the tiles that the network sees; what it is to give back stays as it was."""
+        for place, (tile, *others) in enumerate(made):
+            if rng.random() < JPEG_SHARE:
+                seen = compressed(tile, int(rng.integers(*JPEG_QUALITIES)))
+                made[place] = (seen, *others)  # type: ignore[assignment]
 
     def reviewed_batches(self, first: int, count: int) -> list[TileBatch]:
         """Batches from number ``first`` on, each tile of which shows what people have reviewed."""

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,7 +27,7 @@ LONGEST_PREPARATION = timedelta(hours=6)
 """The others wait so long for the leader, who reads and registers the boards."""
 LONGEST_STEP = timedelta(minutes=15)
 """And so long for each other in a step: a machine that is gone without a word ends the training, to be begun anew."""
-CHUNK_BYTES, RECEIVED = 16 << 20, "hisir-train-"
+CHUNK_BYTES, ENDS_BYTES, RECEIVED = 16 << 20, 1 << 16, "hisir-train-"
 STORE, ANSWER = "hisir_edge/store", timedelta(seconds=2)
 """Where the first process says its store's port, and how long that may take to answer."""
 
@@ -97,19 +98,20 @@ class Team:
         if self.world == 1:
             yield paths
             return
-        told = self.led(lambda: [(path.stat().st_size, path.stat().st_mtime_ns) for path in paths])
-        seen = all(_is(path, what) for path, what in zip(paths, told, strict=True))
-        lacking = [machine for machine, has in self.everyones((_machine(), seen)) if not has]
-        if not lacking:
+        told = self.led(lambda: [_what(path) for path in paths])
+        seen = all(_what(path) == what for path, what in zip(paths, told, strict=True))
+        first: dict[str, int] = {}  # of each machine the first process that lacks them
+        for rank, (machine, has) in enumerate(self.everyones((_machine(), seen))):
+            if not has:
+                first.setdefault(machine, rank)
+        if not first:
             yield paths
             return
-        every = self.everyones(_machine())
-        first = {machine: every.index(machine) for machine in dict.fromkeys(lacking)}
-        receives = first.get(_machine()) == self.rank and not seen
+        receives = first.get(_machine()) == self.rank
         folder = self._folders(receives)[first.get(_machine(), self.rank)]
         try:
-            for number, (path, (size, _)) in enumerate(zip(paths, told, strict=True)):
-                self._send(path, size, Path(folder) / f"{number}{path.suffix}" if receives else None)
+            for number, (path, what) in enumerate(zip(paths, told, strict=True)):
+                self._send(path, what[0], Path(folder) / f"{number}{path.suffix}" if receives else None)
             yield paths if seen else [Path(folder) / f"{number}{path.suffix}" for number, path in enumerate(paths)]
         finally:
             if receives:
@@ -157,11 +159,11 @@ class Team:
 
 
 @contextmanager
-def team_from_environment(has_run: Callable[[], int] = lambda: 0) -> Iterator[Team]:
+def team_from_environment(has_run: Callable[[], tuple[int, int]]) -> Iterator[Team]:
     """The team that torchrun set up (RANK, WORLD_SIZE, LOCAL_RANK), or this process alone.
 
-    ``has_run``: how much of the run is on this machine; the one that has most leads. Ranks may change when torchrun
-    begins anew.
+    ``has_run``: how much of the run is on this machine, and how new it is; the one that has most leads. Ranks may
+    change when torchrun begins anew.
     """
     device = device_here()
     world = int(os.environ.get("WORLD_SIZE", "1"))
@@ -225,13 +227,18 @@ def device_here() -> torch.device:
 
 
 def _machine() -> str:
-    """What tells this machine, and its view of the disks, from others."""
-    return f"{socket.gethostname()} {os.stat('/proc/self/ns/mnt').st_ino}"  # noqa: PTH116  # a link that leads nowhere
+    """What tells this machine, and its view of the disks, from others: they may have one name and one image."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{socket.gethostname()} {boot} {os.stat('/proc/self/ns/mnt').st_ino}"  # noqa: PTH116  # leads nowhere
 
 
-def _is(path: Path, what: tuple[int, int]) -> bool:
+def _what(path: Path) -> tuple[int, int, int]:
+    """A file's size, time and the checksum of its ends; zeros where it is not seen."""
     try:
         there = path.stat()
+        with path.open("rb") as file:
+            ends = file.read(ENDS_BYTES)
+            file.seek(-min(ENDS_BYTES, there.st_size), os.SEEK_END)
+            return there.st_size, there.st_mtime_ns, zlib.crc32(ends + file.read())
     except OSError:
-        return False
-    return (there.st_size, there.st_mtime_ns) == what
+        return 0, 0, 0

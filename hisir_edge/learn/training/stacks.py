@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import F32, F64, I32, U8, u8
-from hisir_edge.corruption.appearance import NOISE_BANK
+from hisir_edge.corruption.appearance import NOISE_BANK, compressed
 from hisir_edge.corruption.corrupt import corrupt_tile, region_weights
 from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.errors import InputError
@@ -132,7 +132,8 @@ class StackTiles:
         out = []
         for clean in shown:
             made = corrupt_tile(rng, clean, donor, boxes)
-            tile = _compressed(_with_noise(rng, made.tile, camera.noise), camera.jpeg)
+            tile = _with_noise(rng, made.tile, camera.noise)
+            tile = compressed(tile, camera.jpeg) if camera.jpeg else tile
             out.append((tile, cue, made.clean, made.mask * on_board, on_board))
         return out
 
@@ -227,13 +228,6 @@ def _with_noise(rng: np.random.Generator, tile: U8, sigma: float) -> U8:
     noise = NOISE_BANK[start : start + tile.size].reshape(tile.shape) * np.float32(sigma)
     noise += tile
     return u8(np.clip(np.rint(noise, noise), 0, 255).astype(np.uint8))
-
-
-def _compressed(tile: U8, quality: int) -> U8:
-    if not quality:
-        return tile
-    _, data = cv2.imencode(".jpg", tile, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return u8(np.asarray(cv2.imdecode(data, cv2.IMREAD_UNCHANGED)))
 
 
 def _board_of(rng: np.random.Generator, tile_px: int) -> U8:

@@ -28,7 +28,7 @@ class Before:
     """What the leader does before it reads the boards, and the folders that it needs for that."""
 
     sources: tuple[str, ...]
-    work: Callable[[], object]
+    work: Callable[[], None]
 
 
 def train(
@@ -44,30 +44,34 @@ def train(
     """Train until ``settings.steps`` or ``max_minutes`` (of training, all sittings together) are reached.
 
     A run that exists is continued from its checkpoint if its settings are the same, else InputError.
-    Under torchrun every process calls this with the same arguments; the one whose machine has the run, or else the
-    boards, leads: it alone reads boards, writes files and calls ``on_load``, ``on_step`` and ``on_done``. InputError
+    Under torchrun every process calls this; the one whose machine has the run, or else the boards, leads: its
+    arguments count, it alone reads boards, writes files and calls ``on_load``, ``on_step`` and ``on_done``. InputError
     while another training writes this run.
     """
-    sources = (*map(str, settings.folders), *(() if before is None else before.sources))
+    run = run.absolute()
+    before = before or Before((), lambda: None)
+    sources = (*map(str, settings.folders), *before.sources)
     with team_from_environment(lambda: _owned(run, sources)) as team, _written_by(team, run):
-        if before is not None:
-            team.led(before.work)
-        record, stream, held_out = team.led(lambda: prepare_run(settings, run, on_load))
+        # the leader's options count: what is a folder, and what an archive, its machine alone can say
+        asked = team.led(lambda: settings)
+        team.led(before.work)
+        record, stream, held_out = team.led(lambda: prepare_run(asked, run, on_load))
         budget_s = None if max_minutes is None else max_minutes * 60
-        first = team.led(lambda: (_first_weights(settings), load_checkpoint(run)))
+        first = team.led(lambda: (_first_weights(asked), load_checkpoint(run)))
         with team.here(stream.files) as files:
-            fit(settings, run, (stream.with_files(files), held_out), team, budget_s, workers, on_step, first)
+            fit(asked, run, (stream.with_files(files), held_out), team, budget_s, workers, on_step, first)
         if team.leads:
             stream.remove_files()
             on_done(record)
     return record
 
 
-def _owned(run: Path, sources: tuple[str, ...]) -> int:
-    """How much of the run is on this machine: the run itself, what it is begun with, boards, nothing."""
-    if (run / "run.json").exists():
-        return 3
-    return 2 if run.exists() else int(any(Path(source).exists() for source in sources))
+def _owned(run: Path, sources: tuple[str, ...]) -> tuple[int, int]:
+    """How much of the run is on this machine, the run itself, what it is begun with, boards, nothing; and how new."""
+    for much, there in ((4, run / "checkpoint.pt"), (3, run / "run.json"), (2, run)):
+        if there.exists():
+            return much, there.stat().st_mtime_ns
+    return int(any(Path(source).exists() for source in sources)), 0
 
 
 @contextmanager
@@ -76,8 +80,8 @@ def _written_by(team: Team, run: Path) -> Iterator[None]:
     with ExitStack() as stack:
 
         def hold() -> None:
-            run.absolute().parent.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(sole_writer(run.absolute(), "training"))
+            run.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(sole_writer(run, "training"))
 
         team.led(hold)
         yield

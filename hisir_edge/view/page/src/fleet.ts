@@ -30,10 +30,11 @@ export class FleetView {
   }
 
   private draw(found: any): void {
+    const wrong = Object.entries(found.wrong).map(([name, words]) => el("p", { class: "words", role: "alert" }, `${name}: ${words}`));
     const drift = new Map<string, any[]>();
     for (const one of found.drift) drift.set(one.line, [...(drift.get(one.line) ?? []), one]);
-    fill(this.content,
-      this.table(`lines, since ${found.since} (UTC days)`, ["plant", "line", "now", "boards", "first-pass yield", "false calls a board", "errors", "off by a deviation or more"],
+    fill(this.content, ...wrong,
+      this.table(`lines, since ${found.since} (UTC days)`, ["plant", "line", "now", "boards", "first-pass yield", "false calls a board (of boards that passed or were reviewed)", "errors", "off by a deviation or more"],
         found.lines.map((one: any) => [one.plant || "–", one.line, one.wrong ? `away${one.heard_at ? ` since ${clock(one.heard_at)}` : ""}: ${one.wrong}` : "heard",
           String(one.boards ?? 0), percent(one.first_pass_yield, one.judged), share(one), String(one.errors ?? 0),
           (drift.get(one.line) ?? []).filter((each) => each.off.length).map((each) => `${each.product} on ${each.day}: ${each.off.map((name: string) => `${name} ${each[`${name}_sigmas`].toFixed(1)}`).join(", ")}`).join("; ") || "–"])),
