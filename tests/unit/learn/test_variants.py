@@ -12,6 +12,7 @@ import pytest
 from hisir_edge.bundle.variants import MOST_LOOKS, Place, PlaceModel, atlas_from_places, paste, places_from_atlas
 from hisir_edge.errors import BundleError
 from hisir_edge.inspection.variants import Chooser, ShownMemory, crop_of, tiles_of_places
+from hisir_edge.learn.data import tiles
 from hisir_edge.learn.data.looks import Variants
 from hisir_edge.learn.data.memory import good_boards_from_frames, good_boards_like
 from hisir_edge.learn.data.odd import differing_boards, odd_pieces
@@ -270,3 +271,18 @@ def test_boards_that_are_not_found_have_no_variants():
     frames = [np.random.default_rng(i).integers(0, 255, (160, 160, 3), np.uint8) for i in range(8)]
     boards = good_boards_from_frames(frames, "off")
     assert with_variants(boards, 4).variants.places == ()
+
+
+def test_a_fifth_of_the_tiles_came_through_a_jpeg(makers, tmp_path, monkeypatch):
+    """What the network is to give back did not, and all else of the stream is as it is without."""
+    stream = CorruptedTiles(tmp_path / "frames.npy", makers, 128, 8, 0)
+    some = [stream.batch_of(number) for number in range(12)]
+    monkeypatch.setattr(tiles, "JPEG_SHARE", 0.0)
+    none = [stream.batch_of(number) for number in range(12)]
+    changed = np.concatenate([(a.tile != b.tile).any((1, 2, 3)) for a, b in zip(some, none, strict=True)])
+    assert 0.1 < changed.mean() < 0.3
+    for a, b in zip(some, none, strict=True):
+        for part in ("cue", "clean", "mask", "weight"):
+            assert np.array_equal(getattr(a, part), getattr(b, part)), part
+        difference = np.abs(a.tile.astype(int) - b.tile)
+        assert difference.mean() < 6
