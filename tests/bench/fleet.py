@@ -89,9 +89,17 @@ def transactions(target: str) -> str:
             seconds.append(time.perf_counter() - began)
             before = after
         took[rows] = statistics.median(seconds)
+    asked = []
+    for _ in range(200):
+        began = time.perf_counter()
+        store.last_decision("timed", epoch)
+        asked.append(time.perf_counter() - began)
     store.close()
     each = (took[1000] - took[1]) / 999
-    return f"a transaction of one board {1e3 * took[1]:.2f} ms, of each further one {1e6 * each:.1f} us"
+    return (
+        f"a transaction of one board {1e3 * took[1]:.2f} ms, of each further one {1e6 * each:.1f} us; "
+        f"a question for decisions {1e3 * statistics.median(asked):.2f} ms"
+    )
 
 
 def message_rows(seq: int, epoch: str) -> tuple[Row, list[Row]]:
