@@ -23,7 +23,7 @@ from hisir_edge.cli.main import app
 from hisir_edge.config.sockets import MetricsTable
 from hisir_edge.config.sources import SourceTable
 from hisir_edge.config.tables import Settings, ViewTable
-from hisir_edge.fleet.postgres import TYPES as SQL_TYPES
+from hisir_edge.fleet.layout import TYPES as SQL_TYPES
 from hisir_edge.fleet.rows import KEYS, TABLES
 from hisir_edge.fleet.settings import FleetLine, StoreTable
 from hisir_edge.fleet.views import WORDS

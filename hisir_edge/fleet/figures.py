@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from hisir_edge.errors import NoAnswer
 from hisir_edge.fleet.address import connection_of
-from hisir_edge.fleet.postgres import SCHEMA
+from hisir_edge.fleet.layout import SCHEMA
 
 ANSWER_MS = 10_000
 SETTINGS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta, timezone
@@ -14,19 +13,12 @@ from psycopg import errors
 
 from hisir_edge.errors import InputError
 from hisir_edge.fleet.address import connection_of
-from hisir_edge.fleet.rows import KEYS, TABLES, Batch, Column, Row
+from hisir_edge.fleet.layout import MAKING, SCHEMA, days_of, keep_baselines, make_tables, part_of
+from hisir_edge.fleet.rows import TABLES, Batch, Row
 from hisir_edge.fleet.store import LineState, MovedError, Stop, Stopped, Tell
-from hisir_edge.fleet.views import VIEWS
 from hisir_edge.mes.cursor import Cursor
 
-SCHEMA = "hisir_fleet"
-LAYOUT = 1
-TYPES = {
-    "text": "text", "number": "double precision", "integer": "bigint", "time": "timestamptz", "day": "date"
-}  # fmt: skip
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
-MAKING = 0x6869736972
-"""Of the lock under which tables are made: two collectors may begin at once."""
 SETTINGS = {
     "connect_timeout": 5, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
@@ -35,17 +27,6 @@ SETTINGS = {
 }  # fmt: skip
 HOPELESS = ("28", "3D", "3F", "42501", "54", "22", "23", "0A")
 """Classes of errors that no waiting mends: not let in, no such database, no right, more than a table can hold."""
-DAY = re.compile(r"\d{8}")
-OTHER_TABLES = (
-    "layout (version integer PRIMARY KEY)",
-    "cursor (line text PRIMARY KEY, epoch text NOT NULL, seq bigint NOT NULL)",
-    "told (line text, epoch text, id bigint NOT NULL, PRIMARY KEY (line, epoch))",
-    """line (line text PRIMARY KEY, plant text NOT NULL, endpoint text NOT NULL, wrong text NOT NULL,
-    heard_at timestamptz, told_at timestamptz NOT NULL)""",
-    """baseline (line text, product text, bundle text, score float8, score_sd float8, blur_px float8, blur_sd float8,
-    brightness float8, brightness_sd float8, PRIMARY KEY (line, product, bundle))""",
-)
-"""How far each line and its decisions are, how lines are, and what drift counts from."""
 
 
 class PostgresStore:
@@ -111,9 +92,9 @@ class PostgresStore:
 
         def dropped(db: psycopg.Connection[Any]) -> None:
             for name in TABLES:
-                for day in _days_of(db, name):
+                for day in days_of(db, name):
                     if day < today - timedelta(days=keep_days):
-                        db.execute(f"DROP TABLE {SCHEMA}.{_part(name, day)}")
+                        db.execute(f"DROP TABLE {SCHEMA}.{part_of(name, day)}")
                         self._days[name].discard(day)
 
         def made(db: psycopg.Connection[Any]) -> None:
@@ -121,7 +102,7 @@ class PostgresStore:
                 self._make_days(db, name, {today, today + timedelta(days=1)})
 
         self._done(made)
-        self._done(lambda db: _keep_baselines(db, today))
+        self._done(lambda db: keep_baselines(db, today))
         self._done(dropped)
 
     def tell(self, lines: list[LineState]) -> None:
@@ -185,8 +166,8 @@ class PostgresStore:
             return
         # no other collector makes the same one meanwhile, and none is dropped under it
         db.execute("SELECT pg_advisory_xact_lock(%s)", (MAKING,))
-        for day in sorted(missing - set(_days_of(db, name))):
-            part, until = f"{SCHEMA}.{_part(name, day)}", day + timedelta(days=1)
+        for day in sorted(missing - set(days_of(db, name))):
+            part, until = f"{SCHEMA}.{part_of(name, day)}", day + timedelta(days=1)
             db.execute(f"CREATE TABLE IF NOT EXISTS {part} (LIKE {SCHEMA}.{name} INCLUDING DEFAULTS)")
             db.execute(f"ALTER TABLE {name} ATTACH PARTITION {part} FOR VALUES FROM ('{day}') TO ('{until}')")
         # known only once they are there for good: see ``_transaction``
@@ -230,7 +211,7 @@ class PostgresStore:
             self._days = {name: set() for name in TABLES}
             try:
                 with self._db.transaction():
-                    _made(self._db)
+                    make_tables(self._db)
             except BaseException:
                 self._disconnect()
                 raise
@@ -240,24 +221,6 @@ class PostgresStore:
         for name, day in self._new_days:
             self._days[name].add(day)
         return found
-
-
-def _keep_baselines(db: psycopg.Connection[Any], today: date) -> None:
-    """Of what ran yesterday or today and has none yet: its first 400 passed boards, kept once there are so many."""
-    running = db.execute(
-        "SELECT DISTINCT v.line, v.product, v.bundle FROM verdict v LEFT JOIN baseline b USING (line, product, bundle) "
-        "WHERE v.day >= %s AND v.result = 'PASS' AND b.line IS NULL",
-        (today - timedelta(days=1),),
-    ).fetchall()
-    for key in running:
-        db.execute(
-            "INSERT INTO baseline SELECT %s, %s, %s, avg(score), stddev_samp(score), avg(blur_px), "
-            "stddev_samp(blur_px), avg(brightness), stddev_samp(brightness) FROM ("
-            "SELECT score, blur_px, brightness FROM verdict WHERE line = %s AND product = %s AND bundle = %s "
-            "AND result = 'PASS' ORDER BY given_at, epoch, seq LIMIT 400) first HAVING count(*) = 400 "
-            "ON CONFLICT DO NOTHING",
-            (*key, *key),
-        )
 
 
 def _may_pass(error: psycopg.Error) -> bool:
@@ -273,50 +236,3 @@ def _may_pass(error: psycopg.Error) -> bool:
 
 def _told(error: psycopg.Error) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def _made(db: psycopg.Connection[Any]) -> None:
-    """Tables and views, where they are not there; InputError for those of a later version."""
-    there = db.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.layout",)).fetchone()
-    version = None
-    if there is not None and there[0] is not None:
-        version = (db.execute(f"SELECT max(version) FROM {SCHEMA}.layout").fetchone() or (None,))[0]  # noqa: S608
-    if version == LAYOUT:  # whoever reads holds up nobody who begins
-        return
-    if version is not None and version > LAYOUT:
-        raise InputError(
-            expected=f"a fleet of layout up to {LAYOUT}", received=f"{version}", fix="update hisir-edge here"
-        )
-    db.execute("SELECT pg_advisory_xact_lock(%s)", (MAKING,))
-    db.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
-    for table in OTHER_TABLES:
-        db.execute(f"CREATE TABLE IF NOT EXISTS {table}")
-    for name, columns in TABLES.items():
-        key = ", ".join((*KEYS[name], "day"))
-        listed = ", ".join(map(_declared, columns))
-        db.execute(f"CREATE TABLE IF NOT EXISTS {name} ({listed}, PRIMARY KEY ({key})) PARTITION BY RANGE (day)")
-    db.execute("CREATE INDEX IF NOT EXISTS verdict_unit ON verdict (unit)")
-    for name, view in VIEWS.items():
-        db.execute(f"CREATE OR REPLACE VIEW {name} AS {view}")
-    db.execute("INSERT INTO layout VALUES (%s) ON CONFLICT DO NOTHING", (LAYOUT,))
-
-
-def _declared(column: Column) -> str:
-    needed = " NOT NULL" if column.kind in ("day", "time") or column.name in ("line", "epoch", "seq") else ""
-    return f"{column.name} {TYPES[column.kind]}{needed}"
-
-
-def _part(name: str, day: date) -> str:
-    return f"{name}_{day:%Y%m%d}"
-
-
-def _days_of(db: psycopg.Connection[Any], name: str) -> list[date]:
-    """The days that a table has; partitions that somebody else has added are theirs."""
-    rows = db.execute(
-        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-        "JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace n ON n.oid = p.relnamespace "
-        "WHERE n.nspname = %s AND p.relname = %s",
-        (SCHEMA, name),
-    )
-    found = [row[0].rpartition("_")[2] for row in rows]
-    return [datetime.strptime(day, "%Y%m%d").date() for day in found if DAY.fullmatch(day)]  # noqa: DTZ007  # a day

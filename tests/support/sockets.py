@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import random
 import socket
+
+PORTS = range(12_000, 32_000)
+"""Below those that the kernel gives to connections (from 32768 on): none takes one between here and its listener."""
+_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of this machine that nobody listens on just now, and that these tests were not given before."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = [port for port in PORTS if port % 4 == worker % 4 and port not in _given]
+    for port in random.SystemRandom().sample(mine, len(mine)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
+        return port
+    raise AssertionError("no free port")
 
 
 def greet(raw: socket.socket) -> None:

@@ -19,12 +19,13 @@ import psutil
 import psycopg
 import pytest
 from support.commands import here
+from support.daemon import JOURNAL, DaemonProcess, replay
 from support.journal_line import JournalLine
 from support.page import PageProcess, asked, browser_here, browser_page
 from support.postgres import process
 from support.sockets import free_port
 
-from hisir_edge.line.journal.reading import JournalReader
+from hisir_edge.line.journal.reading import JournalReader, read_journal
 from hisir_edge.mes import Verdict
 from hisir_edge.transport.control_client import ask
 from hisir_edge.transport.curve_keys import write_keys
@@ -219,6 +220,40 @@ def test_three_lines_into_parquet_each_once_over_kills(lines, tmp_path):
     assert hours == {
         (f"day={at.astimezone(timezone.utc):%Y-%m-%d}", f"hour={at.astimezone(timezone.utc):%H}") for at in given
     }
+
+
+def test_three_daemons_with_cameras_that_are_killed(small_bundle, small_boards, tmp_path, postgres):
+    """Real lines: frames inspected, one daemon killed -9 and begun anew; rows say what their verdicts say."""
+    daemons = []
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        source = replay(small_boards / "test" / "good", rate_hz=10)
+        daemons.append(DaemonProcess(tmp_path / name, small_bundle, source, f'{JOURNAL}[line]\nname = "{name}"\n'))
+    with postgres() as target, contextlib.ExitStack() as stack:
+        text = f'[store]\ntarget = "{target}"\n'
+        for daemon, name in zip(daemons, NAMES, strict=True):
+            stack.enter_context(daemon).up()
+            text += f'[[line]]\nname = "{name}"\nendpoint = "{daemon.endpoint}"\ncontrol = "{daemon.control}"\n'
+        (tmp_path / "fleet.toml").write_text(text)
+        with collector(tmp_path / "fleet.toml") as one:
+            until(lambda: counted(target) >= 30, one)
+            daemons[1].kill()
+            daemons[1].start()
+            before = counted(target)
+            until(lambda: counted(target) >= before + 40, one)
+            for daemon in daemons:
+                daemon.up()
+                daemon.drain()
+            journals = {name: read_journal(daemon.journal) for daemon, name in zip(daemons, NAMES, strict=True)}
+            until(lambda: counted(target) >= sum(len(entries) for _, entries, _ in journals.values()), one)
+            ended(one)
+        told = [
+            (name, entry.seq, verdict.unit, verdict.result, verdict.score, verdict.product, verdict.looked_share)
+            for name, (_, entries, _) in journals.items() for entry in entries
+            for verdict in [Verdict(topic="", text=entry.body, mask=b"", body=json.loads(entry.body))]
+        ]  # fmt: skip
+        found = rows(target, "SELECT line, seq, unit, result, score, product, looked_share FROM verdict")
+        assert sorted(found) == sorted(told)
 
 
 def test_a_line_that_lost_its_journal_goes_on_in_a_new_epoch(lines, tmp_path, postgres):

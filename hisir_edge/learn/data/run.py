@@ -30,10 +30,9 @@ class RunSettings:
 
     ``area``: a person's polygon around the board, golden pixels; None: it is learnt. ``keep_odd``: learn places of
     single boards, too. ``variants``: looks that good boards may have at one place, at most; 1: one. ``start``: the
-    weights before the first step, "shipped", "scratch" or "run": those of the run ``of``.
-    ``without``: parts of the network left out, for comparison; ``patience``: epochs without a better
-    held-out loss before training ends, 0: never. ``levels``: black and white of 16-bit photos, see ``images.Rules``.
-    ``more``: further folders of good boards beside ``data``.
+    weights before the first step, "shipped", "scratch" or "run": those of the run ``of``. ``without``: parts of the
+    network left out, for comparison; ``patience``: epochs without a better held-out loss before training ends, 0:
+    never. ``levels``: of 16-bit photos, see ``images.Rules``. ``more``: further folders of good boards beside ``data``.
     """
 
     data: str
@@ -79,15 +78,14 @@ class RunRecord:
     """``run.json``: settings and what the data turned out to be.
 
     ``dropped``, ``dropped_held_out`` and, of those that came later, ``dropped_added``: boards that were offered but
-    could not be registered, or lie in
-    quite another light; nothing is learnt from them. ``same_board``: groups of pictures that show one board.
-    ``orientations``: (EXIF orientation, number of pictures) as read and applied; None in runs of versions that did not.
-    ``locate``: how the boards are found in their frames; ``area``: polygon around the board, golden pixels of the
-    frame's size, None: all of the frame. ``odd``: places of single boards that are neither learnt nor counted.
-    ``variants``: places where good boards differ, network's pixels. ``each_left_out``: held-out boards are in the
-    memory, too, and each board is learnt and judged by the memory of the others. ``added``: so many of the held-out
-    boards, the last ones, came after training: they say more of the thresholds. ``grey``: whether the photos are grey;
-    None in runs of versions that took none such.
+    could not be registered, or lie in quite another light; nothing is learnt from them. ``same_board``: groups of
+    pictures that show one board. ``orientations``: (EXIF orientation, number of pictures) as read and applied; None in
+    runs of versions that did not. ``locate``: how the boards are found in their frames; ``area``: polygon around the
+    board, golden pixels of the frame's size, None: all of the frame. ``odd``: places of single boards that are neither
+    learnt nor counted. ``variants``: places where good boards differ, network's pixels. ``each_left_out``: held-out
+    boards are in the memory, too, and each board is learnt and judged by the memory of the others. ``added``: so many
+    of the held-out boards, the last ones, came after training: they say more of the thresholds. ``grey``: whether the
+    photos are grey; None in runs of versions that took none such.
     """
 
     settings: RunSettings
@@ -182,10 +180,8 @@ def load_record(run: Path) -> RunRecord:
         area = stored.get("area")
         polygon = None if area is None else tuple((float(x), float(y)) for x, y in area)
         levels = None if stored.get("levels") is None else tuple(int(one) for one in stored["levels"])
-        more = tuple(map(str, stored.get("more", ())))
-        settings = RunSettings(
-            **{**stored, "without": tuple(stored["without"]), "area": polygon, "levels": levels, "more": more}
-        )
+        listed = {name: tuple(stored.get(name, ())) for name in ("without", "more")}
+        settings = RunSettings(**{**stored, **listed, "area": polygon, "levels": levels})
         h, w = raw["frame_hw"]
         return RunRecord(
             settings=settings,

@@ -38,8 +38,9 @@ JITTER_DEG = 0.06
 LOOSE_PX = 2.5
 LOOSE_DEG = 0.7
 LIGHT_LEFT = 0.35
-JPEG_SHARE, JPEG_QUALITIES = 0.2, (60, 95)
-"""Of the tiles so many came through a JPEG of these qualities: cameras and archives compress as they are set."""
+JPEG_SHARE, JPEG_QUALITIES, JPEG_FROM = 0.2, (60, 95), 400
+"""Of the tiles so many came through a JPEG of these qualities, once the network knows boards (batches from 400 on):
+cameras and archives compress as they are set."""
 BATCHES_AHEAD = 4
 PLACE_STEP_PX = 8
 LEAST_BOARD_SHARE = 0.1
@@ -141,7 +142,8 @@ class CorruptedTiles:
             self.cues = None if self.cues_file is None else np.load(self.cues_file, mmap_mode="r")
         rng = np.random.default_rng([self.seed, number])
         made = [self._one(rng, self.frames) for _ in range(self.batch)]
-        self._compress(np.random.default_rng([self.seed, number, JPEG_QUALITIES[0]]), made)
+        if number >= JPEG_FROM:
+            self._compress(np.random.default_rng([self.seed, number, JPEG_QUALITIES[0]]), made)
         tile, cue, clean, mask, on_board = (np.stack(column) for column in zip(*made, strict=True))
         nchw = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (tile, cue, clean)]
         weight = np.stack([region_weights(m) for m in mask]) * on_board

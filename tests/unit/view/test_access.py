@@ -82,7 +82,7 @@ DECISION = {"line": "l", "epoch": EPOCH, "seq": 1, "defect": 1, "verification": 
 GETS = (
     "/api/lines", "/api/boards", f"/api/boards/l/{EPOCH}/1", f"/api/pictures/l/{EPOCH}/1/0",
     f"/api/tiles/l/{EPOCH}/1/0/frame/0/0/0", "/api/zones/l", "/api/strengths/l", "/api/revisions/l",
-    "/api/statistics", "/api/export.csv", "/api/events", "/api/export.zip",
+    "/api/statistics", "/api/fleet", "/api/export.csv", "/api/events", "/api/export.zip",
     "/api/reviewed.zip",
 )  # fmt: skip
 POSTS = {
