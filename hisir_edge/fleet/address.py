@@ -14,6 +14,11 @@ def is_database(target: str) -> bool:
     """Whether a target is PostgreSQL's address; InputError for one that looks like it and is none."""
     scheme = target.partition("://")[0].lower()
     if "://" in target:
+        if scheme.startswith("postgres") and scheme not in SCHEMES:
+            raise InputError(
+                expected="store.target postgresql://USER@HOST/DATABASE", received=f"{scheme}://...",
+                fix="write postgresql://",
+            )  # fmt: skip
         return scheme in SCHEMES
     if "host=" in target or "dbname=" in target or "password=" in target:
         raise InputError(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from threading import Event, Lock, Thread
 
 import structlog
@@ -12,8 +13,9 @@ import structlog
 from hisir_edge.errors import HisirEdgeError, InputError
 from hisir_edge.fleet.address import shown
 from hisir_edge.fleet.follow import LineCollector
+from hisir_edge.fleet.rows import Now
 from hisir_edge.fleet.settings import Fleet
-from hisir_edge.fleet.store import Stop, Stopped, Store
+from hisir_edge.fleet.store import Stop, Stopped, Store, Tell
 from hisir_edge.fleet.stores import opened
 from hisir_edge.machine.descriptors import ensure_descriptors
 from hisir_edge.transport.addresses import not_an_address
@@ -26,7 +28,8 @@ TOLD_EACH = 10_000
 """A word in the log for so many boards of a line."""
 END_S = 12.0
 """So long a store that does not answer is waited for at the end."""
-MOST_OFF = timedelta(days=1)
+MOST_OFF, RELEASED = timedelta(days=1), datetime(2026, 11, 1, tzinfo=timezone.utc)
+"""A clock of before this program was written is wrong."""
 DESCRIPTORS_A_LINE = 24
 
 
@@ -53,11 +56,10 @@ def collect(fleet: Fleet, end: Event, quiet_s: float | None = None) -> Collected
     def waiting(reason: str) -> None:
         log.warning("nothing is stored", reason=reason)
 
-    try:
-        store = opened(fleet.store, waiting, stop)
-        clock = StoreClock(store)
-    except Stopped:
+    begun = _begun(lambda: _opened(fleet, waiting, stop), stop)
+    if begun is None:
         return Collected({line.name: 0 for line in fleet.line}, {})
+    store, clock = begun
     collectors = [LineCollector(line, store, fleet.store, stop, quiet_s, clock.now) for line in fleet.line]
     keeping = Thread(target=_keep, args=(fleet, store, collectors, clock, stop), name="the store", daemon=True)
     log.info("collecting", lines=len(collectors), store=shown(fleet.store.target))
@@ -71,10 +73,36 @@ def collect(fleet: Fleet, end: Event, quiet_s: float | None = None) -> Collected
         deadline = time.monotonic() + END_S
         for one in collectors:
             one.close(deadline)
-        keeping.join(max(deadline - time.monotonic(), 0.01))
-        store.close()
+        keeping.join(max(deadline - time.monotonic(), 0.0))
+        store.close(deadline - time.monotonic())
     unheard = {one.line.name: one.wrong or "not heard" for one in collectors if one.wrong or not one.is_heard}
     return Collected({one.line.name: one.count for one in collectors}, unheard)
+
+
+def _opened(fleet: Fleet, waiting: Tell, stop: Stop) -> tuple[Store, StoreClock]:
+    store = opened(fleet.store, waiting, stop)
+    return store, StoreClock(store)
+
+
+def _begun(begin: Callable[[], tuple[Store, StoreClock]], stop: Stop) -> tuple[Store, StoreClock] | None:
+    """What begins, on a thread that holds up no end; None where it is to end before, and its error is raised."""
+    found: list[tuple[Store, StoreClock]] = []
+    wrong: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(begin())
+        except BaseException as error:
+            wrong.append(error)
+
+    thread = Thread(target=work, name="the store begins", daemon=True)
+    thread.start()
+    while thread.is_alive() and not stop(0):
+        thread.join(0.1)
+    thread.join(1.0)
+    if wrong and not isinstance(wrong[0], Stopped):
+        raise wrong[0]
+    return found[0] if found else None
 
 
 class StoreClock:
@@ -86,14 +114,15 @@ class StoreClock:
 
     def look(self, store: Store) -> None:
         """Ask the store."""
-        there = store.now()
+        there, here = store.now(), datetime.now(timezone.utc)
+        is_sure = abs(there - here) < MOST_OFF and there > RELEASED
         with self._lock:
-            self._at, self._there = time.monotonic(), there
+            self._at, self._there, self._is_sure = time.monotonic(), there, is_sure
 
-    def now(self) -> datetime:
+    def now(self) -> Now:
         """What time it is there."""
         with self._lock:
-            return self._there + timedelta(seconds=time.monotonic() - self._at)
+            return Now(self._there + timedelta(seconds=time.monotonic() - self._at), self._is_sure)
 
 
 def _check_lines(fleet: Fleet) -> None:
@@ -129,32 +158,41 @@ def _attend(store: Store, collectors: list[LineCollector], stop: Stop) -> None:
 
 
 def _keep(fleet: Fleet, store: Store, collectors: list[LineCollector], clock: StoreClock, stop: Stop) -> None:
-    """On a thread of its own: how lines are, what is too old, what time it is."""
+    """On a thread of its own: how lines are, what time it is, what is too old."""
     pruned_at, asked_at = time.monotonic() - PRUNE_S, time.monotonic()
+
+    def prune() -> None:
+        now = clock.now()
+        if _agrees(now, collectors):
+            store.prune(now.at.date(), fleet.store.keep_days)
+
     while True:
-        ending = stop(0)
-        try:
-            store.tell([one.state() for one in collectors])
-            now = time.monotonic()
-            if now > asked_at + CLOCK_S:
-                asked_at = now
-                clock.look(store)
-            if now > pruned_at + PRUNE_S and _agrees(clock.now(), collectors):
-                pruned_at = now
-                store.prune(fleet.store.keep_days)
-        except Stopped:
-            return
-        except HisirEdgeError as error:
-            log.warning("the store is not kept in order", reason=str(error))
-            pruned_at = time.monotonic()
+        ending, now = stop(0), time.monotonic()
+        work: list[Callable[[], None]] = [lambda: store.tell([one.state() for one in collectors])]
+        if now > asked_at + CLOCK_S:
+            asked_at = now
+            work.append(lambda: clock.look(store))
+        if now > pruned_at + PRUNE_S and any(one.newest_at for one in collectors):
+            pruned_at = now
+            work.append(prune)
+        for one in work:  # what cannot be done holds up nothing else
+            try:
+                one()
+            except Stopped:
+                return
+            except HisirEdgeError as error:
+                log.warning("the store is not kept in order", reason=str(error))
+            except Exception:
+                log.exception("the store is not kept in order")
         if ending or stop(TELL_S):
             return
 
 
-def _agrees(now: datetime, collectors: list[LineCollector]) -> bool:
+def _agrees(now: Now, collectors: list[LineCollector]) -> bool:
     """Whether the store's clock is that of most lines: by a clock that is years off all boards would be too old."""
     told = [one.newest_at for one in collectors if one.newest_at is not None]
-    near = sum(abs(at - now) < MOST_OFF for at in told)
-    if told and near * 2 <= len(told):
-        log.warning("nothing is deleted", reason=f"the store says {now:%Y-%m-%d %H:%M}, most lines do not")
-    return bool(told) and near * 2 > len(told)
+    near = sum(abs(at - now.at) < MOST_OFF for at in told)
+    agrees = now.is_sure and near * 2 > len(told)
+    if told and not agrees:
+        log.warning("nothing is deleted", reason=f"the store says {now.at:%Y-%m-%d %H:%M}, most clocks do not")
+    return bool(told) and agrees

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from hisir_edge.errors import HisirEdgeError, InputError, NoAnswer, TryLater
-from hisir_edge.fleet.rows import VERDICT, Batch, Row, decision_row, rows_of
+from hisir_edge.fleet.rows import VERDICT, Batch, Now, Row, decision_row, rows_of
 from hisir_edge.fleet.settings import FleetLine, StoreTable
 from hisir_edge.fleet.store import LineState, Stop, Stopped, Store
 from hisir_edge.mes.client import subscribe
@@ -31,7 +31,7 @@ SILENT_S = 15.0
 """A line that has given neither boards nor answers for so long is away."""
 MOST_DECISIONS = 256
 NOT_YET = "not heard yet"
-Clock = Callable[[], datetime]
+Clock = Callable[[], Now]
 
 
 class Pending:
@@ -90,6 +90,11 @@ class Pending:
             self.count += len(self._verdicts)
             self._verdicts, self._defects, self._stored = [], [], self._at
 
+    @property
+    def stored(self) -> Cursor | None:
+        """The last board that is stored."""
+        return self._stored
+
     def settled(self) -> Cursor | None:
         """What the line may forget."""
         return self._stored
@@ -140,7 +145,7 @@ class LineCollector:
         """End, once ``stop`` says so; what waits is stored, unless the store is silent until then (monotonic)."""
 
         def left() -> float:
-            return max(deadline - time.monotonic(), 0.01)
+            return max(deadline - time.monotonic(), 0.0)
 
         self._thread.join(left())
         self._watch.close(left())
@@ -220,7 +225,11 @@ class LineCollector:
                     status, _ = asker.ask({"do": "status"}, ANSWER_S)
                     self._hear(asker, str(status["epoch"]))
                     self._here()
-            except (Stopped, HisirEdgeError, LookupError) as error:
+                    newest, _ = asker.ask({"do": "replay", "after": 0, "most": 0}, ANSWER_S)
+                    stored = self._pending.stored
+                    left = int(newest["seq"]) - (stored.seq if stored and stored.epoch == newest["epoch"] else 0)
+                    wrong = f"{left} board(s) are not stored yet" if left > 0 else ""
+            except (Stopped, HisirEdgeError, LookupError, TypeError, ValueError) as error:
                 wrong = f"its decisions are not known: {error}"
         self.wrong, self.done = wrong, True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -75,8 +76,12 @@ def days_of(db: psycopg.Connection[Any], name: str) -> list[date]:
         "WHERE n.nspname = %s AND p.relname = %s",
         (SCHEMA, name),
     )
-    found = [row[0].rpartition("_")[2] for row in rows]
-    return [datetime.strptime(day, "%Y%m%d").date() for day in found if DAY.fullmatch(day)]  # noqa: DTZ007  # a day
+    found = []
+    for (part,) in rows:
+        if DAY.fullmatch(day := part.rpartition("_")[2]):
+            with suppress(ValueError):  # such as the 99th
+                found.append(datetime.strptime(day, "%Y%m%d").date())  # noqa: DTZ007  # a day
+    return found
 
 
 def keep_baselines(db: psycopg.Connection[Any], today: date) -> None:

@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from uuid import uuid4
 
 import fsspec
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 
 from hisir_edge.bundle.lock import held_folder
 from hisir_edge.errors import InputError
+from hisir_edge.fleet.address import shown
 from hisir_edge.fleet.rows import TABLES, Batch, Row
 from hisir_edge.fleet.store import LineState, MovedError, Stop, Stopped, Tell
 from hisir_edge.fleet.views import BASELINE_OF_LINES, VIEWS
@@ -70,12 +72,13 @@ class ParquetStore:
         except (OSError, ValueError, ImportError) as error:
             raise InputError(
                 expected="store.target: a folder, or object storage, that can be written",
-                received=f"{target}: {error}", fix="correct it, or install the package that it needs",
+                received=f"{shown(target)}: {type(error).__name__}",
+                fix="postgresql://... for a database; correct it, or install the package that it needs",
             ) from error  # fmt: skip
 
     def cursor(self, line: str) -> Cursor | None:
         """See ``Store``; what is half written is deleted first."""
-        place = self._done(lambda: self._place(line))
+        place = self._done(lambda: self._mended(line))
         return Cursor(place["epoch"], place["seq"]) if place["epoch"] else None
 
     def write(self, batch: Batch) -> None:
@@ -125,9 +128,9 @@ class ParquetStore:
 
         self._done(stored)
 
-    def prune(self, keep_days: int) -> None:
+    def prune(self, today: date, keep_days: int) -> None:
         """See ``Store``: the folders of a day at a time."""
-        before = datetime.now(timezone.utc).date() - timedelta(days=keep_days)
+        before = today - timedelta(days=keep_days)
 
         def deleted() -> None:
             for name in TABLES:
@@ -145,7 +148,7 @@ class ParquetStore:
         """See ``Store``: this machine's clock."""
         return datetime.now(timezone.utc)
 
-    def close(self) -> None:
+    def close(self, timeout_s: float) -> None:
         """See ``Store``."""
         if self._held >= 0:
             os.close(self._held)
@@ -157,29 +160,50 @@ class ParquetStore:
         return list(self._files.ls(folder, detail=False)) if self._files.exists(folder) else []
 
     def _place(self, line: str) -> dict[str, Any]:
-        """Epoch and number of a line's last stored board, and its decisions; mended where a kill has left a half.
+        """Epoch and number of a line's last stored board, and its decisions.
 
         A folder is this process's own and its places are read once; of other storage again and again.
         """
         if line not in self._places or not self._is_local:
             path = f"{PLACES}/{line}.json"
-            place: dict[str, Any] = {"epoch": "", "seq": 0, "decisions": {}, "writing": []}
+            place: dict[str, Any] = {"epoch": "", "seq": 0, "decisions": {}, "writing": [], "attempt": ""}
             if self._files.exists(f"{self._root}/{path}"):
                 place.update(_read_place(self._files.cat_file(f"{self._root}/{path}"), f"{self._root}/{path}"))
-            for half in place["writing"]:
-                if self._files.exists(f"{self._root}/{half}"):
-                    self._files.rm_file(f"{self._root}/{half}")
-            self._places[line] = {**place, "writing": []}
+            self._places[line] = place
         return self._places[line]
 
+    def _mended(self, line: str) -> dict[str, Any]:
+        """The place, once what a killed attempt has left half written is deleted."""
+        place = self._place(line)
+        if place["writing"]:
+            whole = {**place, "writing": [], "attempt": ""}
+            self._put(f"{PLACES}/{line}.json", json.dumps(whole).encode())  # who is still writing finds it out
+            self._delete(place["writing"])
+            self._places[line] = whole
+        return self._places[line]
+
+    def _delete(self, paths: Iterable[str]) -> None:
+        for half in paths:
+            if self._files.exists(f"{self._root}/{half}"):
+                self._files.rm_file(f"{self._root}/{half}")
+
     def _write(self, line: str, files: dict[str, bytes], place: dict[str, Any]) -> None:
-        before = self._places.pop(line)  # read again, and mended, should anything fail on the way
-        path = f"{PLACES}/{line}.json"
-        self._put(path, json.dumps({**before, "writing": list(files)}).encode())
+        before = self._mended(line)
+        self._places.pop(line)  # read again, and mended, should anything fail on the way
+        path, attempt = f"{PLACES}/{line}.json", uuid4().hex
+        self._put(path, json.dumps({**before, "writing": list(files), "attempt": attempt}).encode())
         for name, content in files.items():
             self._put(name, content)
-        self._put(path, json.dumps({**place, "writing": []}).encode())
-        self._places[line] = place
+        if not self._is_local and self._place(line)["attempt"] != attempt:
+            self._places.pop(line)
+            self._delete(files)
+            raise MovedError(
+                expected=f"one collector of {line}", received="another one, which has begun meanwhile",
+                fix="end one of them",
+            )  # fmt: skip
+        whole = {**place, "writing": [], "attempt": ""}
+        self._put(path, json.dumps(whole).encode())
+        self._places[line] = whole
 
     def _put(self, path: str, content: bytes) -> None:
         """A file that is there whole, or not at all: objects are, of files by renaming."""
@@ -258,7 +282,7 @@ def _parquet(name: str, rows: list[Row]) -> bytes:
 
 def queries(target: str) -> str:
     """The tables and views for DuckDB, over the files of a target."""
-    root = target if "://" in target else os.path.abspath(target)  # noqa: PTH100  # a text for SQL
+    root = shown(target) if "://" in target else os.path.abspath(target)  # noqa: PTH100  # a text for SQL
     quoted = root.rstrip("/").replace("'", "''")
     tables = [
         f"CREATE OR REPLACE VIEW {name} AS SELECT * FROM "  # noqa: S608  # a text for a person, of names of ours

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, timedelta, timezone
+from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -14,7 +15,7 @@ from psycopg import errors
 from hisir_edge.errors import InputError
 from hisir_edge.fleet.address import connection_of
 from hisir_edge.fleet.layout import MAKING, SCHEMA, days_of, keep_baselines, make_tables, part_of
-from hisir_edge.fleet.rows import TABLES, Batch, Row
+from hisir_edge.fleet.rows import TABLES, Batch, Row, clean
 from hisir_edge.fleet.store import LineState, MovedError, Stop, Stopped, Tell
 from hisir_edge.mes.cursor import Cursor
 
@@ -86,28 +87,40 @@ class PostgresStore:
 
         self._done(stored)
 
-    def prune(self, keep_days: int) -> None:
-        """See ``Store``: a day's table at a time, each a moment's work; tomorrow's are made, and baselines kept."""
-        today = self.now().date()
+    def prune(self, today: date, keep_days: int) -> None:
+        """See ``Store``: a day's table at a time, each a moment's work; tomorrow's are made, and baselines kept.
 
-        def dropped(db: psycopg.Connection[Any]) -> None:
-            for name in TABLES:
-                for day in days_of(db, name):
-                    if day < today - timedelta(days=keep_days):
-                        db.execute(f"DROP TABLE {SCHEMA}.{part_of(name, day)}")
-                        self._days[name].discard(day)
+        Whoever reads the tables has the right of way: it is tried again the next time.
+        """
 
         def made(db: psycopg.Connection[Any]) -> None:
             for name in TABLES:
                 self._make_days(db, name, {today, today + timedelta(days=1)})
 
-        self._done(made)
-        self._done(lambda db: keep_baselines(db, today))
-        self._done(dropped)
+        def dropped(db: psycopg.Connection[Any], name: str, day: date) -> None:
+            db.execute(f"DROP TABLE {SCHEMA}.{part_of(name, day)}")
+            self._days[name].discard(day)
+
+        self._kept(made)
+        self._kept(lambda db: keep_baselines(db, today))
+        for name in TABLES:
+            for day in self._kept(partial(days_of, name=name)):
+                if day < today - timedelta(days=keep_days):
+                    self._kept(partial(dropped, name=name, day=day))
+
+    def _kept(self, what: Callable[[psycopg.Connection[Any]], Any]) -> Any:
+        """A transaction of housekeeping: short, and tried once, so that it holds up no board."""
+
+        def briefly(db: psycopg.Connection[Any]) -> Any:
+            db.execute("SET LOCAL lock_timeout = '1s'")
+            db.execute("SET LOCAL statement_timeout = '10s'")
+            return what(db)
+
+        return self._done(briefly, once=True)
 
     def tell(self, lines: list[LineState]) -> None:
         """See ``Store``: the table ``line``."""
-        rows = [(one.name, one.plant, one.endpoint, one.wrong, one.heard_s) for one in lines]
+        rows = [(one.name, one.plant, one.endpoint, clean(one.wrong)[:400], one.heard_s) for one in lines]
         self._done(
             lambda db: db.cursor().executemany(
                 "INSERT INTO line VALUES (%s, %s, %s, %s, clock_timestamp() - make_interval(secs => %s), "
@@ -118,9 +131,9 @@ class PostgresStore:
             )
         )
 
-    def close(self) -> None:
+    def close(self, timeout_s: float) -> None:
         """See ``Store``."""
-        if self._lock.acquire(timeout=LONGEST_WAIT_S):  # else it waits for the database, and ends with the process
+        if self._lock.acquire(timeout=max(timeout_s, 0.01)):  # else it ends with the process
             self._disconnect()
             self._lock.release()
 
@@ -173,15 +186,15 @@ class PostgresStore:
         # known only once they are there for good: see ``_transaction``
         self._new_days.update((name, day) for day in missing)
 
-    def _done(self, what: Callable[[psycopg.Connection[Any]], Any]) -> Any:
+    def _done(self, what: Callable[[psycopg.Connection[Any]], Any], once: bool = False) -> Any:
         """One transaction, again and again while the database is away; Stopped once it is to end.
 
-        InputError for what no waiting mends.
+        InputError for what no waiting mends, and for anything where it is tried ``once``.
         """
         # stamina, which the other sinks wait by, cannot be woken to end
         wait_s = FIRST_WAIT_S
-        with self._lock:
-            while True:
+        while True:
+            with self._lock:
                 self.asked_at = time.monotonic()
                 try:
                     return self._transaction(what)
@@ -190,20 +203,21 @@ class PostgresStore:
                 except (errors.UndefinedTable, errors.CheckViolation):
                     # somebody dropped a day, or all of it, under this collector
                     self._disconnect()
-                    self._waiting("a table of the database is gone: it is made again")
+                    reason = "a table of the database is gone: it is made again"
                 except psycopg.Error as error:
                     self._disconnect()
-                    if not _may_pass(error):
+                    reason = f"the database: {_told(error)}"
+                    if once or not _may_pass(error):
                         raise InputError(
                             expected="a database that takes a fleet's tables", received=_told(error),
                             fix="correct store.target, or what this user may do there",
                         ) from error  # fmt: skip
-                    self._waiting(f"the database: {_told(error)}")
                 finally:
                     self.asked_at = None
-                if self._stop(wait_s):
-                    raise Stopped
-                wait_s = min(wait_s * 2, LONGEST_WAIT_S)
+            self._waiting(reason)
+            if self._stop(wait_s):
+                raise Stopped
+            wait_s = min(wait_s * 2, LONGEST_WAIT_S)
 
     def _transaction(self, what: Callable[[psycopg.Connection[Any]], Any]) -> Any:
         if self._db is None or self._db.closed:

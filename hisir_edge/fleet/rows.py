@@ -93,10 +93,21 @@ class Batch:
     after: Cursor
 
 
-def filed_on(at: datetime, now: datetime, keep_days: int) -> date:
-    """The UTC day that a board is filed under: a line's clock that is years off neither hides nor deletes it."""
-    if at > now + MOST_AHEAD or at < now - timedelta(days=keep_days):
-        return now.date()
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What time it is; ``is_sure``: whether the store's clock and this machine's agree, and may be."""
+
+    at: datetime
+    is_sure: bool
+
+
+def filed_on(at: datetime, now: Now, keep_days: int) -> date:
+    """The UTC day that a board is filed under: a line's clock that is years off neither hides nor deletes it.
+
+    While it is not sure what time it is, the line's own word counts.
+    """
+    if now.is_sure and (at > now.at + MOST_AHEAD or at < now.at - timedelta(days=keep_days)):
+        return now.at.date()
     return at.date()
 
 
@@ -106,7 +117,7 @@ def time_of(text: str) -> datetime:
     return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
 
 
-def rows_of(verdict: Verdict, plant: str, keep_days: int, bodies: bool, now: datetime) -> tuple[Row, list[Row]]:
+def rows_of(verdict: Verdict, plant: str, keep_days: int, bodies: bool, now: Now) -> tuple[Row, list[Row]]:
     """A verdict's row, and those of its defects; InputError for one that a table cannot hold."""
     v = verdict
     try:
@@ -117,7 +128,7 @@ def rows_of(verdict: Verdict, plant: str, keep_days: int, bodies: bool, now: dat
             *board, at, plant, _named(v.unit), _named(v.product), _named(v.bundle_sha256), _named(v.camera), v.result,
             _number(v.score), _integer(v.defects_total), _number(v.total_s), _number(optics.get("blur_px")),
             _number(optics.get("brightness")), _number(optics.get("white_share")), _number(v.looked_share),
-            len(v.warnings), _clean(v.reason), _clean(v.text.decode()) if bodies else None,
+            len(v.warnings), clean(v.reason), clean(v.text.decode()) if bodies else None,
         )  # fmt: skip
         defects = [
             (
@@ -134,14 +145,14 @@ def rows_of(verdict: Verdict, plant: str, keep_days: int, bodies: bool, now: dat
     return row, defects
 
 
-def decision_row(line: str, decision: dict[str, Any], keep_days: int, now: datetime) -> Row:
+def decision_row(line: str, decision: dict[str, Any], keep_days: int, now: Now) -> Row:
     """A decision as the line tells of it; InputError for one that is none."""
     try:
         at = time_of(str(decision["TimeStamp"]))
         return (
             line, str(decision["epoch"]), int(decision["seq"]), filed_on(at, now, keep_days), int(decision["id"]),
             _integer(decision["defect"]), _named(str(decision["Verification"])), _named(str(decision["operator"])),
-            _clean(str(decision["VerificationDetail"])), at,
+            clean(str(decision["VerificationDetail"])), at,
         )  # fmt: skip
     except (ValueError, LookupError, TypeError, OverflowError) as error:
         raise InputError(
@@ -165,9 +176,9 @@ def _integer(value: Any) -> int | None:
 
 def _named(text: str) -> str:
     """A text that an index takes."""
-    return _clean(text)[:MOST_TEXT]
+    return clean(text)[:MOST_TEXT]
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
     """Without NUL, which PostgreSQL's text does not hold, and without what UTF-8 cannot say."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

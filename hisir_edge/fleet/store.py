@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol
 
 from hisir_edge.errors import HisirEdgeError
@@ -60,11 +60,11 @@ class Store(Protocol):
     def write_decisions(self, line: str, rows: list[Row]) -> None:
         """Store decisions of one epoch; those that are stored already count once."""
 
-    def prune(self, keep_days: int) -> None:
-        """Delete what is filed under days that are older by ``now``; called while that agrees with the lines."""
+    def prune(self, today: date, keep_days: int) -> None:
+        """Delete what is filed under days that are older. InputError where that has to wait."""
 
     def tell(self, lines: list[LineState]) -> None:
         """Keep how lines are, where there is a place for it."""
 
-    def close(self) -> None:
-        """No more."""
+    def close(self, timeout_s: float) -> None:
+        """No more; what it is asked just now is waited for so long."""

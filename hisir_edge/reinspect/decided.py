@@ -15,32 +15,36 @@ CONFIRMED = "DefectConfirmed"
 AT_ONCE = 4096
 
 
-def epoch_of(journal: Path) -> str:
-    """The epoch of a line's journal folder; InputError for a folder that is none."""
+def epoch_of(journal: Path) -> tuple[str, int]:
+    """The epoch of a line's journal folder, and the lowest number that it holds; InputError for one that is none."""
     try:
         with closing(sqlite3.connect(f"file:{journal / FILE}?mode=ro", uri=True)) as db:
-            return str(db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0])
+            epoch = str(db.execute("SELECT value FROM meta WHERE name = 'epoch'").fetchone()[0])
+            lowest = db.execute("SELECT ifnull(min(seq), 0) FROM verdict").fetchone()[0]
+            return epoch, int(lowest)
     except (sqlite3.Error, TypeError) as error:
         raise InputError(
             expected="a line's journal folder", received=f"{journal}: {error}", fix="correct its name"
         ) from error
 
 
-def confirmed_defects(journals: Iterable[Path]) -> set[tuple[str, int, int]]:
+def confirmed_defects(
+    journals: Iterable[Path], words: tuple[str, ...] = (CONFIRMED,)
+) -> set[tuple[str, int, int]]:  # fmt: skip
     """(epoch, number, defect's priority) of the defects that somebody confirmed and nobody rejected later.
 
-    Priority 0 stands for the board. InputError for a folder that is no journal.
+    Priority 0 stands for the board. ``words``: the decisions that count. InputError for a folder that is no journal.
     """
     found: set[tuple[str, int, int]] = set()
     for folder in journals:
-        epoch = epoch_of(folder)
+        epoch, _ = epoch_of(folder)
         try:
             reader, after = JournalReader(folder), 0
             while decisions := reader.decisions(after, AT_ONCE):
                 for one in decisions:
                     key = (epoch, one.seq, one.defect)
                     found.discard(key)
-                    if one.verification == CONFIRMED:
+                    if one.verification in words:
                         found.add(key)
                 after = decisions[-1].id
         except (sqlite3.Error, TypeError) as error:

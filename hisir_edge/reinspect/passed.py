@@ -17,7 +17,8 @@ from hisir_edge.reinspect.boards import BoardRef, boards_in, content_of
 from hisir_edge.reinspect.decided import confirmed_defects, epoch_of
 
 LIST = "boards.json"
-PASSED = "PASS"
+PASSED, NOT_GOOD = "PASS", ("DefectConfirmed", "DefectAccepted")
+"""A defect that was repaired, or may stay, is one in the picture all the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,22 +47,23 @@ class _Taken:
 
 
 def passed_pictures(
-    wanted: Wanted, out: Path, advance: Callable[[int, int], None] = lambda done, total: None
+    wanted: Wanted, out: Path, run: Path, advance: Callable[[int, int], None] = lambda done, total: None
 ) -> tuple[str, ...]:
-    """Write the pictures into a folder, unless they are there already; what was left out, in words.
+    """Write the pictures into a folder, anew unless ``run`` was begun with them; what was left out, in words.
 
     InputError for archives without such boards, of several products where none is named, and for a folder of others.
     """
     asked = json.loads(json.dumps(asdict(wanted)))
     known = _list_of(out)
-    if known is not None:
+    if known is not None and (run / "run.json").exists():
         if known["wanted"] != asked:
             raise InputError(
                 expected=f"the archives that {out} was filled from", received="others, or otherwise asked for",
                 fix="repeat the first command, or delete this folder",
             )  # fmt: skip
         return tuple(known["left_out"])
-    if out.exists() and not (out / f".{LIST}").exists() and any(out.iterdir()):
+    is_ours = known is not None or (out / f".{LIST}").exists()
+    if out.exists() and not is_ours and any(out.iterdir()):
         raise InputError(expected=f"a new folder {out}", received="one with other files", fix="move it away")
     left_out = Counter[str]()
     chosen = _chosen(wanted, left_out)
@@ -100,15 +102,17 @@ def _chosen(wanted: Wanted, left_out: Counter[str]) -> list[BoardRef]:
     Boards whose journal is not among those named are left out: a defect may have been confirmed on them.
     """
     journals = None if wanted.journals is None else [Path(one) for one in wanted.journals]
-    confirmed = {(epoch, seq) for epoch, seq, _ in confirmed_defects(journals or ())}
-    known = None if journals is None else {epoch_of(one) for one in journals}
+    confirmed = {(epoch, seq) for epoch, seq, _ in confirmed_defects(journals or (), NOT_GOOD)}
+    known = None if journals is None else dict(map(epoch_of, journals))
     chosen = list[BoardRef]()
     for archive in wanted.archives:
         passed = [one for one in boards_in([archive]) if one.result == PASSED]
-        told = [one for one in passed if known is None or one.epoch in known]
+        ours = [one for one in passed if known is None or one.epoch in known]
+        told = [one for one in ours if known is None or one.seq >= known[one.epoch]]
         good = [one for one in told if (one.epoch, one.seq) not in confirmed]
         for words, count in (
-            ("of an epoch that none of the journals has", len(passed) - len(told)),
+            ("of an epoch that none of the journals has", len(passed) - len(ours)),
+            ("older than their journal: what people said is not known any more", len(ours) - len(told)),
             ("with a confirmed defect", len(told) - len(good)),
         ):
             left_out.update({words: count} if count else {})

@@ -26,7 +26,7 @@ from support.postgres import postgres_server
 
 from hisir_edge.config.kept import JournalTable
 from hisir_edge.fleet.postgres import PostgresStore
-from hisir_edge.fleet.rows import Batch, Row, rows_of
+from hisir_edge.fleet.rows import Batch, Now, Row, rows_of
 from hisir_edge.line.journal.records import Entry
 from hisir_edge.line.journal.store import Journal
 from hisir_edge.mes import Verdict
@@ -94,7 +94,7 @@ def transactions(target: str) -> str:
         began = time.perf_counter()
         store.last_decision("timed", epoch)
         asked.append(time.perf_counter() - began)
-    store.close()
+    store.close(5)
     each = (took[1000] - took[1]) / 999
     return (
         f"a transaction of one board {1e3 * took[1]:.2f} ms, of each further one {1e6 * each:.1f} us; "
@@ -106,7 +106,7 @@ def message_rows(seq: int, epoch: str) -> tuple[Row, list[Row]]:
     """A board's rows."""
     text = sample_message(seq, epoch, seq % 5 == 0, line="timed").frames()[1]
     verdict = Verdict(topic="", text=text, mask=b"", body=json.loads(text))
-    return rows_of(verdict, "", 400, False, datetime.now(timezone.utc))
+    return rows_of(verdict, "", 400, False, Now(datetime.now(timezone.utc), True))
 
 
 def written(line: JournalLine, count: int) -> None:

@@ -434,6 +434,16 @@ def test_who_reads_for_long_holds_up_no_new_day_and_no_start(lines, tmp_path, po
             with line.started(40, rate_hz=0, clock=clock), collector(config) as one:
                 until(lambda: counted(target) >= 40, one, 20)
                 ended(one)
+            # nor does a day that is to go, and has to wait: the others are stored, it goes later
+            with psycopg.connect(target, options="-c search_path=hisir_fleet") as db:
+                db.execute("CREATE TABLE verdict_20200101 (LIKE verdict)")
+                bounds = "FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')"
+                db.execute(f"ALTER TABLE verdict ATTACH PARTITION verdict_20200101 {bounds}")
+            with line.started(60, rate_hz=0), collector(config) as one:
+                until(lambda: counted(target) >= 60, one, 20)
+                told = next(text for text in one.stderr if "not kept in order" in text)
+                assert "lock timeout" in told
+                ended(one)
         assert len(rows(target, "SELECT DISTINCT day FROM verdict")) >= 2
 
 
@@ -449,7 +459,7 @@ def test_a_database_that_does_not_answer_is_told_and_holds_up_no_end(lines, tmp_
                 told = next(text for text in one.stderr if "has not answered" in text)
                 assert "nothing is stored" in told
                 one.send_signal(signal.SIGTERM)
-                assert one.wait(25) == 0
+                assert one.wait(18) == 0
             finally:
                 for pid in servers:
                     with contextlib.suppress(ProcessLookupError):

@@ -277,9 +277,21 @@ def test_a_network_is_trained_on_what_lines_passed(archive, small_boards, tmp_pa
     # continued it takes what is there; asked for otherwise it says so
     again, _ = trained(tmp_path, *folders, "--journal", journal, "--steps", 4)
     assert "the settings that" in str(again.exception)
-    (tmp_path / "run" / "run.json").unlink()
     again, _ = trained(tmp_path, *folders, "--journal", journal, "--archived", 2)
     assert "repeat the first command" in str(again.exception)
+    # a new run asks the journals anew: a defect that may stay is one in the picture all the same
+    shutil.rmtree(tmp_path / "run")
+    with Journal(journal, JournalTable()) as opened:
+        opened.decide(
+            Decision(
+                seq=passed[1], defect=0, verification="DefectAccepted", detail="", operator="o", client="", at_ns=2
+            )
+        )
+    again, record = trained(tmp_path, *folders, "--journal", journal)
+    assert record is not None, again.output
+    assert {path.name for path in (tmp_path / "run.boards").glob("*.png")} == {
+        f"{epoch[:8]}-{seq:010d}.png" for seq in passed[2:]
+    }
 
 
 @pytest.mark.parametrize(
@@ -288,6 +300,7 @@ def test_a_network_is_trained_on_what_lines_passed(archive, small_boards, tmp_pa
         ((), "confirmed a defect"), (("--journal", "none", "--product", "other"), "of the product p3"),
         (("--journal", "nowhere"), "journal folder"), (("--journal", "none", "--camera", "other"), "with replay"),
         (("--journal", "another"), "an epoch that none of the journals has"),
+        (("--journal", "none", "--journal", "another"), "none alone"),
     ],
 )  # fmt: skip
 def test_archives_that_cannot_be_learnt_from_are_told(archive, tmp_path, monkeypatch, more, words):

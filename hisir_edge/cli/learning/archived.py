@@ -50,6 +50,11 @@ def folders_to_learn(data: list[str], wanted: Wanted, out: Path) -> tuple[tuple[
             "confirmed a defect", received="none",
             fix="name them, or --journal none where what people said is not known",
         )  # fmt: skip
+    if NONE in wanted.journals and len(wanted.journals) > 1:
+        raise InputError(
+            expected="--journal of each line, or --journal none alone", received="both",
+            fix="leave archives out whose journal is not there, or learn from them by themselves",
+        )  # fmt: skip
     from hisir_edge.reinspect.passed import Wanted as Boards
     from hisir_edge.reinspect.passed import passed_pictures
 
@@ -60,7 +65,7 @@ def folders_to_learn(data: list[str], wanted: Wanted, out: Path) -> tuple[tuple[
     filled = out.absolute().with_name(f"{out.absolute().name}.boards")
 
     def fill() -> None:
-        for words in passed_pictures(boards, filled):
+        for words in passed_pictures(boards, filled, out):
             print(f"note: {words}", file=sys.stderr)
 
     return (*folders, str(filled)), Before(archives, fill)

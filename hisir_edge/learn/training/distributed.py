@@ -119,11 +119,11 @@ class Team:
 
     def _folders(self, receives: bool) -> list[str]:
         if receives:
-            for left in Path(gettempdir()).glob(f"{RECEIVED}*"):  # of processes that were killed
-                pid = left.name.removeprefix(RECEIVED).partition("-")[0]
+            for left in Path(gettempdir()).glob(f"{_received()}*"):  # of processes of this machine that were killed
+                pid = left.name.removeprefix(_received()).partition("-")[0]
                 if not Path("/proc", pid).exists():
                     shutil.rmtree(left, ignore_errors=True)
-        return self.everyones(mkdtemp(prefix=f"{RECEIVED}{os.getpid()}-") if receives else "")
+        return self.everyones(mkdtemp(prefix=f"{_received()}{os.getpid()}-") if receives else "")
 
     def _send(self, path: Path, size: int, to: Path | None) -> None:
         """A file of the leader's, piece by piece, to whoever writes it; all others only take part."""
@@ -230,6 +230,11 @@ def _machine() -> str:
     """What tells this machine, and its view of the disks, from others: they may have one name and one image."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{socket.gethostname()} {boot} {os.stat('/proc/self/ns/mnt').st_ino}"  # noqa: PTH116  # leads nowhere
+
+
+def _received() -> str:
+    """How folders of this machine begin: others may share the disk, and number their processes alike."""
+    return f"{RECEIVED}{zlib.crc32(_machine().encode()):08x}-"
 
 
 def _what(path: Path) -> tuple[int, int, int]:

@@ -16,10 +16,11 @@ from support.messages import sample_message
 from hisir_edge.errors import InputError
 from hisir_edge.fleet.address import connection_of, is_database, shown
 from hisir_edge.fleet.collect import _agrees
-from hisir_edge.fleet.rows import DEFECT, MOST_INTEGER, VERDICT, decision_row, filed_on, rows_of
+from hisir_edge.fleet.rows import DEFECT, MOST_INTEGER, VERDICT, Now, decision_row, filed_on, rows_of
 from hisir_edge.mes import Verdict
 
-NOW = datetime(2026, 11, 30, 12, tzinfo=timezone.utc)
+AT = datetime(2026, 11, 30, 12, tzinfo=timezone.utc)
+NOW = Now(AT, True)
 STRANGE = st.one_of(
     st.none(), st.booleans(), st.text(max_size=20), st.integers(), st.floats(allow_nan=True, allow_infinity=True),
     st.lists(st.integers(), max_size=2),
@@ -62,9 +63,10 @@ def test_what_no_column_holds_is_null_and_the_board_is_stored(blur, peak, x, sco
 @given(st.datetimes(timezones=st.just(timezone.utc)), st.integers(1, 36500))
 def test_a_board_is_filed_where_it_is_neither_hidden_nor_deleted(at, keep_days):
     day = filed_on(at, NOW, keep_days)
-    assert NOW.date() - timedelta(days=keep_days) <= day <= NOW.date() + timedelta(days=1)
-    if NOW - timedelta(days=keep_days) <= at <= NOW:
+    assert AT.date() - timedelta(days=keep_days) <= day <= AT.date() + timedelta(days=1)
+    if AT - timedelta(days=keep_days) <= at <= AT:
         assert day == at.date()
+    assert filed_on(at, Now(AT, False), keep_days) == at.date(), "nobody knows what time it is: the line's word counts"
 
 
 def test_a_decision_is_read_or_refused():
@@ -100,6 +102,7 @@ def test_no_message_repeats_an_address_that_is_none(target):
     ([], False), ([0], True), ([0, 0, 9000], True), ([9000], False), ([9000, 9000, 0], False), ([0, 9000], False),
 ])  # fmt: skip
 def test_nothing_is_deleted_by_a_clock_that_most_lines_do_not_share(off, agrees):
-    lines: list[Any] = [SimpleNamespace(newest_at=NOW - timedelta(days=days)) for days in off]
+    lines: list[Any] = [SimpleNamespace(newest_at=AT - timedelta(days=days)) for days in off]
     lines.append(SimpleNamespace(newest_at=None))
     assert _agrees(NOW, lines) == agrees
+    assert not _agrees(Now(AT, False), lines)
