@@ -4,7 +4,7 @@
 # new store is made for each retry and leaves the prefix of an attempt out therefore. init_process_group writes each
 # rank's address there under the same name again, so that a rank which reads its peer's before the peer has written
 # connects to a process that is gone: two agents of one rank each, one killed, began anew two or three times with
-# "Connection refused" before they trained, or stayed away for good. TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, or a store of
+# "Connection refused" before they trained, or had not begun after two minutes. TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1, or a store of
 # one's own, helps.
 # Seen: ['beginning 0: there False', 'beginning 1: there True']. Exits 0 while this is so, 1 once it is otherwise.
 set -eu

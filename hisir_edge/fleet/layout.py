@@ -53,6 +53,7 @@ def make_tables(db: psycopg.Connection[Any]) -> None:
         listed = ", ".join(map(_declared, columns))
         db.execute(f"CREATE TABLE IF NOT EXISTS {name} ({listed}, PRIMARY KEY ({key})) PARTITION BY RANGE (day)")
     db.execute("CREATE INDEX IF NOT EXISTS verdict_unit ON verdict (unit)")
+    db.execute("CREATE INDEX IF NOT EXISTS verdict_of_bundle ON verdict (line, product, bundle)")  # for baselines
     for name, view in VIEWS.items():
         db.execute(f"CREATE OR REPLACE VIEW {name} AS {view}")
     db.execute("INSERT INTO layout VALUES (%s) ON CONFLICT DO NOTHING", (LAYOUT,))

@@ -102,11 +102,11 @@ class PostgresStore:
             self._days[name].discard(day)
 
         self._kept(made)
-        self._kept(lambda db: keep_baselines(db, today))
         for name in TABLES:
             for day in self._kept(partial(days_of, name=name)):
                 if day < today - timedelta(days=keep_days):
                     self._kept(partial(dropped, name=name, day=day))
+        self._kept(lambda db: keep_baselines(db, today))  # the longest comes last: it keeps no day from going
 
     def _kept(self, what: Callable[[psycopg.Connection[Any]], Any]) -> Any:
         """A transaction of housekeeping: short, and tried once, so that it holds up no board."""

@@ -470,6 +470,18 @@ def test_a_database_that_does_not_answer_is_told_and_holds_up_no_end(lines, tmp_
         assert rows(target, "SELECT count(*), count(DISTINCT seq) FROM verdict") == [(2000, 2000)]
 
 
+def test_drift_counts_from_the_first_400_boards_that_passed(lines, tmp_path, postgres):
+    with postgres() as target, lines[0].started(600, there=600), lines[1].started(300, there=300):
+        with collector(written(tmp_path, lines[:2], target)) as one:
+            until(lambda: rows(target, "SELECT count(*) FROM baseline") == [(1,)], one, 30)
+            ended(one)
+        assert rows(target, "SELECT line, product, score, score_sd FROM baseline") == [("smt-1", "p", 0.5, 0.0)]
+        told = rows(target, "SELECT line, sum(boards), avg(score) FROM drift_by_day GROUP BY line ORDER BY line")
+        assert [(line, int(boards), score) for line, boards, score in told] == [
+            ("smt-1", 480, 0.5), ("smt-2", 240, 0.5)
+        ]  # fmt: skip
+
+
 def test_decisions_that_were_deleted_do_not_come_back(lines, tmp_path, postgres):
     line = lines[0]
     with postgres() as target, line.started(COUNT, there=COUNT):
