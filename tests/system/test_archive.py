@@ -6,13 +6,13 @@ import json
 import os
 import re
 import signal
-import urllib.request
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support.daemon import JOURNAL, DaemonProcess, WatchedDaemon, replay
+from support.scraping import scraped
 from support.sockets import free_port
 
 from hisir_edge.archive.board_file import ArchivedBoard
@@ -87,8 +87,7 @@ def test_every_board_can_be_fetched_as_it_was_inspected_and_judged_again(photos,
                 with pytest.raises(InputError) as refused:
                     asker.ask(request)
                 assert refused.value.code == "unknown"
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
-            assert 'hisir_archived_boards{outcome="kept"} 4.0' in page.read().decode()
+        scraped(port, 'hisir_archived_boards{outcome="kept"} 4.0')
         line.drain()
     assert len(list((tmp_path / "archive").rglob("*.zip"))) == 4  # beside the journal
 

@@ -8,13 +8,13 @@ import shutil
 import signal
 import socket
 import time
-import urllib.request
 
 import psutil
 import pytest
 import zmq
 from support.commands import here
 from support.daemon import WatchedDaemon
+from support.scraping import scraped
 from support.sockets import free_port
 
 from hisir_edge.errors import InputError
@@ -83,8 +83,7 @@ def test_figures_are_served_on_this_machine_alone(small_bundle, small_boards, tm
             line.wait(number)
         line.ask("trigger", product="gremlin")
         line.wait(3)
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
-            text = page.read().decode()
+        text = scraped(port, 'hisir_stage_duration_seconds_count{stage="total"} 3.0')
         found = {name: float(value) for name, value in re.findall(r"^(\w+(?:{[^}]*})?) (\S+)$", text, re.MULTILINE)}
         assert found['hisir_inspections_total{product="p3",result="FAIL"}'] == 2
         assert found['hisir_inspections_total{product="unknown",result="ERROR"}'] == 1

@@ -6,13 +6,13 @@ import json
 import re
 import shutil
 import signal
-import urllib.request
 from pathlib import Path
 
 import cv2
 import pytest
 from support.commands import here
 from support.daemon import WatchedDaemon, replay
+from support.scraping import scraped
 from support.small import writable_copy
 from support.sockets import free_port
 
@@ -63,10 +63,8 @@ def test_a_loose_lens_ends_in_warnings_and_errors(photos, small_bundle, tmp_path
         assert status["with_warnings"] == 3
         assert status["last"]["brightness"] < 0.85
         assert 0 < status["brightness"] < 1.1 and status["blur_px"] > 0
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as page:
-            metrics = page.read().decode()
+        metrics = scraped(port, 'hisir_warnings_total{camera="replay",of="blur"} 2.0')
         assert re.search(r'^hisir_optics\{camera="replay",of="brightness"\} 0\.[67]', metrics, re.MULTILINE)
-        assert 'hisir_warnings_total{camera="replay",of="blur"} 2.0' in metrics
         assert any("blurred" in words for entry in line.logged("verdict") for words in entry["warnings"])
         line.config.write_text(line.config.read_text() + '[optics]\nbeyond = "error"\n')
         line.process.send_signal(signal.SIGHUP)
