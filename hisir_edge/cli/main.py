@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,8 +34,10 @@ from hisir_edge.cli.view import view, view_user
 from hisir_edge.errors import HisirEdgeError, HungError
 from hisir_edge.logs import configure_logging
 
+PROGRAM = "hisir-edge"
+
 app = typer.Typer(
-    name="hisir-edge",
+    name=PROGRAM,
     help="PCBA inspection trained on good boards only: from photos to verdicts on the line.",
     no_args_is_help=True,
     add_completion=False,
@@ -108,10 +110,12 @@ for command in (
 def main() -> None:
     """Entry point: errors are one line and exit code 2; set HISIR_EDGE_DEBUG=1 for tracebacks."""
     try:
-        app()
-    except KeyboardInterrupt:
+        sys.exit(app(prog_name=PROGRAM, standalone_mode=False))
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except Exception as error:
+        if hasattr(error, "format_message"):  # what was typed is no command of these; one class in click and in Typer
+            sys.exit(_misspelt(error))
         if os.environ.get("HISIR_EDGE_DEBUG"):
             raise
         if isinstance(error, HisirEdgeError):
@@ -125,10 +129,22 @@ def main() -> None:
             )
         else:
             text = f"unexpected {type(error).__name__}: {error} (run with HISIR_EDGE_DEBUG=1 for details)"
-        print(f"hisir-edge: {' '.join(text.split())}", file=sys.stderr)
+        print(f"{PROGRAM}: {' '.join(text.split())}", file=sys.stderr)
         if isinstance(error, HungError):
             _leave(2)
         sys.exit(2)
+
+
+def _misspelt(error: Any) -> int:
+    """Say in a line what is wrong with the command that was typed, and where its options stand; the exit code."""
+    context = error.ctx
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    else:
+        words = " ".join(error.format_message().split()).rstrip(".")
+        command = PROGRAM if context is None else context.command_path
+        print(f"{PROGRAM}: {words}; see {command} --help", file=sys.stderr)
+    return int(error.exit_code)
 
 
 def _leave(code: int) -> None:

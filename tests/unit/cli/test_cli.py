@@ -79,6 +79,24 @@ def test_a_file_where_a_folder_should_be(arguments, tmp_path, monkeypatch):
     assert (tmp_path / "afile").read_text() == "here"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("train", "--dta", "x"), ("No such option: --dta", "see hisir-edge train --help")),
+        (("trian",), ("No such command 'trian'", "'train'", "see hisir-edge --help")),
+        (("bundle", "verfy"), ("No such command 'verfy'", "see hisir-edge bundle --help")),
+        (("train", "--out", "x", "--steps", "many"), ("--steps", "see hisir-edge train --help")),
+        (("evaluate",), ("Missing option", "see hisir-edge evaluate --help")),
+    ],
+)
+def test_what_is_no_command_is_one_line_that_names_the_help(arguments, words):
+    done = here(*arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("hisir-edge: ")
+    for word in words:
+        assert word in done.stderr
+
+
 def test_inspect_exit_codes_and_files(small_bundle, small_boards, tmp_path):
     missing = min((small_boards / "test" / "missing").iterdir())
     done = run("inspect", missing, "--bundle", small_bundle, "--out", tmp_path / "fail")
