@@ -51,7 +51,12 @@ def control(
         raise InputError(expected="--name with forget", received="none", fix="status lists the names (acknowledged)")
     request: dict[str, Any] = {"do": do.value}
     request |= {name: value for name, value in (("unit", unit), ("product", product), ("name", name)) if value}
-    print(json.dumps(asked(request, endpoint, config, server_key, key, timeout)))
+    answer = asked(request, endpoint, config, server_key, key, timeout)
+    if do is Do.forget and not answer["known"]:
+        raise InputError(
+            expected="a name that acknowledges verdicts", received=name, fix="status lists the names (acknowledged)"
+        )
+    print(json.dumps(answer))
 
 
 def status(

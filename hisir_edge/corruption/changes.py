@@ -11,10 +11,13 @@ import numpy as np
 
 from hisir_edge.arrays import F32, U8, u8
 from hisir_edge.corruption.ground import ground_under, window_of
+from hisir_edge.corruption.metal import shadow_of, solder_on
 from hisir_edge.corruption.spots import Spot, clouds, inside_tile
 
 FAINT_SHARE, FAINT_LEVELS = 0.4, (15.0, 70.0)
 """Share of faint scratches, and the range of their contrast to the ground."""
+WORN_SHARE, MOST_WORN_PX = 0.4, 8
+"""Share of scratches that are the ground itself, rubbed lighter or darker, and how wide these are."""
 
 
 def laid_in(tile: U8, spot: Spot, content: F32 | U8, strength: float = 1.0) -> U8:
@@ -113,9 +116,24 @@ def foreign(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
     return laid_in(tile, spot, np.clip(content, 0, 255).astype(np.float32), float(rng.uniform(0.5, 1.0)))
 
 
+def solder(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
+    """Solder where none belongs: a drop, a bridge, a splash; lit by its form, with or without a shadow."""
+    piece, content = solder_on(rng, tile.shape[0], spot)
+    shadow = shadow_of(rng, piece)
+    if shadow is not None:
+        where, strength = shadow
+        h, w = tile[where.window].shape[:2]
+        tile = laid_in(tile, Spot(where.y, where.x, where.weight[:h, :w]), np.zeros((h, w, 3), np.float32), strength)
+    return laid_in(tile, piece, content, float(rng.uniform(0.85, 1.0)))
+
+
 def scratch(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
-    """A scratch, hair or fibre: a thin bent line, 1..4 px, from the spot on; now and then hardly off its ground."""
+    """A scratch, hair or fibre: a thin bent line, 1..4 px, from the spot on; now and then hardly off its ground.
+
+    Or the ground itself rubbed lighter or darker, along a line up to 8 px wide.
+    """
     side = tile.shape[0]
+    worn = rng.random() < WORN_SHARE
     steps = int(rng.integers(2, 8))
     heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.45, steps))
     pace = rng.uniform(10, 140) / steps
@@ -123,10 +141,14 @@ def scratch(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
     h, w = spot.weight.shape
     points = np.round((walk + (spot.x + w / 2, spot.y + h / 2)) * 16).astype(np.int32)
     alpha = np.zeros((side, side), np.uint8)
-    cv2.polylines(alpha, [points], False, 255, int(rng.integers(1, 5)), cv2.LINE_AA, 4)
+    cv2.polylines(alpha, [points], False, 255, int(rng.integers(1, MOST_WORN_PX + 1 if worn else 5)), cv2.LINE_AA, 4)
     x0, y0, bw, bh = cv2.boundingRect(alpha)
     if not bw:
         return tile
+    if worn:
+        return _rubbed(
+            rng, tile, Spot(y0, x0, np.asarray(alpha[y0 : y0 + bh, x0 : x0 + bw] / np.float32(255), np.float32))
+        )
     if rng.random() < FAINT_SHARE:
         grey = float(tile[alpha > 0].mean() + rng.choice([-1, 1]) * rng.uniform(*FAINT_LEVELS))
     else:
@@ -134,6 +156,17 @@ def scratch(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
     line = Spot(y0, x0, np.asarray(alpha[y0 : y0 + bh, x0 : x0 + bw] / np.float32(255), np.float32))
     colour = np.clip(grey + rng.normal(0, 12, 3), 0, 255).astype(np.float32)
     return laid_in(tile, line, np.broadcast_to(colour, (bh, bw, 3)), float(rng.uniform(0.5, 1.0)))
+
+
+def _rubbed(rng: np.random.Generator, tile: U8, line: Spot) -> U8:
+    """The ground along a line, lighter or darker, unevenly so, and with little of its own texture left."""
+    here = tile[line.window].astype(np.float32)
+    mean = here.mean((0, 1))
+    lift = (rng.uniform(25, 130) if rng.random() < 0.75 else -rng.uniform(20, 80)) * (1 + rng.normal(0, 0.2, 3))
+    worn = (here - mean) * np.float32(rng.uniform(0, 1)) + mean + lift
+    patchy = 1 + clouds(rng, *line.weight.shape) * np.float32(rng.uniform(0, 0.5))
+    weight = np.asarray(np.clip(line.weight * patchy, 0, 1), np.float32)
+    return laid_in(tile, Spot(line.y, line.x, weight), np.clip(worn, 0, 255).astype(np.float32))
 
 
 def relight(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:

@@ -17,7 +17,18 @@ import cv2
 import numpy as np
 
 from hisir_edge.arrays import I32, U8, u8
-from hisir_edge.corruption.changes import bend, elsewhere, foreign, laid_in, move, relight, scratch, slip, vanish
+from hisir_edge.corruption.changes import (
+    bend,
+    elsewhere,
+    foreign,
+    laid_in,
+    move,
+    relight,
+    scratch,
+    slip,
+    solder,
+    vanish,
+)
 from hisir_edge.corruption.ground import fitting_ground, twin_under
 from hisir_edge.corruption.spots import (
     Objects,
@@ -59,6 +70,7 @@ CORRUPTERS: tuple[tuple[Corrupter, float], ...] = (
     (bend, 0.08),
     (foreign, 0.12),
     (scratch, 0.08),
+    (solder, 0.12),
     (relight, 0.11),
 )
 _WEIGHTS = np.array([w for _, w in CORRUPTERS]) / sum(w for _, w in CORRUPTERS)
@@ -134,6 +146,7 @@ CLASSES: dict[str, Corrupter | None] = {
     "shifted": slip,
     "bent": bend,
     "scratch": scratch,
+    "solder": solder,
     "missing_lead": None,
 }
 """Classes of planted defects; None: one thing of the tile gone without a trace."""

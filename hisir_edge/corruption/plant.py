@@ -6,6 +6,7 @@ import numpy as np
 
 from hisir_edge.arrays import I32, U8, Bool
 from hisir_edge.corruption.corrupt import CLASSES, corrupt_tile_with
+from hisir_edge.corruption.spots import largest_part, part_boxes
 
 WINDOWS_PER_BOARD = 6
 TRIES, MORE_TRIES = 12, 100
@@ -16,7 +17,7 @@ NAMES = tuple(CLASSES)
 def plant(
     board: U8,
     tile_px: int,
-    boxes: I32,
+    boxes: I32 | None,
     seed: tuple[int, ...],
     first_class: int = 0,
     most: int = WINDOWS_PER_BOARD,
@@ -25,7 +26,8 @@ def plant(
     """Plant defects into a board (h, w, 3) in place, one class a window of ``tile_px``, the classes in turn.
 
     Returns (truth (h, w) uint8: 0 or 1 + the class's place in ``NAMES``; upper left corners y, x of the windows). Up to
-    ``most`` windows, which do not overlap. ``boxes`` (n, 4): parts of the board; ``seed`` fixes everything.
+    ``most`` windows, which do not overlap. ``boxes`` (n, 4): parts of the board, None: they are looked for in each
+    window, which takes a hundredth of the time on a large board; ``seed`` fixes everything.
     ``on_board`` (h, w): nothing is planted elsewhere, and the windows' middles lie on it.
     """
     rng = np.random.default_rng(list(seed))
@@ -41,14 +43,14 @@ def plant(
         if on_board is not None and not on_board[y + t // 2, x + t // 2]:
             continue
         donor_y, donor_x = int(rng.integers(h - t + 1)), int(rng.integers(w - t + 1))
-        inside = (boxes[:, :2] >= (x, y)).all(1) & (boxes[:, :2] + boxes[:, 2:] <= (x + t, y + t)).all(1)
+        window = clean[y : y + t, x : x + t]
         number = (first_class + len(places)) % len(NAMES)
         made = corrupt_tile_with(
             rng,
             NAMES[number],
-            clean[y : y + t, x : x + t],
+            window,
             clean[donor_y : donor_y + t, donor_x : donor_x + t],
-            boxes[inside] - np.array([x, y, 0, 0], np.int32),
+            part_boxes(window, largest_px=largest_part(t)) if boxes is None else _within(boxes, y, x, t),
         )
         mask = made.mask > 0
         if on_board is not None:
@@ -58,6 +60,12 @@ def plant(
             truth[y : y + t, x : x + t] = np.where(mask, np.uint8(number + 1), np.uint8(0))
             places.append((y, x))
     return truth, places
+
+
+def _within(boxes: I32, y: int, x: int, t: int) -> I32:
+    """The boxes that lie whole in a window, in its pixels."""
+    inside = (boxes[:, :2] >= (x, y)).all(1) & (boxes[:, :2] + boxes[:, 2:] <= (x + t, y + t)).all(1)
+    return boxes[inside] - np.array([x, y, 0, 0], np.int32)
 
 
 def words_of_classes(planted: dict[str, int], recall: dict[str, float]) -> str:

@@ -41,6 +41,11 @@ class Spot:
         return slice(self.y, self.y + self.weight.shape[0]), slice(self.x, self.x + self.weight.shape[1])
 
 
+def largest_part(tile_px: int) -> int:
+    """The longer side up to which parts are aimed at, in pixels: those that a tile shows whole."""
+    return int(tile_px * 0.86)
+
+
 def part_boxes(mean_rgb: U8, smallest_px: int = 6, largest_px: int = 220) -> I32:
     """Boxes (n, 4) x, y, w, h of what stands out from its surroundings: parts, leads, print.
 
@@ -264,7 +269,7 @@ def clouds(rng: np.random.Generator, h: int, w: int) -> F32:
     power = 0.0
     persistence = float(rng.uniform(0.3, 1.1))
     stretch = float(np.exp(rng.normal(0, 0.5)))
-    cell = float(max(h, w)) * float(rng.uniform(0.2, 0.8))
+    cell = max(float(max(h, w)) * float(rng.uniform(0.2, 0.8)), 1.6)  # a window of a few pixels has one octave
     weight = 1.0
     while cell > 1.5 and weight > 0.05:
         grid = (max(int(h / cell * stretch), 1) + 2, max(int(w / cell / stretch), 1) + 2)

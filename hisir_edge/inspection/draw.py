@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from hisir_edge.arrays import I32, U8, Bool, u8
+from hisir_edge.arrays import U8, Bool, u8
 from hisir_edge.corruption.plant import NAMES, plant
-from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.geometry.tile import scaled_frame
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector
@@ -63,18 +62,19 @@ def draw_defects(inspector: BoardInspector, picture: U8, seed: int, rounds: int 
     planted, found = dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
     scale, tile = inspector.bundle.recipe.scale, inspector.plan.tile_px
     small = scaled_frame(picture, scale)
-    boxes = part_boxes(small, largest_px=int(tile * 0.86))
     inspected = _inspected(inspector, small)
     on_board = None if inspector.bundle.area is None else inspected
     windows = board = 0
     while windows < rounds * len(NAMES) and board < rounds * MOST_BOARDS:
         left = rounds * len(NAMES) - windows
-        truth, count, changed = _planted(
-            small, tile, boxes, (seed, DRAW, board), windows, min(left, len(NAMES)), on_board
-        )
-        windows, board = windows + count, board + 1
-        if count:
-            _count(inspected, inspector.inspect(_enlarged(picture, small, changed)), truth, planted, found)
+        changed: U8 = small.copy()
+        truth, places = plant(changed, tile, None, (seed, DRAW, board), windows, min(left, len(NAMES)), on_board)
+        windows, board = windows + len(places), board + 1
+        if places:
+            seen = _seen(inspector.inspect(_enlarged(picture, small, changed)), (small.shape[0], small.shape[1]))
+            for y, x in places:
+                here = np.s_[y : y + tile, x : x + tile]
+                _count(inspected[here], seen[here], truth[here], planted, found)
     return Draw({k: n for k, n in planted.items() if n}, {k: found[k] for k, n in planted.items() if n})
 
 
@@ -88,15 +88,6 @@ def _inspected(inspector: BoardInspector, small: U8) -> Bool:
     return np.asarray(warped_window(inspected.astype(np.float32), (0, 0), (0, h, 0, w), pose) > 0)
 
 
-def _planted(
-    small: U8, tile: int, boxes: I32, seed: tuple[int, ...], first: int, most: int, on_board: Bool | None
-) -> tuple[U8, int, U8]:
-    """(truth, number of windows, the board with them)."""
-    changed: U8 = small.copy()
-    truth, places = plant(changed, tile, boxes, seed, first, most, on_board)
-    return truth, len(places), changed
-
-
 def _enlarged(picture: U8, small: U8, changed: U8) -> U8:
     """The camera's picture with what was changed in its scaled one."""
     if small is picture or small.shape == picture.shape:
@@ -106,17 +97,16 @@ def _enlarged(picture: U8, small: U8, changed: U8) -> U8:
     return u8(np.clip(picture.astype(np.int16) + difference, 0, 255).astype(np.uint8))
 
 
-def _count(inspected: Bool, judged: Judgement, truth: U8, planted: dict[str, int], found: dict[str, int]) -> None:
-    seen = _seen(judged, (truth.shape[0], truth.shape[1]))
+def _count(inspected: Bool, seen: Bool, truth: U8, planted: dict[str, int], found: dict[str, int]) -> None:
+    """Add the defects of one window."""
     joined = cv2.dilate((truth > 0).astype(np.uint8), np.ones((JOIN_PX, JOIN_PX), np.uint8))
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(joined)
-    for label, (x, y, w, h, _) in zip(range(1, count), stats[1:].tolist(), strict=True):
-        here = np.s_[y : y + h, x : x + w]
-        ys, xs = np.nonzero((labels[here] == label) & (truth[here] > 0) & inspected[here])
+    count, labels = cv2.connectedComponents(joined)
+    for label in range(1, count):
+        ys, xs = np.nonzero((labels == label) & (truth > 0) & inspected)
         if len(ys) and max(np.ptp(ys), np.ptp(xs)) + 1 >= SMALLEST_PX:
-            name = NAMES[int(np.bincount(truth[here][ys, xs]).argmax()) - 1]
+            name = NAMES[int(np.bincount(truth[ys, xs]).argmax()) - 1]
             planted[name] += 1
-            found[name] += bool(seen[here][ys, xs].any())
+            found[name] += bool(seen[ys, xs].any())
 
 
 def _seen(judged: Judgement, hw: tuple[int, int]) -> Bool:

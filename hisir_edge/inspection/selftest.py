@@ -7,7 +7,6 @@ planted defects of every class.
 from __future__ import annotations
 
 import cv2
-import numpy as np
 
 from hisir_edge.arrays import U8, u8
 from hisir_edge.bundle.describe import rebuild_command
@@ -35,7 +34,7 @@ def self_test(inspector: BoardInspector) -> None:
     missed = [plant for plant in plants if not highest_peak_at(defective, plant)]
     if missed:
         raise _failed(bundle, f"all {len(plants)} planted defects to be found", f"{len(missed)} missed")
-    check_draw(inspector, draw_seed(bundle))
+    _check_draw(inspector, picture, draw_seed(bundle), 1)
 
 
 def plants_found(inspector: BoardInspector) -> tuple[PlantModel, ...]:
@@ -56,8 +55,12 @@ def check_draw(inspector: BoardInspector, seed: int, rounds: int = 1) -> Draw:
 
     Too few: what a bundle with the recall that its manifest promises would not show once in a thousand draws.
     """
+    return _check_draw(inspector, picture_of(inspector.bundle), seed, rounds)
+
+
+def _check_draw(inspector: BoardInspector, picture: U8, seed: int, rounds: int) -> Draw:
     bundle = inspector.bundle
-    draw = draw_defects(inspector, picture_of(bundle), seed, rounds)
+    draw = draw_defects(inspector, picture, seed, rounds)
     metrics = bundle.manifest.metrics
     promised = 0.0 if metrics is None else metrics.least_planted_recall
     if draw.total and draw.recall < draw.least_recall(promised):
@@ -111,7 +114,7 @@ def picture_of(bundle: Bundle) -> U8:
 
 def golden_picture(bundle: Bundle) -> U8:
     """The golden image in the camera's size."""
-    golden = np.ascontiguousarray(bundle.memory_rgbd[..., :3])
+    golden = u8(cv2.cvtColor(bundle.memory_rgbd, cv2.COLOR_RGBA2RGB))  # ten times as fast as a copy of three planes
     h, w = bundle.recipe.frame_hw
     return golden if golden.shape[:2] == (h, w) else u8(cv2.resize(golden, (w, h), interpolation=cv2.INTER_CUBIC))
 

@@ -131,55 +131,6 @@ def _unlikely(one: Place, other: Place) -> F64:
     return np.asarray(-np.log(counts / counts.sum(0)), np.float64)
 
 
-class ShownMemory:
-    """The board memory with the variants that one frame shows; frames in flight have one each.
-
-    ``planes`` (4, h, w): the memory itself where good boards look alike everywhere.
-    """
-
-    def __init__(self, chooser: Chooser, planes: U8) -> None:
-        self._chooser = chooser
-        self.planes = planes.copy() if chooser.places else planes
-        self.chosen = (0,) * len(chooser.places)
-        for number in range(len(chooser.places)):
-            self._put(number, 0)
-        self._repeat_edges()
-
-    def show(self, crop: Crop, light: F64 | None) -> list[int]:
-        """Show what a frame shows, see ``Chooser.choose``; numbers of the places that change by it."""
-        if not self._chooser.places:
-            return []
-        return self.show_variants(self._chooser.choose(crop, light))
-
-    def show_variants(self, chosen: tuple[int, ...]) -> list[int]:
-        """Show these; numbers of the places that change by it."""
-        changed = [n for n, (now, then) in enumerate(zip(chosen, self.chosen, strict=True)) if now != then]
-        for number in changed:
-            self._put(number, chosen[number])
-        if changed:
-            self._repeat_edges()
-        self.chosen = chosen
-        return changed
-
-    def _repeat_edges(self) -> None:
-        """The padding repeats the last row and column, as that of frames does."""
-        if self._chooser.places:
-            h, w = self._chooser.golden_hw
-            self.planes[:, h:, :w] = self.planes[:, h - 1 : h, :w]
-            self.planes[:, :, w:] = self.planes[:, :, w - 1 : w]
-
-    def _picture(self, number: int, look: int) -> U8:
-        return u8(self._chooser.places[number].pictures[look])
-
-    def _put(self, number: int, look: int) -> None:
-        place = self._chooser.places[number]
-        target, inside = self.planes[:, place.rows, place.columns], place.inside
-        picture = self._picture(number, look)
-        for channel in range(3):
-            target[channel][inside] = picture[..., channel][inside]
-        target[3][inside] = place.deviation[inside]
-
-
 def tiles_of_places(places: tuple[Place, ...], origins_yx: tuple[tuple[int, int], ...], tile_px: int) -> list[I64]:
     """Numbers of the tiles that see each place."""
     y, x = np.array(origins_yx, np.int64).reshape(-1, 2).T

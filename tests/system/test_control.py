@@ -69,6 +69,8 @@ def test_requests_that_the_line_refuses_and_a_second_daemon_on_its_sockets(small
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
         assert "publish.endpoint" in refused.stderr
         assert "already in use" in refused.stderr
+        nobody = here("control", "forget", "--name", "mse-1", "--endpoint", line.control)
+        assert (nobody.returncode, nobody.stderr.count("\n")) == (2, 1) and "got mse-1; status lists" in nobody.stderr
         assert line.ask("trigger", unit="after all")["seq"] == 1
         assert line.wait(1)[0]["unit"] == "after all"
 

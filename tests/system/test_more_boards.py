@@ -88,8 +88,12 @@ def test_a_bad_board_among_the_good_is_named_and_sets_no_threshold(run_in_float3
     all_over = here("build-engine", writable_copy(run, tmp_path / "over"), *options, "--good", good)
     assert all_over.returncode == 0, all_over.stderr
     assert spoilt.name in all_over.stdout, "a board that is bad all over is named, too"
-    assert manifest_of(bundle)["thresholds"]["region_peak"] <= 1.3 * without["region_peak"]
-    picture[150:230, 200:300] = 255 - picture[150:230, 200:300]
+    left_out = manifest_of(bundle)["thresholds"]["region_peak"]
+    kept = here("build-engine", tmp_path / "over", *options, "--keep-odd")
+    assert kept.returncode == 0, kept.stderr
+    counted = manifest_of(bundle)["thresholds"]["region_peak"]
+    assert left_out <= 0.6 * counted, "what is bad all over moves the threshold less than it would"
+    picture[100:260, 120:330] = (0, 255, 0)  # something lies on it
     spoilt.write_bytes(png_bytes(picture))
     (run / "odd").mkdir(exist_ok=True)
     done = here("build-engine", run, *options, "--good", good)
@@ -98,8 +102,8 @@ def test_a_bad_board_among_the_good_is_named_and_sets_no_threshold(run_in_float3
     found = manifest_of(bundle)["thresholds"]
     (place,) = found["not_counted"]
     assert place["picture"] == spoilt.name in done.stdout
-    assert abs(place["x"] - 200) < 40 and abs(place["y"] - 150) < 40
-    assert found["region_peak"] <= 1.3 * without["region_peak"]
+    assert abs(place["x"] - 120) < 40 and abs(place["y"] - 100) < 40
+    assert found["region_peak"] <= 1.5 * without["region_peak"]
     (shown,) = (run / "odd").glob("judged-*.png")
     assert read_rgb(shown).shape[1] > 200
     assert f"not counted  {spoilt.name} alone differs" in here("bundle", "show", bundle).stdout

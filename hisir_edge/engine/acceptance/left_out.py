@@ -14,7 +14,8 @@ from hisir_edge.images import picture_file, read_rgb
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.light import light_of_frame, without_light
-from hisir_edge.inspection.variants import Chooser, ShownMemory
+from hisir_edge.inspection.shown import ShownTiles
+from hisir_edge.inspection.variants import Chooser
 from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.left_out import Memories
 from hisir_edge.learn.data.run import RunRecord
@@ -24,7 +25,7 @@ OWN_PICTURE_UPTO = 12
 """A group of a variant with so many others changes by the board that is left out."""
 
 
-class LeftOutMemory(ShownMemory):
+class LeftOutMemory(ShownTiles):
     """A board's memory without it; ``own``: by place the picture of the variant that it shows, without it."""
 
     def __init__(self, chooser: Chooser, planes: U8, own: dict[int, tuple[int, U8]]) -> None:

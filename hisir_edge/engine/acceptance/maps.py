@@ -11,7 +11,7 @@ import numpy as np
 from hisir_edge.arrays import F32, U8, Bool
 from hisir_edge.bundle.manifest import OpticsModel
 from hisir_edge.corruption.plant import WINDOWS_PER_BOARD, plant
-from hisir_edge.corruption.spots import part_boxes
+from hisir_edge.corruption.spots import largest_part, part_boxes
 from hisir_edge.engine.acceptance.left_out import Others
 from hisir_edge.engine.acceptance.optics import Survey
 from hisir_edge.errors import InputError, InspectionError
@@ -88,7 +88,7 @@ def maps_from_inspector(
     """
     folder.mkdir()
     boards = [*record.held_out, *_noise_boards(record)]
-    boxes = part_boxes(inspector.bundle.memory_rgbd[..., :3], largest_px=int(inspector.plan.tile_px * 0.86))
+    boxes = part_boxes(inspector.bundle.memory_rgbd[..., :3], largest_px=largest_part(inspector.plan.tile_px))
     area = padded_board(inspector)
     planting = len(record.held_out) if compared is None else compared
     rounds = min(MOST_ROUNDS, -(-PLANTED // (WINDOWS_PER_BOARD * max(planting, 1))))

@@ -17,7 +17,7 @@ from hisir_edge.bundle.integrity import sha256_of
 from hisir_edge.bundle.variants import Place
 from hisir_edge.corruption.appearance import add_sensor_noise
 from hisir_edge.corruption.corrupt import corrupt_tile
-from hisir_edge.corruption.spots import part_boxes
+from hisir_edge.corruption.spots import largest_part, part_boxes
 from hisir_edge.errors import HisirEdgeError, InputError
 from hisir_edge.geometry.tile import plan_from_size
 from hisir_edge.images.pixels import Pixels
@@ -30,7 +30,8 @@ from hisir_edge.inspection.registration.finder import (
     scaled_polygon,
 )
 from hisir_edge.inspection.registration.pose import straightened
-from hisir_edge.inspection.variants import Chooser, ShownMemory, crop_of
+from hisir_edge.inspection.shown import ShownMemory
+from hisir_edge.inspection.variants import Chooser, crop_of
 from hisir_edge.learn.data.datasets import load_scaled
 from hisir_edge.learn.data.run import RunRecord
 from hisir_edge.learn.data.tiles import places_on_board
@@ -123,7 +124,7 @@ def calibration_from_images(
     else:
         all_places = places_on_board(u8(on_board.astype(np.uint8)), t)
         checks = [(int(y), int(x)) for y, x in all_places[rng.integers(len(all_places), size=CHECK_TILES)]]
-    boxes = part_boxes(memory[..., :3], largest_px=int(t * 0.86))
+    boxes = part_boxes(memory[..., :3], largest_px=largest_part(t))
     padded = np.pad(memory, ((0, h - memory.shape[0]), (0, w - memory.shape[1]), (0, 0)), mode="edge")
     finder = finder_from_memory(record.locate, memory[..., :3], memory[..., 3], area)
     shown = ShownMemory(Chooser(with_variants, plan.frame_hw), u8(padded.transpose(2, 0, 1)))

@@ -62,7 +62,7 @@ def proven(inspector: CpuInspector, look: FirstLook, boards: Iterable[Spoilt]) -
         proof.most_residual_px = max(proof.most_residual_px, board.residual_px)
         if not board.planted:
             inspector.map_with_tiles(every, board.gains)
-            clean = inspector.workers.expect(inspector.padded, board.gains, inspector.memory.planes, every, look)
+            clean = inspector.workers.expect(inspector.padded, board.gains, inspector.memory, every, look)
             proof.good.append(_share_of_threshold(inspector, clean))
             before = np.empty(0, np.int64)
             continue
@@ -70,7 +70,7 @@ def proven(inspector: CpuInspector, look: FirstLook, boards: Iterable[Spoilt]) -
         scores = inspector.map_with_tiles(np.union1d(touched, before), board.gains)
         before, now = touched, clean.copy()
         where = np.searchsorted(every, touched)
-        now[where] = inspector.workers.expect(inspector.padded, board.gains, inspector.memory.planes, touched, look)
+        now[where] = inspector.workers.expect(inspector.padded, board.gains, inspector.memory, touched, look)
         shares = _share_of_threshold(inspector, now)
         proof.planted += board.planted
         found: dict[int, tuple[float, int]] = {}

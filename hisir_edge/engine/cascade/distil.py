@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from hisir_edge.arrays import F32, I64, U8
 from hisir_edge.engine.cascade.spoilt import Spoilt
-from hisir_edge.geometry.tile import REGION_PX, tiles_from_frame, tiles_from_planes
+from hisir_edge.geometry.tile import REGION_PX, tiles_from_frame
 from hisir_edge.images import picture_file
 from hisir_edge.inspection.cascade.planes import PLANES, planes_of_tiles
 from hisir_edge.inspection.cpu.inspector import CpuInspector
@@ -61,7 +61,7 @@ def tiles_and_scores(inspector: CpuInspector, gains: F32 | None, numbers: I64) -
     n, t = len(numbers), inspector.plan.tile_px
     tiles, cues = np.empty((n, 3, t, t), np.uint8), np.empty((n, 4, t, t), np.uint8)
     tiles_from_frame(inspector.plan, inspector.padded, numbers, tiles, gains)
-    tiles_from_planes(inspector.plan, inspector.memory.planes, numbers, cues)
+    inspector.memory.tiles_into(inspector.plan, numbers, cues)
     if gains is not None:
         explain_white(tiles, cues, gains[numbers])
     scores, misfit = np.empty((n, t, t), np.float32), np.empty((n, t // REGION_PX, t // REGION_PX), np.float32)

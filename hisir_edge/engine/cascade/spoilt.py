@@ -14,7 +14,7 @@ import numpy as np
 
 from hisir_edge.arrays import F32, I16, I64, U8
 from hisir_edge.corruption.plant import NAMES, plant
-from hisir_edge.corruption.spots import part_boxes
+from hisir_edge.corruption.spots import largest_part, part_boxes
 from hisir_edge.engine.acceptance.left_out import Others
 from hisir_edge.engine.acceptance.maps import padded_board, touched_tiles
 from hisir_edge.images import read_rgb
@@ -22,8 +22,6 @@ from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.learn.data.run import RunRecord
 
-LARGEST_PART = 0.86
-"""Of a tile: parts that are larger are no defect's spot."""
 FILLED = 0.5
 """Share of a board that windows with a defect cover at most; they do not overlap."""
 BLURS_PX, NOISES, QUALITIES = (0.0, 0.6, 1.2), (0.0, 2.0, 4.0), (100, 85, 75)
@@ -51,7 +49,7 @@ def spoilt_boards(
     inspector: CpuInspector, record: RunRecord, others: Others | None, paths: list[str], seed: int, rounds: int
 ) -> Iterator[Spoilt]:
     """Each board as it is, then ``rounds`` times with defects; what is yielded lies in the inspector until the next."""
-    boxes = part_boxes(inspector.bundle.memory_rgbd[..., :3], largest_px=int(inspector.plan.tile_px * LARGEST_PART))
+    boxes = part_boxes(inspector.bundle.memory_rgbd[..., :3], largest_px=largest_part(inspector.plan.tile_px))
     on_board, (h, w), t = padded_board(inspector), inspector.plan.padded_hw, inspector.plan.tile_px
     most = max(1, int(FILLED * (h * w if on_board is None else int(on_board.sum())) / t**2))
     for number, path in enumerate(paths):

@@ -22,7 +22,8 @@ from hisir_edge.inspection.light import gains_from_light, light_of_frame
 from hisir_edge.inspection.regions import regions_in_window
 from hisir_edge.inspection.registration.pose import Registration, straightened
 from hisir_edge.inspection.rops import Rops
-from hisir_edge.inspection.variants import ShownMemory, crop_of
+from hisir_edge.inspection.shown import ShownTiles
+from hisir_edge.inspection.variants import crop_of
 from hisir_edge.inspection.windows import calibrated_windows, evidence_of_map, highest_calibrated, warped_window
 from hisir_edge.records import Judgement, Region, Result, StageTimes
 
@@ -72,7 +73,7 @@ class CpuInspector(BoardInspector):
         make = self._make_merger
         self.merger = Rops(self.merge_plan, self.gain.most) if make is None else make(self.merge_plan)
         self.padded = np.empty((*self.plan.padded_hw, 3), np.uint8)
-        self.memory = ShownMemory(self.chooser, self.bundle.memory)
+        self.memory = ShownTiles(self.chooser, self.bundle.memory)
         self._light: F64 | None = None
 
     def look_first(self, guarded: bool = True) -> bool:
@@ -143,7 +144,7 @@ class CpuInspector(BoardInspector):
         self.merger.undo()
         looked = self._suspicious_tiles(gains)
         numbers = self.numbers if looked is None else looked.numbers
-        spent = self.workers.run(self.padded, gains, self.memory.planes, numbers, self.merger)
+        spent = self.workers.run(self.padded, gains, self.memory, numbers, self.merger)
         t2 = time.perf_counter()
         merged = self.merger.merged()
         t3 = time.perf_counter()
@@ -165,7 +166,7 @@ class CpuInspector(BoardInspector):
         look, cascade = self._first_look, self.bundle.manifest.cascade
         if look is None or cascade is None or not self._may_wave or not isinstance(self.merger, Rops):
             return None
-        expected = self.workers.expect(self.padded, gains, self.memory.planes, self.numbers, look)
+        expected = self.workers.expect(self.padded, gains, self.memory, self.numbers, look)
         level = cascade.look_from * self.bundle.thresholds.region_peak
         on_board = calibrated_on_board(self.plan, self.numbers, expected, self.gain.most)
         found = suspicious(self.plan, self.numbers, on_board, level)
@@ -183,7 +184,7 @@ class CpuInspector(BoardInspector):
             if not len(more):
                 return merged, numbers
             self.merger.undo()
-            self.workers.run(self.padded, gains, self.memory.planes, more, self.merger)
+            self.workers.run(self.padded, gains, self.memory, more, self.merger)
             merged, numbers = self.merger.merged(), np.union1d(numbers, more)
 
     def prepare(self, image: Pixels) -> tuple[Registration | None, F32 | None]:
@@ -209,7 +210,7 @@ class CpuInspector(BoardInspector):
             np.concatenate([np.fromiter(numbers, np.int64), *(self._tiles_of_places[n] for n in changed)])
         )
         self.merger.undo()
-        self.workers.run(self.padded, gains, self.memory.planes, np.intersect1d(again, self.numbers), self.merger)
+        self.workers.run(self.padded, gains, self.memory, np.intersect1d(again, self.numbers), self.merger)
         return self.merger.merged()
 
     def _needs_whole_map(self) -> None:

@@ -17,6 +17,7 @@ from hisir_edge.geometry.tile import REGION_PX, TilePlan, tiles_from_frame, tile
 from hisir_edge.inspection.cascade.first_look import FirstLook
 from hisir_edge.inspection.engine import Engine, OnSpan
 from hisir_edge.inspection.light import explain_white
+from hisir_edge.inspection.shown import ShownTiles
 
 Call = TypeVar("Call")
 Done = TypeVar("Done")
@@ -70,15 +71,16 @@ class Cues:
             tiles_from_planes(plan, memory, numbers, self._kept)
             self._row[numbers] = np.arange(len(numbers))
 
-    def of(self, numbers: I64, room: U8, memory: U8) -> U8:
+    def of(self, numbers: I64, room: U8, memory: ShownTiles) -> U8:
         """Cues (n, 4, t, t) of these tiles, contiguous, not to be changed; in ``room`` where they are not kept so.
 
-        ``memory``: the frame's own planes; what is kept is that of ``self.memory`` alone.
+        ``memory``: the frame's own; what is kept is that of ``self.memory`` alone.
         """
         n, first = len(numbers), int(self._row[numbers[0]])
-        if memory is self.memory and first >= 0 and np.array_equal(self._row[numbers], np.arange(first, first + n)):
+        in_order = first >= 0 and np.array_equal(self._row[numbers], np.arange(first, first + n))
+        if in_order and memory.base is self.memory:
             return np.asarray(self._kept[first : first + n])
-        tiles_from_planes(self.plan, memory, numbers, room)
+        memory.tiles_into(self.plan, numbers, room)
         return np.asarray(room[:n])
 
 
@@ -112,10 +114,12 @@ class TileWorkers:
         if self._pool is not None:
             self._pool.shutdown(wait)
 
-    def run(self, padded: U8, gains: F32 | None, memory: U8, numbers: Iterable[int], merger: Merger) -> TileTimes:
+    def run(
+        self, padded: U8, gains: F32 | None, memory: ShownTiles, numbers: Iterable[int], merger: Merger
+    ) -> TileTimes:
         """These tiles of a padded frame (h, w, 3), in its light, into the merger; what fails is raised at the end.
 
-        ``memory`` (4, h, w): the board memory with the variants that the frame shows.
+        ``memory``: the board memory with the variants that the frame shows.
         """
         wanted = np.fromiter(numbers, np.int64)
         k = self.engine.batch
@@ -143,7 +147,7 @@ class TileWorkers:
         spent = np.sum(times, axis=0) / self.engine.callers if times else np.zeros(3)
         return TileTimes(*spent.tolist())
 
-    def expect(self, padded: U8, gains: F32 | None, memory: U8, numbers: I64, look: FirstLook) -> F32:
+    def expect(self, padded: U8, gains: F32 | None, memory: ShownTiles, numbers: I64, look: FirstLook) -> F32:
         """What the first look expects of these tiles, (k, t/16, t/16); see ``FirstLook.expected``, and ``run``."""
         k, side = self.engine.batch, self.plan.tile_px // REGION_PX
         out = np.empty((len(numbers), side, side), np.float32)

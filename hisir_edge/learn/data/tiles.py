@@ -23,7 +23,7 @@ from hisir_edge.arrays import F64, I64, U8, u8
 from hisir_edge.bundle.write import memory_as_shipped
 from hisir_edge.corruption.appearance import add_sensor_noise, compressed, vary_appearance
 from hisir_edge.corruption.corrupt import corrupt_tile, region_weights
-from hisir_edge.corruption.spots import part_boxes
+from hisir_edge.corruption.spots import largest_part, part_boxes
 from hisir_edge.images import picture_file
 from hisir_edge.inspection.light import gains_at, tables_of_gains
 from hisir_edge.inspection.registration.finder import inside_outline, outline_of
@@ -38,9 +38,8 @@ JITTER_DEG = 0.06
 LOOSE_PX = 2.5
 LOOSE_DEG = 0.7
 LIGHT_LEFT = 0.35
-JPEG_SHARE, JPEG_QUALITIES, JPEG_FROM = 0.2, (60, 95), 400
-"""Of the tiles so many came through a JPEG of these qualities, once the network knows boards (batches from 400 on):
-cameras and archives compress as they are set."""
+JPEG_SHARE, JPEG_QUALITIES = 0.2, (60, 95)
+"""Of the tiles so many came through a JPEG of these qualities: cameras and archives compress as they are set."""
 BATCHES_AHEAD = 4
 PLACE_STEP_PX = 8
 LEAST_BOARD_SHARE = 0.1
@@ -97,7 +96,7 @@ class CorruptedTiles:
         self.drift = LIGHT_LEFT if boards.registered else 1.0
         self.jitter_px, self.jitter_deg = (JITTER_PX, JITTER_DEG) if boards.registered else (LOOSE_PX, LOOSE_DEG)
         self.cue = memory_as_shipped(memory.mean_rgb, memory.deviation)
-        self.boxes = part_boxes(memory.mean_rgb, largest_px=int(tile_px * 0.86))
+        self.boxes = part_boxes(memory.mean_rgb, largest_px=largest_part(tile_px))
         hw = (memory.mean_rgb.shape[0], memory.mean_rgb.shape[1])
         self.on_board: U8 = np.ones(hw, np.uint8)
         self.places: I64 | None = None
@@ -142,8 +141,7 @@ class CorruptedTiles:
             self.cues = None if self.cues_file is None else np.load(self.cues_file, mmap_mode="r")
         rng = np.random.default_rng([self.seed, number])
         made = [self._one(rng, self.frames) for _ in range(self.batch)]
-        if number >= JPEG_FROM:
-            self._compress(np.random.default_rng([self.seed, number, JPEG_QUALITIES[0]]), made)
+        self._compress(np.random.default_rng([self.seed, number, JPEG_QUALITIES[0]]), made)
         tile, cue, clean, mask, on_board = (np.stack(column) for column in zip(*made, strict=True))
         nchw = [np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (tile, cue, clean)]
         weight = np.stack([region_weights(m) for m in mask]) * on_board

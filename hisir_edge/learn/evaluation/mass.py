@@ -56,19 +56,21 @@ def seen_on(calibrated: F32, quiet_logits: F32, thresholds: Thresholds) -> Seen:
 def rule_of_boards(boards: list[Seen], keep_alone: bool = False) -> MassRule | None:
     """What mass is worth, from the regions of good boards; None where they show too few to say.
 
-    What one board alone shows does not count, unless ``keep_alone`` (``tails.alone_on``).
+    What one board alone shows, by peak or by mass, counts in neither, unless ``keep_alone`` (``tails.alone_on``).
     """
     if sum(len(one.peaks) for one in boards) < LEAST_REGIONS:
         return None
-    floor, scale, over = tail_of(_counted([one.peaks for one in boards], keep_alone))
-    root_floor, root_scale, root_over = tail_of(_counted([one.roots for one in boards], keep_alone))
+    both = [_falling([one.peaks for one in boards]), _falling([one.roots for one in boards])]
+    if not keep_alone:
+        alone = tuple(max(counts) for counts in zip(*map(alone_on, both), strict=True))
+        both = [without_highest(every, alone) for every in both]
+    (floor, scale, over), (root_floor, root_scale, root_over) = map(tail_of, both)
     slope = scale / max(root_scale, LEAST_ROOT_SCALE)
     return MassRule(slope, floor + scale * float(np.log(over / root_over)) - slope * root_floor)
 
 
-def _counted(boards: list[F64], keep_alone: bool) -> list[F64]:
-    falling = [np.sort(one)[::-1] for one in boards]
-    return falling if keep_alone else without_highest(falling, alone_on(falling))
+def _falling(boards: list[F64]) -> list[F64]:
+    return [np.sort(one)[::-1] for one in boards]
 
 
 def strengths(seen: Seen, rule: MassRule) -> F64:

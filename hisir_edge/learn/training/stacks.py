@@ -16,7 +16,7 @@ import numpy as np
 from hisir_edge.arrays import F32, F64, I32, U8, u8
 from hisir_edge.corruption.appearance import NOISE_BANK, compressed
 from hisir_edge.corruption.corrupt import corrupt_tile, region_weights
-from hisir_edge.corruption.spots import part_boxes
+from hisir_edge.corruption.spots import largest_part, part_boxes
 from hisir_edge.errors import InputError
 from hisir_edge.learn.data.statistics import memory_of_stack
 from hisir_edge.learn.data.tiles import TileBatch
@@ -125,7 +125,7 @@ class StackTiles:
             remembered = [remembered[i] for i in np.argsort(far)[: count // 2]]
         golden, deviation = memory_of_stack(np.stack(remembered))
         cue = np.dstack([golden, deviation])
-        boxes: I32 = part_boxes(golden, largest_px=int(self.tile_px * 0.86))
+        boxes: I32 = part_boxes(golden, largest_px=largest_part(self.tile_px))
         elsewhere = _place(rng, boards.shape[1:3], self.tile_px, camera)
         donor = self._seen(rng, boards[order[-1]], elsewhere, camera)
         on_board = _board_of(rng, self.tile_px)

@@ -157,3 +157,22 @@ def test_mass_is_not_worth_more_than_a_peak_that_is_as_rare():
     assert 200 < found[300] < 450, "one region a board shows as much"
     assert all(found[count] <= count for count in (100, 50, 20)), "and further out it is the rarer one"
     assert (np.concatenate([strengths(one, rule) for one in boards]) >= peaks).all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_one_board_alone_shows_by_its_mass_does_not_make_peaks_look_higher(seed):
+    """A large patch on one board: its peak is within the tail, its mass far beyond it; the rule is as without it."""
+    rng = np.random.default_rng(seed)
+
+    def regions(count: int) -> Seen:
+        peaks = rng.exponential(0.7, count)
+        return Seen(peaks, 5 + 4 * peaks + rng.exponential(2.0, count))
+
+    boards = [regions(6) for _ in range(16)]
+    without = rule_of_boards(boards)
+    patch = Seen(np.append(boards[3].peaks, 5.0), np.append(boards[3].roots, 400.0))
+    found = rule_of_boards([*boards[:3], patch, *boards[4:]])
+    assert without is not None and found is not None
+    assert found.logits_per_root == pytest.approx(without.logits_per_root, rel=0.1)
+    kept = rule_of_boards([*boards[:3], patch, *boards[4:]], keep_alone=True)
+    assert kept is not None and kept.logits_per_root < 0.6 * without.logits_per_root
