@@ -111,9 +111,14 @@ def main() -> None:
     """Entry point: errors are one line and exit code 2; set HISIR_EDGE_DEBUG=1 for tracebacks."""
     try:
         sys.exit(app(prog_name=PROGRAM, standalone_mode=False))
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:
+    except Exception as caught:
+        error = caught
+        if isinstance(error, typer.Abort):
+            if not isinstance(error.__cause__, EOFError):
+                sys.exit(130)
+            error = error.__cause__  # Typer takes a file that ends too early for a person who ends the dialogue
         if hasattr(error, "format_message"):  # what was typed is no command of these; one class in click and in Typer
             sys.exit(_misspelt(error))
         if os.environ.get("HISIR_EDGE_DEBUG"):
@@ -137,9 +142,10 @@ def main() -> None:
 
 def _misspelt(error: Any) -> int:
     """Say in a line what is wrong with the command that was typed, and where its options stand; the exit code."""
-    context = error.ctx
+    context = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
-        error.show()
+        if help_text := error.format_message().strip():  # empty where Rich has shown it already
+            print(help_text, file=sys.stderr)
     else:
         words = " ".join(error.format_message().split()).rstrip(".")
         command = PROGRAM if context is None else context.command_path

@@ -16,8 +16,9 @@ from hisir_edge.corruption.spots import Spot, clouds, inside_tile
 
 FAINT_SHARE, FAINT_LEVELS = 0.4, (15.0, 70.0)
 """Share of faint scratches, and the range of their contrast to the ground."""
-WORN_SHARE, MOST_WORN_PX = 0.4, 8
-"""Share of scratches that are the ground itself, rubbed lighter or darker, and how wide these are."""
+WORN_SHARE, MOST_WORN_PX, GROUND_SIGMA_PX = 0.4, 8, 4.0
+"""Share of scratches that are the ground itself, rubbed lighter or darker, how wide these are, and over how much of it
+its colour is taken."""
 
 
 def laid_in(tile: U8, spot: Spot, content: F32 | U8, strength: float = 1.0) -> U8:
@@ -159,11 +160,11 @@ def scratch(rng: np.random.Generator, tile: U8, donor: U8, spot: Spot) -> U8:
 
 
 def _rubbed(rng: np.random.Generator, tile: U8, line: Spot) -> U8:
-    """The ground along a line, lighter or darker, unevenly so, and with little of its own texture left."""
+    """The ground along a line, lighter or darker, unevenly so, with all of its own texture or less."""
     here = tile[line.window].astype(np.float32)
-    mean = here.mean((0, 1))
+    ground = cv2.GaussianBlur(here, (0, 0), GROUND_SIGMA_PX)
     lift = (rng.uniform(25, 130) if rng.random() < 0.75 else -rng.uniform(20, 80)) * (1 + rng.normal(0, 0.2, 3))
-    worn = (here - mean) * np.float32(rng.uniform(0, 1)) + mean + lift
+    worn = (here - ground) * np.float32(rng.uniform(0, 1)) + ground + lift
     patchy = 1 + clouds(rng, *line.weight.shape) * np.float32(rng.uniform(0, 0.5))
     weight = np.asarray(np.clip(line.weight * patchy, 0, 1), np.float32)
     return laid_in(tile, Spot(line.y, line.x, weight), np.clip(worn, 0, 255).astype(np.float32))

@@ -15,7 +15,7 @@ from hisir_edge.corruption.spots import Spot, clouds
 
 DROP_SHARE, STRAND_SHARE = 0.4, 0.4
 """Of solder so much is a drop of the spot's own form, and so much a strand from the spot on; the rest is a splash."""
-LARGEST_DROP_PX, MOST_BALLS, LEAST_PX = 90, 40, 4
+LARGEST_DROP_PX, MOST_BALLS, LEAST_PX, ROOM_PX = 90, 40, 4, 14
 ROUGH_SHARE, BRIGHT_SHARE, SHADOW_SHARE = 0.7, 0.75, 0.5
 
 
@@ -29,7 +29,9 @@ def solder_on(rng: np.random.Generator, side: int, spot: Spot) -> tuple[Spot, F3
     else:
         solid = _splash(rng, side, spot)
     x0, y0, w, h = cv2.boundingRect(solid)
-    piece = np.ascontiguousarray(solid[y0 : y0 + h, x0 : x0 + w])
+    # with room around it: what is blurred in a box that just holds it ends at the box in a straight line
+    y1, x1, y0, x0 = y0 + h + ROOM_PX, x0 + w + ROOM_PX, max(y0 - ROOM_PX, 0), max(x0 - ROOM_PX, 0)
+    piece = np.ascontiguousarray(solid[y0:y1, x0:x1])
     soft = cv2.GaussianBlur(piece, (0, 0), float(rng.uniform(0.4, 0.9))) if rng.random() < 0.7 else piece
     return Spot(y0, x0, np.asarray(soft / np.float32(255), np.float32)), _lit(rng, _height(rng, piece))
 

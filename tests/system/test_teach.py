@@ -71,7 +71,7 @@ def test_each_board_is_judged_without_itself(taught, tmp_path):
     h, w = inspector.plan.frame_hw
     whole = bundle.memory[:, :h, :w].astype(int)
     for number in (0, 4, 9):
-        mine = others.memory_of(inspector, record.in_memory[number]).planes[:, :h, :w].astype(int)
+        mine = others.memory_of(inspector, record.in_memory[number]).whole()[:, :h, :w].astype(int)
         expected = made_of(np.delete(others.pictures, number, 0)).transpose(2, 0, 1)
         assert np.abs(mine - expected).max() <= 4, "sums of float32 round otherwise, and JPEG after them"
         assert (mine != whole).any()
@@ -139,7 +139,7 @@ def test_two_photos_of_each_board_are_left_out_together(taught, small_boards, tm
     assert sorted(boards) == [0, 0, 1, 1, 2, 2, 3, 3]
     h, w = inspector.plan.frame_hw
     rest = np.array(boards) != boards[2]
-    mine = others.memory_of(inspector, record.in_memory[2]).planes[:, :h, :w].transpose(1, 2, 0)
+    mine = others.memory_of(inspector, record.in_memory[2]).whole()[:, :h, :w].transpose(1, 2, 0)
     assert (mine == made_of(others.pictures[rest])).all()
 
 
@@ -153,5 +153,5 @@ def test_loose_objects_are_judged_by_the_mean_of_the_others(small_boards, tmp_pa
     others = others_of_run(inspector, record, tmp_path)
     rest = mean_memory(others.pictures[1:])
     h, w = inspector.plan.frame_hw
-    mine = others.memory_of(inspector, record.in_memory[0]).planes[:, :h, :w].transpose(1, 2, 0)
+    mine = others.memory_of(inspector, record.in_memory[0]).whole()[:, :h, :w].transpose(1, 2, 0)
     assert (mine == memory_as_shipped(rest.mean_rgb, rest.deviation)).all()

@@ -10,7 +10,7 @@ import numpy as np
 
 from hisir_edge.arrays import F32, U8, Bool
 from hisir_edge.bundle.manifest import OpticsModel
-from hisir_edge.corruption.plant import WINDOWS_PER_BOARD, plant
+from hisir_edge.corruption.plant import NAMES, WINDOWS_PER_BOARD, plant
 from hisir_edge.corruption.spots import largest_part, part_boxes
 from hisir_edge.engine.acceptance.left_out import Others
 from hisir_edge.engine.acceptance.optics import Survey
@@ -25,7 +25,7 @@ from hisir_edge.learn.data.run import RunRecord
 NOISE_BOARDS = 24
 COMPARED_BOARDS = 6
 """Engines are compared on so many boards where all boards are held out; the thresholds come from all."""
-PLANTED = 54
+PLANTED = 6 * len(NAMES)
 """Windows with planted defects that are wanted on all held-out boards together."""
 MOST_ROUNDS = 8
 """How often each board is planted again, where there are too few boards."""

@@ -22,6 +22,9 @@ from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.learn.data.run import RunRecord
 
+TURN_STEP = 7
+"""Of a board's turns each begins so many classes further on: it has no factor in common with their number, so that each
+class comes where a board has room for one window."""
 FILLED = 0.5
 """Share of a board that windows with a defect cover at most; they do not overlap."""
 BLURS_PX, NOISES, QUALITIES = (0.0, 0.6, 1.2), (0.0, 2.0, 4.0), (100, 85, 75)
@@ -63,10 +66,9 @@ def spoilt_boards(
         for turn in range(rounds):
             key = (record.settings.seed, seed, number, turn)
             inspector.padded[:] = clean
-            truth, places = plant(
-                inspector.padded, t, boxes, key, (number + turn * 5) % len(NAMES), most, on_board=on_board
-            )
-            if turn % 2:
+            first = (number + turn * TURN_STEP) % len(NAMES)
+            truth, places = plant(inspector.padded, t, boxes, key, first, most, on_board=on_board)
+            if (turn + turn // len(NAMES)) % 2:  # no class is always on boards that were taken well
                 _taken_worse(inspector.padded, key)
             defects = np.zeros((h, w), np.int16)
             for defect, (y, x) in enumerate(places, 1):  # windows do not overlap

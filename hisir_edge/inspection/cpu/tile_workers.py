@@ -74,11 +74,11 @@ class Cues:
     def of(self, numbers: I64, room: U8, memory: ShownTiles) -> U8:
         """Cues (n, 4, t, t) of these tiles, contiguous, not to be changed; in ``room`` where they are not kept so.
 
-        ``memory``: the frame's own; what is kept is that of ``self.memory`` alone.
+        ``memory``: the frame's own; what is kept is that of ``self.memory``, without variants.
         """
         n, first = len(numbers), int(self._row[numbers[0]])
         in_order = first >= 0 and np.array_equal(self._row[numbers], np.arange(first, first + n))
-        if in_order and memory.base is self.memory:
+        if in_order and memory.base is self.memory and not memory.chosen:
             return np.asarray(self._kept[first : first + n])
         memory.tiles_into(self.plan, numbers, room)
         return np.asarray(room[:n])

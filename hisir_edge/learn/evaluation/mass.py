@@ -16,7 +16,7 @@ import numpy as np
 from hisir_edge.arrays import F32, F64
 from hisir_edge.bundle.thresholds import MassRule, Thresholds
 from hisir_edge.inspection.regions import mass_of
-from hisir_edge.learn.evaluation.tails import LEAST_TAIL_PEAKS, alone_on, tail_of, without_highest
+from hisir_edge.learn.evaluation.tails import LEAST_TAIL_PEAKS, alone_on, tail_of
 
 LEAST_REGIONS = 2 * LEAST_TAIL_PEAKS
 """With fewer regions on all good boards together nothing is known of how their masses thin out."""
@@ -60,17 +60,24 @@ def rule_of_boards(boards: list[Seen], keep_alone: bool = False) -> MassRule | N
     """
     if sum(len(one.peaks) for one in boards) < LEAST_REGIONS:
         return None
-    both = [_falling([one.peaks for one in boards]), _falling([one.roots for one in boards])]
-    if not keep_alone:
-        alone = tuple(max(counts) for counts in zip(*map(alone_on, both), strict=True))
-        both = [without_highest(every, alone) for every in both]
-    (floor, scale, over), (root_floor, root_scale, root_over) = map(tail_of, both)
+    shared = boards if keep_alone else _without_alone(boards)
+    floor, scale, over = tail_of([one.peaks for one in shared])
+    root_floor, root_scale, root_over = tail_of([one.roots for one in shared])
     slope = scale / max(root_scale, LEAST_ROOT_SCALE)
     return MassRule(slope, floor + scale * float(np.log(over / root_over)) - slope * root_floor)
 
 
-def _falling(boards: list[F64]) -> list[F64]:
-    return [np.sort(one)[::-1] for one in boards]
+def _without_alone(boards: list[Seen]) -> list[Seen]:
+    """The boards without the regions that one alone shows; of a board that has no other its weakest stays."""
+    of_peaks = alone_on([np.sort(one.peaks)[::-1] for one in boards])
+    of_roots = alone_on([np.sort(one.roots)[::-1] for one in boards])
+    found = []
+    for one, peaks, roots in zip(boards, of_peaks, of_roots, strict=True):
+        by_peak, by_root = np.argsort(-one.peaks, kind="stable"), np.argsort(-one.roots, kind="stable")
+        left = np.setdiff1d(by_peak[peaks:], by_root[:roots])
+        left = left if len(left) else by_peak[-1:]
+        found.append(Seen(one.peaks[left], one.roots[left]))
+    return found
 
 
 def strengths(seen: Seen, rule: MassRule) -> F64:

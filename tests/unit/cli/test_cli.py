@@ -97,6 +97,29 @@ def test_what_is_no_command_is_one_line_that_names_the_help(arguments, words):
         assert word in done.stderr
 
 
+def test_a_command_without_arguments_shows_its_help_and_nothing_else():
+    for arguments in ((), ("bundle",)):
+        done = here(*arguments)
+        assert done.returncode == 2
+        assert (done.stdout + done.stderr).count("Usage") == 1 and not done.stderr.startswith("\n")
+
+
+def test_a_file_that_ends_too_early_is_no_end_of_a_dialogue(monkeypatch):
+    def ends_too_early(*_):
+        raise EOFError("No data left in file")
+
+    monkeypatch.setattr("hisir_edge.cli.doctor.examine", ends_too_early)
+    done = here("check")
+    assert done.returncode == 2
+    assert done.stderr.strip().startswith("hisir-edge: unexpected EOFError: No data left in file")
+
+    def told_to_end(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hisir_edge.cli.doctor.examine", told_to_end)
+    assert here("check").returncode == 130
+
+
 def test_inspect_exit_codes_and_files(small_bundle, small_boards, tmp_path):
     missing = min((small_boards / "test" / "missing").iterdir())
     done = run("inspect", missing, "--bundle", small_bundle, "--out", tmp_path / "fail")

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hisir_edge.corruption.changes import WORN_SHARE, scratch, solder
-from hisir_edge.corruption.metal import _height, solder_on
+from hisir_edge.corruption.changes import WORN_SHARE, _rubbed, foreign, scratch, solder
+from hisir_edge.corruption.metal import _height, shadow_of, solder_on
 from hisir_edge.corruption.spots import Spot, shape_spot
 
 SIDE = 128
@@ -31,21 +31,42 @@ def test_it_stays_inside_the_tile_and_is_there(box):
         assert np.isfinite(content).all() and 0 <= content.min() <= content.max() <= 255
 
 
+def spreads(pieces) -> list[float]:
+    """Levels between the darkest and the brightest twentieth of each piece of 60 pixels and more."""
+    return [float(np.ptp(np.percentile(one.mean(1), (5, 95)))) for one in pieces if len(one) >= 60]
+
+
 def test_it_mirrors_light_and_dark_which_paint_does_not():
-    """Most pieces of some size show more than 100 levels between their darkest and brightest tenth."""
-    spread, sizes, grey = [], [], []
+    tile, metal, paint = np.full((SIDE, SIDE, 3), 255, np.uint8), [], []
     for seed in range(80):
         piece, content = solder_on(np.random.default_rng(seed), SIDE, spot(seed))
-        inside = content[piece.weight > 0.9]
-        if len(inside) >= 60:
-            low, high = np.percentile(inside.mean(1), (5, 95))
-            spread.append(high - low)
-            sizes.append(len(inside))
-            grey.append(np.ptp(inside.mean(0)))
-    assert len(spread) >= 40
-    assert np.median(spread) > 50 and np.percentile(spread, 80) > 90
+        metal.append(content[piece.weight > 0.9])
+        where = spot(seed)
+        painted = foreign(np.random.default_rng(seed), tile, tile, where)
+        paint.append(painted[where.window][where.weight > 0.9].astype(float))
+    assert len(spreads(metal)) >= 40
+    assert np.median(spreads(metal)) > 100 > 1.3 * np.median(spreads(paint))
+    sizes = [len(one) for one in metal if len(one)]
     assert np.percentile(sizes, 90) > 3 * np.percentile(sizes, 10), "drops and splashes"
-    assert np.median(grey) < 15, "metal has hardly a colour of its own"
+    assert np.median([np.ptp(one.mean(0)) for one in metal if len(one)]) < 15, "metal has hardly a colour of its own"
+
+
+def test_a_shadow_fades_out():
+    """Nowhere does it end in a straight line on bare ground."""
+    seen = 0
+    for seed in range(120):
+        rng = np.random.default_rng(seed)
+        piece, _ = solder_on(rng, SIDE, spot(seed))
+        shadow = shadow_of(rng, piece)
+        if shadow is None:
+            continue
+        where, strength = shadow
+        seen += 1
+        edges = [where.weight[-1], where.weight[:, -1]]
+        edges += [where.weight[0]] * (piece.y > 0) + [where.weight[:, 0]] * (piece.x > 0)
+        inside = [piece.y + len(where.weight) < SIDE, piece.x + where.weight.shape[1] < SIDE, True, True]
+        assert all(strength * edge.max() * 150 < 6 for edge, whole in zip(edges, inside, strict=False) if whole)
+    assert seen >= 40
 
 
 def test_a_form_is_highest_in_its_middle_and_ends_at_its_edge():
@@ -57,7 +78,7 @@ def test_a_form_is_highest_in_its_middle_and_ends_at_its_edge():
     assert heights.std(0)[32, 32] > 0.5, "flat and high ones"
 
 
-def test_solder_and_rubbed_ground_are_seen_and_leave_the_rest_alone():
+def test_solder_is_seen_and_leaves_the_rest_alone():
     tile = np.full((SIDE, SIDE, 3), (30, 60, 140), np.uint8)
     seen = 0
     for seed in range(40):
@@ -81,3 +102,17 @@ def test_a_scratch_may_be_the_ground_itself_rubbed_lighter():
             lighter += bool(line[2] - line[0] > 60 and line.mean() > 90)
     assert blue >= 120 * WORN_SHARE * 0.5
     assert lighter >= 15
+
+
+def test_ground_of_two_colours_stays_so_where_it_is_rubbed():
+    """A line from blue mask over a black body: each half is its own colour, lighter or darker."""
+    tile = np.full((SIDE, SIDE, 3), (20, 40, 140), np.uint8)
+    tile[:, 64:] = 25
+    line = Spot(20, 4, np.zeros((80, 120), np.float32))
+    cv2.line(line.weight, (4, 4), (115, 75), 1.0, 5)
+    rows, columns = np.nonzero(line.weight > 0.9)
+    body = columns + line.x > 64 + 14
+    for seed in range(40):
+        out = _rubbed(np.random.default_rng(seed), tile, line)[rows + line.y, columns + line.x].astype(float)
+        assert out[body][:, 2].mean() - out[body][:, 0].mean() < 60, "no blue of the mask"
+        assert out[~body][:, 2].mean() >= out[~body][:, 0].mean() - 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from hisir_edge.corruption.plant import NAMES, plant
 from hisir_edge.corruption.spots import part_boxes
 from hisir_edge.cuda.tensorrt_engine import LOOK
 from hisir_edge.engine.assemble import with_engine
+from hisir_edge.engine.cascade import spoilt
 from hisir_edge.engine.cascade.bound import MARGIN, Proof
 from hisir_edge.engine.cascade.export import onnx_of_first_look
 from hisir_edge.engine.cascade.make import Effort, with_first_look
@@ -216,3 +218,7 @@ def test_for_a_gpu_it_is_compiled_and_verified_with_the_bundle(looking, tmp_path
     (folder / FIRST_LOOK_ENGINE).unlink()
     with pytest.raises(BundleError, match=FIRST_LOOK_ENGINE):
         load_bundle(folder)
+
+
+def test_each_class_is_planted_on_each_board_where_there_is_room_for_one_window():
+    assert math.gcd(spoilt.TURN_STEP, len(NAMES)) == 1

@@ -109,6 +109,8 @@ def test_scaling_averages_areas():
 @pytest.mark.parametrize("kept", [True, False])
 def test_cues_are_the_same_kept_or_cut(monkeypatch, kept):
     from hisir_edge.inspection.cpu import tile_workers as workers
+    from hisir_edge.inspection.shown import ShownTiles
+    from hisir_edge.inspection.variants import Chooser
 
     if not kept:
         monkeypatch.setattr(workers, "KEPT_CUES_BYTES", 0)
@@ -117,7 +119,7 @@ def test_cues_are_the_same_kept_or_cut(monkeypatch, kept):
     run = np.delete(np.arange(len(plan.origins_yx)), [3, 4, 11])
     cues, room = workers.Cues(plan, planes, run), np.empty((9, 4, 64, 64), np.uint8)
     for numbers in (run[:5], run[6:14], run[-1:], run[[2, 0, 7]], np.array([3, 5])):
-        found = cues.of(numbers, room, planes)
+        found = cues.of(numbers, room, ShownTiles(Chooser((), (250, 330)), planes))
         assert found.flags.c_contiguous and len(found) == len(numbers)
         for one, number in zip(found, numbers, strict=True):
             y, x = plan.origins_yx[number]

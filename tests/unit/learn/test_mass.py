@@ -159,9 +159,10 @@ def test_mass_is_not_worth_more_than_a_peak_that_is_as_rare():
     assert (np.concatenate([strengths(one, rule) for one in boards]) >= peaks).all()
 
 
+@pytest.mark.parametrize("peak", [0.05, 5.0])
 @pytest.mark.parametrize("seed", range(5))
-def test_what_one_board_alone_shows_by_its_mass_does_not_make_peaks_look_higher(seed):
-    """A large patch on one board: its peak is within the tail, its mass far beyond it; the rule is as without it."""
+def test_what_one_board_alone_shows_by_its_mass_is_no_rule(seed, peak):
+    """A large patch on one board, faint or not: its mass is far beyond the tail; the rule is as without it."""
     rng = np.random.default_rng(seed)
 
     def regions(count: int) -> Seen:
@@ -170,9 +171,20 @@ def test_what_one_board_alone_shows_by_its_mass_does_not_make_peaks_look_higher(
 
     boards = [regions(6) for _ in range(16)]
     without = rule_of_boards(boards)
-    patch = Seen(np.append(boards[3].peaks, 5.0), np.append(boards[3].roots, 400.0))
+    patch = Seen(np.append(boards[3].peaks, peak), np.append(boards[3].roots, 400.0))
     found = rule_of_boards([*boards[:3], patch, *boards[4:]])
     assert without is not None and found is not None
-    assert found.logits_per_root == pytest.approx(without.logits_per_root, rel=0.1)
+    assert found.logits_per_root == pytest.approx(without.logits_per_root, rel=1e-9)
+    assert found.logits_at_none == pytest.approx(without.logits_at_none, abs=1e-9)
     kept = rule_of_boards([*boards[:3], patch, *boards[4:]], keep_alone=True)
     assert kept is not None and kept.logits_per_root < 0.6 * without.logits_per_root
+
+
+def test_regions_are_left_out_whole_and_a_board_keeps_one():
+    rng = np.random.default_rng(3)
+    boards = [Seen(rng.exponential(0.7, 5), 5 + rng.exponential(2.0, 5)) for _ in range(15)]
+    both = rule_of_boards([*boards, Seen(np.array([0.1, 60.0, 0.2]), np.array([500.0, 6.0, 5.5]))])
+    without = rule_of_boards([*boards, Seen(np.array([0.2]), np.array([5.5]))])
+    assert both == without, "one stands alone by its peak, the other by its mass"
+    only = rule_of_boards([*boards, Seen(np.array([60.0]), np.array([500.0]))])
+    assert only is not None and np.isfinite(only.logits_per_root)

@@ -267,6 +267,7 @@ def test_tiles_of_what_is_shown_are_those_of_the_whole_memory(seed):
         tiles_from_planes(plan, whole.planes, numbers, wanted)
         cut.tiles_into(plan, numbers, found)
         assert np.array_equal(found, wanted)
+        assert np.array_equal(cut.whole(), whole.planes)
         some = rng.permutation(numbers)[:5]
         cut.tiles_into(plan, some, found)
         assert np.array_equal(found[:5], wanted[some])
