@@ -51,7 +51,7 @@ def draw_seed(bundle: Bundle) -> int:
 
 
 def check_draw(inspector: BoardInspector, seed: int, rounds: int = 1) -> Draw:
-    """Inspect a draw of planted defects (``line/draw.py``); BundleError where too few are found.
+    """Inspect a draw of planted defects (``inspection/draw.py``); BundleError where too few are found.
 
     Too few: what a bundle with the recall that its manifest promises would not show once in a thousand draws.
     """
