@@ -40,9 +40,9 @@ from hisir_edge.geometry.tile import scaled_frame
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector, Findings, check_frame
 from hisir_edge.inspection.engine import OnSpan
+from hisir_edge.inspection.memory.shown import ShownMemory
 from hisir_edge.inspection.regions import regions_in_window
 from hisir_edge.inspection.registration.pose import Pose, straightened
-from hisir_edge.inspection.shown import ShownMemory
 from hisir_edge.records import Region, StageTimes
 
 log = structlog.get_logger()

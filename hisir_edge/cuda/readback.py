@@ -24,8 +24,8 @@ from hisir_edge.inspection.light import (
     light_of_samples,
     tables_of_gains,
 )
+from hisir_edge.inspection.memory.variants import Crop
 from hisir_edge.inspection.registration.pose import Pose, pose_from_affine, positions, scaling, straightened
-from hisir_edge.inspection.variants import Crop
 from hisir_edge.inspection.windows import MOST_WINDOWS, Box, apart, evidence_of_map
 from hisir_edge.records import Evidence
 

@@ -22,11 +22,11 @@ from hisir_edge.inspection.engine import OnSpan
 from hisir_edge.inspection.gain import Gain, inside_zone
 from hisir_edge.inspection.light import golden_light
 from hisir_edge.inspection.locate import located
+from hisir_edge.inspection.memory.variants import Chooser, tiles_of_places
 from hisir_edge.inspection.optics import Beyond, OpticsWatch, watch_of
 from hisir_edge.inspection.regions import found_from_regions
 from hisir_edge.inspection.registration.finder import finder_from_bundle, outline_of, scaled_polygon
 from hisir_edge.inspection.registration.pose import Pose, Registration, local_matrix, pose_from_affine, scaling
-from hisir_edge.inspection.variants import Chooser, tiles_of_places
 from hisir_edge.inspection.verdict import (
     error_judgement,
     fail_closed,

@@ -14,8 +14,8 @@ from hisir_edge.images import picture_file, read_rgb
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.light import light_of_frame, without_light
-from hisir_edge.inspection.shown import ShownTiles
-from hisir_edge.inspection.variants import Chooser
+from hisir_edge.inspection.memory.shown import ShownTiles
+from hisir_edge.inspection.memory.variants import Chooser
 from hisir_edge.learn.data.distinct import boards_among
 from hisir_edge.learn.data.left_out import Memories
 from hisir_edge.learn.data.run import RunRecord

@@ -22,6 +22,8 @@ from hisir_edge.errors import HisirEdgeError, InputError
 from hisir_edge.geometry.tile import plan_from_size
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.light import golden_light, light_of_frame, without_light
+from hisir_edge.inspection.memory.shown import ShownMemory
+from hisir_edge.inspection.memory.variants import Chooser, crop_of
 from hisir_edge.inspection.registration.finder import (
     Finder,
     finder_from_memory,
@@ -30,8 +32,6 @@ from hisir_edge.inspection.registration.finder import (
     scaled_polygon,
 )
 from hisir_edge.inspection.registration.pose import straightened
-from hisir_edge.inspection.shown import ShownMemory
-from hisir_edge.inspection.variants import Chooser, crop_of
 from hisir_edge.learn.data.datasets import load_scaled
 from hisir_edge.learn.data.run import RunRecord
 from hisir_edge.learn.data.tiles import places_on_board

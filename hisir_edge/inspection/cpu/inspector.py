@@ -19,11 +19,11 @@ from hisir_edge.inspection.cascade.first_look import FirstLook, Suspicious, cali
 from hisir_edge.inspection.cpu.tile_workers import Cues, Merger, TileWorkers
 from hisir_edge.inspection.engine import Engine, OnSpan
 from hisir_edge.inspection.light import gains_from_light, light_of_frame
+from hisir_edge.inspection.memory.shown import ShownTiles
+from hisir_edge.inspection.memory.variants import crop_of
 from hisir_edge.inspection.regions import regions_in_window
 from hisir_edge.inspection.registration.pose import Registration, straightened
 from hisir_edge.inspection.rops import Rops
-from hisir_edge.inspection.shown import ShownTiles
-from hisir_edge.inspection.variants import crop_of
 from hisir_edge.inspection.windows import calibrated_windows, evidence_of_map, highest_calibrated, warped_window
 from hisir_edge.records import Judgement, Region, Result, StageTimes
 

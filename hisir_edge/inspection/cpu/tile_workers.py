@@ -17,7 +17,7 @@ from hisir_edge.geometry.tile import REGION_PX, TilePlan, tiles_from_frame, tile
 from hisir_edge.inspection.cascade.first_look import FirstLook
 from hisir_edge.inspection.engine import Engine, OnSpan
 from hisir_edge.inspection.light import explain_white
-from hisir_edge.inspection.shown import ShownTiles
+from hisir_edge.inspection.memory.shown import ShownTiles
 
 Call = TypeVar("Call")
 Done = TypeVar("Done")

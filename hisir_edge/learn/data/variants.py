@@ -20,9 +20,9 @@ from hisir_edge.bundle.files import VARIANTS
 from hisir_edge.bundle.variants import MOST_PLACES, Place, PlaceModel, atlas_from_places
 from hisir_edge.images import png_bytes, write_atomic
 from hisir_edge.inspection.light import without_light
+from hisir_edge.inspection.memory.variants import FURTHEST_LEVELS, Chooser, blurred, crop_of
 from hisir_edge.inspection.registration.finder import inside_outline, outline_of
 from hisir_edge.inspection.registration.pose import straightened
-from hisir_edge.inspection.variants import FURTHEST_LEVELS, Chooser, blurred, crop_of
 from hisir_edge.learn.data.looks import Variants
 from hisir_edge.learn.data.memory import GoodBoards
 from hisir_edge.learn.data.statistics import BoardMemory, deviation_of_stack

@@ -109,8 +109,8 @@ def test_scaling_averages_areas():
 @pytest.mark.parametrize("kept", [True, False])
 def test_cues_are_the_same_kept_or_cut(monkeypatch, kept):
     from hisir_edge.inspection.cpu import tile_workers as workers
-    from hisir_edge.inspection.shown import ShownTiles
-    from hisir_edge.inspection.variants import Chooser
+    from hisir_edge.inspection.memory.shown import ShownTiles
+    from hisir_edge.inspection.memory.variants import Chooser
 
     if not kept:
         monkeypatch.setattr(workers, "KEPT_CUES_BYTES", 0)

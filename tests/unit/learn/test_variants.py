@@ -12,8 +12,8 @@ import pytest
 from hisir_edge.bundle.variants import MOST_LOOKS, Place, PlaceModel, atlas_from_places, paste, places_from_atlas
 from hisir_edge.errors import BundleError
 from hisir_edge.geometry.tile import plan_from_size, tiles_from_planes
-from hisir_edge.inspection.shown import ShownMemory, ShownTiles
-from hisir_edge.inspection.variants import Chooser, crop_of, tiles_of_places
+from hisir_edge.inspection.memory.shown import ShownMemory, ShownTiles
+from hisir_edge.inspection.memory.variants import Chooser, crop_of, tiles_of_places
 from hisir_edge.learn.data import tiles
 from hisir_edge.learn.data.looks import Variants
 from hisir_edge.learn.data.memory import good_boards_from_frames, good_boards_like

@@ -9,7 +9,7 @@ import numpy as np
 
 from hisir_edge.arrays import F64, I64, U8, Bool, u8
 from hisir_edge.geometry.tile import TilePlan, tiles_from_planes
-from hisir_edge.inspection.variants import Chooser, Crop
+from hisir_edge.inspection.memory.variants import Chooser, Crop
 
 
 class Shown(ABC):
