@@ -45,7 +45,7 @@ def layout_of(data: Path) -> FolderLayout:
     if not data.is_dir():
         raise InputError(
             expected="a folder with train/good, in VisA's layout, or with images",
-            received=str(data),
+            received=f"{data} ({'a file' if data.exists() else 'there is nothing of this name'})",
             fix="check --data",
         )
     train, mvtec = data / "train" / GOOD, ("train", "test", TRUTH)

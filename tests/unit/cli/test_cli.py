@@ -47,7 +47,7 @@ def test_version_and_help():
         (["synth", "--size", "big", "--out", "x"], ["--size", "big"]),
         (["synth", "--size", "100x100", "--out", "x"], ["256"]),
         (["synth", "--classes", "gremlins", "--out", "x"], ["gremlins"]),
-        (["train", "--data", "/nowhere", "--out", "x"], ["/nowhere"]),
+        (["train", "--data", "/nowhere", "--out", "x"], ["got /nowhere (there is nothing of this name)"]),
         (["build-engine", "/nowhere", "--out", "x"], ["/nowhere", "hisir-edge train"]),
         (["evaluate", "--bundle", "/nowhere", "--data", "/nowhere"], ["/nowhere", "bundle"]),
         (["inspect", "/nowhere.png", "--bundle", "/nowhere", "--out", "x"], ["/nowhere"]),
