@@ -170,7 +170,7 @@ def test_crops_are_answered_as_pictures_are(small_bundle, small_boards, tmp_path
     noise = tmp_path / "noise.png"
     cv2.imwrite(str(noise), np.random.default_rng(1).integers(0, 255, (384, 512, 3), np.uint8))
     deliver_crops(tmp_path / "in", "strange", noise, strange)
-    with gate(tmp_path, small_bundle) as daemon:
+    with gate(tmp_path, small_bundle, "false_below = 0.9\n") as daemon:
         found = answered(daemon, 4)
         daemon.drain()
     for kind, calls in rows.items():

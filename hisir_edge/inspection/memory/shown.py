@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hisir_edge.arrays import F64, I64, U8, Bool, u8
+from hisir_edge.arrays import F64, I64, U8, u8
 from hisir_edge.geometry.tile import TilePlan, tiles_from_planes
 from hisir_edge.inspection.memory.variants import Chooser, Crop
+
+Slices = tuple[slice, slice, slice]
 
 
 class Shown(ABC):
@@ -71,18 +73,22 @@ class ShownMemory(Shown):
 
 @dataclass(frozen=True, slots=True)
 class _Patch:
-    """A place, and the padding beside it, in padded coordinates: planes (4, h, w), of which ``inside`` (h, w) count."""
+    """The box of a place, and the padding beside it, as the memory shows it: planes (4, h, w) at y, x."""
 
     y: int
     x: int
     planes: U8 = field(repr=False)
-    inside: Bool = field(repr=False)
+
+    @property
+    def hw(self) -> tuple[int, int]:
+        return self.planes.shape[1], self.planes.shape[2]
 
 
 class ShownTiles(Shown):
-    """The same as ``ShownMemory``, cut in tiles, without a copy of the memory: places are laid over each tile.
+    """The same as ``ShownMemory``, cut in tiles, without a copy of the memory.
 
-    A frame in flight of a product with variants takes 48 MB less by that, at 12 Mpx.
+    The boxes of places, which do not overlap, are laid over each tile. A frame in flight of a product with variants
+    takes 48 MB less by that, at 12 Mpx.
     """
 
     def __init__(self, chooser: Chooser, base: U8) -> None:
@@ -90,7 +96,7 @@ class ShownTiles(Shown):
         super().__init__(chooser)
         self.base = base
         self._patches = [self._patch(number) for number in range(len(chooser.places))]
-        self._seen: dict[tuple[int, int, int], list[int]] = {}
+        self._seen: dict[tuple[int, int, int], list[tuple[int, Slices, Slices]]] = {}
 
     def tiles_into(self, plan: TilePlan, numbers: I64, out: U8) -> None:
         """Copy these tiles into the first ``len(numbers)`` of out (n, 4, t, t)."""
@@ -103,26 +109,18 @@ class ShownTiles(Shown):
         """A copy of all of it, padded, (4, h, w)."""
         planes = self.base.copy()
         for patch in self._patches:
-            h, w = patch.inside.shape
-            np.copyto(planes[:, patch.y : patch.y + h, patch.x : patch.x + w], patch.planes, where=patch.inside)
+            h, w = patch.hw
+            planes[:, patch.y : patch.y + h, patch.x : patch.x + w] = patch.planes
         return u8(planes)
 
     def _lay_over(self, y: int, x: int, tile: U8) -> None:
-        t = tile.shape[-1]
-        if (seen := self._seen.get((y, x, t))) is None:
-            seen = self._seen[y, x, t] = [n for n, p in enumerate(self._patches) if _meets(p, y, x, t)]
-        for number in seen:
-            patch = self._patches[number]
-            h, w = patch.inside.shape
-            top, left, bottom, right = (
-                max(patch.y, y),
-                max(patch.x, x),
-                min(patch.y + h, y + t),
-                min(patch.x + w, x + t),
-            )
-            rows, columns = slice(top - patch.y, bottom - patch.y), slice(left - patch.x, right - patch.x)
-            target = tile[:, top - y : bottom - y, left - x : right - x]
-            np.copyto(target, patch.planes[:, rows, columns], where=patch.inside[rows, columns])
+        key = (y, x, tile.shape[-1])
+        if (seen := self._seen.get(key)) is None:
+            seen = self._seen[key] = [
+                cut for number, patch in enumerate(self._patches) if (cut := _cut(number, patch, *key))
+            ]
+        for number, of_tile, of_patch in seen:
+            tile[of_tile] = self._patches[number].planes[of_patch]
 
     def _put(self, changed: list[int]) -> None:
         for number in changed:
@@ -135,13 +133,17 @@ class ShownTiles(Shown):
         beside = padded_w - w if place.columns.stop == w else 0
         planes = self.base[:, place.rows, place.columns].copy()
         self._lay(number, planes)
-        inside = place.inside
         if below or beside:
             planes = np.pad(planes, ((0, 0), (0, below), (0, beside)), mode="edge")
-            inside = np.pad(inside, ((0, below), (0, beside)), mode="edge")
-        return _Patch(place.rows.start, place.columns.start, u8(planes), inside)
+        return _Patch(place.rows.start, place.columns.start, u8(planes))
 
 
-def _meets(patch: _Patch, y: int, x: int, t: int) -> bool:
-    h, w = patch.inside.shape
-    return patch.y < y + t and y < patch.y + h and patch.x < x + t and x < patch.x + w
+def _cut(number: int, patch: _Patch, y: int, x: int, t: int) -> tuple[int, Slices, Slices] | None:
+    """What a tile at y, x and a patch have in common: the patch's number, and where it lies in each; None: nothing."""
+    h, w = patch.hw
+    top, bottom = max(patch.y, y), min(patch.y + h, y + t)
+    left, right = max(patch.x, x), min(patch.x + w, x + t)
+    if top >= bottom or left >= right:
+        return None
+    here = np.s_[:, top - y : bottom - y, left - x : right - x]
+    return number, here, np.s_[:, top - patch.y : bottom - patch.y, left - patch.x : right - patch.x]
