@@ -11,6 +11,7 @@ from hisir_edge.arrays import F64, I64, U8, u8
 from hisir_edge.geometry.tile import TilePlan, tiles_from_planes
 from hisir_edge.inspection.memory.variants import Chooser, Crop
 
+NOT_KNOWN = -1
 Slices = tuple[slice, slice, slice]
 
 
@@ -31,7 +32,11 @@ class Shown(ABC):
         """Show these; numbers of the places that change by it."""
         changed = [n for n, (now, then) in enumerate(zip(chosen, self.chosen, strict=True)) if now != then]
         self.chosen = chosen
-        self._put(changed)
+        try:
+            self._put(changed)
+        except BaseException:
+            self.chosen = (NOT_KNOWN,) * len(chosen)  # some may be shown: all of them are put anew next time
+            raise
         return changed
 
     @abstractmethod

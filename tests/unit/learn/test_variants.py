@@ -276,6 +276,32 @@ def test_tiles_of_what_is_shown_are_those_of_the_whole_memory(seed):
     assert np.array_equal(planes, before), "the memory itself stays as it was"
 
 
+@pytest.mark.parametrize("kind", [ShownMemory, ShownTiles])
+def test_what_could_not_be_shown_is_put_anew_with_the_next_frame(kind, monkeypatch):
+    """Memory runs out between two places of a frame: the next one is not compared with half of it."""
+    rng = np.random.default_rng(9)
+    made = places(rng, [(0, 0, 16, 16), (20, 0, 16, 16), (40, 30, 16, 16)], (3, 3, 3), ((0, 1),) * 3)
+    plan, h, w = plan_from_size((64, 80), 32, 16), 64, 80
+    planes = rng.integers(0, 255, (4, *plan.padded_hw), np.uint8)
+    shown, fresh = kind(Chooser(made, (h, w)), planes), kind(Chooser(made, (h, w)), planes)
+    lay, calls = kind._lay, []
+
+    def runs_out(self, number, target):
+        calls.append(number)
+        if len(calls) == 2:
+            raise MemoryError
+        lay(self, number, target)
+
+    monkeypatch.setattr(kind, "_lay", runs_out)
+    with pytest.raises(MemoryError):
+        shown.show_variants((1, 1, 1))
+    monkeypatch.setattr(kind, "_lay", lay)
+    assert shown.show_variants((0, 2, 1)) == [0, 1, 2]
+    fresh.show_variants((0, 2, 1))
+    found, wanted = (one.whole() if isinstance(one, ShownTiles) else one.planes for one in (shown, fresh))
+    assert np.array_equal(found, wanted)
+
+
 def test_places_that_nobody_looks_at_keep_their_first_variant():
     made = places(np.random.default_rng(8), [(0, 0, 16, 16), (16, 0, 16, 16)], (2, 2), ((0, 1) * 6, (0, 1) * 6))
     frame = np.hstack([one.pictures[1] for one in made])
