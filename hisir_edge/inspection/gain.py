@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hisir_edge.arrays import F32, U8, U16, Bool
 from hisir_edge.bundle.thresholds import Thresholds, Zone
-from hisir_edge.geometry.noise_shape import NOISE_CELL_PX
+from hisir_edge.geometry.noise_shape import NOISE_CELL_PX, noise_cell_px
 from hisir_edge.geometry.tile import REGION_PX
 from hisir_edge.inspection.score import logit_of_score, score_of_logit
 
@@ -27,8 +27,12 @@ ROUNDING = np.float32(1 + 2**-21)
 
 def noise_in_logits(noise: U8, hw: tuple[int, int]) -> F32:
     """The noise map (rows, columns), in steps, as logits per pixel (h, w), 0 where the board is quiet."""
+    return _enlarged(noise, noise_cell_px(noise.shape, hw) or NOISE_CELL_PX, hw)
+
+
+def _enlarged(noise: U8, cell_px: int, hw: tuple[int, int]) -> F32:
     cells = noise.astype(np.float32) / NOISE_STEPS_PER_LOGIT
-    height, width = (cells.shape[0] * NOISE_CELL_PX, cells.shape[1] * NOISE_CELL_PX)
+    height, width = cells.shape[0] * cell_px, cells.shape[1] * cell_px
     full = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(full[: hw[0], : hw[1]], np.float32)
 
@@ -61,8 +65,9 @@ class Gain:
         self, hw: tuple[int, int], scale: float, thresholds: Thresholds, noise: U8, zones: tuple[Zone, ...]
     ) -> None:
         self.hw, self.scale, self.thresholds, self.noise = hw, scale, thresholds, noise
+        self._cell_px = noise_cell_px(noise.shape, hw) or NOISE_CELL_PX
         self._zones(zones)
-        self._least_noise = _least_noise(noise, hw)
+        self._least_noise = _least_noise(noise, self._cell_px, hw)
         regions = range(-(-hw[0] // REGION_PX))
         self._most_sensitive = np.stack([_by_region(self._sensitivity(row).max(0)).max(1) for row in regions])
         self.most = self._measured()
@@ -113,7 +118,7 @@ class Gain:
         """``gain_map(...)[y0:y1, x0:x1]``, to the bit, with 0 beyond the image."""
         out = np.zeros((y1 - y0, x1 - x0), np.float32)
         y1, x1 = min(y1, self.hw[0]), min(x1, self.hw[1])
-        logits = _noise_window(self.noise, y0, y1, x0, x1)
+        logits = _noise_window(self.noise, self._cell_px, y0, y1, x0, x1)
         gain = out[: y1 - y0, : x1 - x0]
         gain[:] = _gain_of_noise(logits, self.thresholds)
         if self._labels is not None:
@@ -121,20 +126,20 @@ class Gain:
         return out
 
 
-def _noise_window(noise: U8, y0: int, y1: int, x0: int, x1: int) -> F32:
+def _noise_window(noise: U8, cell_px: int, y0: int, y1: int, x0: int, x1: int) -> F32:
     """``noise_in_logits(noise, hw)[y0:y1, x0:x1]``, to the bit."""
     # a cell more on each side, so that interpolation sees the neighbours that it sees in the whole map
-    cy, cx = max(y0 // NOISE_CELL_PX - 1, 0), max(x0 // NOISE_CELL_PX - 1, 0)
-    cells = noise[cy : -(-y1 // NOISE_CELL_PX) + 1, cx : -(-x1 // NOISE_CELL_PX) + 1]
-    top, left = cy * NOISE_CELL_PX, cx * NOISE_CELL_PX
-    return noise_in_logits(cells, (y1 - top, x1 - left))[y0 - top :, x0 - left :]
+    cy, cx = max(y0 // cell_px - 1, 0), max(x0 // cell_px - 1, 0)
+    cells = noise[cy : -(-y1 // cell_px) + 1, cx : -(-x1 // cell_px) + 1]
+    top, left = cy * cell_px, cx * cell_px
+    return _enlarged(cells, cell_px, (y1 - top, x1 - left))[y0 - top :, x0 - left :]
 
 
-def _least_noise(noise: U8, hw: tuple[int, int]) -> F32:
+def _least_noise(noise: U8, cell_px: int, hw: tuple[int, int]) -> F32:
     """The least noise (gh, gw), in logits, of each region of 16 x 16 px."""
     rows = []
     for y in range(0, hw[0], REGION_PX):
-        band = _noise_window(noise, y, min(y + REGION_PX, hw[0]), 0, hw[1])
+        band = _noise_window(noise, cell_px, y, min(y + REGION_PX, hw[0]), 0, hw[1])
         rows.append(_by_region(band.min(0), np.inf).min(1))
     return np.stack(rows)
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, U8, Bool
+from hisir_edge.arrays import F32, F64, U8
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.manifest import OpticsModel
-from hisir_edge.bundle.thresholds import OFF_THE_BOARD, MassRule, Thresholds, Zone
-from hisir_edge.engine.acceptance.alone import Alone, places_alone
+from hisir_edge.bundle.thresholds import MassRule, Thresholds
+from hisir_edge.engine.acceptance.alone import Alone, places_alone, shown_best
 from hisir_edge.engine.acceptance.maps import Maps, boards_of
-from hisir_edge.images.kept import made_once
-from hisir_edge.inspection.gain import gain_map, inside_zone, noise_in_logits, sensitivity_map
+from hisir_edge.engine.acceptance.peaks import Peaks, logits_of, one_a_board, peaks_less_noise, quiet_logits, shape_of
+from hisir_edge.inspection.gain import gain_map, noise_in_logits, sensitivity_map
 from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.learn.evaluation.evaluate import defects_in, open_regions
 from hisir_edge.learn.evaluation.figures import SIZEABLE_PX
@@ -25,10 +23,7 @@ from hisir_edge.learn.evaluation.tails import without_highest
 from hisir_edge.learn.evaluation.thresholds import (
     AREAS_NETWORK_PX,
     Derived,
-    block_peaks,
     derived_from_peaks,
-    noise_from_peaks,
-    peaks_by_area,
 )
 
 MOST_FPR = 0.3
@@ -62,21 +57,6 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Peaks:
-    """Per held-out board (not picture) the peaks of each minimum area; again with sensitive zones if there are any.
-
-    ``others``: those of boards that the network has learnt. ``noises``: of each picture's map, the noise of the others.
-    """
-
-    board: list[list[F64]]
-    zoned: list[list[F64]] | None
-    others: list[list[F64]]
-    areas_px: tuple[int, ...]
-    noise: U8
-    noises: list[U8]
-
-
-@dataclass(frozen=True, slots=True)
 class _Judged:
     """Thresholds, and by held-out board what they come from: the strength of its regions, and quiet peaks.
 
@@ -89,11 +69,31 @@ class _Judged:
 
 def derived_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) -> tuple[Derived, U8]:
     """Noise map (all boards) and thresholds (held-out boards) of the engine that made the maps."""
-    seen = _peaks_of(bundle, maps)
-    return _judged(bundle, maps, seen, false_calls_per_board).derived, seen.noise
+    seen, judged = _seen_and_judged(bundle, maps, false_calls_per_board)
+    return judged.derived, seen.noise
 
 
-def _judged(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float) -> _Judged:
+def _seen_and_judged(bundle: Bundle, maps: Maps, rate: float) -> tuple[Peaks, _Judged]:
+    """Peaks less noise, and what they say; what one board alone shows is no noise of its place."""
+    seen = peaks_less_noise(bundle, maps, {})
+    judged = _judged(bundle, maps, seen, rate)
+    if alone := _alone(bundle, maps, seen, judged):
+        seen = peaks_less_noise(bundle, maps, alone)
+        judged = _judged(bundle, maps, seen, rate)
+    return seen, judged
+
+
+def _alone(bundle: Bundle, maps: Maps, seen: Peaks, judged: _Judged) -> dict[int, list[Alone]]:
+    """By the number of the map the places that its board alone shows, judged with the noise of the others."""
+    hw, limits = shape_of(maps), of_network(judged.derived.thresholds, bundle.recipe.scale)
+
+    def gain_of(number: int) -> F32:
+        return gain_map(hw, bundle.recipe.scale, judged.derived.thresholds, seen.noises[number], bundle.zones)
+
+    return places_alone(maps, boards_of(maps), judged.derived.alone, gain_of, limits)
+
+
+def _judged(bundle: Bundle, maps: Maps, seen: Peaks, rate: float) -> _Judged:
     """By peaks alone, then with what the masses of the regions are worth that those thresholds show."""
     derived = derived_from_peaks(
         seen.board, rate, seen.areas_px, zoned=seen.zoned, others=seen.others, keep_alone=maps.keep_alone
@@ -105,21 +105,21 @@ def _judged(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float) -> _Judged:
     return judged
 
 
-def _with_mass(bundle: Bundle, maps: Maps, seen: _Peaks, rate: float, before: _Judged) -> _Judged:
+def _with_mass(bundle: Bundle, maps: Maps, seen: Peaks, rate: float, before: _Judged) -> _Judged:
     limits, scale = before.derived.thresholds, bundle.recipe.scale
     which = seen.areas_px.index(limits.min_area_px)
     here = replace(limits, min_area_px=AREAS_NETWORK_PX[which])
-    h, w = np.load(maps.good[0], mmap_mode="r").shape
+    h, w = shape_of(maps)
     sensitivity = sensitivity_map((h, w), scale, bundle.zones)
     regions, zoned = [], []
     for number, (path, noise) in enumerate(zip(maps.good, seen.noises, strict=True)):
         scores, gain = np.load(path), gain_map((h, w), scale, here, noise, ())
         noisy = noise_in_logits(noise, (h, w))
         quieter = scores * np.minimum(sensitivity, 1)
-        regions.append(seen_on(quieter * gain, _quiet_logits(path, scores, sensitivity) - noisy, here))
+        regions.append(seen_on(quieter * gain, quiet_logits(path, scores, sensitivity) - noisy, here))
         if seen.zoned is not None and number < maps.held_out:
             magnified = scores * sensitivity
-            zoned.append(seen_on(magnified * gain, _logits(magnified) - noisy, here))
+            zoned.append(seen_on(magnified * gain, logits_of(magnified) - noisy, here))
     rule = rule_of_boards(regions, maps.keep_alone)
     if rule is None:
         return before
@@ -147,57 +147,12 @@ def _strongest(
     """By board the strength of its regions on its strongest picture, and its quiet peaks."""
     # a picture without a region has none that is strong
     found = [[np.append(np.sort(strengths(one, rule))[::-1], NO_REGION)] for one in pictures]
-    by_board = _one_a_board(found, boards)
+    by_board = one_a_board(found, boards)
     return [_falling(one[0], board[which]) for one, board in zip(by_board, peaks, strict=True)]
 
 
 def _falling(regions: F64, peaks: F64) -> F64:
     return np.sort(np.concatenate([regions, peaks[peaks <= 0]]))[::-1]
-
-
-def _peaks_of(bundle: Bundle, maps: Maps) -> _Peaks:
-    scale = bundle.recipe.scale
-    hw = np.load(maps.good[0], mmap_mode="r").shape
-    seen = _seen_cells(bundle, (hw[0], hw[1]))
-    # of the highest scores: a logit rises with its score
-    tops = [logit_of_score(block_peaks(np.load(path))).astype(np.float32).astype(np.float64) for path in maps.good]
-    boards = boards_of(maps)
-    areas_px = tuple(round(area / scale**2) for area in AREAS_NETWORK_PX)
-    sensitivity = sensitivity_map(hw, scale, bundle.zones)
-    peaks, zoned, others, noises = [], [], [], []
-    for number, path in enumerate(maps.good):
-        scores = np.load(path)
-        # the noise of the other boards: a new board has no say in it either
-        noise = noise_from_peaks([one for one, of in zip(tops, boards, strict=True) if of != boards[number]], seen)
-        noises.append(noise)
-        noisy = noise_in_logits(noise, hw)
-        if number >= maps.held_out:
-            others.append(peaks_by_area(_quiet_logits(path, scores, sensitivity) - noisy, AREAS_NETWORK_PX, seen))
-            continue
-        # what zones hide is not to set the threshold of the rest; what they magnify is the engineer's own choice
-        peaks.append(peaks_by_area(_quiet_logits(path, scores, sensitivity) - noisy, AREAS_NETWORK_PX, seen))
-        if (sensitivity > 1).any():
-            zoned.append(peaks_by_area(_logits(scores * sensitivity) - noisy, AREAS_NETWORK_PX, seen))
-    held_out = boards[: maps.held_out]
-    whole = noise_from_peaks(tops, seen)
-    return _Peaks(_one_a_board(peaks, held_out), _one_a_board(zoned, held_out) or None, others, areas_px, whole, noises)
-
-
-def _seen_cells(bundle: Bundle, hw: tuple[int, int]) -> Bool | None:
-    """The noise cells (rows, columns) that show some of the board's area; None: all of them."""
-    if bundle.area is None:
-        return None
-    board = inside_zone(hw, bundle.recipe.scale, Zone(OFF_THE_BOARD, bundle.area, 1.0))
-    return np.asarray(block_peaks(board.astype(np.float32)) > 0)
-
-
-def _one_a_board(peaks: list[list[F64]], boards: tuple[int, ...]) -> list[list[F64]]:
-    """Of several pictures of one board, for each minimum area the one with the highest peak: they are one board."""
-    worst: dict[int, list[F64]] = {}
-    for board, here in zip(boards, peaks, strict=False):
-        known = worst.setdefault(board, here)
-        worst[board] = [max(a, b, key=lambda found: float(found[0])) for a, b in zip(known, here, strict=True)]
-    return list(worst.values())
 
 
 def _false_regions(judged: _Judged, rate: float, keep_alone: bool) -> int:
@@ -219,12 +174,11 @@ def _false_regions(judged: _Judged, rate: float, keep_alone: bool) -> int:
 
 def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) -> Reading:
     """Derive the thresholds and read the maps with them."""
-    seen = _peaks_of(bundle, maps)
-    judged = _judged(bundle, maps, seen, false_calls_per_board)
+    seen, judged = _seen_and_judged(bundle, maps, false_calls_per_board)
     derived, noise = judged.derived, seen.noise
     scale, found = bundle.recipe.scale, derived.thresholds
     here = of_network(found, scale)
-    gain = gain_map(np.load(maps.good[0], mmap_mode="r").shape, scale, found, noise, bundle.zones)
+    gain = gain_map(shape_of(maps), scale, found, noise, bundle.zones)
     tally, peaks, marks, kinds = PixelTally(), [], [], []
     for path, where in zip(maps.planted, maps.truth, strict=True):
         scores, classes = np.load(path), np.load(where)
@@ -247,7 +201,7 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
         false_regions=_false_regions(judged, false_calls_per_board, maps.keep_alone),
         kinds=tuple(kinds),
         optics=maps.optics,
-        alone=places_alone(maps, boards_of(maps), derived.alone, gain, here),
+        alone=shown_best(_alone(bundle, maps, seen, judged), boards_of(maps)),
     )
 
 
@@ -255,13 +209,3 @@ def of_network(found: Thresholds, scale: float) -> Thresholds:
     """Thresholds for maps, which lie in the network's pixels."""
     mass = None if found.mass is None else replace(found.mass, logits_per_root=found.mass.logits_per_root / scale)
     return replace(found, min_area_px=max(1, round(found.min_area_px * scale**2)), mass=mass)
-
-
-def _quiet_logits(path: Path, scores: F32, sensitivity: F32) -> F32:
-    """Logits of a map that is in a file, less what zones hide: asked for again in each round."""
-    key = ("logits", path, crc32(scores.tobytes()), crc32(sensitivity.tobytes()))
-    return made_once(key, lambda: _logits(scores * np.minimum(sensitivity, 1)))
-
-
-def _logits(scores: F32) -> F32:
-    return np.asarray(logit_of_score(scores), np.float32)

@@ -17,23 +17,26 @@ from scipy.stats import chi2
 from hisir_edge.arrays import F32, F64, U8, Bool
 from hisir_edge.bundle.thresholds import Thresholds
 from hisir_edge.errors import InputError
-from hisir_edge.geometry.noise_shape import NOISE_CELL_PX
 from hisir_edge.inspection.gain import NOISE_STEPS_PER_LOGIT
 from hisir_edge.inspection.score import score_of_one_logit
 from hisir_edge.learn.evaluation.tails import alone_on, tail_of, without_highest
 
 PEAKS_PER_BOARD = 12
+PEAK_BLOCK_PX = 64
+"""Peaks of one such block are one peak."""
 SURE_SCORE = float(np.log(2.0))
 """softplus(0): the score at which the gate trusts input and reconstruction alike."""
 AREAS_NETWORK_PX = (9, 18, 36)
 """Minimum areas tried, in the network's (scaled) pixels: 3 x 3 up to 6 x 6."""
 WORTH_A_DOUBLING_LOGITS = 0.5
-QUIET_SHARE = 0.8
-MOST_NOISE_LOGITS = 6.0
+QUIET_SHARE = 0.6
+MOST_NOISE_LOGITS = 255 / NOISE_STEPS_PER_LOGIT
 LEAST_NOISE_BOARDS = 4
 LOWEST_NOISE_LOGIT = -4.0
 NOISE_DEVIATIONS = 2.0
 """How many standard deviations of its peaks belong to a place's noise, beside their mean."""
+BOARDS_A_PEAK = 24
+"""Of so many boards the highest peak is a place's noise; of twice as many the second highest."""
 CONFIDENCE = 0.95
 RESAMPLES = 400
 FEW_BOARDS = 4
@@ -57,20 +60,21 @@ class Derived:
     alone: tuple[int, ...] = ()
 
 
-def block_peaks(logits: F32) -> F64:
-    """Highest logit of each noise cell (64 px), (rows, columns)."""
+def block_peaks(logits: F32, cell_px: int = PEAK_BLOCK_PX) -> F64:
+    """Highest logit of each square of ``cell_px``, (rows, columns)."""
     h, w = logits.shape
-    padded = np.pad(logits, ((0, -h % NOISE_CELL_PX), (0, -w % NOISE_CELL_PX)), constant_values=-np.inf)
-    rows, columns = padded.shape[0] // NOISE_CELL_PX, padded.shape[1] // NOISE_CELL_PX
+    padded = np.pad(logits, ((0, -h % cell_px), (0, -w % cell_px)), constant_values=-np.inf)
+    rows, columns = padded.shape[0] // cell_px, padded.shape[1] // cell_px
     # along the columns first: whole rows at a time
-    cells = padded.reshape(rows, NOISE_CELL_PX, -1).max(1).reshape(rows, columns, NOISE_CELL_PX).max(2)
+    cells = padded.reshape(rows, cell_px, -1).max(1).reshape(rows, columns, cell_px).max(2)
     return np.asarray(cells, np.float64)
 
 
 def noise_from_peaks(peaks: list[F64], seen: Bool | None = None) -> U8:
-    """Noise map (rows, columns) in steps of 1/32 logit from the block peaks of many good boards.
+    """Noise map (rows, columns) in steps of 1/32 logit from the peaks of many good boards in its cells.
 
-    Where boards peak (mean and ``NOISE_DEVIATIONS``) higher than in four fifths of all places, by how much. Zero
+    Where boards peak higher than in three fifths of all places, and over the gate's own boundary, by how much: by
+    their mean and ``NOISE_DEVIATIONS``, or by the highest peak of ``BOARDS_A_PEAK`` boards where that is more. Zero
     everywhere with fewer than ``LEAST_NOISE_BOARDS`` boards: what they share would be chance. ``seen`` (rows, columns):
     the places that show the board; the others do not count and have no noise.
     """
@@ -78,8 +82,10 @@ def noise_from_peaks(peaks: list[F64], seen: Bool | None = None) -> U8:
         return np.zeros(peaks[0].shape, np.uint8)
     # far below logit 0 a peak says nothing of the place
     audible = np.maximum(np.stack(peaks), LOWEST_NOISE_LOGIT)
-    typical = audible.mean(0) + NOISE_DEVIATIONS * audible.std(0)
-    quiet = float(np.quantile(typical if seen is None else typical[seen], QUIET_SHARE))
+    of_few = np.sort(audible, axis=0)[-max(len(peaks) // BOARDS_A_PEAK, 1)]
+    typical = np.maximum(audible.mean(0) + NOISE_DEVIATIONS * audible.std(0), of_few)
+    # below the boundary all is quiet: counted from less, noise would take the margin from all other thresholds
+    quiet = max(float(np.quantile(typical if seen is None else typical[seen], QUIET_SHARE)), 0.0)
     excess = np.clip(typical - quiet, 0, MOST_NOISE_LOGITS).astype(np.float32)
     # a peak may lie at a cell's border: neighbours count, and the map is smooth
     spread = cv2.blur(cv2.dilate(excess, np.ones((3, 3), np.uint8)), (3, 3))

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hisir_edge.bundle.thresholds import Thresholds, Zone
-from hisir_edge.geometry.noise_shape import noise_shape
+from hisir_edge.geometry.noise_shape import NOISE_CELL_PX, WIDE_NOISE_CELL_PX, noise_shape
 from hisir_edge.geometry.tile import padded_size
 from hisir_edge.inspection.gain import Gain, gain_map
 from hisir_edge.inspection.regions import Found, found_from_regions, regions_from_map, regions_in_window
@@ -21,12 +21,15 @@ ZONES = (
     Zone("dark", ((20.0, 30.0), (150.0, 25.0), (140.0, 110.0), (10.0, 90.0)), 0.0),
     Zone("dear", ((100.0, 60.0), (400.0, 80.0), (260.0, 200.0)), 2.5),
 )
+CELLS_PX = (NOISE_CELL_PX, WIDE_NOISE_CELL_PX)
 seeds = st.integers(0, 2**32 - 1)
 sizes = st.tuples(st.integers(48, 210), st.integers(48, 330))
 
 
-def _gain(rng: np.random.Generator, hw: tuple[int, int], scale: float, zones: tuple[Zone, ...]) -> tuple:
-    noise = rng.integers(0, 200, noise_shape(hw), dtype=np.uint8)
+def _gain(
+    rng: np.random.Generator, hw: tuple[int, int], scale: float, zones: tuple[Zone, ...], cell_px: int = NOISE_CELL_PX
+) -> tuple:
+    noise = rng.integers(0, 200, noise_shape(hw, cell_px), dtype=np.uint8)
     return (hw, scale, THRESHOLDS, noise, zones)
 
 
@@ -47,11 +50,11 @@ def _found(raw: np.ndarray, cell_max: np.ndarray, gain: Gain, pose: Pose | None,
     return found_from_regions(regions, mask)
 
 
-@given(seeds, sizes, st.sampled_from([(), ZONES]), st.sampled_from([1.0, 0.5]))
+@given(seeds, sizes, st.sampled_from([(), ZONES]), st.sampled_from([1.0, 0.5]), st.sampled_from(CELLS_PX))
 @settings(max_examples=60, deadline=None)
-def test_a_window_of_the_gain_is_the_gain_of_the_window(seed, hw, zones, scale):
+def test_a_window_of_the_gain_is_the_gain_of_the_window(seed, hw, zones, scale, cell_px):
     rng = np.random.default_rng(seed)
-    parts = _gain(rng, hw, scale, zones)
+    parts = _gain(rng, hw, scale, zones, cell_px)
     gain, whole = Gain(*parts), gain_map(*parts)
     padded = np.zeros(padded_size(hw), np.float32)
     padded[: hw[0], : hw[1]] = whole

@@ -8,7 +8,12 @@ import pytest
 import hisir_edge.learn.evaluation.thresholds as thresholds_module
 from hisir_edge.bundle.thresholds import Thresholds, Zone
 from hisir_edge.errors import InputError
-from hisir_edge.geometry.noise_shape import NOISE_CELL_PX, noise_shape
+from hisir_edge.geometry.noise_shape import (
+    NOISE_CELL_PX,
+    WIDE_NOISE_CELL_PX,
+    noise_cell_px,
+    noise_shape,
+)
 from hisir_edge.inspection.gain import NOISE_STEPS_PER_LOGIT, gain_map, noise_in_logits
 from hisir_edge.inspection.score import logit_of_score, score_of_one_logit
 from hisir_edge.learn.evaluation.thresholds import (
@@ -35,7 +40,7 @@ def test_peaks_are_block_maxima():
     logits = rng.random((200, 330)).astype(np.float32)
     logits[10, 300], logits[11, 301], logits[199, 5] = 9, 8, 7
     cells = block_peaks(logits)
-    assert cells.shape == noise_shape((200, 330)) == (4, 6)
+    assert cells.shape == (4, 6)
     assert cells[0, 4] == 9
     assert cells[3, 0] == 7
     assert np.sort(cells.ravel())[-3] < 1, "two peaks of one block count once"
@@ -103,7 +108,7 @@ def test_noise_is_found_where_it_is_and_nowhere_else():
     boards = []
     for _ in range(12):
         cells = rng.normal(-6, 0.5, (6, 8))
-        cells[2, 5] += 5  # solder that always glitters
+        cells[2, 5] += 9  # solder that always glitters
         boards.append(cells)
     noise = noise_from_peaks(boards)
     assert noise[2, 5] > 2 * NOISE_STEPS_PER_LOGIT
@@ -116,10 +121,60 @@ def test_a_place_that_differs_from_board_to_board_is_noisier_than_its_mean():
     boards = []
     for number in range(16):
         cells = rng.normal(-3.5, 0.05, (6, 8))
-        cells[1, 1], cells[4, 6] = 0.5, (-2.5, 3.5)[number % 2]
+        cells[1, 1], cells[4, 6] = 2.5, (-0.5, 5.5)[number % 2]
         boards.append(cells)
     noise = noise_from_peaks(boards)
-    assert noise[4, 6] > noise[1, 1] + 2 * NOISE_STEPS_PER_LOGIT > 3 * NOISE_STEPS_PER_LOGIT
+    assert int(noise[4, 6]) > int(noise[1, 1]) + 2 * NOISE_STEPS_PER_LOGIT > 3 * NOISE_STEPS_PER_LOGIT
+
+
+def test_the_highest_of_24_boards_is_noise_and_of_48_the_second_highest():
+    rng = np.random.default_rng(10)
+
+    def noise_with(boards: int, strong: int) -> int:
+        every = [rng.normal(-6, 0.1, (6, 8)) for _ in range(boards)]
+        for board in every[:strong]:
+            board[3, 4] = 3.0
+        return int(noise_from_peaks(every)[3, 4])
+
+    whole = 3 * NOISE_STEPS_PER_LOGIT
+    assert noise_with(24, 1) == noise_with(47, 1) == noise_with(48, 2) == pytest.approx(whole, abs=2)
+    assert noise_with(48, 1) < whole / 2
+
+
+def test_what_stays_below_the_gates_own_boundary_is_no_noise():
+    """Places of logit -1 among such of -6: with noise of 5 there the threshold of all the rest would be at -1."""
+    boards = [np.full((6, 8), -6.0) for _ in range(12)]
+    for board in boards:
+        board[2:4] = -1.0
+    assert not noise_from_peaks(boards).any()
+
+
+def test_noise_reaches_two_cells_and_no_further():
+    boards = [np.full((9, 9), -6.0) for _ in range(12)]
+    boards[0][4, 4] = boards[1][4, 4] = 2.0
+    noise = noise_from_peaks(boards)
+    assert noise[4, 4] == noise.max()
+    assert noise[4, 2]
+    assert noise[2, 2]
+    assert not noise[:, [0, 1, 7, 8]].any()
+
+
+def test_a_noise_maps_cells_are_told_by_its_shape():
+    for hw in ((384, 512), (65, 33), (1500, 3000)):
+        for px in (NOISE_CELL_PX, WIDE_NOISE_CELL_PX):
+            assert noise_cell_px(noise_shape(hw, px), hw) == px
+    assert noise_cell_px((6, 7), (384, 512)) is None
+
+
+def test_a_noise_map_of_before_means_what_it_meant():
+    """Cells of 64 px, in the frame's own pixels."""
+    noise = np.zeros((3, 4), np.uint8)
+    noise[1, 2] = 96
+    logits = noise_in_logits(noise, (192, 256))
+    y, x = np.unravel_index(int(logits.argmax()), logits.shape)
+    assert (abs(y - 95.5), abs(x - 159.5)) == (0.5, 0.5), "its cell's middle lies between two pixels"
+    assert logits[y, x] == pytest.approx(3.0, rel=0.02)
+    assert not logits[:30].any()
 
 
 def test_a_noisy_place_does_not_set_the_threshold_of_the_whole_board():
@@ -135,7 +190,7 @@ def test_a_noisy_place_does_not_set_the_threshold_of_the_whole_board():
         return logits
 
     boards = [board() for _ in range(20)]
-    noise = noise_from_peaks([block_peaks(b) for b in boards])
+    noise = noise_from_peaks([block_peaks(b, NOISE_CELL_PX) for b in boards])
     none = np.zeros_like(noise)
     level = [
         derived_from_peaks([peaks_by_area(b - noise_in_logits(n, hw), (9,)) for b in boards], 0.05, (9,)).thresholds

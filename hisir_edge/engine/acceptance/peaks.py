@@ -1,0 +1,115 @@
+"""Peaks of good boards less the noise of their places, as the other boards show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from hisir_edge.arrays import F32, F64, U8, Bool
+from hisir_edge.bundle.load import Bundle
+from hisir_edge.bundle.thresholds import OFF_THE_BOARD, Zone
+from hisir_edge.engine.acceptance.alone import Alone
+from hisir_edge.engine.acceptance.maps import Maps, boards_of
+from hisir_edge.geometry.noise_shape import NOISE_CELL_PX
+from hisir_edge.images.kept import made_once
+from hisir_edge.inspection.gain import inside_zone, noise_in_logits, sensitivity_map
+from hisir_edge.inspection.score import logit_of_score
+from hisir_edge.learn.evaluation.thresholds import (
+    AREAS_NETWORK_PX,
+    LOWEST_NOISE_LOGIT,
+    PEAK_BLOCK_PX,
+    block_peaks,
+    noise_from_peaks,
+    peaks_by_area,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Per held-out board (not picture) the peaks of each minimum area; again with sensitive zones if there are any.
+
+    ``others``: those of boards that the network has learnt. ``noises``: of each picture's map, the noise of the others.
+    """
+
+    board: list[list[F64]]
+    zoned: list[list[F64]] | None
+    others: list[list[F64]]
+    areas_px: tuple[int, ...]
+    noise: U8
+    noises: list[U8]
+
+
+def peaks_less_noise(bundle: Bundle, maps: Maps, alone: dict[int, list[Alone]]) -> Peaks:
+    """The peaks of a run's good boards; ``alone``: by the number of the map, what is no noise of its place."""
+    scale, hw = bundle.recipe.scale, shape_of(maps)
+    seen, seen_cells = _seen(bundle, hw, PEAK_BLOCK_PX), _seen(bundle, hw, NOISE_CELL_PX)
+    tops = [_tops(path, alone.get(number, [])) for number, path in enumerate(maps.good)]
+    boards = boards_of(maps)
+    areas_px = tuple(round(area / scale**2) for area in AREAS_NETWORK_PX)
+    sensitivity = sensitivity_map(hw, scale, bundle.zones)
+    peaks, zoned, others, noises = [], [], [], []
+    for number, path in enumerate(maps.good):
+        scores = np.load(path)
+        # the noise of the other boards: a new board has no say in it either
+        rest = [top for top, of in zip(tops, boards, strict=True) if of != boards[number]]
+        noise = noise_from_peaks(rest, seen_cells)
+        noises.append(noise)
+        noisy = noise_in_logits(noise, hw)
+        if number >= maps.held_out:
+            others.append(peaks_by_area(quiet_logits(path, scores, sensitivity) - noisy, AREAS_NETWORK_PX, seen))
+            continue
+        # what zones hide is not to set the threshold of the rest; what they magnify is the engineer's own choice
+        peaks.append(peaks_by_area(quiet_logits(path, scores, sensitivity) - noisy, AREAS_NETWORK_PX, seen))
+        if (sensitivity > 1).any():
+            zoned.append(peaks_by_area(logits_of(scores * sensitivity) - noisy, AREAS_NETWORK_PX, seen))
+    held_out = boards[: maps.held_out]
+    whole = noise_from_peaks(tops, seen_cells)
+    return Peaks(one_a_board(peaks, held_out), one_a_board(zoned, held_out) or None, others, areas_px, whole, noises)
+
+
+def _tops(path: Path, alone: list[Alone]) -> F64:
+    """The peaks of a map in the cells of the noise map, lowest where its board shows what no other shows."""
+    # of the highest scores: a logit rises with its score
+    tops = logit_of_score(block_peaks(np.load(path), NOISE_CELL_PX)).astype(np.float32).astype(np.float64)
+    for place in alone:
+        x, y, w, h = place.box_xywh
+        rows = slice(y // NOISE_CELL_PX, (y + h - 1) // NOISE_CELL_PX + 1)
+        tops[rows, x // NOISE_CELL_PX : (x + w - 1) // NOISE_CELL_PX + 1] = LOWEST_NOISE_LOGIT
+    return tops
+
+
+def _seen(bundle: Bundle, hw: tuple[int, int], cell_px: int) -> Bool | None:
+    """The cells (rows, columns) that show some of the board's area; None: all of them."""
+    if bundle.area is None:
+        return None
+    board = inside_zone(hw, bundle.recipe.scale, Zone(OFF_THE_BOARD, bundle.area, 1.0))
+    return np.asarray(block_peaks(board.astype(np.float32), cell_px) > 0)
+
+
+def one_a_board(peaks: list[list[F64]], boards: tuple[int, ...]) -> list[list[F64]]:
+    """Of several pictures of one board, for each minimum area the one with the highest peak: they are one board."""
+    worst: dict[int, list[F64]] = {}
+    for board, here in zip(boards, peaks, strict=False):
+        known = worst.setdefault(board, here)
+        worst[board] = [max(a, b, key=lambda found: float(found[0])) for a, b in zip(known, here, strict=True)]
+    return list(worst.values())
+
+
+def shape_of(maps: Maps) -> tuple[int, int]:
+    """Height and width of the maps."""
+    h, w = np.load(maps.good[0], mmap_mode="r").shape
+    return int(h), int(w)
+
+
+def quiet_logits(path: Path, scores: F32, sensitivity: F32) -> F32:
+    """Logits of a map that is in a file, less what zones hide: asked for again in each round."""
+    key = ("logits", path, crc32(scores.tobytes()), crc32(sensitivity.tobytes()))
+    return made_once(key, lambda: logits_of(scores * np.minimum(sensitivity, 1)))
+
+
+def logits_of(scores: F32) -> F32:
+    """The gate's logits of its scores."""
+    return np.asarray(logit_of_score(scores), np.float32)
