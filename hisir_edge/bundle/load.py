@@ -22,7 +22,7 @@ from hisir_edge.bundle.replace import MOST_EXCHANGES
 from hisir_edge.bundle.thresholds import OFF_THE_BOARD, MassRule, Thresholds, Zone
 from hisir_edge.bundle.variants import Place, places_from_atlas
 from hisir_edge.errors import BundleError, InputError
-from hisir_edge.geometry.noise_shape import noise_cell_px, noise_shape
+from hisir_edge.geometry.noise_shape import WIDE_NOISE_CELL_PX, noise_cell_px, noise_shape
 from hisir_edge.geometry.tile import padded_size, scaled_hw
 from hisir_edge.images import Rules, read_grey, read_rgb
 from hisir_edge.json_once import loads_once
@@ -232,7 +232,9 @@ def _noise_from_picture(folder: Path, hw: tuple[int, int]) -> U8:
     noise = read_grey(folder / NOISE)
     if noise_cell_px(noise.shape, hw) is None:
         raise BundleError(
-            expected=f"a noise map of {noise_shape(hw)} cells", received=f"{noise.shape}", fix=rebuild_command(folder)
+            expected=f"a noise map of {noise_shape(hw)} or {noise_shape(hw, WIDE_NOISE_CELL_PX)} cells",
+            received=f"{noise.shape}",
+            fix=rebuild_command(folder),
         )
     return noise
 

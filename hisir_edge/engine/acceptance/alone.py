@@ -36,28 +36,20 @@ class Alone:
 def places_alone(
     maps: Maps, boards: tuple[int, ...], counts: tuple[int, ...], gain_of: Callable[[int], F32], here: Thresholds
 ) -> dict[int, list[Alone]]:
-    """Where the peaks lie that were not counted, by the number of the good map that shows them, strongest first.
+    """By board where the peaks lie that were not counted, strongest first: on the picture that shows them best.
 
     ``boards``: which board each good map shows; ``counts``: by board, in the order in which they come, how many peaks.
     ``gain_of``: what calibrates a map, (h, w), with the noise of the other boards; ``here``: thresholds in its pixels.
     """
     by_board = dict(zip(dict.fromkeys(boards), counts, strict=True))
     found = dict[int, list[Alone]]()
-    for number in (i for i, board in enumerate(boards) if by_board[board]):
+    for number, board in ((i, board) for i, board in enumerate(boards) if by_board[board]):
         calibrated = np.load(maps.good[number]) * gain_of(number)
-        regions = regions_from_map(calibrated, replace(here, region_peak=1.0)).regions[: by_board[boards[number]]]
+        regions = regions_from_map(calibrated, replace(here, region_peak=1.0)).regions[: by_board[board]]
         picture = maps.pictures[number] if maps.pictures else ""
-        found[number] = [Alone(picture, one.box_xywh, one.peak / here.region_peak) for one in regions]
+        shown = [Alone(picture, one.box_xywh, one.peak / here.region_peak) for one in regions]
+        found[board] = max(found.get(board, []), shown, key=lambda places: sum(place.strength for place in places))
     return found
-
-
-def shown_best(places: dict[int, list[Alone]], boards: tuple[int, ...]) -> tuple[Alone, ...]:
-    """The places of every board on the picture that shows them best, the strongest first."""
-    best = dict[int, list[Alone]]()
-    for number, here in places.items():
-        known = best.setdefault(boards[number], here)
-        best[boards[number]] = max(known, here, key=lambda shown: sum(place.strength for place in shown))
-    return tuple(sorted((place for shown in best.values() for place in shown), key=lambda place: -place.strength))
 
 
 def models_of(places: tuple[Alone, ...], scale: float) -> tuple[NotCountedModel, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from hisir_edge.arrays import F32, F64, U8
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.manifest import OpticsModel
 from hisir_edge.bundle.thresholds import MassRule, Thresholds
-from hisir_edge.engine.acceptance.alone import Alone, places_alone, shown_best
+from hisir_edge.engine.acceptance.alone import Alone, places_alone
 from hisir_edge.engine.acceptance.maps import Maps, boards_of
 from hisir_edge.engine.acceptance.peaks import Peaks, logits_of, one_a_board, peaks_less_noise, quiet_logits, shape_of
 from hisir_edge.inspection.gain import gain_map, noise_in_logits, sensitivity_map
@@ -84,11 +85,12 @@ def _seen_and_judged(bundle: Bundle, maps: Maps, rate: float) -> tuple[Peaks, _J
 
 
 def _alone(bundle: Bundle, maps: Maps, seen: Peaks, judged: _Judged) -> dict[int, list[Alone]]:
-    """By the number of the map the places that its board alone shows, judged with the noise of the others."""
+    """By board the places that it alone shows, judged as its peaks were: by the noise of the others."""
     hw, limits = shape_of(maps), of_network(judged.derived.thresholds, bundle.recipe.scale)
+    zones = tuple(replace(zone, sensitivity=min(zone.sensitivity, 1.0)) for zone in bundle.zones)
 
     def gain_of(number: int) -> F32:
-        return gain_map(hw, bundle.recipe.scale, judged.derived.thresholds, seen.noises[number], bundle.zones)
+        return gain_map(hw, bundle.recipe.scale, judged.derived.thresholds, seen.noises[number], zones)
 
     return places_alone(maps, boards_of(maps), judged.derived.alone, gain_of, limits)
 
@@ -201,7 +203,7 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
         false_regions=_false_regions(judged, false_calls_per_board, maps.keep_alone),
         kinds=tuple(kinds),
         optics=maps.optics,
-        alone=shown_best(_alone(bundle, maps, seen, judged), boards_of(maps)),
+        alone=tuple(sorted(chain(*_alone(bundle, maps, seen, judged).values()), key=lambda place: -place.strength)),
     )
 
 

@@ -19,7 +19,6 @@ from hisir_edge.inspection.gain import inside_zone, noise_in_logits, sensitivity
 from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.learn.evaluation.thresholds import (
     AREAS_NETWORK_PX,
-    LOWEST_NOISE_LOGIT,
     PEAK_BLOCK_PX,
     block_peaks,
     noise_from_peaks,
@@ -43,19 +42,18 @@ class Peaks:
 
 
 def peaks_less_noise(bundle: Bundle, maps: Maps, alone: dict[int, list[Alone]]) -> Peaks:
-    """The peaks of a run's good boards; ``alone``: by the number of the map, what is no noise of its place."""
+    """The peaks of a run's good boards; ``alone``: by board, what is no noise of its place beyond what others show."""
     scale, hw = bundle.recipe.scale, shape_of(maps)
     seen, seen_cells = _seen(bundle, hw, PEAK_BLOCK_PX), _seen(bundle, hw, NOISE_CELL_PX)
-    tops = [_tops(path, alone.get(number, [])) for number, path in enumerate(maps.good)]
-    boards = boards_of(maps)
+    boards, sensitivity = boards_of(maps), sensitivity_map(hw, scale, bundle.zones)
+    tops = _without_alone(_tops_by_board(maps.good, boards, sensitivity), alone)
     areas_px = tuple(round(area / scale**2) for area in AREAS_NETWORK_PX)
-    sensitivity = sensitivity_map(hw, scale, bundle.zones)
     peaks, zoned, others, noises = [], [], [], []
     for number, path in enumerate(maps.good):
         scores = np.load(path)
         # the noise of the other boards: a new board has no say in it either
-        rest = [top for top, of in zip(tops, boards, strict=True) if of != boards[number]]
-        noise = noise_from_peaks(rest, seen_cells)
+        rest = [top for board, top in tops.items() if board != boards[number]]
+        noise = noise_from_peaks(rest, seen_cells, len(tops))
         noises.append(noise)
         noisy = noise_in_logits(noise, hw)
         if number >= maps.held_out:
@@ -66,19 +64,35 @@ def peaks_less_noise(bundle: Bundle, maps: Maps, alone: dict[int, list[Alone]]) 
         if (sensitivity > 1).any():
             zoned.append(peaks_by_area(logits_of(scores * sensitivity) - noisy, AREAS_NETWORK_PX, seen))
     held_out = boards[: maps.held_out]
-    whole = noise_from_peaks(tops, seen_cells)
+    whole = noise_from_peaks(list(tops.values()), seen_cells)
     return Peaks(one_a_board(peaks, held_out), one_a_board(zoned, held_out) or None, others, areas_px, whole, noises)
 
 
-def _tops(path: Path, alone: list[Alone]) -> F64:
-    """The peaks of a map in the cells of the noise map, lowest where its board shows what no other shows."""
-    # of the highest scores: a logit rises with its score
-    tops = logit_of_score(block_peaks(np.load(path), NOISE_CELL_PX)).astype(np.float32).astype(np.float64)
-    for place in alone:
-        x, y, w, h = place.box_xywh
-        rows = slice(y // NOISE_CELL_PX, (y + h - 1) // NOISE_CELL_PX + 1)
-        tops[rows, x // NOISE_CELL_PX : (x + w - 1) // NOISE_CELL_PX + 1] = LOWEST_NOISE_LOGIT
-    return tops
+def _tops_by_board(paths: tuple[Path, ...], boards: tuple[int, ...], sensitivity: F32) -> dict[int, F64]:
+    """By board its highest peaks in the cells of the noise map; what zones hide is no noise of what lies beside it."""
+    found = dict[int, F64]()
+    for path, board in zip(paths, boards, strict=True):
+        # of the highest scores: a logit rises with its score
+        scores = block_peaks(np.load(path) * np.minimum(sensitivity, 1), NOISE_CELL_PX)
+        tops = logit_of_score(scores).astype(np.float32).astype(np.float64)
+        found[board] = np.maximum(found.get(board, tops), tops)
+    return found
+
+
+def _without_alone(tops: dict[int, F64], alone: dict[int, list[Alone]]) -> dict[int, F64]:
+    """Peaks by board and cell, where a board shows what no other shows no higher than the others' are there."""
+    capped = {board: np.array(top) for board, top in tops.items()}
+    for board, places in alone.items():
+        others = np.max([top for of, top in tops.items() if of != board], axis=0)
+        for cells in (_cells_of(place) for place in places):
+            capped[board][cells] = np.minimum(capped[board][cells], others[cells])
+    return capped
+
+
+def _cells_of(place: Alone) -> tuple[slice, slice]:
+    x, y, w, h = place.box_xywh
+    rows = slice(y // NOISE_CELL_PX, (y + h - 1) // NOISE_CELL_PX + 1)
+    return rows, slice(x // NOISE_CELL_PX, (x + w - 1) // NOISE_CELL_PX + 1)
 
 
 def _seen(bundle: Bundle, hw: tuple[int, int], cell_px: int) -> Bool | None:

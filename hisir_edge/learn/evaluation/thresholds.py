@@ -70,25 +70,27 @@ def block_peaks(logits: F32, cell_px: int = PEAK_BLOCK_PX) -> F64:
     return np.asarray(cells, np.float64)
 
 
-def noise_from_peaks(peaks: list[F64], seen: Bool | None = None) -> U8:
+def noise_from_peaks(peaks: list[F64], seen: Bool | None = None, of_boards: int | None = None) -> U8:
     """Noise map (rows, columns) in steps of 1/32 logit from the peaks of many good boards in its cells.
 
     Where boards peak higher than in three fifths of all places, and over the gate's own boundary, by how much: by
     their mean and ``NOISE_DEVIATIONS``, or by the highest peak of ``BOARDS_A_PEAK`` boards where that is more. Zero
     everywhere with fewer than ``LEAST_NOISE_BOARDS`` boards: what they share would be chance. ``seen`` (rows, columns):
-    the places that show the board; the others do not count and have no noise.
+    the places that show the board; the others do not count. ``of_boards``: how many boards the bundle's own map comes
+    from, where these are the others of one of them; None: so many.
     """
     if len(peaks) < LEAST_NOISE_BOARDS:
         return np.zeros(peaks[0].shape, np.uint8)
     # far below logit 0 a peak says nothing of the place
     audible = np.maximum(np.stack(peaks), LOWEST_NOISE_LOGIT)
-    of_few = np.sort(audible, axis=0)[-max(len(peaks) // BOARDS_A_PEAK, 1)]
+    rank = len(peaks) - max((of_boards or len(peaks)) // BOARDS_A_PEAK, 1)
+    of_few = np.partition(audible, rank, axis=0)[rank]
     typical = np.maximum(audible.mean(0) + NOISE_DEVIATIONS * audible.std(0), of_few)
     # below the boundary all is quiet: counted from less, noise would take the margin from all other thresholds
     quiet = max(float(np.quantile(typical if seen is None else typical[seen], QUIET_SHARE)), 0.0)
     excess = np.clip(typical - quiet, 0, MOST_NOISE_LOGITS).astype(np.float32)
-    # a peak may lie at a cell's border: neighbours count, and the map is smooth
-    spread = cv2.blur(cv2.dilate(excess, np.ones((3, 3), np.uint8)), (3, 3))
+    # a peak may lie at a cell's border, and a little beside it on the next board: neighbours count
+    spread = cv2.dilate(excess, np.ones((3, 3), np.uint8))
     return np.round(spread * NOISE_STEPS_PER_LOGIT).astype(np.uint8)
 
 

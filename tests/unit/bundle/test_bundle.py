@@ -13,9 +13,11 @@ import pytest
 from hisir_edge.backends import engine_from_bundle
 from hisir_edge.bundle.files import MANIFEST
 from hisir_edge.bundle.integrity import check_private, seal_of
-from hisir_edge.bundle.load import load_bundle
+from hisir_edge.bundle.load import _noise_from_picture, load_bundle
 from hisir_edge.bundle.replace import replace_folder
+from hisir_edge.bundle.write import write_noise
 from hisir_edge.errors import BundleError
+from hisir_edge.geometry.noise_shape import NOISE_CELL_PX, WIDE_NOISE_CELL_PX, noise_shape
 from hisir_edge.inspection.cpu import onnxruntime as infer_onnxruntime
 from hisir_edge.inspection.cpu.onnxruntime import OnnxRuntimeEngine, session_options
 from hisir_edge.machine.cpu import available_threads, int8_instructions
@@ -252,3 +254,13 @@ def test_the_engine_gives_finite_scores_for_any_tile(small_bundle):
     assert np.isfinite(scores).all()
     assert np.isfinite(misfit).all()
     assert (scores >= 0).all()
+
+
+@pytest.mark.parametrize("cell_px", [NOISE_CELL_PX, WIDE_NOISE_CELL_PX])
+def test_a_noise_map_is_taken_in_cells_of_today_and_of_before(tmp_path, cell_px):
+    hw = (384, 512)
+    noise = np.random.default_rng(4).integers(0, 256, noise_shape(hw, cell_px), dtype=np.uint8)
+    write_noise(tmp_path, noise)
+    assert np.array_equal(_noise_from_picture(tmp_path, hw), noise)
+    with pytest.raises(BundleError, match=r"\(12, 18\) or \(6, 9\) cells"):
+        _noise_from_picture(tmp_path, (384, 576 if cell_px == WIDE_NOISE_CELL_PX else 545))

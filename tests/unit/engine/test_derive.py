@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from hisir_edge.bundle.load import load_bundle
+from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.engine.acceptance.derive import derived_from_maps
 from hisir_edge.engine.acceptance.maps import Maps
+from hisir_edge.inspection.gain import noise_in_logits
 from hisir_edge.inspection.score import logit_of_score, score_of_one_logit
 
 PLACE = (slice(200, 212), slice(300, 312))
@@ -63,10 +66,71 @@ def test_a_place_that_two_boards_show_is_noise_and_sets_no_threshold(bundle, tmp
     assert region_logit(bundle, maps) < 2
 
 
-def test_what_one_board_alone_shows_is_no_noise_of_its_place(bundle, tmp_path):
+def cones(folder, places: dict[int, list[tuple[int, int, float]]], boards: int, everywhere=()) -> Maps:
+    """Maps of smooth noise up to logit 1 with cones at (y, x, logit), by board; ``everywhere``: on all of them."""
+    rng, files = np.random.default_rng(5), []
+    ys, xs = np.mgrid[:384, :512]
+    for number in range(boards):
+        logits = 11 * cv2.GaussianBlur(rng.normal(0, 1, (384, 512)), (0, 0), 3) - 3.4
+        for y, x, height in (*everywhere, *places.get(number, ())):
+            logits = np.maximum(logits, height - 0.7 * np.hypot(ys - y, xs - x))
+        files.append(folder / f"cone{number}.npy")
+        np.save(files[-1], np.logaddexp(0, logits).astype(np.float32))
+    return Maps(tuple(files), boards, (), ())
+
+
+@pytest.mark.parametrize("y_x", [(206, 306), (192, 288), (223, 319), (208, 320)])
+def test_what_one_board_alone_shows_is_no_noise_of_its_place(bundle, tmp_path, y_x):
     """A bad board among the good ones does not blind the place of its defect; one that is kept does."""
-    maps = maps_with(tmp_path, (4,))
+    maps = cones(tmp_path, {4: [(*y_x, 9.0)]}, 12)
     derived, noise = derived_from_maps(bundle, maps, 0.05)
-    assert sum(derived.alone) == 1
-    assert noise[6, 9] < 32
-    assert derived_from_maps(bundle, replace(maps, keep_alone=True), 0.05)[1][6, 9] >= 3.5 * 32
+    assert [bool(n) for n in derived.alone] == [n == 4 for n in range(12)]
+    assert noise.max() < 2.5 * 32, "in no cell that it touches"
+    kept = noise_in_logits(derived_from_maps(bundle, replace(maps, keep_alone=True), 0.05)[1], (384, 512))
+    assert kept[y_x] > 7
+
+
+@pytest.mark.parametrize(("boards", "strong", "weak"), [(12, 16, 6), (12, 14, 5), (18, 16, 6), (24, 16, 6)])
+def test_a_place_that_a_second_board_shows_less_of_raises_no_threshold(bundle, tmp_path, boards, strong, weak):
+    maps = cones(tmp_path, {3: [(206, 306, strong)], 7: [(206, 306, weak)]}, boards)
+    derived, noise = derived_from_maps(bundle, maps, 0.05)
+    assert [bool(n) for n in derived.alone] == [n == 3 for n in range(boards)]
+    assert weak - 0.7 < noise[6, 9] / 32 < weak + 0.1, "as much as two show"
+    assert region_logit(bundle, maps) < 3.2
+
+
+def test_a_noisy_place_is_no_noisier_for_a_defect_of_one_board_there(bundle, tmp_path):
+    noisy = cones(tmp_path, {}, 24, everywhere=[(206, 306, 3.0)])
+    assert derived_from_maps(bundle, noisy, 0.05)[1][6, 9] / 32 == pytest.approx(2.6, abs=0.3)
+    spoilt = cones(tmp_path, {5: [(210, 300, 14.0)]}, 24, everywhere=[(206, 306, 3.0)])
+    derived, noise = derived_from_maps(bundle, spoilt, 0.05)
+    assert derived.alone[5]
+    assert noise[6, 9] / 32 == pytest.approx(2.6, abs=0.3)
+
+
+def test_what_an_ignored_zone_hides_is_no_noise_beside_it(bundle, tmp_path):
+    hidden = ((280.0, 180.0), (330.0, 180.0), (330.0, 230.0), (280.0, 230.0))
+    maps = cones(tmp_path, {2: [(206, 306, 6.0)], 9: [(206, 306, 6.0)]}, 12)
+    assert derived_from_maps(bundle, maps, 0.05)[1].max() > 5 * 32
+    ignored = replace(bundle, zones=(Zone("label", hidden, 0.0),))
+    assert derived_from_maps(ignored, maps, 0.05)[1].max() < 2.5 * 32
+
+
+@pytest.mark.parametrize("sensitivity", [2.0, 10.0])
+def test_what_is_left_out_is_where_it_is_also_beside_a_dear_zone(bundle, tmp_path, sensitivity):
+    dear = ((60.0, 60.0), (140.0, 60.0), (140.0, 140.0), (60.0, 140.0))
+    maps = cones(tmp_path, {4: [(276, 400, 9.0)]}, 12, everywhere=[(100, 100, 3.0)])
+    derived, noise = derived_from_maps(replace(bundle, zones=(Zone("dear", dear, sensitivity),)), maps, 0.05)
+    assert derived.alone[4]
+    assert noise[276 // 32, 400 // 32] < 2.5 * 32
+    assert noise[100 // 32, 100 // 32] / 32 == pytest.approx(2.6, abs=0.3)
+
+
+def test_photos_of_one_board_are_one_board_for_the_noise(bundle, tmp_path):
+    """A defect on two of its photos is left out on both, and nothing else of them is."""
+    places = {4: [(206, 306, 9.0)], 5: [(206, 306, 8.0), (40, 450, 4.0)], 8: [(40, 450, 4.0)]}
+    maps = replace(cones(tmp_path, places, 13), boards=(0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 10, 11))
+    derived, noise = derived_from_maps(bundle, maps, 0.05)
+    assert derived.alone[4]
+    assert noise[6, 9] < 2.5 * 32
+    assert noise[1, 14] / 32 == pytest.approx(3.6, abs=0.3)

@@ -146,10 +146,10 @@ def test_how_far_planted_defects_stand_out(tmp_path, float32, engine, seen, stan
 
 
 def test_of_two_photos_of_a_board_the_worse_one_counts_for_each_area():
-    from hisir_edge.engine.acceptance.derive import _one_a_board
+    from hisir_edge.engine.acceptance.peaks import one_a_board
 
     first = [np.array([5.0, 1.0]), np.array([0.0])]
     second = [np.array([4.9, 0.5]), np.array([4.9, 0.1])]
     other = [np.array([1.0]), np.array([1.0])]
-    found = _one_a_board([first, second, other], (0, 0, 1))
+    found = one_a_board([first, second, other], (0, 0, 1))
     assert [[area.tolist() for area in board] for board in found] == [[[5.0, 1.0], [4.9, 0.1]], [[1.0], [1.0]]]

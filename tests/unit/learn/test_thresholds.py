@@ -149,14 +149,23 @@ def test_what_stays_below_the_gates_own_boundary_is_no_noise():
     assert not noise_from_peaks(boards).any()
 
 
-def test_noise_reaches_two_cells_and_no_further():
-    boards = [np.full((9, 9), -6.0) for _ in range(12)]
-    boards[0][4, 4] = boards[1][4, 4] = 2.0
-    noise = noise_from_peaks(boards)
-    assert noise[4, 4] == noise.max()
-    assert noise[4, 2]
-    assert noise[2, 2]
-    assert not noise[:, [0, 1, 7, 8]].any()
+def test_others_of_a_board_are_ranked_as_all_boards_are():
+    """Of 48 boards the second highest counts, also where a board is judged by the other 47."""
+    boards = [np.full((4, 4), -6.0) for _ in range(47)]
+    boards[0][1, 1] = 5.0
+    assert noise_from_peaks(boards)[1, 1] == 5 * NOISE_STEPS_PER_LOGIT
+    assert noise_from_peaks(boards, of_boards=48)[1, 1] < NOISE_STEPS_PER_LOGIT
+
+
+@pytest.mark.parametrize(("y", "x"), [(4 * 32, 4 * 32), (5 * 32 - 1, 5 * 32 - 1), (4 * 32 + 16, 4 * 32 + 16)])
+def test_a_peak_is_noise_wherever_it_lies_in_its_cell_and_not_far_from_it(y, x):
+    boards = [np.full((9 * NOISE_CELL_PX, 9 * NOISE_CELL_PX), -6, np.float32) for _ in range(12)]
+    for board in boards[:2]:
+        board[y, x] = 3
+    noise = noise_in_logits(noise_from_peaks([block_peaks(b, NOISE_CELL_PX) for b in boards]), boards[0].shape)
+    assert noise[y, x] == 3
+    far = np.abs(np.indices(noise.shape) - np.array([y, x])[:, None, None]).max(0) > 2.5 * NOISE_CELL_PX
+    assert not noise[far].any()
 
 
 def test_a_noise_maps_cells_are_told_by_its_shape():
