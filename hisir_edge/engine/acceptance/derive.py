@@ -13,7 +13,15 @@ from hisir_edge.bundle.manifest import OpticsModel
 from hisir_edge.bundle.thresholds import MassRule, Thresholds
 from hisir_edge.engine.acceptance.alone import Alone, places_alone
 from hisir_edge.engine.acceptance.maps import Maps, boards_of
-from hisir_edge.engine.acceptance.peaks import Peaks, logits_of, one_a_board, peaks_less_noise, quiet_logits, shape_of
+from hisir_edge.engine.acceptance.peaks import (
+    Peaks,
+    logits_of,
+    one_a_board,
+    peaks_less_noise,
+    quiet_logits,
+    scores_without,
+    shape_of,
+)
 from hisir_edge.inspection.gain import gain_map, noise_in_logits, sensitivity_map
 from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.learn.evaluation.evaluate import defects_in, open_regions
@@ -75,13 +83,16 @@ def derived_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
 
 
 def _seen_and_judged(bundle: Bundle, maps: Maps, rate: float) -> tuple[Peaks, _Judged]:
-    """Peaks less noise, and what they say; what one board alone shows is no noise of its place."""
-    seen = peaks_less_noise(bundle, maps, {})
-    judged = _judged(bundle, maps, seen, rate)
-    if alone := _alone(bundle, maps, seen, judged):
-        seen = peaks_less_noise(bundle, maps, alone)
-        judged = _judged(bundle, maps, seen, rate)
-    return seen, judged
+    """Peaks less noise, and what they say, without what one board alone shows.
+
+    What that is comes from the spread of places, which one board moves little: by the highest peaks a bad board would
+    quieten the others, with which it is compared.
+    """
+    seen = peaks_less_noise(bundle, maps, None)
+    judged = _judged(bundle, maps, seen, rate, maps.keep_alone)
+    seen = peaks_less_noise(bundle, maps, _alone(bundle, maps, seen, judged))
+    anew = _judged(bundle, maps, seen, rate, keep_alone=True)
+    return seen, replace(anew, derived=replace(anew.derived, alone=judged.derived.alone))
 
 
 def _alone(bundle: Bundle, maps: Maps, seen: Peaks, judged: _Judged) -> dict[int, list[Alone]]:
@@ -95,27 +106,29 @@ def _alone(bundle: Bundle, maps: Maps, seen: Peaks, judged: _Judged) -> dict[int
     return places_alone(maps, boards_of(maps), judged.derived.alone, gain_of, limits)
 
 
-def _judged(bundle: Bundle, maps: Maps, seen: Peaks, rate: float) -> _Judged:
+def _judged(bundle: Bundle, maps: Maps, seen: Peaks, rate: float, keep_alone: bool) -> _Judged:
     """By peaks alone, then with what the masses of the regions are worth that those thresholds show."""
     derived = derived_from_peaks(
-        seen.board, rate, seen.areas_px, zoned=seen.zoned, others=seen.others, keep_alone=maps.keep_alone
+        seen.board, rate, seen.areas_px, zoned=seen.zoned, others=seen.others, keep_alone=keep_alone
     )
     which = seen.areas_px.index(derived.thresholds.min_area_px)
     judged = _Judged(derived, without_highest([board[which] for board in seen.board], derived.alone[: len(seen.board)]))
     for _ in range(MASS_ROUNDS):
-        judged = _with_mass(bundle, maps, seen, rate, judged)
+        judged = _with_mass(bundle, maps, seen, rate, judged, keep_alone)
     return judged
 
 
-def _with_mass(bundle: Bundle, maps: Maps, seen: Peaks, rate: float, before: _Judged) -> _Judged:
+def _with_mass(bundle: Bundle, maps: Maps, seen: Peaks, rate: float, before: _Judged, keep_alone: bool) -> _Judged:
     limits, scale = before.derived.thresholds, bundle.recipe.scale
     which = seen.areas_px.index(limits.min_area_px)
     here = replace(limits, min_area_px=AREAS_NETWORK_PX[which])
     h, w = shape_of(maps)
     sensitivity = sensitivity_map((h, w), scale, bundle.zones)
     regions, zoned = [], []
+    of = boards_of(maps)
     for number, (path, noise) in enumerate(zip(maps.good, seen.noises, strict=True)):
-        scores, gain = np.load(path), gain_map((h, w), scale, here, noise, ())
+        scores = scores_without(path, seen.alone.get(of[number], []))
+        gain = gain_map((h, w), scale, here, noise, ())
         noisy = noise_in_logits(noise, (h, w))
         quieter = scores * np.minimum(sensitivity, 1)
         regions.append(seen_on(quieter * gain, quiet_logits(path, scores, sensitivity) - noisy, here))
@@ -125,7 +138,7 @@ def _with_mass(bundle: Bundle, maps: Maps, seen: Peaks, rate: float, before: _Ju
     rule = rule_of_boards(regions, maps.keep_alone)
     if rule is None:
         return before
-    boards = boards_of(maps)[: maps.held_out]
+    boards = of[: maps.held_out]
     held_out = _strongest(regions[: maps.held_out], rule, boards, seen.board, which)
     derived = derived_from_peaks(
         [[one] for one in held_out],
@@ -136,7 +149,7 @@ def _with_mass(bundle: Bundle, maps: Maps, seen: Peaks, rate: float, before: _Ju
             [_falling(strengths(one, rule), board[which])]
             for one, board in zip(regions[maps.held_out :], seen.others, strict=True)
         ],
-        keep_alone=maps.keep_alone,
+        keep_alone=keep_alone,
     )
     in_frame = MassRule(rule.logits_per_root * scale, rule.logits_at_none)
     found = replace(derived, thresholds=replace(derived.thresholds, mass=in_frame))
@@ -203,7 +216,7 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
         false_regions=_false_regions(judged, false_calls_per_board, maps.keep_alone),
         kinds=tuple(kinds),
         optics=maps.optics,
-        alone=tuple(sorted(chain(*_alone(bundle, maps, seen, judged).values()), key=lambda place: -place.strength)),
+        alone=tuple(sorted(chain(*seen.alone.values()), key=lambda place: -place.strength)),
     )
 
 

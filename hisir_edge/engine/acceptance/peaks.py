@@ -13,7 +13,7 @@ from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.thresholds import OFF_THE_BOARD, Zone
 from hisir_edge.engine.acceptance.alone import Alone
 from hisir_edge.engine.acceptance.maps import Maps, boards_of
-from hisir_edge.geometry.noise_shape import NOISE_CELL_PX
+from hisir_edge.geometry.noise_shape import NOISE_CELL_PX, WIDE_NOISE_CELL_PX
 from hisir_edge.images.kept import made_once
 from hisir_edge.inspection.gain import inside_zone, noise_in_logits, sensitivity_map
 from hisir_edge.inspection.score import logit_of_score
@@ -23,6 +23,7 @@ from hisir_edge.learn.evaluation.thresholds import (
     block_peaks,
     noise_from_peaks,
     peaks_by_area,
+    spread_from_peaks,
 )
 
 
@@ -31,6 +32,7 @@ class Peaks:
     """Per held-out board (not picture) the peaks of each minimum area; again with sensitive zones if there are any.
 
     ``others``: those of boards that the network has learnt. ``noises``: of each picture's map, the noise of the others.
+    ``alone``: by board, what it alone shows, and what therefore is in none of them.
     """
 
     board: list[list[F64]]
@@ -39,21 +41,30 @@ class Peaks:
     areas_px: tuple[int, ...]
     noise: U8
     noises: list[U8]
+    alone: dict[int, list[Alone]]
 
 
-def peaks_less_noise(bundle: Bundle, maps: Maps, alone: dict[int, list[Alone]]) -> Peaks:
-    """The peaks of a run's good boards; ``alone``: by board, what is no noise of its place beyond what others show."""
+def peaks_less_noise(bundle: Bundle, maps: Maps, known_alone: dict[int, list[Alone]] | None) -> Peaks:
+    """The peaks of a run's good boards without what one is known to show alone, which is no noise of its place either.
+
+    None: that is not known yet; noise is then what the spread of places says.
+    """
+    alone, cell_px = known_alone or {}, WIDE_NOISE_CELL_PX if known_alone is None else NOISE_CELL_PX
     scale, hw = bundle.recipe.scale, shape_of(maps)
-    seen, seen_cells = _seen(bundle, hw, PEAK_BLOCK_PX), _seen(bundle, hw, NOISE_CELL_PX)
+    seen, seen_cells = _seen(bundle, hw, PEAK_BLOCK_PX), _seen(bundle, hw, cell_px)
     boards, sensitivity = boards_of(maps), sensitivity_map(hw, scale, bundle.zones)
-    tops = _without_alone(_tops_by_board(maps.good, boards, sensitivity), alone)
+    tops = _tops_by_board(maps.good, boards, sensitivity, cell_px)
+
+    def noise_of(peaks: list[F64]) -> U8:
+        by_spread = known_alone is None
+        return spread_from_peaks(peaks, seen_cells) if by_spread else noise_from_peaks(peaks, seen_cells, len(tops))
+
     areas_px = tuple(round(area / scale**2) for area in AREAS_NETWORK_PX)
     peaks, zoned, others, noises = [], [], [], []
     for number, path in enumerate(maps.good):
-        scores = np.load(path)
+        scores = scores_without(path, alone.get(boards[number], []))
         # the noise of the other boards: a new board has no say in it either
-        rest = [top for board, top in tops.items() if board != boards[number]]
-        noise = noise_from_peaks(rest, seen_cells, len(tops))
+        noise = noise_of(_tops_of_others(tops, alone, boards[number]))
         noises.append(noise)
         noisy = noise_in_logits(noise, hw)
         if number >= maps.held_out:
@@ -64,29 +75,42 @@ def peaks_less_noise(bundle: Bundle, maps: Maps, alone: dict[int, list[Alone]]) 
         if (sensitivity > 1).any():
             zoned.append(peaks_by_area(logits_of(scores * sensitivity) - noisy, AREAS_NETWORK_PX, seen))
     held_out = boards[: maps.held_out]
-    whole = noise_from_peaks(list(tops.values()), seen_cells)
-    return Peaks(one_a_board(peaks, held_out), one_a_board(zoned, held_out) or None, others, areas_px, whole, noises)
+    whole = noise_of(_tops_of_others(tops, alone, None))
+    by_board, by_zone = one_a_board(peaks, held_out), one_a_board(zoned, held_out) or None
+    return Peaks(by_board, by_zone, others, areas_px, whole, noises, alone)
 
 
-def _tops_by_board(paths: tuple[Path, ...], boards: tuple[int, ...], sensitivity: F32) -> dict[int, F64]:
+def scores_without(path: Path, places: list[Alone]) -> F32:
+    """The scores of a map (h, w), 0 in these places."""
+    scores: F32 = np.load(path)
+    for x, y, w, h in (place.box_xywh for place in places):
+        scores[y : y + h, x : x + w] = 0
+    return scores
+
+
+def _tops_by_board(paths: tuple[Path, ...], boards: tuple[int, ...], sensitivity: F32, cell_px: int) -> dict[int, F64]:
     """By board its highest peaks in the cells of the noise map; what zones hide is no noise of what lies beside it."""
     found = dict[int, F64]()
     for path, board in zip(paths, boards, strict=True):
         # of the highest scores: a logit rises with its score
-        scores = block_peaks(np.load(path) * np.minimum(sensitivity, 1), NOISE_CELL_PX)
+        scores = block_peaks(np.load(path) * np.minimum(sensitivity, 1), cell_px)
         tops = logit_of_score(scores).astype(np.float32).astype(np.float64)
         found[board] = np.maximum(found.get(board, tops), tops)
     return found
 
 
-def _without_alone(tops: dict[int, F64], alone: dict[int, list[Alone]]) -> dict[int, F64]:
-    """Peaks by board and cell, where a board shows what no other shows no higher than the others' are there."""
-    capped = {board: np.array(top) for board, top in tops.items()}
+def _tops_of_others(tops: dict[int, F64], alone: dict[int, list[Alone]], of: int | None) -> list[F64]:
+    """Peaks by cell of every board but ``of``: what one alone shows is no higher than what the rest of them show."""
+    rest = {board: top for board, top in tops.items() if board != of}
+    capped = dict(rest)
     for board, places in alone.items():
-        others = np.max([top for of, top in tops.items() if of != board], axis=0)
+        if board not in rest:
+            continue
+        highest = np.max([top for other, top in rest.items() if other != board], axis=0)
+        capped[board] = np.array(rest[board])
         for cells in (_cells_of(place) for place in places):
-            capped[board][cells] = np.minimum(capped[board][cells], others[cells])
-    return capped
+            capped[board][cells] = np.minimum(rest[board][cells], highest[cells])
+    return list(capped.values())
 
 
 def _cells_of(place: Alone) -> tuple[slice, slice]:

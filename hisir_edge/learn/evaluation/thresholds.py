@@ -29,8 +29,8 @@ SURE_SCORE = float(np.log(2.0))
 AREAS_NETWORK_PX = (9, 18, 36)
 """Minimum areas tried, in the network's (scaled) pixels: 3 x 3 up to 6 x 6."""
 WORTH_A_DOUBLING_LOGITS = 0.5
-QUIET_SHARE = 0.6
-MOST_NOISE_LOGITS = 255 / NOISE_STEPS_PER_LOGIT
+QUIET_SHARE, QUIETER_SHARE = 0.6, 0.8
+MOST_NOISE_LOGITS, MOST_SPREAD_LOGITS = 255 / NOISE_STEPS_PER_LOGIT, 6.0
 LEAST_NOISE_BOARDS = 4
 LOWEST_NOISE_LOGIT = -4.0
 NOISE_DEVIATIONS = 2.0
@@ -70,6 +70,29 @@ def block_peaks(logits: F32, cell_px: int = PEAK_BLOCK_PX) -> F64:
     return np.asarray(cells, np.float64)
 
 
+def spread_from_peaks(peaks: list[F64], seen: Bool | None = None) -> U8:
+    """As ``noise_from_peaks``, by what one board moves little: by mean and deviations alone, and smooth.
+
+    With it boards are compared to find what one alone shows: by the highest peaks a bad board would quieten the others.
+    """
+    if len(peaks) < LEAST_NOISE_BOARDS:
+        return np.zeros(peaks[0].shape, np.uint8)
+    typical = _typical(np.maximum(np.stack(peaks), LOWEST_NOISE_LOGIT))
+    quiet = float(np.quantile(typical if seen is None else typical[seen], QUIETER_SHARE))
+    excess = np.clip(typical - quiet, 0, MOST_SPREAD_LOGITS).astype(np.float32)
+    return np.round(cv2.blur(_to_neighbours(excess), (3, 3)) * NOISE_STEPS_PER_LOGIT).astype(np.uint8)
+
+
+def _typical(audible: F64) -> F64:
+    """By place what boards mostly stay below; ``audible`` (boards, rows, columns)."""
+    return np.asarray(audible.mean(0) + NOISE_DEVIATIONS * audible.std(0), np.float64)
+
+
+def _to_neighbours(excess: F32) -> F32:
+    """A peak may lie at a cell's border, and a little beside it on the next board."""
+    return np.asarray(cv2.dilate(excess, np.ones((3, 3), np.uint8)), np.float32)
+
+
 def noise_from_peaks(peaks: list[F64], seen: Bool | None = None, of_boards: int | None = None) -> U8:
     """Noise map (rows, columns) in steps of 1/32 logit from the peaks of many good boards in its cells.
 
@@ -84,14 +107,11 @@ def noise_from_peaks(peaks: list[F64], seen: Bool | None = None, of_boards: int 
     # far below logit 0 a peak says nothing of the place
     audible = np.maximum(np.stack(peaks), LOWEST_NOISE_LOGIT)
     rank = len(peaks) - max((of_boards or len(peaks)) // BOARDS_A_PEAK, 1)
-    of_few = np.partition(audible, rank, axis=0)[rank]
-    typical = np.maximum(audible.mean(0) + NOISE_DEVIATIONS * audible.std(0), of_few)
+    typical = np.maximum(_typical(audible), np.partition(audible, rank, axis=0)[rank])
     # below the boundary all is quiet: counted from less, noise would take the margin from all other thresholds
     quiet = max(float(np.quantile(typical if seen is None else typical[seen], QUIET_SHARE)), 0.0)
     excess = np.clip(typical - quiet, 0, MOST_NOISE_LOGITS).astype(np.float32)
-    # a peak may lie at a cell's border, and a little beside it on the next board: neighbours count
-    spread = cv2.dilate(excess, np.ones((3, 3), np.uint8))
-    return np.round(spread * NOISE_STEPS_PER_LOGIT).astype(np.uint8)
+    return np.round(_to_neighbours(excess) * NOISE_STEPS_PER_LOGIT).astype(np.uint8)
 
 
 def peaks_by_area(logits: F32, areas_px: tuple[int, ...], seen: Bool | None = None) -> list[F64]:

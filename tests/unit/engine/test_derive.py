@@ -91,12 +91,13 @@ def test_what_one_board_alone_shows_is_no_noise_of_its_place(bundle, tmp_path, y
 
 
 @pytest.mark.parametrize(("boards", "strong", "weak"), [(12, 16, 6), (12, 14, 5), (18, 16, 6), (24, 16, 6)])
-def test_a_place_that_a_second_board_shows_less_of_raises_no_threshold(bundle, tmp_path, boards, strong, weak):
+def test_a_second_board_is_judged_as_if_the_one_left_out_were_not_there(bundle, tmp_path, boards, strong, weak):
     maps = cones(tmp_path, {3: [(206, 306, strong)], 7: [(206, 306, weak)]}, boards)
     derived, noise = derived_from_maps(bundle, maps, 0.05)
     assert [bool(n) for n in derived.alone] == [n == 3 for n in range(boards)]
     assert weak - 0.7 < noise[6, 9] / 32 < weak + 0.1, "as much as two show"
-    assert region_logit(bundle, maps) < 3.2
+    alone = region_logit(bundle, cones(tmp_path, {7: [(206, 306, weak)]}, boards))
+    assert alone - 0.6 < region_logit(bundle, maps) <= weak, "not by what the first one shows"
 
 
 def test_a_noisy_place_is_no_noisier_for_a_defect_of_one_board_there(bundle, tmp_path):
@@ -134,3 +135,17 @@ def test_photos_of_one_board_are_one_board_for_the_noise(bundle, tmp_path):
     assert derived.alone[4]
     assert noise[6, 9] < 2.5 * 32
     assert noise[1, 14] / 32 == pytest.approx(3.6, abs=0.3)
+
+
+def test_a_board_that_is_bad_all_over_brings_no_other_its_own_noise(bundle, tmp_path):
+    """It is left out everywhere, and the rest is judged as if it were not there; else it would hide itself."""
+    rare = {1: [(60, 60, 4.0)], 6: [(300, 100, 3.5)]}
+    clean = cones(tmp_path, rare, 11)
+    without = region_logit(bundle, clean)
+    spoilt = tmp_path / "spoilt.npy"
+    np.save(spoilt, np.load(clean.good[0]) + np.float32(7))
+    derived, noise = derived_from_maps(bundle, replace(clean, good=(*clean.good, spoilt), held_out=12), 0.05)
+    assert [bool(n) for n in derived.alone] == [n == 11 for n in range(12)]
+    assert noise.max() <= 4 * 32
+    found = float(logit_of_score(np.array(derived.thresholds.pixel * derived.thresholds.region_peak)))
+    assert found == pytest.approx(without, abs=0.6)
