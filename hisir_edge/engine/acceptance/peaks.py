@@ -13,7 +13,7 @@ from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.thresholds import OFF_THE_BOARD, Zone
 from hisir_edge.engine.acceptance.alone import Alone
 from hisir_edge.engine.acceptance.maps import Maps, boards_of
-from hisir_edge.geometry.noise_shape import NOISE_CELL_PX, WIDE_NOISE_CELL_PX
+from hisir_edge.geometry.noise_shape import NOISE_CELL_PX, WIDE_NOISE_CELL_PX, noise_shape
 from hisir_edge.images.kept import made_once
 from hisir_edge.inspection.gain import inside_zone, noise_in_logits, sensitivity_map
 from hisir_edge.inspection.score import logit_of_score
@@ -56,6 +56,8 @@ def peaks_less_noise(bundle: Bundle, maps: Maps, known_alone: dict[int, list[Alo
     tops = _tops_by_board(maps.good, boards, sensitivity, cell_px)
 
     def noise_of(peaks: list[F64]) -> U8:
+        if not peaks:  # photos of one board alone
+            return np.zeros(noise_shape(hw, cell_px), np.uint8)
         by_spread = known_alone is None
         return spread_from_peaks(peaks, seen_cells) if by_spread else noise_from_peaks(peaks, seen_cells, len(tops))
 

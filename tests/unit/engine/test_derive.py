@@ -149,3 +149,10 @@ def test_a_board_that_is_bad_all_over_brings_no_other_its_own_noise(bundle, tmp_
     assert noise.max() <= 4 * 32
     found = float(logit_of_score(np.array(derived.thresholds.pixel * derived.thresholds.region_peak)))
     assert found == pytest.approx(without, abs=0.6)
+
+
+def test_photos_of_one_board_alone_have_no_noise_and_no_traceback(bundle, tmp_path):
+    maps = replace(cones(tmp_path, {1: [(206, 306, 4.0)]}, 3), boards=(0, 0, 0))
+    derived, noise = derived_from_maps(bundle, maps, 0.05)
+    assert not noise.any()
+    assert derived.thresholds.region_peak >= 1
