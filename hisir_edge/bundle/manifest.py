@@ -223,6 +223,12 @@ class MetricsModel(_Record):
     least_planted_recall: float = Field(
         default=0.0, ge=0, le=1, description="the least share of all planted defects that was asked for"
     )
+    least_by_difference: bool = Field(
+        default=False, description="less was enough where a golden-image difference finds less"
+    )
+    difference_recall: float | None = Field(
+        default=None, ge=0, le=1, description="the share that a golden-image difference finds; null: not measured"
+    )
 
 
 class CascadeModel(_Record):

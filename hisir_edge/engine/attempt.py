@@ -10,8 +10,18 @@ import onnx
 
 from hisir_edge.backends import onnxruntime_engine
 from hisir_edge.bundle.manifest import CalibrationModel
+from hisir_edge.engine.acceptance.asked import settled
 from hisir_edge.engine.acceptance.derive import Reading, reading_from_maps
-from hisir_edge.engine.acceptance.gate import Drift, check_recall, drift_between, table_of_drift, with_final
+from hisir_edge.engine.acceptance.difference import recall_of_difference
+from hisir_edge.engine.acceptance.gate import (
+    Drift,
+    check_recall,
+    drift_between,
+    recall_of,
+    table_of_drift,
+    with_asked,
+    with_final,
+)
 from hisir_edge.engine.acceptance.left_out import Others, others_of_run
 from hisir_edge.engine.acceptance.maps import Maps, maps_from_inspector
 from hisir_edge.engine.calibration.quantised import calibrated, costs_of, summary_of, whole_record
@@ -29,6 +39,7 @@ from hisir_edge.engine.task import Task
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.rops import Rops
+from hisir_edge.learn.data.run import RunRecord
 
 KEPT_SHARES = (0, 1 / 8, 1 / 4, 1 / 2)
 """The fraction of the most quantisation-sensitive layers to keep in float, tried in turn until the gate passes."""
@@ -62,9 +73,10 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> AcceptedCandid
     task.on_stage(f"float32 on {'good' if task.record.taught else 'held-out'} boards")
     reference = _maps(task, task.bundle.model, "fp32", task.compared)
     seen = reading_from_maps(task.bundle, reference, task.rate)
-    drift = drift_between(reference, seen, reference, seen, task.max_drop, task.least_planted_recall)
+    task = _with_least(task, seen, task.compared)
+    drift = drift_between(reference, seen, reference, seen, task.max_drop, task.asked)
     if task.compared == len(task.record.held_out):
-        check_recall(drift, task.least_planted_recall, task.trained)
+        check_recall(drift, task.trained)
     chain: tuple[Precision, ...] = CHAINS[precision]
     said = ""
     for one in chain if fallback else chain[:1]:
@@ -83,6 +95,25 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> AcceptedCandid
         received=said.splitlines()[0],
         fix="allow more with --max-drop, step down with --fallback, or train longer",
     )
+
+
+def _with_least(task: Task, reading: Reading, boards: int) -> Task:
+    """With what is asked for where the network finds less than usual: what a golden-image difference finds."""
+
+    def difference() -> float:
+        task.on_stage("few planted defects are found: how many a golden-image difference finds")
+        folder = task.scratch / f"difference-{boards}"
+        found = recall_of_difference(
+            task.bundle, _of_first(task.record, boards), folder, task.rate, task.compared, task.others
+        )
+        shutil.rmtree(folder)
+        return found
+
+    return replace(task, asked=settled(task.asked, recall_of(reading), difference))
+
+
+def _of_first(record: RunRecord, boards: int) -> RunRecord:
+    return record if boards >= len(record.held_out) else replace(record, held_out=record.held_out[:boards], added=0)
 
 
 def _others(task: Task) -> Others:
@@ -164,9 +195,7 @@ def _maps(task: Task, model: Path, name: str, boards: int | None = None) -> Maps
     def tell(done: int, total: int) -> None:
         task.on_progress(f"{name} on good boards", done, total)
 
-    record = task.record
-    if boards is not None and boards < len(record.held_out):
-        record = replace(record, held_out=record.held_out[:boards], added=0)
+    record = task.record if boards is None else _of_first(task.record, boards)
     folder = task.scratch / f"maps-{name}"
     return maps_from_inspector(inspector, record, folder, tell, task.others, task.compared)
 
@@ -184,7 +213,7 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
         return f"{precision}: {error.received} where float32 has {error.expected}"
     except InputError as error:  # float32 could inspect this board
         return f"{precision}: {error.received}"
-    drift = drift_between(reference, seen, part, reading, task.max_drop, task.least_planted_recall)
+    drift = drift_between(reference, seen, part, reading, task.max_drop, task.asked)
     refusals = drift.refusals()
     if refusals:
         shutil.rmtree(task.scratch / f"maps-{name}")
@@ -193,7 +222,8 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
     if part is not maps:
         task.on_stage(f"thresholds from all {maps.held_out} boards")
         reading = reading_from_maps(task.bundle, maps, task.rate)
-        drift = with_final(drift, reading, maps.held_out)
-        check_recall(drift, task.least_planted_recall, task.trained)
+        task = _with_least(task, reading, maps.held_out)
+        drift = with_asked(with_final(drift, reading, maps.held_out), task.asked)
+        check_recall(drift, task.trained)
     shutil.rmtree(task.scratch / f"maps-{name}")
     return AcceptedCandidate(precision=precision, model=model, runs_here=runs_here, reading=reading, drift=drift)

@@ -9,6 +9,7 @@ from hisir_edge.backends import onnxruntime_engine
 from hisir_edge.bundle.load import bundle_from_manifest
 from hisir_edge.bundle.manifest import Manifest
 from hisir_edge.engine.acceptance.alone import show_places
+from hisir_edge.engine.acceptance.asked import asked_for
 from hisir_edge.engine.acceptance.maps import boards_compared
 from hisir_edge.engine.acceptance.reviewed import with_reviewed
 from hisir_edge.engine.assemble import float_bundle, with_engine, with_network, with_self_test
@@ -56,7 +57,7 @@ def build_bundle(
             calibration_images=images,
             rate=options.false_calls_per_board,
             max_drop=options.max_drop,
-            least_planted_recall=options.least_planted_recall,
+            asked=asked_for(options.least_planted_recall, options.usual_planted_recall),
             compared=boards_compared(record),
             trained=words_of_steps(reached.step, reached.start),
             threads=available_threads(),

@@ -32,6 +32,7 @@ log = structlog.get_logger()
 class BuildOptions:
     """Options of a build. ``calib``: a calibration list; ``gpu_arch``: sm86, ... for TensorRT for RTX.
 
+    ``least_planted_recall``: None: ``usual_planted_recall``, or what a golden-image difference finds, if that is less.
     ``keep_odd``: what one good board alone shows counts, too. ``despite_reviewed``: a bundle is written also where
     reviewed boards are judged otherwise than people said. ``cascade``: with a first look, where the target takes one.
     """
@@ -48,7 +49,8 @@ class BuildOptions:
     fallback: bool = False
     mm_per_px: float | None = None
     components: tuple[ComponentModel, ...] = ()
-    least_planted_recall: float = DEFAULT_LEAST_PLANTED_RECALL
+    least_planted_recall: float | None = None
+    usual_planted_recall: float = DEFAULT_LEAST_PLANTED_RECALL
     keep_odd: bool = False
     despite_reviewed: bool = False
     cascade: bool = False
@@ -141,11 +143,11 @@ def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
         raise InputError(
             expected="--max-drop from 0 to below 1", received=str(options.max_drop), fix="0.005 is the default"
         )
-    if not 0 <= options.least_planted_recall <= 1:
+    if options.least_planted_recall is not None and not 0 <= options.least_planted_recall <= 1:
         raise InputError(
             expected="--least-planted-recall from 0 to 1",
             received=str(options.least_planted_recall),
-            fix="0.8 is the default",
+            fix="leave it out: 0.8, or what a golden-image difference finds",
         )
     if options.calib is not None and options.precision != "int8":
         raise InputError(

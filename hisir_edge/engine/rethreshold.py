@@ -16,8 +16,10 @@ from hisir_edge.bundle.load import Bundle, bundle_from_manifest, load_bundle
 from hisir_edge.bundle.manifest import Manifest, MetricsModel
 from hisir_edge.bundle.write import memory_as_shipped, write_noise
 from hisir_edge.engine.acceptance.alone import show_places
+from hisir_edge.engine.acceptance.asked import Asked, asked_for, settled
 from hisir_edge.engine.acceptance.derive import Reading, reading_from_maps
-from hisir_edge.engine.acceptance.gate import Drift, by_class, check_recall, strengths_by_class
+from hisir_edge.engine.acceptance.difference import recall_of_difference
+from hisir_edge.engine.acceptance.gate import Drift, by_class, check_recall, recall_of, strengths_by_class
 from hisir_edge.engine.acceptance.left_out import others_of_run
 from hisir_edge.engine.acceptance.maps import boards_compared, maps_from_inspector
 from hisir_edge.engine.acceptance.reviewed import with_reviewed
@@ -109,6 +111,13 @@ def rethreshold(
             on_stage("without its first look, which was proven for other thresholds: build-engine --cascade makes one")
         maps = maps_from_inspector(inspector, record, scratch / "maps", tell, others, boards_compared(record))
         reading = reading_from_maps(opened, maps, wanted)
+
+        def difference() -> float:
+            on_stage("few planted defects are found: how many a golden-image difference finds")
+            compared = boards_compared(record)
+            return recall_of_difference(opened, record, scratch / "difference", wanted, compared, others)
+
+        asked = settled(_asked_again(bundle.manifest, least_planted_recall), recall_of(reading), difference)
         show_places(inspector, record, reading.alone, run, on_stage)
         manifest = with_thresholds(opened.manifest, reading, staged)
         counted = {"held_out_boards": held_out_boards(record), "false_calls_per_board": wanted}
@@ -116,7 +125,7 @@ def rethreshold(
             update={
                 "thresholds": manifest.thresholds.model_copy(update=counted),
                 "revision": None,  # strengths count from these thresholds on
-                "metrics": _metrics(bundle.manifest, reading, maps.held_out, least_planted_recall),
+                "metrics": _metrics(bundle.manifest, reading, maps.held_out, asked),
                 "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             }
         )
@@ -154,20 +163,30 @@ def _opened(bundle: Bundle, staged: Path) -> Bundle:
     return bundle_from_manifest(staged, manifest.model_copy(update={"thresholds": open_ones, "cascade": None}), "")
 
 
-def _metrics(manifest: Manifest, reading: Reading, boards: int, least: float | None) -> MetricsModel | None:
+def _asked_again(manifest: Manifest, least: float | None) -> Asked:
+    """What is asked for now, or, without it, what the bundle was built for."""
+    before = manifest.metrics
+    if least is not None or before is None:
+        return asked_for(least)
+    return Asked(share=before.least_planted_recall, or_as_a_difference=before.least_by_difference)
+
+
+def _metrics(manifest: Manifest, reading: Reading, boards: int, asked: Asked) -> MetricsModel | None:
     """The gate's figures with what is found now; InputError where that is too little."""
     if manifest.metrics is None:
         return None
     peaks = by_class(reading)
     found = manifest.metrics.model_copy(
         update={
-            "recall": float(np.mean([peak >= 1 for peak in reading.peaks])) if reading.peaks else 0.0,
+            "recall": recall_of(reading),
             "recall_by_class": {name: float(np.mean([p >= 1 for p in of])) for name, of in peaks.items()},
             "planted_strengths": strengths_by_class(reading),
             "held_out_boards": boards,
             "false_regions": reading.false_regions,
-            **({} if least is None else {"least_planted_recall": least}),
+            "least_planted_recall": asked.share,
+            "least_by_difference": asked.or_as_a_difference,
+            "difference_recall": asked.difference,
         }
     )
-    check_recall(Drift(**found.model_dump()), found.least_planted_recall, "the bundle")
+    check_recall(Drift(**found.model_dump()), "the bundle")
     return found

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hisir_edge.bundle.load import Bundle
+from hisir_edge.engine.acceptance.asked import Asked
 from hisir_edge.engine.acceptance.left_out import Others
 from hisir_edge.engine.precision import Style
 from hisir_edge.engine.recipe import EngineRecipe
@@ -21,7 +22,8 @@ class Task:
     """Inputs of a build: the run, the float bundle without thresholds, and the user's options.
 
     ``trained``: how far the run has come, in words. ``others``: each good board is judged by the memory of the others.
-    ``compared``: so many of the held-out boards get planted defects, and engines are compared on them.
+    ``asked``: the least share of planted defects that must be found. ``compared``: so many of the held-out boards get
+    planted defects, and engines are compared on them.
     """
 
     record: RunRecord
@@ -32,7 +34,7 @@ class Task:
     calibration_images: tuple[str, ...]
     rate: float
     max_drop: float
-    least_planted_recall: float
+    asked: Asked
     trained: str
     threads: int
     others: Others | None = None

@@ -14,37 +14,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from hisir_edge.arrays import F32, U8
 from hisir_edge.backends import onnxruntime_engine
 from hisir_edge.bundle.load import load_bundle
+from hisir_edge.engine.acceptance.difference import GoldenDifference
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.engine import Engine
 from hisir_edge.inspection.rops import Rops
 from hisir_edge.learn.evaluation.evaluate import evaluate_inspector
 from hisir_edge.learn.evaluation.figures import figures
 from hisir_edge.machine.cpu import available_threads
-from hisir_edge.net.position import DEVIATION_GAIN
-
-LEAST_DEVIATION = 4.0
-BLUR_SIGMA_PX = 1.5
-
-
-class GoldenDifference:
-    """|tile - mean| in units of the deviation that good boards have at that pixel; an engine without a network."""
-
-    batch = 8
-    callers = 1
-
-    def infer(self, tiles: U8, cues: U8, scores: F32, misfit: F32) -> None:
-        """Fill ``scores`` (n, t, t) from ``tiles`` (n, 3, t, t) and the memory in ``cues`` (n, 4, t, t)."""
-        for tile, cue, score in zip(tiles, cues, scores, strict=True):
-            difference = np.abs(tile.astype(np.float32) - cue[:3]).max(0)
-            deviation = cue[3].astype(np.float32) / DEVIATION_GAIN
-            score[:] = cv2.GaussianBlur(difference / (deviation + LEAST_DEVIATION), (0, 0), BLUR_SIGMA_PX)
-        misfit[:] = 0
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from hisir_edge.bundle.manifest import DEFAULT_LEAST_PLANTED_RECALL
 from hisir_edge.cli.console import needs_training_packages, print_notes
 from hisir_edge.errors import InputError
 from hisir_edge.registry import TARGETS
@@ -68,8 +67,8 @@ def build_engine(
     least_planted_recall: Annotated[
         float | None,
         typer.Option(
-            help="Least share of planted defects that must be found; below it no bundle is written; default 0.8, "
-            "with --thresholds-only as the bundle has it."
+            help="Least share of planted defects that must be found; below it no bundle is written; default 0.8, or "
+            "what a golden-image difference finds, if that is less; with --thresholds-only as the bundle has it."
         ),
     ] = None,
     product: Annotated[str, typer.Option(help="Product name in the manifest; default the run's folder name.")] = "",
@@ -141,7 +140,7 @@ def build_engine(
         fallback=fallback,
         mm_per_px=mm_per_px,
         components=components_from_csv(components, mm_per_px) if components is not None else (),
-        least_planted_recall=DEFAULT_LEAST_PLANTED_RECALL if least_planted_recall is None else least_planted_recall,
+        least_planted_recall=least_planted_recall,
         keep_odd=keep_odd,
         despite_reviewed=despite_reviewed,
         cascade=cascade,
@@ -240,6 +239,7 @@ def _shown() -> Iterator[tuple[OnStage, OnProgress]]:
 
 def _print_built(run: Path, out: Path, manifest: Manifest) -> None:
     from hisir_edge.corruption.plant import words_of_classes
+    from hisir_edge.engine.acceptance.gate import words_of_difference
     from hisir_edge.engine.facts import words_of_optics
     from hisir_edge.learn.data.run import is_short, load_record, words_of_steps
     from hisir_edge.learn.training.reached import progress_of
@@ -255,11 +255,15 @@ def _print_built(run: Path, out: Path, manifest: Manifest) -> None:
         f"with 95 % confidence; {t.boards_to_prove} good boards without a call would prove {t.false_calls_per_board:g}"
     )
     if (m := manifest.metrics) is not None:
+        least = f"at least {m.least_planted_recall:.0%}{words_of_difference(m)}"
         print(
-            f"planted defects on these boards: {m.recall:.0%} of {m.planted} found (at least "
-            f"{m.least_planted_recall:.0%}), AUPRO {m.aupro:.4f}, pixel AUROC {m.pixel_auroc:.4f}"
+            f"planted defects on these boards: {m.recall:.0%} of {m.planted} found ({least}), "
+            f"AUPRO {m.aupro:.4f}, pixel AUROC {m.pixel_auroc:.4f}"
         )
         print(f"  by class: {words_of_classes(m.planted_by_class, m.recall_by_class)}")
+        if m.difference_recall is not None:
+            note = f"good boards differ so much that few planted defects stand out, and {1 - m.recall:.0%} would pass; "
+            print_notes([f"{note}more good boards, and boards that lie alike in even light, let more be found"])
     print(f"optics: {words_of_optics(manifest.optics)}")
     if t.not_counted:
         print_notes(

@@ -12,6 +12,8 @@ from hisir_edge.cli.learning.build import build_with_progress
 from hisir_edge.cli.learning.learnt import print_learnt
 from hisir_edge.cli.learning.train import RegisterMode
 
+TAUGHT_PLANTED_RECALL = 0.5
+
 
 def teach(
     photos: Annotated[Path, typer.Argument(help="Folder of good boards, or one with train/good.")],
@@ -31,8 +33,12 @@ def teach(
         float, typer.Option(help="Wanted mean of false regions on a good board, above 0 and up to 1.")
     ] = 0.05,
     least_planted_recall: Annotated[
-        float, typer.Option(help="Least share of planted defects that must be found; below it no bundle is written.")
-    ] = 0.5,
+        float | None,
+        typer.Option(
+            help="Least share of planted defects that must be found; below it no bundle is written; default 0.5, or "
+            "what a golden-image difference finds, if that is less."
+        ),
+    ] = None,
     cascade: Annotated[bool, typer.Option("--cascade", help="As for build-engine: a quarter of an hour more.")] = False,
 ) -> None:
     """Make a bundle from 10 good boards or more without training: the shipped network and a memory of these boards.
@@ -58,6 +64,7 @@ def teach(
         product=product or out.absolute().name,
         false_calls_per_board=false_calls_per_board,
         least_planted_recall=least_planted_recall,
+        usual_planted_recall=TAUGHT_PLANTED_RECALL,
         cascade=cascade,
     )
     folder = run if run is not None else out.absolute().with_name(f"{out.absolute().name}-run")

@@ -1,0 +1,54 @@
+"""What share of planted defects is asked for, and what a golden-image difference scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hisir_edge.engine.acceptance.asked import FEWEST_SHARE, Asked, asked_for, settled
+from hisir_edge.engine.acceptance.difference import LEAST_DEVIATION_LEVELS, ORDINARY_DEVIATIONS, GoldenDifference
+from hisir_edge.inspection.score import logit_of_score
+from hisir_edge.net.position import DEVIATION_GAIN
+
+
+def never() -> float:
+    raise AssertionError("measured although enough is found")
+
+
+@pytest.mark.parametrize(
+    ("found", "difference", "share"),
+    [
+        (0.79, 0.82, 0.8),  # a difference finds more than is asked for: nothing is let off
+        (0.79, 0.4, 0.4),
+        (0.12, 0.0, FEWEST_SHARE),  # a difference finds none: a network must find some
+    ],
+)
+def test_what_a_difference_finds_is_enough_where_it_is_less(found, difference, share):
+    assert settled(asked_for(None), found, lambda: difference) == Asked(
+        share=share, or_as_a_difference=True, difference=difference
+    )
+
+
+def test_a_share_that_a_person_asks_for_and_one_that_is_found_stay():
+    assert settled(asked_for(0.9), 0.1, never) == Asked(share=0.9)
+    assert settled(asked_for(None), 0.8, never).difference is None
+    assert settled(asked_for(0.0), 0.0, never).share == 0
+
+
+def test_more_boards_ask_for_no_more_than_before():
+    before = settled(asked_for(None, 0.5), 0.2, lambda: 0.1)
+    assert settled(before, 0.05, lambda: 0.3).share == pytest.approx(0.1)
+
+
+def test_a_difference_counts_in_the_deviations_of_its_place():
+    side = 32
+    tiles, cues = np.full((2, 3, side, side), 100, np.uint8), np.full((2, 4, side, side), 100, np.uint8)
+    cues[:, 3] = 0
+    cues[1, 3] = round(4 * LEAST_DEVIATION_LEVELS * DEVIATION_GAIN)  # five times as much in all
+    tiles[:, 1] += 80  # one channel is enough
+    scores, misfit = np.empty((2, side, side), np.float32), np.ones((2, 2, 2), np.float32)
+    GoldenDifference().infer(tiles, cues, scores, misfit)
+    quiet, varied = logit_of_score(scores).mean((1, 2))
+    assert quiet == pytest.approx(80 / LEAST_DEVIATION_LEVELS - ORDINARY_DEVIATIONS, abs=1e-3)
+    assert varied == pytest.approx(80 / (5 * LEAST_DEVIATION_LEVELS) - ORDINARY_DEVIATIONS, abs=1e-3)
+    assert not misfit.any()
