@@ -216,8 +216,23 @@ def reading_from_maps(bundle: Bundle, maps: Maps, false_calls_per_board: float) 
         false_regions=_false_regions(judged, false_calls_per_board, maps.keep_alone),
         kinds=tuple(kinds),
         optics=maps.optics,
-        alone=tuple(sorted(chain(*seen.alone.values()), key=lambda place: -place.strength)),
+        alone=_as_shipped(list(chain(*seen.alone.values())), maps, gain, here),
     )
+
+
+def _as_shipped(places: list[Alone], maps: Maps, gain: F32, here: Thresholds) -> tuple[Alone, ...]:
+    """The places that one board alone shows, as strong as the bundle will find them; the strongest first."""
+    of_picture = dict(zip(maps.pictures, maps.good, strict=False))
+
+    def strength(place: Alone) -> float:
+        if place.picture not in of_picture:
+            return place.strength
+        labels, tops = open_regions(np.load(of_picture[place.picture]) * gain, here)
+        x, y, w, h = place.box_xywh
+        return float(tops[np.unique(labels[y : y + h, x : x + w])].max(initial=0.0)) / here.region_peak
+
+    found = [replace(place, strength=strength(place)) for place in places]
+    return tuple(sorted(found, key=lambda place: -place.strength))
 
 
 def of_network(found: Thresholds, scale: float) -> Thresholds:

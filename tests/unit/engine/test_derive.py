@@ -10,9 +10,10 @@ import pytest
 
 from hisir_edge.bundle.load import load_bundle
 from hisir_edge.bundle.thresholds import Zone
-from hisir_edge.engine.acceptance.derive import derived_from_maps
+from hisir_edge.engine.acceptance.derive import derived_from_maps, of_network, reading_from_maps
 from hisir_edge.engine.acceptance.maps import Maps
-from hisir_edge.inspection.gain import noise_in_logits
+from hisir_edge.inspection.gain import gain_map, noise_in_logits
+from hisir_edge.inspection.regions import regions_from_map
 from hisir_edge.inspection.score import logit_of_score, score_of_one_logit
 
 PLACE = (slice(200, 212), slice(300, 312))
@@ -156,3 +157,15 @@ def test_photos_of_one_board_alone_have_no_noise_and_no_traceback(bundle, tmp_pa
     derived, noise = derived_from_maps(bundle, maps, 0.05)
     assert not noise.any()
     assert derived.thresholds.region_peak >= 1
+
+
+def test_what_was_not_counted_is_as_strong_as_the_bundle_finds_it(bundle, tmp_path):
+    maps = replace(cones(tmp_path, {4: [(206, 306, 9.0)]}, 12), pictures=tuple(f"{n}.png" for n in range(12)))
+    reading = reading_from_maps(bundle, maps, 0.05)
+    (place,) = reading.alone
+    assert place.picture == "4.png"
+    limits = of_network(reading.derived.thresholds, bundle.recipe.scale)
+    gain = gain_map((384, 512), bundle.recipe.scale, reading.derived.thresholds, reading.noise, ())
+    strongest = regions_from_map(np.load(maps.good[4]) * gain, limits).regions[0]
+    assert place.strength == pytest.approx(strongest.peak / limits.region_peak, rel=1e-6)
+    assert place.strength > 1
