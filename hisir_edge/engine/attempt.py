@@ -10,7 +10,7 @@ import onnx
 
 from hisir_edge.backends import onnxruntime_engine
 from hisir_edge.bundle.manifest import CalibrationModel
-from hisir_edge.engine.acceptance.asked import settled
+from hisir_edge.engine.acceptance.asked import NOTHING, settled
 from hisir_edge.engine.acceptance.derive import Reading, reading_from_maps
 from hisir_edge.engine.acceptance.difference import recall_of_difference
 from hisir_edge.engine.acceptance.gate import (
@@ -39,7 +39,6 @@ from hisir_edge.engine.task import Task
 from hisir_edge.errors import InputError, InspectionError
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.rops import Rops
-from hisir_edge.learn.data.run import RunRecord
 
 KEPT_SHARES = (0, 1 / 8, 1 / 4, 1 / 2)
 """The fraction of the most quantisation-sensitive layers to keep in float, tried in turn until the gate passes."""
@@ -73,14 +72,15 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> AcceptedCandid
     task.on_stage(f"float32 on {'good' if task.record.taught else 'held-out'} boards")
     reference = _maps(task, task.bundle.model, "fp32", task.compared)
     seen = reading_from_maps(task.bundle, reference, task.rate)
-    task = _with_least(task, seen, task.compared)
+    if whole := task.compared == len(task.record.held_out):
+        task = _with_least(task, seen)
     drift = drift_between(reference, seen, reference, seen, task.max_drop, task.asked)
-    if task.compared == len(task.record.held_out):
+    if whole:
         check_recall(drift, task.trained)
     chain: tuple[Precision, ...] = CHAINS[precision]
     said = ""
     for one in chain if fallback else chain[:1]:
-        if one == "fp32" and task.compared == len(task.record.held_out):
+        if one == "fp32" and whole:
             return AcceptedCandidate(
                 precision="fp32", model=task.bundle.model, runs_here=task.bundle.model, reading=seen, drift=drift
             )
@@ -97,23 +97,17 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> AcceptedCandid
     )
 
 
-def _with_least(task: Task, reading: Reading, boards: int) -> Task:
-    """With what is asked for where the network finds less than usual: what a golden-image difference finds."""
+def _with_least(task: Task, reading: Reading) -> Task:
+    """With what is asked for where the network finds less than usual: as many as a golden-image difference finds."""
 
     def difference() -> float:
         task.on_stage("few planted defects are found: how many a golden-image difference finds")
-        folder = task.scratch / f"difference-{boards}"
-        found = recall_of_difference(
-            task.bundle, _of_first(task.record, boards), folder, task.rate, task.compared, task.others
-        )
+        folder = task.scratch / "difference"
+        found = recall_of_difference(task.bundle, task.record, folder, task.rate, task.compared, task.others)
         shutil.rmtree(folder)
         return found
 
-    return replace(task, asked=settled(task.asked, recall_of(reading), difference))
-
-
-def _of_first(record: RunRecord, boards: int) -> RunRecord:
-    return record if boards >= len(record.held_out) else replace(record, held_out=record.held_out[:boards], added=0)
+    return replace(task, asked=settled(task.asked, recall_of(reading), len(reading.peaks), difference))
 
 
 def _others(task: Task) -> Others:
@@ -195,7 +189,9 @@ def _maps(task: Task, model: Path, name: str, boards: int | None = None) -> Maps
     def tell(done: int, total: int) -> None:
         task.on_progress(f"{name} on good boards", done, total)
 
-    record = task.record if boards is None else _of_first(task.record, boards)
+    record = task.record
+    if boards is not None and boards < len(record.held_out):
+        record = replace(record, held_out=record.held_out[:boards], added=0)
     folder = task.scratch / f"maps-{name}"
     return maps_from_inspector(inspector, record, folder, tell, task.others, task.compared)
 
@@ -213,7 +209,9 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
         return f"{precision}: {error.received} where float32 has {error.expected}"
     except InputError as error:  # float32 could inspect this board
         return f"{precision}: {error.received}"
-    drift = drift_between(reference, seen, part, reading, task.max_drop, task.asked)
+    # a part of the boards says how far the engine drifted, not how much it finds with thresholds from all
+    asked = task.asked if part is maps else NOTHING
+    drift = drift_between(reference, seen, part, reading, task.max_drop, asked)
     refusals = drift.refusals()
     if refusals:
         shutil.rmtree(task.scratch / f"maps-{name}")
@@ -222,7 +220,7 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
     if part is not maps:
         task.on_stage(f"thresholds from all {maps.held_out} boards")
         reading = reading_from_maps(task.bundle, maps, task.rate)
-        task = _with_least(task, reading, maps.held_out)
+        task = _with_least(task, reading)
         drift = with_asked(with_final(drift, reading, maps.held_out), task.asked)
         check_recall(drift, task.trained)
     shutil.rmtree(task.scratch / f"maps-{name}")

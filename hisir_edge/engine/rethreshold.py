@@ -117,7 +117,8 @@ def rethreshold(
             compared = boards_compared(record)
             return recall_of_difference(opened, record, scratch / "difference", wanted, compared, others)
 
-        asked = settled(_asked_again(bundle.manifest, least_planted_recall), recall_of(reading), difference)
+        before = _asked_again(bundle.manifest, least_planted_recall)
+        asked = settled(before, recall_of(reading), len(reading.peaks), difference)
         show_places(inspector, record, reading.alone, run, on_stage)
         manifest = with_thresholds(opened.manifest, reading, staged)
         counted = {"held_out_boards": held_out_boards(record), "false_calls_per_board": wanted}

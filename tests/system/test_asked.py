@@ -24,7 +24,8 @@ def built(small_run, tmp_path_factory):
 def test_less_is_enough_where_a_difference_finds_less_and_the_bundle_says_so(built):
     figures = manifest_of(built)["metrics"]
     assert figures["least_by_difference"]
-    assert figures["least_planted_recall"] == figures["difference_recall"] <= figures["recall"] < 0.99
+    assert figures["difference_recall"] - 0.15 < figures["least_planted_recall"] < figures["difference_recall"]
+    assert figures["least_planted_recall"] <= figures["recall"] < 0.99
     assert figures["difference_recall"] > 0.4, "these boards are plain enough for a difference to find many"
 
 

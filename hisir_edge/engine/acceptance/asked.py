@@ -9,6 +9,8 @@ from hisir_edge.bundle.manifest import DEFAULT_LEAST_PLANTED_RECALL
 
 FEWEST_SHARE = 0.05
 """However much good boards differ, a network that finds fewer has learnt nothing."""
+CHANCE_DEVIATIONS = 2.0
+"""By so many standard deviations of a share of the planted defects a network may fall behind a difference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +34,16 @@ def asked_for(least: float | None, usual: float = DEFAULT_LEAST_PLANTED_RECALL) 
     return Asked(share=usual, or_as_a_difference=True) if least is None else Asked(share=least)
 
 
-def settled(asked: Asked, found: float, difference: Callable[[], float]) -> Asked:
-    """What is asked for beside what the network has found; ``difference`` measures only where that is too little."""
-    if not asked.or_as_a_difference or found >= asked.share:
+def settled(asked: Asked, found: float, planted: int, difference: Callable[[], float]) -> Asked:
+    """What is asked for beside what the network has found of so many planted defects.
+
+    ``difference`` measures only where that is too little. What it finds is asked for but for chance: of 100 planted
+    defects it may find 8 and a network that sees as much 6.
+    """
+    if not asked.or_as_a_difference or found >= asked.share or not planted:
         return asked
     measured = difference()
-    return replace(asked, share=min(asked.share, max(measured, FEWEST_SHARE)), difference=measured)
+    if measured >= asked.share:
+        return replace(asked, difference=measured)
+    chance = CHANCE_DEVIATIONS * (measured * (1 - measured) / planted) ** 0.5
+    return replace(asked, share=min(asked.share, max(measured - chance, FEWEST_SHARE)), difference=measured)

@@ -19,25 +19,26 @@ def never() -> float:
     ("found", "difference", "share"),
     [
         (0.79, 0.82, 0.8),  # a difference finds more than is asked for: nothing is let off
-        (0.79, 0.4, 0.4),
+        (0.79, 0.4, 0.3),  # two standard deviations of 96 planted defects less
+        (0.06, 0.08, FEWEST_SHARE),
         (0.12, 0.0, FEWEST_SHARE),  # a difference finds none: a network must find some
     ],
 )
 def test_what_a_difference_finds_is_enough_where_it_is_less(found, difference, share):
-    assert settled(asked_for(None), found, lambda: difference) == Asked(
-        share=share, or_as_a_difference=True, difference=difference
-    )
+    asked = settled(asked_for(None), found, 96, lambda: difference)
+    assert asked == Asked(share=pytest.approx(share), or_as_a_difference=True, difference=difference)
 
 
 def test_a_share_that_a_person_asks_for_and_one_that_is_found_stay():
-    assert settled(asked_for(0.9), 0.1, never) == Asked(share=0.9)
-    assert settled(asked_for(None), 0.8, never).difference is None
-    assert settled(asked_for(0.0), 0.0, never).share == 0
+    assert settled(asked_for(0.9), 0.1, 96, never) == Asked(share=0.9)
+    assert settled(asked_for(None), 0.8, 96, never).difference is None
+    assert settled(asked_for(0.0), 0.0, 96, never).share == 0
+    assert settled(asked_for(None), 0.0, 0, never).share == 0.8, "nothing planted is nothing to compare on"
 
 
 def test_more_boards_ask_for_no_more_than_before():
-    before = settled(asked_for(None, 0.5), 0.2, lambda: 0.1)
-    assert settled(before, 0.05, lambda: 0.3).share == pytest.approx(0.1)
+    before = settled(asked_for(None, 0.5), 0.2, 96, lambda: 0.4)
+    assert settled(before, 0.1, 96, lambda: 0.9).share == pytest.approx(0.3)
 
 
 def test_a_difference_counts_in_the_deviations_of_its_place():
