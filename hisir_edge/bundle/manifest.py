@@ -20,6 +20,8 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_le
 UNSEALED = "0" * 64
 DEFAULT_MAX_DROP = 0.005
 DEFAULT_LEAST_PLANTED_RECALL = 0.8
+MOST_LOST_SHARE = 0.05
+"""Of the planted defects so many are found or missed by chance."""
 
 if TYPE_CHECKING:
     Target = str
@@ -229,6 +231,16 @@ class MetricsModel(_Record):
     difference_recall: float | None = Field(
         default=None, ge=0, le=1, description="the share that a golden-image difference finds; null: not measured"
     )
+    usual_planted_recall: float = Field(
+        default=DEFAULT_LEAST_PLANTED_RECALL, ge=0, le=1, description="what is asked for where a difference finds more"
+    )
+
+    @property
+    def promised_recall(self) -> float:
+        """What may be counted on: what was asked for, or, where less was enough, nearly what is found."""
+        if self.difference_recall is None:
+            return self.least_planted_recall
+        return max(self.least_planted_recall, self.recall - MOST_LOST_SHARE)
 
 
 class CascadeModel(_Record):

@@ -101,9 +101,15 @@ def _with_least(task: Task, reading: Reading) -> Task:
     """With what is asked for where the network finds less than usual: as many as a golden-image difference finds."""
 
     def difference() -> float:
+        if task.asked.difference is not None:  # for another candidate, on the same boards
+            return task.asked.difference
         task.on_stage("few planted defects are found: how many a golden-image difference finds")
+
+        def tell(done: int, total: int) -> None:
+            task.on_progress("difference on good boards", done, total)
+
         folder = task.scratch / "difference"
-        found = recall_of_difference(task.bundle, task.record, folder, task.rate, task.compared, task.others)
+        found = recall_of_difference(task.bundle, task.record, folder, task.rate, task.compared, task.others, tell)
         shutil.rmtree(folder)
         return found
 
@@ -210,7 +216,7 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
     except InputError as error:  # float32 could inspect this board
         return f"{precision}: {error.received}"
     # a part of the boards says how far the engine drifted, not how much it finds with thresholds from all
-    asked = task.asked if part is maps else NOTHING
+    asked = _with_least(task, reading).asked if part is maps else NOTHING
     drift = drift_between(reference, seen, part, reading, task.max_drop, asked)
     refusals = drift.refusals()
     if refusals:

@@ -21,7 +21,7 @@ from hisir_edge.engine.staging import finish, resolved, staging
 from hisir_edge.engine.task import OnProgress, OnStage, Task
 from hisir_edge.images.kept import arrays_kept
 from hisir_edge.inspection.cpu.inspector import CpuInspector
-from hisir_edge.learn.data.run import words_of_steps
+from hisir_edge.learn.data.run import is_short, words_of_steps
 from hisir_edge.learn.review.boards import load_reviewed
 from hisir_edge.learn.training.reached import progress_of
 from hisir_edge.machine.cpu import available_threads
@@ -57,7 +57,11 @@ def build_bundle(
             calibration_images=images,
             rate=options.false_calls_per_board,
             max_drop=options.max_drop,
-            asked=asked_for(options.least_planted_recall, options.usual_planted_recall),
+            asked=asked_for(
+                options.least_planted_recall,
+                options.usual_planted_recall,
+                is_short=is_short(reached.step, reached.start),
+            ),
             compared=boards_compared(record),
             trained=words_of_steps(reached.step, reached.start),
             threads=available_threads(),

@@ -147,7 +147,7 @@ def checked_run(run: Path, options: BuildOptions) -> tuple[RunRecord, HisirNet]:
         raise InputError(
             expected="--least-planted-recall from 0 to 1",
             received=str(options.least_planted_recall),
-            fix="leave it out: 0.8, or what a golden-image difference finds",
+            fix="leave it out for the usual share",
         )
     if options.calib is not None and options.precision != "int8":
         raise InputError(

@@ -16,10 +16,10 @@ from hisir_edge.bundle.load import Bundle, bundle_from_manifest, load_bundle
 from hisir_edge.bundle.manifest import Manifest, MetricsModel
 from hisir_edge.bundle.write import memory_as_shipped, write_noise
 from hisir_edge.engine.acceptance.alone import show_places
-from hisir_edge.engine.acceptance.asked import Asked, asked_for, settled
+from hisir_edge.engine.acceptance.asked import Asked, asked_again, settled
 from hisir_edge.engine.acceptance.derive import Reading, reading_from_maps
 from hisir_edge.engine.acceptance.difference import recall_of_difference
-from hisir_edge.engine.acceptance.gate import Drift, by_class, check_recall, recall_of, strengths_by_class
+from hisir_edge.engine.acceptance.gate import Drift, by_class, check_recall, percent, recall_of, strengths_by_class
 from hisir_edge.engine.acceptance.left_out import others_of_run
 from hisir_edge.engine.acceptance.maps import boards_compared, maps_from_inspector
 from hisir_edge.engine.acceptance.reviewed import with_reviewed
@@ -115,10 +115,11 @@ def rethreshold(
         def difference() -> float:
             on_stage("few planted defects are found: how many a golden-image difference finds")
             compared = boards_compared(record)
-            return recall_of_difference(opened, record, scratch / "difference", wanted, compared, others)
+            return recall_of_difference(opened, record, scratch / "difference", wanted, compared, others, tell)
 
-        before = _asked_again(bundle.manifest, least_planted_recall)
-        asked = settled(before, recall_of(reading), len(reading.peaks), difference)
+        fewer = wanted < bundle.manifest.thresholds.false_calls_per_board
+        asked = asked_again(bundle.manifest.metrics, least_planted_recall, fewer_calls=fewer)
+        asked = settled(asked, recall_of(reading), len(reading.peaks), difference)
         show_places(inspector, record, reading.alone, run, on_stage)
         manifest = with_thresholds(opened.manifest, reading, staged)
         counted = {"held_out_boards": held_out_boards(record), "false_calls_per_board": wanted}
@@ -164,14 +165,6 @@ def _opened(bundle: Bundle, staged: Path) -> Bundle:
     return bundle_from_manifest(staged, manifest.model_copy(update={"thresholds": open_ones, "cascade": None}), "")
 
 
-def _asked_again(manifest: Manifest, least: float | None) -> Asked:
-    """What is asked for now, or, without it, what the bundle was built for."""
-    before = manifest.metrics
-    if least is not None or before is None:
-        return asked_for(least)
-    return Asked(share=before.least_planted_recall, or_as_a_difference=before.least_by_difference)
-
-
 def _metrics(manifest: Manifest, reading: Reading, boards: int, asked: Asked) -> MetricsModel | None:
     """The gate's figures with what is found now; InputError where that is too little."""
     if manifest.metrics is None:
@@ -187,7 +180,9 @@ def _metrics(manifest: Manifest, reading: Reading, boards: int, asked: Asked) ->
             "least_planted_recall": asked.share,
             "least_by_difference": asked.or_as_a_difference,
             "difference_recall": asked.difference,
+            "usual_planted_recall": asked.usual,
         }
     )
-    check_recall(Drift(**found.model_dump()), "the bundle")
+    before = manifest.metrics.recall
+    check_recall(Drift(**found.model_dump()), f"the bundle, which found {percent(before)} by its thresholds of before")
     return found

@@ -62,7 +62,7 @@ def _check_draw(inspector: BoardInspector, picture: U8, seed: int, rounds: int) 
     bundle = inspector.bundle
     draw = draw_defects(inspector, picture, seed, rounds)
     metrics = bundle.manifest.metrics
-    promised = 0.0 if metrics is None else metrics.least_planted_recall
+    promised = 0.0 if metrics is None else metrics.promised_recall
     if draw.total and draw.recall < draw.least_recall(promised):
         raise _failed(
             bundle,

@@ -126,9 +126,9 @@ def _check_planted(manifest: Manifest, strength: float) -> None:
             received="one that was built before bundles did",
             fix="build it again, or choose a strength of 1 at most",
         )
-    if found < min(metrics.least_planted_recall, metrics.recall):
+    if found < min(metrics.promised_recall, metrics.recall):
         raise InputError(
-            expected=f"at least {metrics.least_planted_recall:.0%} of the build's planted defects to be found",
+            expected=f"at least {metrics.promised_recall:.0%} of the build's planted defects to be found",
             received=f"{found:.0%} with {strength:.3g} times the strength over half of the board",
             fix="choose less",
         )

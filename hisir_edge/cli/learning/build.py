@@ -239,7 +239,7 @@ def _shown() -> Iterator[tuple[OnStage, OnProgress]]:
 
 def _print_built(run: Path, out: Path, manifest: Manifest) -> None:
     from hisir_edge.corruption.plant import words_of_classes
-    from hisir_edge.engine.acceptance.gate import words_of_difference
+    from hisir_edge.engine.acceptance.gate import percent, words_of_difference
     from hisir_edge.engine.facts import words_of_optics
     from hisir_edge.learn.data.run import is_short, load_record, words_of_steps
     from hisir_edge.learn.training.reached import progress_of
@@ -255,15 +255,17 @@ def _print_built(run: Path, out: Path, manifest: Manifest) -> None:
         f"with 95 % confidence; {t.boards_to_prove} good boards without a call would prove {t.false_calls_per_board:g}"
     )
     if (m := manifest.metrics) is not None:
-        least = f"at least {m.least_planted_recall:.0%}{words_of_difference(m)}"
+        least = f"at least {percent(m.least_planted_recall)}{words_of_difference(m)}"
         print(
-            f"planted defects on these boards: {m.recall:.0%} of {m.planted} found ({least}), "
+            f"planted defects on these boards: {percent(m.recall)} of {m.planted} found ({least}), "
             f"AUPRO {m.aupro:.4f}, pixel AUROC {m.pixel_auroc:.4f}"
         )
         print(f"  by class: {words_of_classes(m.planted_by_class, m.recall_by_class)}")
         if m.difference_recall is not None:
-            note = f"good boards differ so much that few planted defects stand out, and {1 - m.recall:.0%} would pass; "
-            print_notes([f"{note}more good boards, and boards that lie alike in even light, let more be found"])
+            note = (
+                f"good boards differ by as much as many planted defects, and {1 - m.recall:.0%} of these would pass; "
+            )
+            print_notes([f"{note}longer training, more good boards, and boards that lie alike in even light find more"])
     print(f"optics: {words_of_optics(manifest.optics)}")
     if t.not_counted:
         print_notes(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import chain
 
 import numpy as np
 
-from hisir_edge.arrays import F32, F64, U8
+from hisir_edge.arrays import F32, F64, I32, U8
 from hisir_edge.bundle.load import Bundle
 from hisir_edge.bundle.manifest import OpticsModel
 from hisir_edge.bundle.thresholds import MassRule, Thresholds
@@ -224,10 +225,14 @@ def _as_shipped(places: list[Alone], maps: Maps, gain: F32, here: Thresholds) ->
     """The places that one board alone shows, as strong as the bundle will find them; the strongest first."""
     of_picture = dict(zip(maps.pictures, maps.good, strict=False))
 
+    @cache
+    def regions(picture: str) -> tuple[I32, F64]:
+        return open_regions(np.load(of_picture[picture]) * gain, here)
+
     def strength(place: Alone) -> float:
         if place.picture not in of_picture:
             return place.strength
-        labels, tops = open_regions(np.load(of_picture[place.picture]) * gain, here)
+        labels, tops = regions(place.picture)
         x, y, w, h = place.box_xywh
         return float(tops[np.unique(labels[y : y + h, x : x + w])].max(initial=0.0)) / here.region_peak
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hisir_edge.bundle.manifest import MetricsModel
+from hisir_edge.bundle.manifest import MOST_LOST_SHARE, MetricsModel
 from hisir_edge.corruption.plant import NAMES, words_of_classes
 from hisir_edge.engine.acceptance.asked import NOTHING, Asked
 from hisir_edge.engine.acceptance.derive import Reading
@@ -20,8 +20,6 @@ from hisir_edge.errors import InputError
 
 CLEAR = 1.5
 """A planted defect that float32 finds with this many times the region threshold must be found by every engine."""
-MOST_LOST_SHARE = 0.05
-"""Lost planted defects, beyond those won, that chance explains; one is always allowed, at the threshold."""
 SEEN, ENOUGH = 0.5, 3.0
 """Planted defects with this many times the region threshold in float32 are compared; what is above is enough."""
 LEAST_STANDING = 0.8
@@ -65,6 +63,7 @@ class Drift:
     least_planted_recall: float = 0.0
     least_by_difference: bool = False
     difference_recall: float | None = None
+    usual_planted_recall: float = 0.0
 
     def refusals(self) -> list[str]:
         """The figures that are over their limits; empty: the engine passes."""
@@ -86,8 +85,8 @@ class Drift:
         if self.clear_missed:
             out.append(f"{self.clear_missed} of {self.clear} planted defects that float32 clearly finds are missed")
         if self.recall < self.least_planted_recall:
-            least = f"at least {self.least_planted_recall:.0%}{words_of_difference(self)}"
-            out.append(f"{self.recall:.0%} of the planted defects found ({least})")
+            least = f"at least {percent(self.least_planted_recall)}{words_of_difference(self)}"
+            out.append(f"{percent(self.recall)} of the planted defects found ({least})")
         lost = round((self.recall_fp32 - self.recall) * self.planted)
         if lost > self.most_lost:
             out.append(f"{lost} more planted defects missed than by float32 (at most {self.most_lost})")
@@ -156,6 +155,7 @@ def with_asked(drift: Drift, asked: Asked) -> Drift:
         least_planted_recall=asked.share,
         least_by_difference=asked.or_as_a_difference,
         difference_recall=asked.difference,
+        usual_planted_recall=asked.usual,
     )
 
 
@@ -211,17 +211,22 @@ def check_recall(drift: Drift, trained: str) -> None:
     found = words_of_classes(drift.planted_by_class, drift.recall_by_class)
     beside = words_of_difference(drift)
     raise InputError(
-        expected=f"at least {drift.least_planted_recall:.0%} of the planted defects to be found",
-        received=f"{drift.recall:.0%} of {drift.planted} ({found}) by a network of {trained}{beside}",
+        expected=f"at least {percent(drift.least_planted_recall)} of the planted defects to be found",
+        received=f"{percent(drift.recall)} of {drift.planted} ({found}) by a network of {trained}{beside}",
         fix="train, or repeat the train command with more --max-minutes or --steps, or take more good boards; "
         "--least-planted-recall lowers the limit, and defects of these kinds will pass",
     )
 
 
+def percent(share: float) -> str:
+    """``80%``; ``5.9%`` where a planted defect more or less shows in the tenths."""
+    return f"{share:.1%}" if 0 < share < 0.2 else f"{share:.0%}"
+
+
 def words_of_difference(figures: Drift | MetricsModel) -> str:
     """``; a golden-image difference finds 5%``, or nothing where that was not measured."""
     found = figures.difference_recall
-    return "" if found is None else f"; a golden-image difference finds {found:.0%}"
+    return "" if found is None else f"; a golden-image difference finds {percent(found)}"
 
 
 def table_of_drift(drift: Drift) -> str:
