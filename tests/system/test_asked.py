@@ -22,6 +22,7 @@ def changed(run: Path, out: Path, change) -> Path:
     """A copy of a run with another checkpoint."""
     writable_copy(run, out)
     state = load_checkpoint(out)
+    assert state is not None
     change(state)
     save_checkpoint(out, state)
     return out

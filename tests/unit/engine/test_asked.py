@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -40,9 +42,10 @@ def test_a_share_that_a_person_asks_for_and_one_that_is_found_stay():
     assert settled(asked_for(None, is_short=True), 0.5, 96, never).share == 0.8, "it would find more if it went on"
 
 
-def metrics(**changes: object) -> MetricsModel:
-    plain = dict.fromkeys(name for name, field in MetricsModel.model_fields.items() if field.is_required())
-    return MetricsModel(**dict.fromkeys(plain, 1) | {"recall": 0.83, "least_planted_recall": 0.8} | changes)
+def metrics(**changes: Any) -> MetricsModel:
+    plain = [name for name, field in MetricsModel.model_fields.items() if field.is_required()]
+    values: dict[str, Any] = dict.fromkeys(plain, 1)
+    return MetricsModel(**values | {"recall": 0.83, "least_planted_recall": 0.8} | changes)
 
 
 def test_other_thresholds_are_asked_for_what_the_bundle_was_built_for():
