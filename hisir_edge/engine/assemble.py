@@ -29,13 +29,13 @@ from hisir_edge.bundle.manifest import (
     EngineModel,
     JudgedOnModel,
     Manifest,
-    MetricsModel,
     PlantModel,
     RecipeModel,
     SelfTestModel,
     TensorModel,
     ThresholdModel,
 )
+from hisir_edge.bundle.metrics import MetricsModel
 from hisir_edge.bundle.write import write_memory, write_noise
 from hisir_edge.engine.acceptance.alone import models_of
 from hisir_edge.engine.acceptance.derive import Reading

@@ -11,7 +11,8 @@ import structlog
 
 from hisir_edge.bundle.files import MANIFEST
 from hisir_edge.bundle.integrity import sha256_of
-from hisir_edge.bundle.manifest import DEFAULT_LEAST_PLANTED_RECALL, DEFAULT_MAX_DROP, ComponentModel, Target, ZoneModel
+from hisir_edge.bundle.manifest import DEFAULT_MAX_DROP, ComponentModel, Target, ZoneModel
+from hisir_edge.bundle.metrics import DEFAULT_LEAST_PLANTED_RECALL
 from hisir_edge.bundle.thresholds import Zone
 from hisir_edge.engine.calibration.tiles import images_from_list
 from hisir_edge.engine.compiler import compiler_of

@@ -13,7 +13,8 @@ from hisir_edge.backends import onnxruntime_engine
 from hisir_edge.bundle.files import FIRST_LOOK, MODEL, SELF_TEST
 from hisir_edge.bundle.integrity import sha256_of
 from hisir_edge.bundle.load import Bundle, bundle_from_manifest, load_bundle
-from hisir_edge.bundle.manifest import Manifest, MetricsModel
+from hisir_edge.bundle.manifest import Manifest
+from hisir_edge.bundle.metrics import MetricsModel
 from hisir_edge.bundle.write import memory_as_shipped, write_noise
 from hisir_edge.engine.acceptance.alone import show_places
 from hisir_edge.engine.acceptance.asked import Asked, asked_again, settled

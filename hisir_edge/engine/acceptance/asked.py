@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from hisir_edge.bundle.manifest import DEFAULT_LEAST_PLANTED_RECALL, MOST_LOST_SHARE, MetricsModel
+from hisir_edge.bundle.metrics import DEFAULT_LEAST_PLANTED_RECALL, MOST_LOST_SHARE, MetricsModel
 
 FEWEST_SHARE = 0.05
 """However much good boards differ, a network that finds fewer has learnt nothing."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hisir_edge.bundle.manifest import MOST_LOST_SHARE, MetricsModel
+from hisir_edge.bundle.metrics import MOST_LOST_SHARE, MetricsModel
 from hisir_edge.corruption.plant import NAMES, words_of_classes
 from hisir_edge.engine.acceptance.asked import NOTHING, Asked
 from hisir_edge.engine.acceptance.derive import Reading

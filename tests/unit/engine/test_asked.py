@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hisir_edge.bundle.manifest import MetricsModel
+from hisir_edge.bundle.metrics import MetricsModel
 from hisir_edge.engine.acceptance.asked import FEWEST_SHARE, Asked, asked_again, asked_for, settled
 from hisir_edge.engine.acceptance.difference import LEAST_DEVIATION_LEVELS, ORDINARY_DEVIATIONS, GoldenDifference
 from hisir_edge.inspection.score import logit_of_score
