@@ -76,7 +76,7 @@ def accepted(task: Task, precision: Precision, fallback: bool) -> AcceptedCandid
         task = _with_least(task, seen)
     drift = drift_between(reference, seen, reference, seen, task.max_drop, task.asked)
     if whole:
-        check_recall(drift, task.trained)
+        check_recall(drift, f"a network of {task.trained}")
     chain: tuple[Precision, ...] = CHAINS[precision]
     said = ""
     for one in chain if fallback else chain[:1]:
@@ -228,6 +228,6 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
         reading = reading_from_maps(task.bundle, maps, task.rate)
         task = _with_least(task, reading)
         drift = with_asked(with_final(drift, reading, maps.held_out), task.asked)
-        check_recall(drift, task.trained)
+        check_recall(drift, f"a network of {task.trained}")
     shutil.rmtree(task.scratch / f"maps-{name}")
     return AcceptedCandidate(precision=precision, model=model, runs_here=runs_here, reading=reading, drift=drift)

@@ -184,6 +184,9 @@ def _metrics(manifest: Manifest, reading: Reading, boards: int, asked: Asked) ->
             "usual_planted_recall": asked.usual,
         }
     )
-    before = manifest.metrics.recall
-    check_recall(Drift(**found.model_dump()), f"the bundle, which found {percent(before)} by its thresholds of before")
+    before = percent(manifest.metrics.recall)
+    whose = f"the bundle's network, which found {before} by its thresholds of before"
+    check_recall(
+        Drift(**found.model_dump()), whose, "leave out boards that may be bad, allow more false calls, or train longer"
+    )
     return found

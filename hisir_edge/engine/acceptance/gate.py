@@ -198,8 +198,12 @@ def recall_of(reading: Reading) -> float:
     return float(np.mean([peak >= 1 for peak in reading.peaks])) if reading.peaks else 0.0
 
 
-def check_recall(drift: Drift, trained: str) -> None:
-    """InputError where a network, ``trained`` in words, finds too few of the planted defects."""
+LOWERS = "--least-planted-recall lowers the limit, and defects of these kinds will pass"
+TRAIN_MORE = "train, or repeat the train command with more --max-minutes or --steps, or take more good boards"
+
+
+def check_recall(drift: Drift, whose: str, fix: str = TRAIN_MORE) -> None:
+    """InputError where a network, ``whose`` in words, finds too few of the planted defects."""
     if drift.recall >= drift.least_planted_recall:
         return
     if not drift.planted:
@@ -212,9 +216,8 @@ def check_recall(drift: Drift, trained: str) -> None:
     beside = words_of_difference(drift)
     raise InputError(
         expected=f"at least {percent(drift.least_planted_recall)} of the planted defects to be found",
-        received=f"{percent(drift.recall)} of {drift.planted} ({found}) by a network of {trained}{beside}",
-        fix="train, or repeat the train command with more --max-minutes or --steps, or take more good boards; "
-        "--least-planted-recall lowers the limit, and defects of these kinds will pass",
+        received=f"{percent(drift.recall)} of {drift.planted} ({found}) by {whose}{beside}",
+        fix=f"{fix}; {LOWERS}",
     )
 
 
