@@ -103,7 +103,7 @@ def _with_least(task: Task, reading: Reading) -> Task:
     def difference() -> float:
         if task.asked.difference is not None:  # for another candidate, on the same boards
             return task.asked.difference
-        task.on_stage("few planted defects are found: how many a golden-image difference finds")
+        task.on_stage("few planted defects are found: measuring how many a golden-image difference finds")
 
         def tell(done: int, total: int) -> None:
             task.on_progress("difference on good boards", done, total)
@@ -222,6 +222,8 @@ def _tried(task: Task, precision: Precision, model: Path, reference: Maps, seen:
     if refusals:
         shutil.rmtree(task.scratch / f"maps-{name}")
         return f"{precision}: {'; '.join(refusals)}\n{table_of_drift(drift)}"
+    if part is not maps:
+        task.on_stage(f"compared on {task.compared} of {maps.held_out} boards, by thresholds from these alone:")
     task.on_stage(table_of_drift(drift))
     if part is not maps:
         task.on_stage(f"thresholds from all {maps.held_out} boards")

@@ -114,7 +114,7 @@ def rethreshold(
         reading = reading_from_maps(opened, maps, wanted)
 
         def difference() -> float:
-            on_stage("few planted defects are found: how many a golden-image difference finds")
+            on_stage("few planted defects are found: measuring how many a golden-image difference finds")
             compared = boards_compared(record)
             return recall_of_difference(opened, record, scratch / "difference", wanted, compared, others, tell)
 
@@ -187,6 +187,6 @@ def _metrics(manifest: Manifest, reading: Reading, boards: int, asked: Asked) ->
     before = percent(manifest.metrics.recall)
     whose = f"the bundle's network, which found {before} by its thresholds of before"
     check_recall(
-        Drift(**found.model_dump()), whose, "leave out boards that may be bad, allow more false calls, or train longer"
+        Drift(**found.model_dump()), whose, "allow more false calls, leave out boards that may be bad, or train longer"
     )
     return found

@@ -67,8 +67,9 @@ def build_engine(
     least_planted_recall: Annotated[
         float | None,
         typer.Option(
-            help="Least share of planted defects that must be found; below it no bundle is written; default 0.8, or "
-            "what a golden-image difference finds, if that is less; with --thresholds-only as the bundle has it."
+            help="Least share of planted defects that must be found; below it no bundle is written; default 0.8, or, "
+            "if less, what a golden-image difference finds less 0.05, and 0.05 at least; with --thresholds-only as the "
+            "bundle was built."
         ),
     ] = None,
     product: Annotated[str, typer.Option(help="Product name in the manifest; default the run's folder name.")] = "",
@@ -255,17 +256,15 @@ def _print_built(run: Path, out: Path, manifest: Manifest) -> None:
         f"with 95 % confidence; {t.boards_to_prove} good boards without a call would prove {t.false_calls_per_board:g}"
     )
     if (m := manifest.metrics) is not None:
-        least = f"at least {percent(m.least_planted_recall)}{words_of_difference(m)}"
+        least = f"asked for: {percent(m.least_planted_recall)}{words_of_difference(m)}"
         print(
             f"planted defects on these boards: {percent(m.recall)} of {m.planted} found ({least}), "
             f"AUPRO {m.aupro:.4f}, pixel AUROC {m.pixel_auroc:.4f}"
         )
         print(f"  by class: {words_of_classes(m.planted_by_class, m.recall_by_class)}")
         if m.difference_recall is not None:
-            note = (
-                f"good boards differ by as much as many planted defects, and {1 - m.recall:.0%} of these would pass; "
-            )
-            print_notes([f"{note}longer training, more good boards, and boards that lie alike in even light find more"])
+            note = f"good boards differ by as much as many of these small defects: {1 - m.recall:.0%} would pass; "
+            print_notes([f"{note}more training, more good boards, and boards that lie alike in even light find more"])
     print(f"optics: {words_of_optics(manifest.optics)}")
     if t.not_counted:
         print_notes(

@@ -35,8 +35,8 @@ def teach(
     least_planted_recall: Annotated[
         float | None,
         typer.Option(
-            help="Least share of planted defects that must be found; below it no bundle is written; default 0.5, or "
-            "what a golden-image difference finds, if that is less."
+            help="Least share of planted defects that must be found; below it no bundle is written; default 0.5, or, "
+            "if less, what a golden-image difference finds less 0.05, and 0.05 at least."
         ),
     ] = None,
     cascade: Annotated[bool, typer.Option("--cascade", help="As for build-engine: a quarter of an hour more.")] = False,

@@ -271,4 +271,4 @@ def _false_regions_row(drift: Drift) -> tuple[str, str, str, str]:
         return "false regions (one good board: none)", "", "", "unchecked"
     counts = f"{drift.false_regions_fp32}", f"{drift.false_regions}"
     limit = f"+{MORE_FALSE_REGIONS + drift.held_out_boards // 10}"
-    return f"false regions on {drift.held_out_boards} good boards", *counts, limit
+    return f"false regions, halves of {drift.held_out_boards} good boards", *counts, limit
