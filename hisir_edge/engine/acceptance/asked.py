@@ -51,7 +51,9 @@ def asked_again(metrics: MetricsModel | None, least: float | None, *, fewer_call
     The network is the same: what it finds less than before, new boards hide, and one of them may be bad; or fewer false
     calls were asked for.
     """
-    if least is not None or metrics is None:
+    if metrics is None:  # a bundle without figures: there is nothing to hold them to, nor to measure beside them
+        return NOTHING
+    if least is not None:
         return asked_for(least)
     if not metrics.least_by_difference:
         return Asked(usual=metrics.least_planted_recall)

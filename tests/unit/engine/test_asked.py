@@ -59,6 +59,7 @@ def test_other_thresholds_are_asked_for_what_the_bundle_was_built_for():
     )
     assert asked_again(metrics(least_planted_recall=0.6), None, fewer_calls=False) == Asked(usual=0.6)
     assert asked_again(built, 0.3, fewer_calls=False) == Asked(usual=0.3)
+    assert settled(asked_again(None, None, fewer_calls=False), 0.1, 96, never).share == 0, "one without figures"
 
 
 def test_what_may_be_counted_on_is_nearly_what_is_found_where_less_was_enough():
