@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 import structlog
@@ -22,6 +23,10 @@ from support.postgres import postgres_server
 
 # before torch is loaded: threads that wait by spinning take a shared machine's cores from each other
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# how long an example takes says how busy the machine is, not whether the code is right
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 SHM = Path("/dev") / "shm"
 SHM_S = 5.0

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from hisir_edge.arrays import F32, U8, U16, Bool
+from hisir_edge.arrays import F32, U8, U16, Bool, u8
 from hisir_edge.bundle.thresholds import Thresholds, Zone
 from hisir_edge.geometry.noise_shape import NOISE_CELL_PX, noise_cell_px
 from hisir_edge.geometry.tile import REGION_PX
@@ -21,20 +21,27 @@ from hisir_edge.inspection.score import logit_of_score, score_of_logit
 
 T = TypeVar("T", bound=np.generic)
 NOISE_STEPS_PER_LOGIT = 32
+EVERY_STEP: U8 = np.arange(256, dtype=np.uint8)
 ROUNDING = np.float32(1 + 2**-21)
 """Of float32 logarithms and exponentials that are monotone but for their last bits."""
 
 
 def noise_in_logits(noise: U8, hw: tuple[int, int]) -> F32:
-    """The noise map (rows, columns), in steps, as logits per pixel (h, w), 0 where the board is quiet."""
-    return _enlarged(noise, noise_cell_px(noise.shape, hw) or NOISE_CELL_PX, hw)
+    """The noise map (rows, columns), in steps, as logits per pixel (h, w), 0 where the board is quiet.
+
+    Between the middles of cells it is the nearest step, so that a gain is looked up, not reckoned, at each pixel.
+    """
+    return _logits(_enlarged(noise, noise_cell_px(noise.shape, hw) or NOISE_CELL_PX, hw))
 
 
-def _enlarged(noise: U8, cell_px: int, hw: tuple[int, int]) -> F32:
-    cells = noise.astype(np.float32) / NOISE_STEPS_PER_LOGIT
-    height, width = cells.shape[0] * cell_px, cells.shape[1] * cell_px
-    full = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(full[: hw[0], : hw[1]], np.float32)
+def _logits(steps: U8) -> F32:
+    return np.asarray(steps.astype(np.float32) / np.float32(NOISE_STEPS_PER_LOGIT), np.float32)
+
+
+def _enlarged(noise: U8, cell_px: int, hw: tuple[int, int]) -> U8:
+    height, width = noise.shape[0] * cell_px, noise.shape[1] * cell_px
+    full = cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
+    return u8(full[: hw[0], : hw[1]])
 
 
 def gain_map(hw: tuple[int, int], scale: float, thresholds: Thresholds, noise: U8, zones: tuple[Zone, ...]) -> F32:
@@ -43,14 +50,16 @@ def gain_map(hw: tuple[int, int], scale: float, thresholds: Thresholds, noise: U
     At a noisy place the threshold's logit lies higher by the noise there, so good boards call as
     seldom as elsewhere; a noisy place does not raise the threshold of the whole board.
     """
-    gain = _gain_of_noise(noise_in_logits(noise, hw), thresholds)
+    gain = _gain_of_noise(_enlarged(noise, noise_cell_px(noise.shape, hw) or NOISE_CELL_PX, hw), thresholds)
     return gain * sensitivity_map(hw, scale, zones) if zones else gain
 
 
-def _gain_of_noise(noise_logits: F32, thresholds: Thresholds) -> F32:
+def _gain_of_noise(steps: U8, thresholds: Thresholds) -> F32:
+    """The gain (h, w) at places of so much noise."""
     quiet = thresholds.pixel * thresholds.region_peak
-    logits = float(logit_of_score(quiet)) + noise_logits
-    return np.asarray(np.float32(quiet / thresholds.pixel) / score_of_logit(logits), np.float32)
+    logits = float(logit_of_score(quiet)) + _logits(EVERY_STEP)
+    by_step = np.asarray(np.float32(quiet / thresholds.pixel) / score_of_logit(logits), np.float32)
+    return np.asarray(cv2.LUT(steps, by_step), np.float32)
 
 
 class Gain:
@@ -118,16 +127,16 @@ class Gain:
         """``gain_map(...)[y0:y1, x0:x1]``, to the bit, with 0 beyond the image."""
         out = np.zeros((y1 - y0, x1 - x0), np.float32)
         y1, x1 = min(y1, self.hw[0]), min(x1, self.hw[1])
-        logits = _noise_window(self.noise, self._cell_px, y0, y1, x0, x1)
+        steps = _noise_window(self.noise, self._cell_px, y0, y1, x0, x1)
         gain = out[: y1 - y0, : x1 - x0]
-        gain[:] = _gain_of_noise(logits, self.thresholds)
+        gain[:] = _gain_of_noise(steps, self.thresholds)
         if self._labels is not None:
             gain *= self._sensitivities[self._labels[y0:y1, x0:x1]]
         return out
 
 
-def _noise_window(noise: U8, cell_px: int, y0: int, y1: int, x0: int, x1: int) -> F32:
-    """``noise_in_logits(noise, hw)[y0:y1, x0:x1]``, to the bit."""
+def _noise_window(noise: U8, cell_px: int, y0: int, y1: int, x0: int, x1: int) -> U8:
+    """The steps of ``noise_in_logits(noise, hw)[y0:y1, x0:x1]``."""
     # a cell more on each side, so that interpolation sees the neighbours that it sees in the whole map
     cy, cx = max(y0 // cell_px - 1, 0), max(x0 // cell_px - 1, 0)
     cells = noise[cy : -(-y1 // cell_px) + 1, cx : -(-x1 // cell_px) + 1]
@@ -135,12 +144,12 @@ def _noise_window(noise: U8, cell_px: int, y0: int, y1: int, x0: int, x1: int) -
     return _enlarged(cells, cell_px, (y1 - top, x1 - left))[y0 - top :, x0 - left :]
 
 
-def _least_noise(noise: U8, cell_px: int, hw: tuple[int, int]) -> F32:
-    """The least noise (gh, gw), in logits, of each region of 16 x 16 px."""
+def _least_noise(noise: U8, cell_px: int, hw: tuple[int, int]) -> U8:
+    """The least noise (gh, gw), in steps, of each region of 16 x 16 px."""
     rows = []
     for y in range(0, hw[0], REGION_PX):
         band = _noise_window(noise, cell_px, y, min(y + REGION_PX, hw[0]), 0, hw[1])
-        rows.append(_by_region(band.min(0), np.inf).min(1))
+        rows.append(_by_region(band.min(0), 255).min(1))
     return np.stack(rows)
 
 

@@ -21,6 +21,11 @@ from hisir_edge.inspection.cascade.planes import PLANES, planes_of_tiles
 from hisir_edge.inspection.cpu.onnxruntime import session_options
 
 NEAR = np.ones((3, 3), np.uint8)
+SAMPLED = 4
+"""Of so many calls of the engine one is of the sample that is looked at before the rest."""
+LEAST_SAMPLE = 8
+MOST_SUSPICIOUS = 0.9
+"""Share of suspicious tiles in the sample from which on the whole network sees all of the board."""
 
 
 class FirstLook:
@@ -83,6 +88,17 @@ def calibrated_on_board(plan: TilePlan, numbers: I64, expected: F32, most_gain: 
         here = board[y : y + side, x : x + side]
         np.maximum(here, logarithms, out=here)
     return np.asarray(np.exp(board) * most_gain, np.float32)
+
+
+def sample_of_tiles(numbers: I64, batch: int) -> tuple[I64, I64]:
+    """Tiles from all over the board, a call of the engine (``batch``) here and there, and the others; both in order.
+
+    The others are none where the sample would be too small to say anything.
+    """
+    is_sampled = np.arange(len(numbers)) // batch % SAMPLED == 0
+    if is_sampled.sum() < LEAST_SAMPLE:
+        return numbers, numbers[:0]
+    return numbers[is_sampled], numbers[~is_sampled]
 
 
 def beside(regions: Bool) -> Bool:

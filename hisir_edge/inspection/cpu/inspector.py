@@ -15,7 +15,14 @@ from hisir_edge.geometry.merge_plan import MergePlan
 from hisir_edge.geometry.tile import padded_frame, scaled_frame
 from hisir_edge.images.pixels import Pixels
 from hisir_edge.inspection.board import BoardInspector, Findings, check_frame
-from hisir_edge.inspection.cascade.first_look import FirstLook, Suspicious, calibrated_on_board, suspicious
+from hisir_edge.inspection.cascade.first_look import (
+    MOST_SUSPICIOUS,
+    FirstLook,
+    Suspicious,
+    calibrated_on_board,
+    sample_of_tiles,
+    suspicious,
+)
 from hisir_edge.inspection.cpu.tile_workers import Cues, Merger, TileWorkers
 from hisir_edge.inspection.engine import Engine, OnSpan
 from hisir_edge.inspection.light import gains_from_light, light_of_frame
@@ -166,9 +173,16 @@ class CpuInspector(BoardInspector):
         look, cascade = self._first_look, self.bundle.manifest.cascade
         if look is None or cascade is None or not self._may_wave or not isinstance(self.merger, Rops):
             return None
-        expected = self.workers.expect(self.padded, gains, self.memory, self.numbers, look)
         level = cascade.look_from * self.bundle.thresholds.region_peak
-        on_board = calibrated_on_board(self.plan, self.numbers, expected, self.gain.most)
+        sample, rest = sample_of_tiles(self.numbers, self.workers.engine.batch)
+        expected = self.workers.expect(self.padded, gains, self.memory, sample, look)
+        if len(rest):
+            on_board = calibrated_on_board(self.plan, sample, expected, self.gain.most)
+            if len(suspicious(self.plan, sample, on_board, level)) >= MOST_SUSPICIOUS * len(sample):
+                return None  # what is left of the first look would cost more than it could spare
+            others = self.workers.expect(self.padded, gains, self.memory, rest, look)
+            expected = np.concatenate([expected, others])
+        on_board = calibrated_on_board(self.plan, np.concatenate([sample, rest]), expected, self.gain.most)
         found = suspicious(self.plan, self.numbers, on_board, level)
         self.merger.wave(np.setdiff1d(self.numbers, found))
         return Suspicious(found, float(on_board[on_board < level].max(initial=0.0)))

@@ -17,7 +17,13 @@ from hisir_edge.errors import BundleError
 from hisir_edge.geometry.merge_plan import merge_plan_from_tiles
 from hisir_edge.geometry.tile import REGION_PX, plan_from_size
 from hisir_edge.images import read_rgb
-from hisir_edge.inspection.cascade.first_look import beside, calibrated_on_board, suspicious
+from hisir_edge.inspection.cascade.first_look import (
+    LEAST_SAMPLE,
+    beside,
+    calibrated_on_board,
+    sample_of_tiles,
+    suspicious,
+)
 from hisir_edge.inspection.cascade.planes import MIDDLE, planes_of_tiles
 from hisir_edge.inspection.cpu.inspector import CpuInspector
 from hisir_edge.inspection.rops import Rops
@@ -97,6 +103,28 @@ def test_where_everything_is_suspicious_nothing_changes(inspector, boards):
         np.testing.assert_array_equal(looked.mask, whole.mask)
 
 
+@given(st.integers(0, 400), st.integers(1, 8))
+def test_the_sample_and_the_others_are_all_tiles_once(count, batch):
+    numbers = np.arange(count) * 3
+    sample, rest = sample_of_tiles(numbers, batch)
+    assert sorted([*sample, *rest]) == numbers.tolist()
+    assert not len(rest) or LEAST_SAMPLE <= len(sample) < len(numbers)
+
+
+def test_where_all_of_a_sample_is_suspicious_the_first_look_ends_there(inspector, boards, monkeypatch):
+    """What was not asked could spare nothing; where the sample is quiet all of it is asked."""
+    monkeypatch.setattr("hisir_edge.inspection.cascade.first_look.LEAST_SAMPLE", 1)
+    for expected, asked in ((EVERYTHING, 1), (NOTHING, 2)):
+        one = looking(inspector, expected)
+        seen, expect = [], one.workers.expect
+        monkeypatch.setattr(one.workers, "expect", lambda *a, e=expect, s=seen: s.append(a[3]) or e(*a))
+        judged = one.inspect(boards[-1])
+        assert len(seen) == asked
+        assert judged.looked_share == (1 if asked == 1 else 0)
+        whole = np.concatenate(seen)
+        assert (len(whole) < len(one.numbers)) if asked == 1 else sorted(whole) == one.numbers.tolist()
+
+
 def test_where_nothing_is_nothing_is_looked_at_and_nothing_is_left_of_the_board_before(inspector, boards):
     one = looking(inspector, EVERYTHING)
     assert one.inspect(boards[-1]).result is Result.FAIL
@@ -127,7 +155,11 @@ def test_a_region_of_which_a_corner_is_suspicious_is_seen_whole(inspector, board
             top, left = (v // REGION_PX for v in one.plan.origins_yx[number])
             if 0 <= row - top < side and 0 <= column - left < side:
                 expected[k, row - top, column - left] = EVERYTHING
-        monkeypatch.setattr(one.workers, "expect", lambda *_, expected=expected: expected)
+
+        def expect(padded, gains, memory, numbers, look, expected=expected):
+            return expected[np.searchsorted(one.numbers, numbers)]
+
+        monkeypatch.setattr(one.workers, "expect", expect)
         judged = one.inspect(board)
         shares.append(judged.looked_share)
         noticed = [r.box_xywh for r in whole.regions if whole_has(r, row, column)]
