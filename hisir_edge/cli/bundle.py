@@ -75,6 +75,7 @@ def verify(
     share = check_first_look(inspector)
     if share is not None:
         print(f"first look: its own boards are judged as without it; {share:.0%} of a good one's tiles go on")
+    print(f"{bundle} is whole and judges here as it did when it was built")
 
 
 @bundle_app.command()

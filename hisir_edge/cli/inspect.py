@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -20,16 +22,22 @@ def inspect(
     threads: Annotated[int, typer.Option(min=0, help="Engine threads; 0: every core.")] = 0,
 ) -> None:
     """Inspect pictures: JSON verdict, mask and overlay each. Exit code 0 all pass, 1 some fail, 2 some error."""
+    from hisir_edge.bundle.load import manifest_from_folder
     from hisir_edge.line.offline import files_to_inspect, inspect_files
     from hisir_edge.records import Result
 
     files, left_out = files_to_inspect(images, recursive)
     print_notes(left_out)
-    worst = 0
+    called = manifest_from_folder(bundle).thresholds.region_peak
+    seen = Counter[Result]()
     for name, judgement in inspect_files(bundle, files, out, threads):
-        words = f"{judgement.result.value:5s}  {name}  regions {judgement.regions_total}  {judgement.reason}".rstrip()
+        seen[judgement.result] += 1
+        height = "" if judgement.score is None else f"highest {judgement.score / called:.2f} of the threshold"
+        told = "  ".join(filter(None, (judgement.reason, height)))
+        words = f"{judgement.result.value:5s}  {name}  regions {judgement.regions_total}  {told}"
         # what made it an ERROR stands in its reason
         unusual = () if judgement.result is Result.ERROR else judgement.warnings
-        print(shown(words + warned(f"{fault.words}; {fault.fix}" for fault in unusual)))
-        worst = max(worst, {Result.PASS: 0, Result.FAIL: 1}.get(judgement.result, 2))
-    raise typer.Exit(worst)
+        print(shown(words.rstrip() + warned(f"{fault.words}; {fault.fix}" for fault in unusual)))
+    counted = ", ".join(f"{seen[result]} {result.value}" for result in (Result.PASS, Result.FAIL, Result.ERROR))
+    print(shown(f"{seen.total()} pictures: {counted}; verdicts, masks and overlays in {out}"), file=sys.stderr)
+    raise typer.Exit(2 if seen[Result.ERROR] else 1 if seen[Result.FAIL] else 0)

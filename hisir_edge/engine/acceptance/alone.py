@@ -88,5 +88,5 @@ def _show(inspector: CpuInspector, record: RunRecord, places: tuple[Alone, ...],
         right, bottom = min(x + wide + MARGIN_PX, w), min(y + high + MARGIN_PX, h)
         board = u8(inspector.padded[top:bottom, left:right].copy())
         piece = Piece((left, top, right - left, bottom - top), np.empty(0, np.int64), place.strength, board)
-        file = folder / f"judged-{number:02d}-{Path(place.picture).stem}.png"
+        file = folder / f"judged-{number:02d}-{Path(place.picture).stem}-x{x}-y{y}.png"
         write_atomic(file, png_bytes(piece_picture(piece, u8(inspector.bundle.memory_rgbd[..., :3]))))

@@ -188,7 +188,8 @@ def without_odd_places(
     if found:
         (run / "odd").mkdir()
     for number, (board, piece) in enumerate(found[:MOST_SHOWN], 1):
-        name = f"{number:02d}-{Path(pictures[board]).stem}.png"
+        x, y = piece.box_xywh[:2]
+        name = f"{number:02d}-{Path(pictures[board]).stem}-x{x}-y{y}.png"
         write_atomic(run / "odd" / name, png_bytes(piece_picture(piece, boards.memory.mean_rgb)))
     places = tuple(OddPlace(pictures[board], piece.box_xywh, round(piece.peak, 2)) for board, piece in found)
     if record.settings.keep_odd:

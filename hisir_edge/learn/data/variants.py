@@ -120,7 +120,8 @@ def save_variants(run: Path, variants: Variants) -> None:
     (run / "variants").mkdir()
     for number, place in enumerate(variants.places, 1):
         shares = "-".join(str(place.model.looks.count(look)) for look in range(place.model.variants))
-        write_atomic(run / "variants" / f"{number:03d}-boards-{shares}.png", png_bytes(place_picture(place)))
+        name = f"{number:03d}-boards-{shares}-x{place.model.x}-y{place.model.y}.png"
+        write_atomic(run / "variants" / name, png_bytes(place_picture(place)))
 
 
 def _flat_boards(boards: GoodBoards) -> Iterator[U8]:
