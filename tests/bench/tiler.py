@@ -1,11 +1,12 @@
 """Our line against anomalib's Tiler with the same network, for docs/RESULTS.md.
 
     python -m venv peers && peers/bin/pip install anomalib onnxruntime pyzmq structlog pydantic typer rich
-    PYTHONPATH=. peers/bin/python tests/bench/tiler.py engines/demo [--size 4096x3000] [--rounds 7]
+    PYTHONPATH=. peers/bin/python tests/bench/tiler.py engines/demo [--size 4096x3000] [--rounds 7] [--every-tile]
 
 Theirs: the frame as a float tensor is tiled, the tiles go through the bundle's ONNX file in batches of 16 on all
 cores, the scores are untiled (where tiles overlap, averaged). Ours: what the daemon does with a frame, two in flight,
-from the frame to the encoded message, registration and judging included. Both take turns in one process.
+from the frame to the encoded message, registration, the bundle's first look and judging included; ``--every-tile``:
+without the first look. Both take turns in one process.
 """
 
 from __future__ import annotations
@@ -44,12 +45,15 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--size", default="4096x3000")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--every-tile", action="store_true", help="the whole network sees every tile")
     options = parser.parse_args()
     width, height = size_from_text(options.size)
     loaded = load_bundle(options.bundle)
     frame = np.asarray(cv2.resize(picture_of(loaded), (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     bundle = bundle_of_size(loaded, (height, width))
     inspector = CpuInspector(bundle, engine_from_bundle(bundle))
+    inspector.watch_optics()
+    looks_first = not options.every_tile and inspector.look_first()
     recipe = Provenance(line="bench", epoch="0" * 32, product="bench", bundle_sha256="0" * 64)
 
     def judged(one: CpuInspector, number: int) -> None:
@@ -75,7 +79,8 @@ def main() -> None:
                 pipeline.put(number)
             pipeline.flush()
             ours = (time.perf_counter() - t0) / FRAMES
-            times = inspector.inspect(frame).times
+            judgement = inspector.inspect(frame)
+            times, share = judgement.times, judgement.looked_share
             t0 = time.perf_counter()
             tiles = tiler.tile(image)
             t1 = time.perf_counter()
@@ -91,6 +96,7 @@ def main() -> None:
                 rows.append((ours, t3 - t0, times.tile_s + times.merge_s, t1 - t0 + t3 - t2, len(pixels)))
     ours, theirs, our_tiles, their_tiles, count = (median(column) for column in zip(*rows, strict=True))
     print(f"{width}x{height}, {len(inspector.numbers)} tiles of ours, {count:.0f} of theirs, {options.rounds} rounds")
+    print(f"first look: {'yes' if looks_first else 'no'}, the whole network sees {share:.0%} of the tiles")
     print(f"a frame: ours {ours:.3f} s, theirs {theirs:.3f} s: {median(r[1] / r[0] for r in rows):.2f} times")
     print(f"tile and merge: ours {1e3 * our_tiles:.0f} ms, theirs {1e3 * their_tiles:.0f} ms: ", end="")
     print(f"{median(r[3] / r[2] for r in rows):.1f} times")

@@ -14,6 +14,7 @@ from hisir_edge.inspection.gain import Gain, gain_map
 from hisir_edge.inspection.regions import Found, found_from_regions, regions_from_map, regions_in_window
 from hisir_edge.inspection.registration.pose import Pose, bend_shape, pose_from_affine
 from hisir_edge.inspection.rops import KEPT_FROM
+from hisir_edge.inspection.score import logit_of_score
 from hisir_edge.inspection.windows import MOST_WINDOWS, calibrated_windows, highest_calibrated, warped_window
 
 THRESHOLDS = Thresholds(0.7, 2.0, 4)
@@ -48,6 +49,20 @@ def _found(raw: np.ndarray, cell_max: np.ndarray, gain: Gain, pose: Pose | None,
     for y, x, window in calibrated_windows(raw, cell_max, gain, pose, frame_hw):
         regions += regions_in_window(window, THRESHOLDS, (y, x), mask).called
     return found_from_regions(regions, mask)
+
+
+@given(seeds, sizes, st.sampled_from(CELLS_PX))
+def test_the_gain_lifts_the_thresholds_logit_by_the_noise_of_the_place(seed, hw, cell_px):
+    """At the noise between cells, within half of a step; exactly where all cells around are as noisy."""
+    rng = np.random.default_rng(seed)
+    parts = _gain(rng, hw, 1.0, (), cell_px)
+    noise = cv2.resize(parts[3].astype(np.float32), None, fx=cell_px, fy=cell_px)[: hw[0], : hw[1]]
+    limit = logit_of_score(THRESHOLDS.pixel * THRESHOLDS.region_peak)
+    expected = THRESHOLDS.region_peak / np.logaddexp(0, limit + noise / 32)
+    np.testing.assert_allclose(gain_map(*parts), expected, rtol=0.52 / 32)
+    even = np.full_like(parts[3], rng.integers(0, 256))
+    exactly = THRESHOLDS.region_peak / np.logaddexp(0, limit + float(even[0, 0]) / 32)
+    np.testing.assert_allclose(gain_map(*parts[:3], even, ()), exactly, rtol=1e-6)
 
 
 @given(seeds, sizes, st.sampled_from([(), ZONES]), st.sampled_from([1.0, 0.5]), st.sampled_from(CELLS_PX))
