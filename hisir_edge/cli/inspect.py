@@ -39,5 +39,8 @@ def inspect(
         unusual = () if judgement.result is Result.ERROR else judgement.warnings
         print(shown(words.rstrip() + warned(f"{fault.words}; {fault.fix}" for fault in unusual)))
     counted = ", ".join(f"{seen[result]} {result.value}" for result in (Result.PASS, Result.FAIL, Result.ERROR))
-    print(shown(f"{seen.total()} pictures: {counted}; verdicts, masks and overlays in {out}"), file=sys.stderr)
+    print(
+        shown(f"{seen.total()} picture{'s' * (seen.total() != 1)}: {counted}; verdicts, masks and overlays in {out}"),
+        file=sys.stderr,
+    )
     raise typer.Exit(2 if seen[Result.ERROR] else 1 if seen[Result.FAIL] else 0)

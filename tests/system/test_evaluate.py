@@ -28,6 +28,11 @@ def test_build_and_evaluate_through_the_command_line(small_run, small_boards, tm
     assert set(figures["recall_by_class"]) == {"missing", "foreign_object", "shifted"}
     assert figures["pixel_auroc"] > 0.8, "even a minute of training must beat chance by far"
     assert figures["errors"] == []
+    assert json.loads(done.stdout) == figures, "the figures alone"
+    total = sum(figures["defects_by_class"].values())
+    assert f"{figures['images']} pictures, {figures['good_boards']} of them good" in done.stderr
+    assert f"{round(figures['recall'] * total)} of {total} defects found" in done.stderr
+    assert f"pixel AUROC {figures['pixel_auroc']:.3f}" in done.stderr
     assert set(figures["by_class"]) == {"missing", "foreign_object", "shifted"}
     page = (page_folder / "index.html").read_text()
     pictures = {p.name for p in page_folder.glob("*.jpg")}

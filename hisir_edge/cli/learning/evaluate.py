@@ -90,7 +90,7 @@ def _evaluate(
     """Measure a bundle, print its figures, and write them and a page where asked for."""
     from hisir_edge.images import write_atomic
     from hisir_edge.learn.data.datasets import test_items, test_words
-    from hisir_edge.learn.evaluation.figures import figures
+    from hisir_edge.learn.evaluation.figures import figures, figures_in_words
     from hisir_edge.learn.evaluation.shifts import shift_from_text
 
     changes = tuple(shift_from_text(text) for text in shifts)
@@ -99,6 +99,7 @@ def _evaluate(
     print_notes(test_words(data, test_items(data, recursive), recursive))
     result = figures(evaluation)
     print(json.dumps(result, indent=2))
+    print(figures_in_words(result), file=sys.stderr)
     if json_file is not None:
         write_atomic(json_file, json.dumps(result, indent=2).encode())
     if report is not None:

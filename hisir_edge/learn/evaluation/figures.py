@@ -83,6 +83,18 @@ def figures(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def figures_in_words(values: dict[str, Any]) -> str:
+    """One line of ``figures`` for a person: what would be called, and how well scores rank."""
+    good, images = values["good_boards"], values["images"]
+    words = [f"{images} pictures, {good} of them good: {values['good_boards_failed']} of {good} good ones not passed"]
+    if values["recall"] is not None:
+        total = sum(values["defects_by_class"].values())
+        words.append(f"{round(values['recall'] * total)} of {total} defects found")
+    named = (("pixel AUROC", "pixel_auroc"), ("AUPRO", "aupro"), ("image AUROC", "image_auroc"))
+    words += [f"{name} {values[key]:.3f}" for name, key in named if values[key] is not None]
+    return ", ".join(words)
+
+
 def _scores(seen: list[ScoredBoard]) -> list[float]:
     """Board scores; a board that could not be judged ranks above all others."""
     highest = max((one.score for one in seen if one.score is not None), default=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -220,6 +221,19 @@ def test_a_frame_of_another_size_is_an_error_verdict(small_bundle, tmp_path):
     assert done.returncode == 2
     assert "512x384" in done.stdout
     assert "100x100" in done.stdout
+    assert "of the threshold" not in done.stdout
+    assert f"1 picture: 0 PASS, 0 FAIL, 1 ERROR; verdicts, masks and overlays in {tmp_path / 'out'}" in done.stderr
+
+
+def test_what_was_inspected_says_how_near_it_came_and_is_counted(small_bundle, small_boards, tmp_path):
+    test = small_boards / "test"
+    done = run("inspect", test / "good", test / "missing", "--bundle", small_bundle, "--out", tmp_path / "out")
+    near = [float(share) for share in re.findall(r"highest ([\d.]+) of the threshold$", done.stdout, re.MULTILINE)]
+    results = [line.split()[0] for line in done.stdout.splitlines()]
+    assert len(near) == len(results) > 2
+    assert all((share >= 1) == (result == "FAIL") for share, result in zip(near, results, strict=True))
+    assert f"{len(near)} pictures: {results.count('PASS')} PASS, {results.count('FAIL')} FAIL, 0 ERROR" in done.stderr
+    assert done.returncode == 1
 
 
 def test_silence_on_the_line_is_no_success():
