@@ -56,13 +56,13 @@ def test_the_gain_lifts_the_thresholds_logit_by_the_noise_of_the_place(seed, hw,
     """At the noise between cells, within half of a step; exactly where all cells around are as noisy."""
     rng = np.random.default_rng(seed)
     parts = _gain(rng, hw, 1.0, (), cell_px)
-    noise = cv2.resize(parts[3].astype(np.float32), None, fx=cell_px, fy=cell_px)[: hw[0], : hw[1]]
-    limit = logit_of_score(THRESHOLDS.pixel * THRESHOLDS.region_peak)
-    expected = THRESHOLDS.region_peak / np.logaddexp(0, limit + noise / 32)
-    np.testing.assert_allclose(gain_map(*parts), expected, rtol=0.52 / 32)
+    noise = np.asarray(cv2.resize(parts[3].astype(np.float32), None, fx=cell_px, fy=cell_px))[: hw[0], : hw[1]]
+    limit = float(logit_of_score(THRESHOLDS.pixel * THRESHOLDS.region_peak))
+    lifted = np.asarray(np.logaddexp(0, limit + noise.astype(np.float64) / 32), np.float64)
+    np.testing.assert_allclose(gain_map(*parts) * lifted, THRESHOLDS.region_peak, rtol=0.52 / 32)
     even = np.full_like(parts[3], rng.integers(0, 256))
-    exactly = THRESHOLDS.region_peak / np.logaddexp(0, limit + float(even[0, 0]) / 32)
-    np.testing.assert_allclose(gain_map(*parts[:3], even, ()), exactly, rtol=1e-6)
+    exactly = float(np.logaddexp(0, limit + float(even[0, 0]) / 32))
+    np.testing.assert_allclose(gain_map(hw, 1.0, THRESHOLDS, even, ()) * exactly, THRESHOLDS.region_peak, rtol=1e-6)
 
 
 @given(seeds, sizes, st.sampled_from([(), ZONES]), st.sampled_from([1.0, 0.5]), st.sampled_from(CELLS_PX))
